@@ -1,0 +1,198 @@
+"""What every stage command shares: its options, the life of a call, exit codes."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from thermocancer.cli.console import ConsoleProgress, make_console, show_error, show_failures, show_plan, show_report
+from thermocancer.config import Config, load_config
+from thermocancer.errors import Interrupted, ThermocancerError
+from thermocancer.outcome import StageReport
+from thermocancer.workspace import Workspace
+
+app = typer.Typer(
+    name="thermocancer",
+    help="Breast thermograms from download to a report a sceptical reviewer can trust.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigFiles = Annotated[list[Path], typer.Option("--config", "-c", help="YAML file; repeat it, later files override.")]
+Assignments = Annotated[
+    list[str], typer.Option("--set", help="Override one setting, for example autoencoder.epochs=5.")
+]
+WorkspaceFolder = Annotated[Path | None, typer.Option("--workspace", "-w", help="Folder that holds the data road.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan and touch nothing.")]
+JsonFile = Annotated[
+    str | None, typer.Option("--json", help="Write a machine-readable report; '-' for standard output.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing unless something goes wrong.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks and details.")]
+
+COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {
+    "config": (ConfigFiles, []),
+    "assignments": (Assignments, []),
+    "workspace": (WorkspaceFolder, None),
+    "dry_run": (DryRun, False),
+    "json_file": (JsonFile, None),
+    "quiet": (Quiet, False),
+    "verbose": (Verbose, False),
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """The common options of one call of a command."""
+
+    config: list[Path]
+    assignments: list[str]
+    workspace: Path | None
+    dry_run: bool
+    json_file: str | None
+    quiet: bool
+    verbose: bool
+
+    def load(self, options: dict[str, Any] | None = None) -> Config:
+        return load_config(self.config, self.assignments, workspace=self.workspace, options=options)
+
+
+def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give ``function(call, ...)`` the common options on the command line, gathered in ``call``."""
+    own = [each for each in inspect.signature(function, eval_str=True).parameters.values() if each.name != "call"]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    common = [
+        inspect.Parameter(name, keyword, annotation=kind, default=default)
+        for name, (kind, default) in COMMON_OPTIONS.items()
+    ]
+
+    @functools.wraps(function)
+    def command(**arguments: Any) -> None:
+        call = Call(**{name: arguments.pop(name) for name in COMMON_OPTIONS})
+        with_exit_code(lambda: function(call, **arguments), call)
+
+    command.__signature__ = inspect.Signature([*(each.replace(kind=keyword) for each in own), *common])  # type: ignore[attr-defined]
+    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in [*own, *common]}
+    return command
+
+
+def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., None]]:
+    """Register a stage as a command.
+
+    The decorated function takes the command's own options and returns them as config settings
+    (dotted keys; None means not given). The stage module is found by the command's name:
+    ``thermocancer.stages.build_dataset`` for ``build-dataset``.
+    """
+
+    def register(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def command(call: Call, **arguments: Any) -> int:
+            return run_stage(name, call.load(function(**arguments)), call)
+
+        own = list(inspect.signature(function, eval_str=True).parameters.values())
+        command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        wrapped = with_common_options(command)
+        wrapped.__doc__ = f"{inspect.getdoc(function)}\n\nExample: {example}"
+        return app.command(name)(wrapped)
+
+    return register
+
+
+def stage_module(name: str) -> Any:
+    """The module of a stage, imported only when it is needed."""
+    suffix = "import_folder" if name == "import" else name.replace("-", "_")
+    return importlib.import_module(f"thermocancer.stages.{suffix}")
+
+
+def run_stage(name: str, config: Config, call: Call) -> int:
+    """Plan or run one stage and show what came of it. Returns the exit code."""
+    workspace = Workspace(Path(config.workspace))
+    workspace.check_version()
+    console = make_console(stderr=call.json_file == "-")
+    stage = stage_module(name)
+    if call.dry_run:
+        plan = stage.plan(config, workspace)
+        show_plan(plan, console)
+        write_json_report(
+            {"stage": plan.stage, "todo": list(plan.todo), "current": plan.current, "notes": list(plan.notes)}, call
+        )
+        return 0
+    started = time.monotonic()
+    with workspace.lock(name):
+        workspace.mark_version()
+        report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet))
+    if not call.quiet:
+        show_report(report, console, time.monotonic() - started)
+    show_failures(report, console if not call.quiet else make_console(stderr=True))
+    write_json_report(report.as_dict() | {"seconds": round(time.monotonic() - started, 3)}, call)
+    return report.exit_code
+
+
+def write_json_report(content: dict[str, Any], call: Call) -> None:
+    """Write ``--json`` if it was asked for."""
+    if call.json_file is None:
+        return
+    text = json.dumps(content, indent=2, default=str) + "\n"
+    if call.json_file == "-":
+        sys.stdout.write(text)
+        return
+    from thermocancer.files import write_text
+
+    write_text(Path(call.json_file), text)
+
+
+def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
+    """Run ``work`` and leave with its exit code; errors become one short block on standard error."""
+    previous = signal.signal(signal.SIGTERM, _on_terminate)
+    try:
+        code = work() or 0
+    except ThermocancerError as error:
+        if call.verbose:
+            import traceback
+
+            traceback.print_exc()
+        show_error(error, make_console(stderr=True))
+        if call.json_file is not None:
+            write_json_report({"error": error.fields(), "exit_code": error.exit_code}, call)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        show_error(
+            Interrupted("interrupted", hint="the same command goes on where this one stopped"),
+            make_console(stderr=True),
+        )
+        code = Interrupted.exit_code
+    except Exception as error:
+        # a bug: say so in the same short form; the traceback is one flag away
+        if call.verbose:
+            raise
+        show_error(
+            ThermocancerError(
+                f"unexpected {type(error).__name__}",
+                found=error,
+                hint="type the command again with --verbose for the traceback",
+            ),
+            make_console(stderr=True),
+        )
+        code = ThermocancerError.exit_code
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    raise typer.Exit(code)
+
+
+def _on_terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt

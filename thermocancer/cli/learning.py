@@ -1,0 +1,38 @@
+"""``train-ae``, ``fuse``, ``train-dit`` and ``train-cnn``: training models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from thermocancer.cli.common import stage_command
+
+RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; its folder is runs/NAME.")]
+
+
+@stage_command("train-ae", example="thermocancer train-ae -w demo --set autoencoder.variant=v1")
+def train_ae() -> dict[str, Any]:
+    """Train one autoencoder a view."""
+    return {}
+
+
+@stage_command("fuse", example="thermocancer fuse -w demo --name svm5")
+def fuse(name: RunName = None) -> dict[str, Any]:
+    """Train a classifier on 1, 3 or 5 views: SVM, fusion network or thermal features."""
+    return {"fuse.name": name}
+
+
+@stage_command("train-dit", example="thermocancer train-dit -w demo --name lstm24")
+def train_dit(name: RunName = None) -> dict[str, Any]:
+    """Train a sequence network on dynamic exams."""
+    return {"dit.name": name}
+
+
+@stage_command("train-cnn", example="thermocancer train-cnn --data slices -w mri --name gadolinium")
+def train_cnn(
+    data: Annotated[str | None, typer.Option(help="Folder with Train/CLASS and Test/CLASS.")] = None,
+    name: RunName = None,
+) -> dict[str, Any]:
+    """Train a binary classifier on a folder of class images."""
+    return {"cnn.data": data, "cnn.name": name}

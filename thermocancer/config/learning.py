@@ -1,0 +1,120 @@
+"""How models are trained: devices, autoencoders, fusion, sequences, image classifier."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from thermocancer.config.base import Fraction, PositiveInt, Rendering, Section, ViewName
+
+
+class StrategySection(Section):
+    """Where and in which precision networks run."""
+
+    backend: Literal["auto", "tensorflow", "jax"] = "auto"
+    kind: Literal["auto", "cpu", "gpu", "mirrored", "data-parallel", "tpu", "multi-host"] = "auto"
+    devices: PositiveInt | None = Field(None, description="how many devices; null: all of the kind")
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    deterministic: bool = True
+    coordinator: str | None = Field(None, description="HOST:PORT of the first process (multi-host)")
+    processes: PositiveInt | None = None
+    process_index: Annotated[int, Field(ge=0)] | None = None
+
+
+class InputSection(Section):
+    """What a network sees of a matrix: a scaled temperature channel or a colour rendering / 255."""
+
+    kind: Literal["celsius", "rgb"] = "rgb"
+    rendering: Rendering = Rendering()
+
+
+class AutoencoderSection(Section):
+    """``train-ae``: one autoencoder a view."""
+
+    variant: Literal["v1", "v2", "v3"] = "v2"
+    views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
+    input: InputSection = InputSection()
+    epochs: PositiveInt | None = Field(None, description="null: the variant's own (v1 20, v2 40)")
+    batch: PositiveInt = 8
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    schedule: Literal["constant", "cosine"] = "cosine"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain")
+    per_fold: bool = Field(True, description="also train inside every outer fold, so that no scored exam was seen")
+    train_on: Literal["split", "all"] = Field("split", description="'all' leaks: the original recipe")
+    checkpoint_every: PositiveInt = Field(1, description="epochs between checkpoints")
+
+
+class FuseSection(Section):
+    """``fuse``: a classifier on 1, 3 or 5 views."""
+
+    name: str = "fuse"
+    model: Literal["svm", "network", "thermal", "asymmetry", "pixels", "late"] = "svm"
+    kernel: Literal["sigmoid", "rbf", "linear"] = "sigmoid"
+    C: Annotated[float, Field(gt=0)] = 1.0
+    views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
+    autoencoder: Literal["v1", "v2", "v3"] | None = Field(None, description="null: autoencoder.variant")
+    untrained: bool = Field(False, description="random encoder weights: the untrained twin")
+    epochs: PositiveInt = 40
+    batch: PositiveInt = 8
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    aim: Literal["sensitivity", "youden", "fixed"] = "sensitivity"
+    aim_sensitivity: Fraction = 0.90
+    block: PositiveInt = Field(16, description="exams held in memory at once for the Gram matrix")
+    combine: tuple[str, ...] = Field((), description="late fusion: names of the runs to combine")
+    baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
+
+
+class DitSection(Section):
+    """``train-dit``: dynamic sequences."""
+
+    name: str = "dit"
+    backbone: str = "autoencoder"
+    weights: str | None = Field(None, description="local weights file of the backbone")
+    weights_sha256: str | None = None
+    size: tuple[int, int] = (224, 224)
+    rendering: Rendering = Rendering()
+    frames: tuple[int, ...] = tuple(range(0, 20, 2))
+    channels: tuple[Literal["frame", "difference", "rate"], ...] = ("frame",)
+    head: Literal["lstm", "gru", "tcn", "attention"] = "lstm"
+    units: PositiveInt = 24
+    dropout: Fraction = 0.2
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    weight_decay: Annotated[float, Field(ge=0)] = 0.1
+    ema_momentum: Fraction | None = 0.8
+    loss: Literal["mse", "bce"] = "bce"
+    class_weights: bool = False
+    epochs: PositiveInt = 20
+    batch: PositiveInt = 16
+    patience: PositiveInt | None = None
+    augment: Annotated[int, Field(ge=0)] = 0
+    finetune: bool = False
+    finetune_blocks: PositiveInt = 1
+    cache: bool = True
+    allow_gaps: Annotated[int, Field(ge=0)] = Field(0, description="longest run of missing frames filled")
+
+
+class CnnSection(Section):
+    """``train-cnn``: image-folder classification."""
+
+    name: str = "cnn"
+    data: str | None = None
+    positive: str | None = Field(None, description="class that counts as positive; null: the last")
+    size: tuple[int, int] = (331, 331)
+    color: Literal["rgb", "gray"] = "rgb"
+    model: Literal["study", "pooled", "backbone"] = "study"
+    backbone: str = "efficientnet_lite0"
+    epochs: PositiveInt = 15
+    batch: PositiveInt = 64
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    group: str | None = Field(None, description="regular expression on the file name: the patient")
+    augment: bool = False
+    mixup: Annotated[float, Field(ge=0)] = 0.0
+    test_time_augmentation: bool = False
+    seeds: PositiveInt = 1
+    init: str | None = Field(None, description="Keras 2 HDF5 weights to start from")
+    train: bool = True

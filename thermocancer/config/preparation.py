@@ -1,0 +1,77 @@
+"""From matrices to data sets: convert, filter, dataset, split, and which exams count."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from thermocancer.config.base import PositiveInt, Rendering, Section, ViewName
+
+
+class ConvertSection(Section):
+    """``convert``: matrices to images, dynamic exams to videos."""
+
+    rendering: Rendering = Rendering()
+    format: Literal["jpg", "png"] = "jpg"
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    processes: PositiveInt | None = Field(None, description="null: every core")
+    dynamic: bool = True
+    videos: bool = False
+    video_rendering: Rendering = Rendering(colormap="prism", range="minmax")
+    video_codec: Literal["DIVX", "FFV1"] = "DIVX"
+    video_fps: Annotated[float, Field(gt=0)] = 5.0
+
+
+class FilterSection(Section):
+    """``filter``: which exams are complete and sound."""
+
+    views: tuple[ViewName, ...] = ("Frontal", "Right45", "Right", "Left45", "Left")
+    shape: tuple[int, int] | None = Field(None, description="null: the most frequent shape")
+    low: float = Field(5.0, description="lowest plausible temperature, degC")
+    high: float = Field(45.0, description="highest plausible temperature, degC")
+    minimum_spread: float = Field(0.5, description="degC; a flatter matrix is no thermogram")
+    frames: PositiveInt = 20
+    dynamic: bool = True
+
+
+class DatasetSection(Section):
+    """``build-dataset``: one HDF5 file."""
+
+    name: str = "cohort"
+    source: Literal["matrices", "images", "videos"] = "matrices"
+    views: tuple[ViewName, ...] | None = Field(None, description="null: those of filter.views")
+    size: tuple[int, int] | None = Field(None, description="rows, columns; null: as they are")
+    static: bool = True
+    dynamic: bool = False
+    compression: Literal["gzip", "lzf", "none"] = "gzip"
+
+
+class SplitSection(Section):
+    """The one patient-wise split, and the folds of cross-validation."""
+
+    protocol: Literal["grouped-cv", "holdout", "thesis"] = "grouped-cv"
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
+    folds: Annotated[int, Field(ge=2)] = 5
+    repeats: PositiveInt = 5
+    inner_folds: Annotated[int, Field(ge=2)] = 3
+
+
+class CohortSection(Section):
+    """Which exams count, and remedies against shortcuts."""
+
+    match: Literal["none", "choose", "weight"] = "none"
+    match_days: PositiveInt = 270
+    match_room_celsius: Annotated[float, Field(gt=0)] = 0.75
+    layouts: tuple[str, ...] = Field((), description="keep only these acquisition layouts")
+    exclude: tuple[str, ...] = Field((), description="exams to leave out, PATIENT or PATIENT_VISIT")
+
+
+class FeaturesSection(Section):
+    """How temperatures become features."""
+
+    relative: bool = Field(False, description="remove each body's own reference temperature")
+    residualise: bool = Field(False, description="regress nuisance out, fitted on training healthy")
+    torso_only: bool = Field(False, description="blank the background and inpaint the marker")
+    pixels: tuple[int, int] = Field((48, 64), description="rows, columns of the pixel baseline")
+    components: PositiveInt = Field(40, description="principal components of the pixel baseline")

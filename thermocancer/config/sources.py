@@ -1,0 +1,80 @@
+"""Where thermograms come from: the DMR-IR site, a folder, the phantom."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, ProtocolLetter, Section, ViewName
+
+
+class FetchSection(Section):
+    """``fetch``: the site and how politely to ask it."""
+
+    url: str = Field("https://visual.ic.uff.br/dmi/", description="address of the site's base path")
+    protocols: tuple[ProtocolLetter, ...] = ("S", "D")
+    views: tuple[ViewName, ...] = ("Frontal", "Right45", "Right", "Left45", "Left")
+    diagnoses: tuple[Literal["healthy", "sick"], ...] = ("healthy", "sick")
+    patients: tuple[int, ...] = Field((), description="only these patients; empty means all")
+    since: str | None = Field(None, description="only visits from this date on, YYYY-MM-DD")
+    limit: PositiveInt | None = Field(None, description="fetch at most this many files")
+    connections: Annotated[int, Field(ge=1, le=4)] = 1
+    interval_s: Annotated[float, Field(ge=0)] = Field(1.0, description="seconds between requests")
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    retries: Annotated[int, Field(ge=0)] = 4
+    max_requests: PositiveInt | None = None
+    clinical: bool = Field(True, description="keep the clinical fields in raw/patients.jsonl")
+    ca_bundle: str | None = None
+    insecure: bool = Field(False, description="do not verify TLS; asks again before the password")
+    shape: tuple[int, int] = Field((480, 640), description="expected rows and columns of a matrix")
+
+
+class ImportSection(Section):
+    """``import DIR``: a folder somebody already has."""
+
+    folder: str | None = Field(None, description="the folder to import")
+    labels: str | None = Field(None, description="CSV or JSON file with one label an exam or patient")
+    id_column: str | None = None
+    label_column: str | None = None
+    visit_column: str | None = None
+    date_column: str | None = None
+    healthy_values: tuple[str, ...] = ("healthy", "0", "negative", "normal", "no", "false")
+    sick_values: tuple[str, ...] = ("sick", "1", "positive", "cancer", "yes", "true")
+    id_pattern: str | None = Field(None, description="regular expression; group 1 is the patient")
+    view: ViewName | None = None
+    protocol: ProtocolLetter = "S"
+    visit: PositiveInt | None = None
+    dates: str | None = Field(None, description="JSON or CSV file of exam dates")
+    range: CelsiusRange | None = Field(None, description="degC of grey level 0 and of the highest")
+    shape: tuple[int, int] | None = Field(None, description="refuse matrices of any other shape")
+    frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
+    frames: PositiveInt = 20
+
+
+class SimulateSection(Section):
+    """``simulate``: a synthetic cohort by the bioheat equation."""
+
+    patients: PositiveInt = 40
+    sick_fraction: Fraction = 0.4
+    shape: tuple[int, int] = Field((480, 640), description="rows and columns")
+    static: bool = True
+    dynamic: bool = True
+    frames: PositiveInt = 20
+    frame_interval_s: Annotated[float, Field(gt=0)] = 15.0
+    tissue: str = Field("layers-A", description="a named, cited parameter set")
+    tumour_heat: Literal["gautherie", "calibrated"] = "calibrated"
+    contrast: float | None = Field(None, description="force the peak contrast in degC; null: physics")
+    noise_celsius: Annotated[float, Field(ge=0)] = 0.05
+    second_visits: Fraction = 0.06
+    missing_views: Fraction = 0.05
+    missing_frames: Fraction = 0.05
+    tie: Literal["none", "marker", "camera", "room", "calendar"] = "none"
+    tie_strength: Fraction = 1.0
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _shape_from_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and "x" in value.lower():
+            return tuple(int(part) for part in value.lower().split("x"))
+        return value

@@ -1,0 +1,1 @@
+"""Catalog, split, HDF5 store, input pipelines, video."""

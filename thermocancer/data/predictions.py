@@ -1,0 +1,95 @@
+"""``predictions.csv``: out-of-sample scores, one row an exam and repeat, and scores a unit."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thermocancer.errors import DataError
+from thermocancer.files import write_text
+
+COLUMNS = ("patient", "visit", "fold", "label", "score", "predicted")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One out-of-sample score. ``fold`` is ``REPEAT.FOLD`` in cross-validation, ``test`` in a hold-out."""
+
+    patient: int
+    visit: int
+    fold: str
+    label: int
+    score: float
+    predicted: int
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is counted once: the exams of one patient, or one visit where the patient's labels differ.
+
+    ``score`` is the mean over the unit's rows; ``predicted`` the majority of its rows' decisions.
+    """
+
+    patient: int
+    visit: int | None
+    label: int
+    score: float
+    predicted: int
+
+
+def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
+    """Write the rows, sorted by patient, visit and fold, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in sorted(rows, key=lambda each: (each.patient, each.visit, each.fold)):
+        writer.writerow([row.patient, row.visit, row.fold, row.label, repr(float(row.score)), row.predicted])
+    write_text(path, text.getvalue())
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """Read ``predictions.csv``. Raises DataError with the line of the first row that is wrong."""
+    if not path.exists():
+        raise DataError("this run has no predictions", where=path, hint="train the run again")
+    with open(path, encoding="utf-8", newline="") as handle:
+        reader = csv.DictReader(handle)
+        if tuple(reader.fieldnames or ())[: len(COLUMNS)] != COLUMNS:
+            raise DataError(
+                "these are not predictions", where=f"{path}:1", expected=",".join(COLUMNS), found=reader.fieldnames
+            )
+        rows = [_parse(row, f"{path}:{number}") for number, row in enumerate(reader, start=2)]
+    if not rows:
+        raise DataError("this run has no predictions", where=path, expected="one row an exam", found="none")
+    return rows
+
+
+def _parse(row: dict[str, str], where: str) -> Prediction:
+    try:
+        prediction = Prediction(
+            int(row["patient"]), int(row["visit"]), row["fold"], int(row["label"]), float(row["score"]), int(row["predicted"])
+        )  # fmt: skip
+    except (TypeError, ValueError) as error:
+        raise DataError("a prediction cannot be read", where=where, found=error) from error
+    if prediction.label not in (0, 1) or not 0.0 <= prediction.score <= 1.0:
+        raise DataError("a prediction is out of range", where=where, expected="label 0 or 1, score 0 to 1", found=row)
+    return prediction
+
+
+def to_units(rows: Sequence[Prediction]) -> list[Unit]:
+    """Gather rows into units: a patient, or each visit of a patient whose labels differ."""
+    labels: dict[int, set[int]] = {}
+    for row in rows:
+        labels.setdefault(row.patient, set()).add(row.label)
+    groups: dict[tuple[int, int | None], list[Prediction]] = {}
+    for row in rows:
+        visit = row.visit if len(labels[row.patient]) > 1 else None
+        groups.setdefault((row.patient, visit), []).append(row)
+    units = []
+    for (patient, visit), members in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
+        score = sum(each.score for each in members) / len(members)
+        votes = sum(each.predicted for each in members)
+        units.append(Unit(patient, visit, members[0].label, score, int(2 * votes >= len(members))))
+    return units

@@ -1,0 +1,1 @@
+"""The DMR-IR site: file names, pages, session, download."""

@@ -1,0 +1,81 @@
+"""The errors the library raises. Only ``cli/`` prints them and turns them into exit codes.
+
+Every error says what went wrong and, where they are known, four more things: where, what was
+expected, what was found, and what to type next.
+"""
+
+from __future__ import annotations
+
+
+class ThermocancerError(Exception):
+    """A failure a user can act on.
+
+    ``what`` is one sentence; ``where`` a file (and line), a config key or an address.
+    ``exit_code`` is what the command line ends with.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        expected: object = None,
+        found: object = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = None if where is None else str(where)
+        self.expected = None if expected is None else str(expected)
+        self.found = None if found is None else str(found)
+        self.hint = hint
+
+    def fields(self) -> dict[str, str]:
+        """The parts that are known, in the order in which they are shown."""
+        parts = {
+            "what": self.what,
+            "where": self.where,
+            "expected": self.expected,
+            "found": self.found,
+            "hint": self.hint,
+        }
+        return {name: text for name, text in parts.items() if text is not None}
+
+    def __str__(self) -> str:
+        return "; ".join(text if name == "what" else f"{name}: {text}" for name, text in self.fields().items())
+
+
+class RunError(ThermocancerError):
+    """The work itself failed (exit 1)."""
+
+
+class ConfigError(ThermocancerError):
+    """The command line or the configuration is wrong (exit 2)."""
+
+    exit_code = 2
+
+
+class DataError(ThermocancerError):
+    """The input data cannot be used (exit 3)."""
+
+    exit_code = 3
+
+
+class RemoteError(ThermocancerError):
+    """The remote site, the login or the network failed (exit 4)."""
+
+    exit_code = 4
+
+
+class LockedError(ThermocancerError):
+    """Another process is writing the same stage (exit 75)."""
+
+    exit_code = 75
+
+
+class Interrupted(ThermocancerError):
+    """SIGINT or SIGTERM arrived; what was finished is kept and the same command resumes (exit 130)."""
+
+    exit_code = 130

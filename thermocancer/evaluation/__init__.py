@@ -1,0 +1,1 @@
+"""Metrics, intervals, audits, figures and reports."""

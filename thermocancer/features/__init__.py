@@ -1,0 +1,1 @@
+"""Encoder features, Gram matrices, thermal statistics and asymmetry."""

@@ -1,0 +1,139 @@
+"""Writing files so that a name never stands for half a file, and knowing them by content.
+
+The workspace may be a FUSE mount (Google Drive): no ``flock``, no atomic append by two writers.
+So everything is written aside in the same folder, flushed to disk and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from thermocancer.errors import DataError, RunError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yield a side path in the folder of ``path``; rename it to ``path`` when the block succeeds.
+
+    The side file keeps the suffix of ``path`` (writers such as OpenCV go by it) and is removed
+    when the block raises. Raises RunError when the disk is full or the folder is read-only.
+    """
+    side = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield side
+        _flush_to_disk(side)
+        os.replace(side, path)
+    except OSError as error:
+        raise RunError(
+            "a file could not be written",
+            where=path,
+            found=error.strerror or error,
+            hint="free some space or choose a folder you may write to with --workspace",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            side.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    with open(path, "rb+") as handle:
+        os.fsync(handle.fileno())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` whole or not at all."""
+    with written_aside(path) as side:
+        side.write_bytes(content)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write UTF-8 ``content`` whole or not at all."""
+    write_bytes(path, content.encode("utf-8"))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as indented JSON with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file. Raises DataError with the file's name when it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            "this file is not valid JSON",
+            where=path,
+            found=error,
+            hint="remove it and run the stage again that writes it",
+        ) from error
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def fingerprint(*parts: Any) -> str:
+    """SHA-256 of JSON-serialisable parts: equal parts, equal fingerprint, on any machine."""
+    text = json.dumps(parts, sort_keys=True, default=str, allow_nan=True)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def link_or_copy(source: Path, target: Path) -> str:
+    """Hard-link ``source`` as ``target``, or copy where links are not possible.
+
+    Returns ``"link"`` or ``"copy"``. An existing ``target`` is replaced atomically.
+    """
+    import shutil
+
+    with written_aside(target) as side:
+        side.unlink(missing_ok=True)
+        try:
+            os.link(source, side)
+        except OSError:
+            shutil.copyfile(source, side)
+            return "copy"
+    return "link"
+
+
+class HashIndex:
+    """SHA-256 of files, remembered while size and modification time stay what they were.
+
+    Content decides whether a stage is up to date; this only saves reading unchanged files again.
+    ``cache_file`` may be deleted at any time.
+    """
+
+    def __init__(self, cache_file: Path) -> None:
+        self._cache_file = cache_file
+        self._known: dict[str, list[Any]] = {}
+        self._changed = False
+        if cache_file.exists():
+            with contextlib.suppress(DataError):  # a broken cache is an empty cache
+                self._known = dict(read_json(cache_file))
+
+    def of(self, path: Path, hasher: Callable[[Path], str] = hash_file) -> str:
+        """Return the file's SHA-256."""
+        facts = path.stat()
+        stamp = [facts.st_size, facts.st_mtime_ns]
+        entry = self._known.get(str(path))
+        if entry is None or entry[:2] != stamp:
+            entry = [*stamp, hasher(path)]
+            self._known[str(path)] = entry
+            self._changed = True
+        return str(entry[2])
+
+    def save(self) -> None:
+        if self._changed:
+            write_json(self._cache_file, self._known)
+            self._changed = False

@@ -1,0 +1,64 @@
+"""What a stage says before it works (a plan) and after it has worked (a report)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One item that could not be processed, and why."""
+
+    item: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a stage would do: ``todo`` items to make, ``current`` items that are up to date.
+
+    ``todo`` holds one readable line an item; ``notes`` whatever else ``--dry-run`` should show.
+    """
+
+    stage: str
+    todo: tuple[str, ...] = ()
+    current: int = 0
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class StageReport:
+    """What a stage did. ``figures`` holds the numbers a summary table or ``--json`` shows.
+
+    Many figures are welcome; each key names its unit where it has one (``seconds``, ``bytes``).
+    """
+
+    stage: str
+    made: int = 0
+    current: int = 0
+    failed: list[Failure] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return self.made == 0 and not self.failed
+
+    @property
+    def exit_code(self) -> int:
+        """0 done or nothing to do; 5 finished, but some items failed."""
+        return 5 if self.failed else 0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "stage": self.stage,
+            "made": self.made,
+            "current": self.current,
+            "failed": [{"item": each.item, "reason": each.reason} for each in self.failed],
+            "notes": list(self.notes),
+            "figures": dict(self.figures),
+            "outputs": list(self.outputs),
+            "exit_code": self.exit_code,
+        }

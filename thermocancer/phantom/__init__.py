@@ -1,0 +1,1 @@
+"""A physical phantom: bioheat solver, anatomy, cohort."""

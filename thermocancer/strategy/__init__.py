@@ -1,0 +1,1 @@
+"""Devices, backends, precision and seeds."""

@@ -1,0 +1,1 @@
+"""One temperature matrix: reading, checking, writing, rendering to colour."""

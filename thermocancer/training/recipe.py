@@ -1,0 +1,31 @@
+"""What a classifier is to cross-validation, audit and prediction: a recipe, and what it has fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+
+
+class Fitted(Protocol):
+    """A classifier that has seen its training rows."""
+
+    def scores(self, source: ExamSource, rows: IntArray) -> FloatArray:
+        """Probability of sick in [0, 1] for each row of ``source`` (not only the training source)."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything ``load_fitted`` needs, without pickle."""
+
+
+class Recipe(Protocol):
+    """How a classifier is made. Everything fitted (encoder, scaler, PCA, calibration) is fitted inside ``fit``."""
+
+    @property
+    def name(self) -> str: ...
+
+    def fit(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
+        """Fit on ``rows`` with ``labels`` (shape (len(rows),), which an audit may have permuted).
+
+        ``fold`` names the outer fold (``1.3``, ``test``, ``all``) so that encoders trained for it can be found.
+        """
