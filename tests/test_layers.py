@@ -41,6 +41,8 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_point_down_only(path: Path) -> None:
     here = ".".join(["thermocancer", *path.relative_to(PACKAGE).with_suffix("").parts])
+    if here == "thermocancer.__main__":
+        here = "thermocancer.cli.__main__"
     upward = [other for other in imports_of(path) if layer_of(other) < layer_of(here)]
     assert not upward, f"{here} imports from a layer above it: {upward}"
     if here.startswith("thermocancer.stages.") and not here.endswith("__init__"):

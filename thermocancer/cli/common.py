@@ -113,6 +113,10 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
     return register
 
 
+SOURCES = ("fetch", "import", "simulate")
+"""They write one catalog, so they share one lock."""
+
+
 def stage_module(name: str) -> Any:
     """The module of a stage, imported only when it is needed."""
     suffix = "import_folder" if name == "import" else name.replace("-", "_")
@@ -133,7 +137,7 @@ def run_stage(name: str, config: Config, call: Call) -> int:
         )
         return 0
     started = time.monotonic()
-    with workspace.lock(name):
+    with workspace.lock("raw" if name in SOURCES else name):
         workspace.mark_version()
         report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet))
     if not call.quiet:
