@@ -85,8 +85,8 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         call = Call(**{name: arguments.pop(name) for name in COMMON_OPTIONS})
         with_exit_code(lambda: function(call, **arguments), call)
 
-    command.__signature__ = inspect.Signature([*(each.replace(kind=keyword) for each in own), *common])  # type: ignore[attr-defined]
-    del command.__wrapped__  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature([*(each.replace(kind=keyword) for each in own), *common])
+    del command.__wrapped__
     command.__annotations__ = {each.name: each.annotation for each in [*own, *common]}
     return command
 
@@ -105,7 +105,7 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
             return run_stage(name, call.load(function(**arguments)), call)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())
-        command.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+        setattr(command, "__signature__", inspect.Signature(own))  # noqa: B010 - mypy knows no such attribute
         wrapped = with_common_options(command)
         wrapped.__doc__ = f"{inspect.getdoc(function)}\n\nExample: {example}"
         return app.command(name)(wrapped)

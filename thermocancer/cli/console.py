@@ -126,7 +126,7 @@ def show_report(report: StageReport, console: Console, seconds: float) -> None:
         for note in report.notes:
             console.print(f"  {note}", markup=False)
         return
-    rows = {"made": report.made, "up to date": report.current, "failed": len(report.failed)}
+    rows: dict[str, object] = {"made": report.made, "up to date": report.current, "failed": len(report.failed)}
     rows |= {name: _figure(value) for name, value in report.figures.items() if not isinstance(value, (dict, list))}
     rows["seconds"] = f"{seconds:.1f}"
     if console.is_terminal:

@@ -30,7 +30,7 @@ def load_config(
     """
     settings = Settings()
     for key, value, origin in from_environment(environment):
-        settings.put(key, value, origin)
+        settings.put(_as_spelt(key), value, origin)
     for path in files:
         values, origins = read_yaml(path)
         settings.merge(values, origins)
@@ -82,6 +82,15 @@ def _is_key(part: str, settings: Settings, parts: list[str]) -> bool:
     """Union members add their type's name to pydantic's location; only real keys are shown."""
     names = set(settings.values) | {piece for key in settings.origins for piece in key.split(".")}
     return part in names or part == parts[0]
+
+
+def _as_spelt(key: str) -> str:
+    """Environment variables are in capitals: give each part of a key the case the schema has."""
+    parts: list[str] = []
+    for part in key.split("."):
+        spelt = {name.lower(): name for name in _valid_names(parts)}
+        parts.append(spelt.get(part, part))
+    return ".".join(parts)
 
 
 def _valid_names(sections: Sequence[str]) -> list[str]:

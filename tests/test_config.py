@@ -1,0 +1,146 @@
+"""Config: strict keys, precedence, where every mistake stands, and the shipped files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from thermocancer.config import Config, dump_yaml, load_config
+from thermocancer.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_shipped_config_loads_and_opens_with_its_facts(path: Path) -> None:
+    config = load_config([path])
+    assert isinstance(config, Config)
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")][:8]
+    for fact in ("command:", "hardware:", "time:", "score:"):
+        assert any(fact in line for line in head), f"{path.name} does not say its {fact}"
+
+
+def test_the_contracts_configs_are_shipped() -> None:
+    assert {path.name for path in CONFIGS} >= {
+        "quickstart.yaml", "thesis.yaml", "honest.yaml", "colab-tpu.yaml", "siim.yaml",
+    }  # fmt: skip
+
+
+def test_precedence_runs_from_environment_to_set(tmp_path: Path) -> None:
+    first = write(tmp_path, "a.yaml", "workspace: file-a\nseed: 1\nautoencoder: {epochs: 3, batch: 4}\n")
+    second = write(tmp_path, "b.yaml", "workspace: file-b\nautoencoder: {epochs: 5}\n")
+    environment = {
+        "THERMOCANCER_WORKSPACE": "env",
+        "THERMOCANCER_SEED": "9",
+        "THERMOCANCER_AUTOENCODER__BATCH": "2",
+        "THERMOCANCER_FUSE__C": "7",
+        "THERMOCANCER_PASSWORD": "not-a-setting",
+    }
+    assert load_config(environment=environment).workspace == "env"
+    merged = load_config([first, second], environment=environment)
+    assert (merged.workspace, merged.seed) == ("file-b", 1)
+    assert (merged.autoencoder.epochs, merged.autoencoder.batch, merged.fuse.C) == (5, 4, 7)
+    option = load_config([first, second], workspace=Path("opt"), environment=environment)
+    assert option.workspace == "opt"
+    last = load_config([first], ["workspace=set", "autoencoder.epochs=8"], workspace=Path("opt"), environment={})
+    assert (last.workspace, last.autoencoder.epochs) == ("set", 8)
+
+
+def test_unknown_key_names_file_line_and_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, "c.yaml", "seed: 1\nautoencoder:\n  epoch: 5\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config([path], environment={})
+    assert caught.value.where == f"{path}:3"
+    assert "autoencoder.epoch" in caught.value.what
+    assert "autoencoder.epochs" in (caught.value.hint or "")
+
+
+def test_unknown_section_offers_the_nearest(tmp_path: Path) -> None:
+    path = write(tmp_path, "c.yaml", "autoencodr: {epochs: 5}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config([path], environment={})
+    assert caught.value.where == f"{path}:1"
+    assert "'autoencoder'" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line"),
+    [
+        ("seed: -1\n", "seed", 1),
+        ("simulate:\n  patients: many\n", "simulate.patients", 2),
+        ("convert:\n  format: bmp\n", "convert.format", 2),
+        ("convert:\n  rendering:\n    range: {low: cold}\n", "convert.rendering.range", 3),
+        ("pipeline: [simulate, cook]\n", "pipeline", 1),
+    ],
+    ids=["negative-seed", "word-for-number", "unknown-choice", "nested", "unknown-stage"],
+)
+def test_wrong_values_name_key_and_line(tmp_path: Path, text: str, key: str, line: int) -> None:
+    path = write(tmp_path, "c.yaml", text)
+    with pytest.raises(ConfigError) as caught:
+        load_config([path], environment={})
+    assert key in caught.value.what
+    assert caught.value.where == f"{path}:{line}"
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("a: [1\n", "not valid YAML"), ("- 1\n", "sections"), ("seed: 1\nseed: 2\n", "twice")],
+    ids=["broken", "a-list", "key-twice"],
+)
+def test_broken_yaml_is_a_config_error(tmp_path: Path, text: str, part: str) -> None:
+    with pytest.raises(ConfigError, match=part):
+        load_config([write(tmp_path, "c.yaml", text)], environment={})
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config([tmp_path / "none.yaml"])
+    assert caught.value.where == str(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        ["strategy.backend=tensorflow", "strategy.kind=multi-host"],
+        ["strategy.backend=jax", "strategy.kind=mirrored"],
+        ["autoencoder.train_on=all"],
+        ["fuse.model=late"],
+        ["dataset.source=images", "autoencoder.input.kind=celsius"],
+        ["filter.views=[Frontal]", "dataset.views=[Left]"],
+    ],
+    ids=lambda value: value[0],
+)
+def test_pairs_that_cannot_go_together_are_refused(assignments: list[str]) -> None:
+    with pytest.raises(ConfigError, match="cannot go together") as caught:
+        load_config(assignments=assignments, environment={})
+    assert caught.value.found
+
+
+@pytest.mark.parametrize("text", ["seed", "=3", ""], ids=["no-value", "no-key", "empty"])
+def test_set_needs_key_and_value(text: str) -> None:
+    with pytest.raises(ConfigError, match="KEY=VALUE"):
+        load_config(assignments=[text], environment={})
+
+
+def test_the_dump_loads_back_to_the_same_config(tmp_path: Path) -> None:
+    config = load_config(assignments=["simulate.shape=48x64", "seed=0", "split.folds=3"], environment={})
+    again = load_config([write(tmp_path, "d.yaml", dump_yaml(config))], environment={})
+    assert again == config
+    assert yaml.safe_load(dump_yaml(config))["simulate"]["shape"] == [48, 64]
+
+
+def test_the_names_scripts_rely_on_are_there() -> None:
+    names = {field.alias or name for name, field in Config.model_fields.items()}
+    expected = (
+        "workspace seed strategy pipeline fetch import simulate convert filter dataset split autoencoder fuse dit cnn "
+        "cohort features evaluate report sweep"
+    )
+    assert " ".join(sorted(names)) == " ".join(sorted(expected.split()))
