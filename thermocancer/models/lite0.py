@@ -1,0 +1,136 @@
+"""EfficientNet-Lite0 in Keras, with the ImageNet weights that ``lite0_weights`` reads.
+
+Lite0 is EfficientNet-B0 made for small machines: no squeeze-and-excite, ReLU6 for swish, stem and
+head of fixed width (https://github.com/tensorflow/tpu, models/official/efficientnet/lite). Its
+authors trained it with TensorFlow on pixels scaled as (x - 127) / 128.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.errors import DataError
+
+if TYPE_CHECKING:
+    import keras
+
+PIXEL_MEAN = 127.0
+PIXEL_SCALE = 128.0
+EPSILON = 1e-3
+STEM_WIDTH = 32
+HEAD_WIDTH = 1280
+CLASSES = 1000
+
+
+class Stage(NamedTuple):
+    """Blocks of one width; the first of them strides."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    filters: int
+
+
+STAGES = (
+    Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24), Stage(2, 5, 2, 6, 40), Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112), Stage(4, 5, 2, 6, 192), Stage(1, 3, 1, 6, 320),
+)  # fmt: skip
+
+
+def build_lite0(shape: tuple[int, int], *, top: bool = False) -> keras.Model:
+    """Lite0 with fresh weights: RGB 0..255 (n, H, W, 3) to features (n, 1280), or with ``top`` to logits (n, 1000).
+
+    Layers are named as in the weights file, dots turned into dashes, so that ``load_lite0`` finds its arrays.
+    """
+    import keras
+
+    inputs = keras.Input((*shape, 3), name="pixels")  # (n, H, W, 3)
+    x = keras.layers.Rescaling(1 / PIXEL_SCALE, -PIXEL_MEAN / PIXEL_SCALE, name="rescaling")(inputs)
+    x = _convolve(x, STEM_WIDTH, 3, 2, "_conv_stem", "_bn0")  # (n, H/2, W/2, 32)
+    number = 0
+    for stage in STAGES:
+        for repeat in range(stage.repeats):
+            x = _block(x, f"_blocks-{number}", stage, stride=stage.stride if repeat == 0 else 1)
+            number += 1
+    x = _convolve(x, HEAD_WIDTH, 1, 1, "_conv_head", "_bn1")  # (n, H/32, W/32, 1280)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # (n, 1280)
+    if top:
+        x = keras.layers.Dense(CLASSES, name="_fc")(x)
+    return keras.Model(inputs, x, name="efficientnet_lite0")
+
+
+def _block(x: Any, name: str, stage: Stage, *, stride: int) -> Any:
+    """Inverted residual: widen, filter each channel, narrow; added to its input where the shapes agree."""
+    import keras
+
+    width = x.shape[-1]
+    y = x
+    if stage.expansion > 1:
+        y = _convolve(y, width * stage.expansion, 1, 1, f"{name}-_expand_conv", f"{name}-_bn0")
+    y = keras.layers.DepthwiseConv2D(
+        stage.kernel, stride, padding="same", use_bias=False, name=f"{name}-_depthwise_conv"
+    )(y)
+    y = _normalise(y, f"{name}-_bn1")
+    y = _convolve(y, stage.filters, 1, 1, f"{name}-_project_conv", f"{name}-_bn2", activate=False)
+    return keras.layers.Add(name=f"{name}-add")([y, x]) if stride == 1 and width == stage.filters else y
+
+
+def _convolve(x: Any, filters: int, kernel: int, stride: int, conv: str, norm: str, *, activate: bool = True) -> Any:
+    import keras
+
+    x = keras.layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=conv)(x)
+    return _normalise(x, norm, activate=activate)
+
+
+def _normalise(x: Any, name: str, *, activate: bool = True) -> Any:
+    import keras
+
+    x = keras.layers.BatchNormalization(epsilon=EPSILON, name=name)(x)
+    return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
+
+
+def load_lite0(model: keras.Model, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Put the arrays of the weights file into ``model``, layer by layer.
+
+    Raises DataError when a layer finds no array, or one of another shape.
+    """
+    for layer in model.layers:
+        if not layer.weights:
+            continue
+        found = _arrays_of(layer, arrays)
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        if [each.shape for each in found] != expected:
+            raise DataError(
+                "the weights do not fit EfficientNet-Lite0",
+                where=layer.name, expected=expected, found=[each.shape for each in found],
+            )  # fmt: skip
+        layer.set_weights(found)
+
+
+def _arrays_of(layer: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+    """The layer's arrays in Keras' order and layout: kernels (rows, columns, in, out), dense (in, out)."""
+    import keras
+
+    name = layer.name.replace("-", ".")
+    if isinstance(layer, keras.layers.BatchNormalization):
+        parts = ["weight", "bias", "running_mean", "running_var"]
+    elif isinstance(layer, keras.layers.Dense):
+        parts = ["weight", "bias"]
+    else:
+        parts = ["weight"]
+    missing = [f"{name}.{part}" for part in parts if f"{name}.{part}" not in arrays]
+    if missing:
+        raise DataError("the weights of EfficientNet-Lite0 are incomplete", where=layer.name, expected=missing)
+    first, *rest = (np.asarray(arrays[f"{name}.{part}"]) for part in parts)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        first = first.transpose(2, 3, 0, 1)  # (channels, 1, rows, columns) -> (rows, columns, channels, 1)
+    elif first.ndim == 4:
+        first = first.transpose(2, 3, 1, 0)  # (out, in, rows, columns) -> (rows, columns, in, out)
+    elif first.ndim == 2:
+        first = first.T
+    return [first, *rest]
