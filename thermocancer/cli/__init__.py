@@ -1,10 +1,21 @@
 """The command line: parse, load the config, call a stage, print."""
 
+from __future__ import annotations
 
-def main() -> None:
-    """The entry point: registers every command, then runs the one that was asked for."""
-    # importing a module registers its commands on the one Typer app; the order is the order of --help
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register() -> typer.Typer:
+    """Register every command and return the one Typer app; the order is the order of ``--help``."""
     from thermocancer.cli import sources, preparation, learning, judging, pipeline, inspecting  # noqa: F401, I001
     from thermocancer.cli.common import app
 
-    app()
+    return app
+
+
+def main() -> None:
+    """The entry point of ``thermocancer``."""
+    register()()

@@ -1,0 +1,93 @@
+"""Writes ``docs/commands.md`` and ``docs/config.md`` from the program itself: ``python docs/reference.py``."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+FOLDER = Path(__file__).parent
+
+
+def commands_page() -> str:
+    """Every command: what it does, an example, its options."""
+    import typer
+
+    from thermocancer.cli import register
+
+    lines = ["# Commands", "", "Made by `python docs/reference.py` from the program; a test compares them.", ""]
+    for name, command in _commands(typer.main.get_command(register()), "thermocancer"):
+        lines += [f"## `{name}`", "", *_help_lines(command.help or ""), ""]
+        lines += ["| option | meaning |", "|---|---|"]
+        for parameter in command.params:
+            if parameter.name == "help":
+                continue
+            flags = ", ".join(f"`{flag}`" for flag in parameter.opts)
+            lines.append(f"| {flags} | {(getattr(parameter, 'help', None) or '').replace('|', '/')} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _commands(group: Any, path: str) -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def _help_lines(text: str) -> list[str]:
+    what, _, example = inspect.cleandoc(text).partition("Example:")
+    lines = [" ".join(what.split())]
+    return [*lines, "", "```sh", " ".join(example.split()), "```"] if example else lines
+
+
+def config_page() -> str:
+    """Every config key with its default and meaning."""
+    from thermocancer.config import Config
+
+    lines = ["# Config keys", "", "Made by `python docs/reference.py` from the program; a test compares them.", ""]
+    lines += ["| key | default | meaning |", "|---|---|---|"]
+    lines += [f"| `{key}` | `{default}` | {meaning} |" for key, default, meaning in _keys(Config, "")]
+    lines += [
+        "",
+        "Environment: `THERMOCANCER_WORKSPACE`, `THERMOCANCER_SEED`, and `THERMOCANCER_SECTION__KEY` for any other key",
+        "(for example `THERMOCANCER_AUTOENCODER__EPOCHS=5`). Credentials are read from `THERMOCANCER_USER` and",
+        "`THERMOCANCER_PASSWORD` and never belong in a file.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, info in model.model_fields.items():
+        key = f"{prefix}{info.alias or name}"
+        annotation = info.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from _keys(annotation, f"{key}.")
+            continue
+        default = info.get_default(call_default_factory=True)
+        shown = "required" if default is PydanticUndefined else _shown(default)
+        yield key, shown.replace("|", "/"), (info.description or "").replace("|", "/")
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, BaseModel):
+        value = value.model_dump()
+    if isinstance(value, tuple):
+        value = list(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def main() -> None:
+    (FOLDER / "commands.md").write_text(commands_page(), encoding="utf-8")
+    (FOLDER / "config.md").write_text(config_page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

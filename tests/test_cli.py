@@ -1,0 +1,130 @@
+"""The command line itself: exit codes, plain output, JSON reports, quiet, dry run, locks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from thermocancer.locks import stage_lock
+
+ESCAPE = "\x1b"
+
+
+def call(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as cron would: no terminal, its own process."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("THERMOCANCER_")}
+    return subprocess.run(
+        [sys.executable, "-m", "thermocancer", *arguments],
+        capture_output=True, text=True, stdin=subprocess.DEVNULL, env=clean | environment, timeout=240, check=False,
+    )  # fmt: skip
+
+
+SMALL = ["--patients", "4", "--seed", "3", "--shape", "48x64", "--set", "simulate.dynamic=false"]
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cohort")
+    done = call("simulate", *SMALL, "-w", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "part"),
+    [
+        (["config", "check"], 0, "valid"),
+        (["config", "check", "--set", "autoencoder.epoch=5"], 2, "autoencoder.epochs"),
+        (["config", "check", "-c", "nowhere.yaml"], 2, "nowhere.yaml"),
+        (["simulate", "--no-such-option"], 2, "no-such-option"),
+        (["cook"], 2, "cook"),
+        (["convert"], 3, "no thermograms"),
+        (["build-dataset"], 3, "no thermograms"),
+    ],
+    ids=["fine", "unknown-key", "no-file", "no-option", "no-command", "no-data-convert", "no-data-build"],
+)
+def test_exit_codes_and_what_is_said(tmp_path: Path, arguments: list[str], code: int, part: str) -> None:
+    where = ["-w", str(tmp_path)] if arguments[0] != "cook" else []
+    done = call(*arguments, *where)
+    assert done.returncode == code, done.stderr
+    assert part in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    assert ESCAPE not in done.stdout + done.stderr
+
+
+def test_a_second_run_does_nothing_and_says_so_in_one_line(cohort: Path) -> None:
+    done = call("simulate", *SMALL, "-w", str(cohort))
+    assert done.returncode == 0
+    assert "nothing to do" in done.stdout
+    assert len(done.stdout.splitlines()) <= 2
+
+
+def test_quiet_says_nothing_when_all_is_well(cohort: Path) -> None:
+    done = call("simulate", *SMALL, "-w", str(cohort), "--quiet")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_json_on_standard_output_is_json_alone(cohort: Path) -> None:
+    done = call("convert", "-w", str(cohort), "--json", "-")
+    report = json.loads(done.stdout)
+    assert done.returncode == report["exit_code"] == 0
+    assert report["stage"] == "convert"
+    assert report["made"] > 0
+
+
+def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
+    done = call("simulate", *SMALL, "-w", str(tmp_path / "new"), "--dry-run", "--json", str(tmp_path / "plan.json"))
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "new").exists()
+    assert json.loads((tmp_path / "plan.json").read_text())["todo"]
+
+
+def test_a_held_lock_ends_with_75(cohort: Path) -> None:
+    with stage_lock(cohort / "locks" / "convert.lock"):
+        done = call("convert", "-w", str(cohort))
+    assert done.returncode == 75
+    assert str(os.getpid()) in done.stderr
+
+
+def test_the_environment_is_the_weakest_layer(tmp_path: Path) -> None:
+    shown = call("config", "show", THERMOCANCER_SEED="7", THERMOCANCER_AUTOENCODER__EPOCHS="9")
+    assert "seed: 7" in shown.stdout
+    assert "epochs: 9" in shown.stdout
+    stronger = call("config", "show", "--set", "seed=8", THERMOCANCER_SEED="7")
+    assert "seed: 8" in stronger.stdout
+
+
+def test_credentials_are_no_settings_and_are_never_shown() -> None:
+    shown = call("config", "show", THERMOCANCER_USER="replica-user", THERMOCANCER_PASSWORD="replica-pass")
+    assert shown.returncode == 0
+    assert "replica" not in shown.stdout + shown.stderr
+
+
+def test_the_schema_is_json_and_strict() -> None:
+    schema = json.loads(call("config", "schema").stdout)
+    assert schema["additionalProperties"] is False
+    assert "import" in schema["properties"]
+
+
+def test_doctor_looks_at_packages_devices_and_workspace(cohort: Path) -> None:
+    done = call("doctor", "-w", str(cohort), "--json", "-")
+    checks = {each["name"]: each for each in json.loads(done.stdout)["checks"]}
+    assert checks["tensorflow"]["state"] == "ok"
+    assert checks["catalog"]["state"] == "ok"
+    assert "cpu" in checks["devices"]["text"].lower()
+
+
+def test_doctor_finds_a_lost_file(cohort: Path) -> None:
+    lost = next((cohort / "raw" / "Static").rglob("*.txt"))
+    aside = lost.rename(cohort / "aside.txt")
+    try:
+        done = call("doctor", "-w", str(cohort))
+    finally:
+        aside.rename(lost)
+    assert done.returncode == 1
+    assert lost.name in done.stdout

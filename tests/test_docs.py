@@ -1,0 +1,80 @@
+"""The documents say what the program says."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("page", ["commands", "config"])
+def test_generated_pages_are_current(page: str) -> None:
+    made = getattr(reference(), f"{page}_page")()
+    assert (ROOT / "docs" / f"{page}.md").read_text() == made, "run: python docs/reference.py"
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line.strip() for line in lines if re.match(r"(THERMOCANCER_\w+=\S+ )*thermocancer ", line.strip())]
+
+
+def test_the_readme_shows_every_command() -> None:
+    from typer.main import get_command
+
+    from thermocancer.cli import register
+
+    shown = {shlex.split(line.split("thermocancer ", 1)[1])[0] for line in readme_commands()}
+    assert shown >= set(get_command(register()).commands)
+
+
+def test_every_option_in_the_readme_exists() -> None:
+    pages = (ROOT / "docs" / "commands.md").read_text()
+    for line in readme_commands():
+        for word in shlex.split(line):
+            if word.startswith("-") and len(word) > 1:
+                assert f"`{word.split('=')[0]}`" in pages, f"{word} in: {line}"
+
+
+def test_the_ci_script_finds_the_readmes_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    expression = re.search(r"sed -n '(.*?)' README.md", script)
+    assert expression is not None
+    found = subprocess.run(
+        ["sed", "-n", expression.group(1), "README.md"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.strip()
+    assert found.startswith("python3 -m venv")
+    assert "pytest" in found
+    assert "\n" not in found
+
+
+def test_doctests_hold() -> None:
+    import doctest
+
+    from thermocancer.dmr import names
+
+    outcome = doctest.testmod(names)
+    assert outcome.attempted > 0
+    assert outcome.failed == 0
+
+
+def test_python_m_is_the_same_program() -> None:
+    done = subprocess.run([sys.executable, "-m", "thermocancer", "--help"], capture_output=True, text=True, check=True)
+    assert "build-dataset" in done.stdout
