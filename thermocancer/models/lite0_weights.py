@@ -92,9 +92,7 @@ def _read_pickles(handle: IO[bytes], path: Path) -> tuple[dict[str, _Tensor], li
     return dict(tensors), list(keys)
 
 
-def _read_storages(
-    handle: IO[bytes], tensors: dict[str, _Tensor], keys: list[str]
-) -> dict[str, npt.NDArray[Any]]:
+def _read_storages(handle: IO[bytes], tensors: dict[str, _Tensor], keys: list[str]) -> dict[str, npt.NDArray[Any]]:
     wanted = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     storages = {}
     for key in keys:  # in the file's order, each behind its own count

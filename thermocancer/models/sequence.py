@@ -1,0 +1,105 @@
+"""The sequence network of the dynamic protocol: features of a few frames in, probability of sick out.
+
+The original form (``lstm``, 24 or 12 units) is batch normalisation, LSTM, dropout 0.2, Dense 8,
+dropout 0.2, Dense 4, both linear, Dense 1 sigmoid; trained with AdamW (learning rate 1e-3, weight
+decay 0.1, moving average of the weights 0.8) on the mean squared error. The other heads change
+what reads the frames and keep the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+from thermocancer.config.learning import DitSection
+
+if TYPE_CHECKING:
+    import keras
+
+Reader = Literal["lstm", "gru", "tcn", "attention"]
+
+
+def build_head(frames: int, features: int, *, reader: Reader, units: int, dropout: float) -> keras.Model:
+    """Frame features (n, frames, features) to the probability of sick (n, 1), float32."""
+    import keras
+
+    inputs = keras.Input((frames, features), name="frame_features")  # (n, T, F)
+    x = keras.layers.BatchNormalization(name="normalise")(inputs)  # (n, T, F)
+    x = _READERS[reader](x, units)  # (n, units)
+    x = keras.layers.Dropout(dropout, name="dropout_1")(x)
+    x = keras.layers.Dense(8, name="dense_8")(x)  # (n, 8), linear
+    x = keras.layers.Dropout(dropout, name="dropout_2")(x)
+    x = keras.layers.Dense(4, name="dense_4")(x)  # (n, 4), linear
+    x = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="sick")(x)  # (n, 1)
+    return keras.Model(inputs, x, name=f"sequence_{reader}")
+
+
+def _lstm(x: Any, units: int) -> Any:
+    import keras
+
+    return keras.layers.LSTM(units, name="lstm")(x)
+
+
+def _gru(x: Any, units: int) -> Any:
+    import keras
+
+    return keras.layers.GRU(units, name="gru")(x)
+
+
+def _tcn(x: Any, units: int) -> Any:
+    """Causal convolutions with gaps 1, 2, 4, ... until the last frame sees the first (Bai 2018, arXiv:1803.01271)."""
+    import keras
+
+    x = keras.layers.Dense(units, name="tcn_in")(x)  # (n, T, units)
+    for level in range(max(1, math.ceil(math.log2(max(2, x.shape[1]) / 2)))):
+        y = keras.layers.Conv1D(
+            units, 3, padding="causal", dilation_rate=2**level, activation="relu", name=f"tcn_{level}"
+        )(x)
+        x = keras.layers.Add(name=f"tcn_add_{level}")([x, y])  # (n, T, units)
+    return keras.ops.take(x, -1, axis=1)  # (n, units)
+
+
+def _attention(x: Any, units: int) -> Any:
+    """Self-attention over frames that know their place in time, then their mean."""
+    import keras
+
+    place = keras.ops.cumsum(keras.ops.ones_like(x[:, :, :1]), axis=1) / x.shape[1]  # (n, T, 1), 1/T .. 1
+    x = keras.layers.Dense(units, name="attention_in")(keras.ops.concatenate([x, place], axis=-1))  # (n, T, units)
+    y = keras.layers.MultiHeadAttention(2, max(1, units // 2), name="attention")(x, x)
+    x = keras.layers.LayerNormalization(name="attention_norm")(keras.ops.add(x, y))
+    return keras.layers.GlobalAveragePooling1D(name="attention_mean")(x)  # (n, units)
+
+
+_READERS = {"lstm": _lstm, "gru": _gru, "tcn": _tcn, "attention": _attention}
+
+
+def join_backbone(backbone: keras.Model, head: keras.Model) -> keras.Model:
+    """Frames (n, T, H, W, C), as ``backbone`` takes them, to the probability of sick (n, 1).
+
+    Time is folded into the batch axis: a time-distributed layer would unroll its static axis and
+    trace the backbone once a frame.
+    """
+    import keras
+
+    frames, features = head.input_shape[1:]
+    shape = tuple(backbone.input_shape[1:])
+    inputs = keras.Input((frames, *shape), name="frames")  # (n, T, H, W, C)
+    folded = keras.ops.reshape(inputs, (-1, *shape))  # (n * T, H, W, C)
+    x = keras.ops.reshape(backbone(folded), (-1, frames, features))  # (n, T, F)
+    return keras.Model(inputs, head(x), name=f"{backbone.name}_{head.name}")
+
+
+def compile_sequence(model: keras.Model, config: DitSection) -> None:
+    """Give ``model`` the optimiser and loss of the config; by default those of the original study's network."""
+    import keras
+
+    average: dict[str, Any] = {}
+    if config.ema_momentum is not None:
+        average = {"use_ema": True, "ema_momentum": config.ema_momentum}
+    optimizer: Any
+    if config.optimizer == "adamw":
+        optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, **average)
+    else:
+        optimizer = keras.optimizers.Adam(config.learning_rate, **average)
+    loss = "binary_crossentropy" if config.loss == "bce" else "mean_squared_error"
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
