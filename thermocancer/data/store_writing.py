@@ -1,0 +1,189 @@
+"""Writing ``datasets/NAME.h5`` exam by exam, in memory that does not grow with their number.
+
+Frames are compressed by the caller's threads (``pack``) and put in as finished chunks, so several
+cores help and the bytes do not depend on how many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.exams import Exam
+from thermocancer.data.store import FORMAT, FORMAT_VERSION
+from thermocancer.files import fingerprint
+from thermocancer.workspace import VIEWS
+
+if TYPE_CHECKING:
+    import h5py
+
+GZIP_LEVEL = 4
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One frame ready to be stored: its chunk, the shape and type of the array, and two SHA-256.
+
+    ``stored`` is of the array as stored; ``content`` of the original before any resizing.
+    """
+
+    chunk: bytes
+    shape: tuple[int, ...]
+    dtype: str
+    stored: str
+    content: str
+
+
+def pack(array: npt.NDArray[Any], compression: str, content: str | None = None) -> Packed:
+    """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``."""
+    raw = np.ascontiguousarray(array).tobytes()
+    stored = hashlib.sha256(f"{array.dtype}{array.shape}".encode() + raw).hexdigest()
+    chunk = raw
+    if compression == "gzip":
+        planes = np.frombuffer(raw, np.uint8).reshape(-1, array.dtype.itemsize)
+        chunk = zlib.compress(planes.T.tobytes(), GZIP_LEVEL)  # what HDF5's shuffle filter does, then deflate
+    return Packed(chunk, array.shape, array.dtype.str, stored, content or stored)
+
+
+def resize_centi(centi: npt.NDArray[np.uint16], size: tuple[int, int] | None) -> npt.NDArray[np.uint16]:
+    """Resize a matrix by averaging areas in degrees, rounded to hundredths; ``size`` is (rows, columns)."""
+    if size is None or centi.shape == tuple(size):
+        return centi
+    import cv2
+
+    averaged = cv2.resize(centi.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.rint(averaged).astype(np.uint16)
+
+
+def resize_rgb(image: npt.NDArray[np.uint8], size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    """Resize a colour image (H, W, 3) by averaging areas; ``size`` is (rows, columns)."""
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    import cv2
+
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+@dataclass
+class _Table:
+    """Rows written so far: what is known of each, and the hash of what was stored."""
+
+    exams: list[Exam] = field(default_factory=list)
+    stored: list[list[str]] = field(default_factory=list)
+
+
+class DatasetWriter:
+    """Writes one data set; at most ``static`` exams and ``dynamic`` sequences. Use as a context manager."""
+
+    def __init__(self, path: Path, name: str, compression: str, static: int = 0, dynamic: int = 0) -> None:
+        import h5py
+
+        self._compression = compression
+        self._capacity = {"static": static, "dynamic": dynamic}
+        self._static, self._dynamic = _Table(), _Table()
+        self._measured: list[Mapping[str, float]] = []
+        self._filled: list[npt.NDArray[np.bool_]] = []
+        self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
+        self._file.attrs.update({"format": FORMAT, "version": FORMAT_VERSION, "name": name})
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def add(self, exam: Exam, frames: Mapping[str, Packed], measured: Mapping[str, float]) -> None:
+        """Store the views of one exam. Raises ValueError when a frame's shape or type differs from the first."""
+        row = len(self._static.exams)
+        present = [view for view in VIEWS if view in frames]
+        for view in present:
+            dataset = self._dataset(f"static/{view}", self._capacity["static"], frames[view], ())
+            dataset.id.write_direct_chunk((row, *([0] * len(frames[view].shape))), frames[view].chunk)
+        self._static.exams.append(exam)
+        self._static.stored.append([f"{view} {frames[view].stored}" for view in present])
+        self._measured.append(measured)
+
+    def add_sequence(self, exam: Exam, frames: Sequence[Packed], filled: npt.NDArray[np.bool_]) -> None:
+        """Store the frames of one dynamic exam in order of time; ``filled`` (T,) marks interpolated ones."""
+        row = len(self._dynamic.exams)
+        for index, frame in enumerate(frames):
+            dataset = self._dataset("dynamic/frames", self._capacity["dynamic"], frame, (len(frames),))
+            dataset.id.write_direct_chunk((row, index, *([0] * len(frame.shape))), frame.chunk)
+        self._dynamic.exams.append(exam)
+        self._dynamic.stored.append([frame.stored for frame in frames])
+        self._filled.append(filled)
+
+    def _dataset(self, path: str, capacity: int, frame: Packed, between: tuple[int, ...]) -> h5py.Dataset:
+        if path in self._file:
+            dataset = self._file[path]
+            if dataset.shape[1:] != (*between, *frame.shape) or dataset.dtype.str != frame.dtype:
+                raise ValueError(f"shape {frame.shape} where the first exam has {dataset.shape[1 + len(between) :]}")
+            return dataset
+        shape = (capacity, *between, *frame.shape)
+        return self._file.create_dataset(
+            path,
+            shape=shape,
+            maxshape=shape,
+            dtype=frame.dtype,
+            chunks=(1, *([1] * len(between)), *frame.shape),
+            compression="gzip" if self._compression == "gzip" else None,
+            compression_opts=GZIP_LEVEL if self._compression == "gzip" else None,
+            shuffle=self._compression == "gzip",
+            track_times=False,
+        )
+
+    def finish(self, static_kind: str, dynamic_kind: str) -> dict[str, str]:
+        """Write the tables and the fingerprints. Returns the fingerprint of each part that has exams."""
+        marks = {}
+        if self._static.exams:
+            marks["static"] = self._finish_static(static_kind)
+        if self._dynamic.exams:
+            marks["dynamic"] = self._finish_dynamic(dynamic_kind)
+        return marks
+
+    def _finish_static(self, kind: str) -> str:
+        group, exams = self._file["static"], self._static.exams
+        views = [view for view in VIEWS if view in group]
+        known = [dict(exam.hashes) for exam in exams]
+        for view in views:
+            group[view].resize(len(exams), axis=0)
+            self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
+        self._plain("hashes", np.array([[each.get(view, "") for view in views] for each in known], dtype="S64"))
+        self._exams("exams", exams)
+        names = sorted({name for row in self._measured for name in row})
+        self._file.require_group("nuisance")
+        for name in names:
+            self._plain(f"nuisance/{name}", np.array([row.get(name, np.nan) for row in self._measured], dtype=float))
+        mark = fingerprint(kind, exams, self._static.stored, [sorted(row.items()) for row in self._measured])
+        group.attrs.update({"kind": kind, "fingerprint": mark, "views": views})
+        return mark
+
+    def _finish_dynamic(self, kind: str) -> str:
+        group, exams = self._file["dynamic"], self._dynamic.exams
+        group["frames"].resize(len(exams), axis=0)
+        columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
+        digests = [[dict(exam.hashes).get(name, "") for name in columns] for exam in exams]
+        self._plain("dynamic/hashes", np.array(digests, dtype="S64"))
+        self._plain("dynamic/filled", np.array(self._filled, dtype=bool))
+        self._exams("dynamic/exams", exams)
+        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._filled])
+        group.attrs.update({"kind": kind, "fingerprint": mark})
+        return mark
+
+    def _exams(self, place: str, exams: Sequence[Exam]) -> None:
+        self._plain(f"{place}/patient", np.array([exam.patient for exam in exams], dtype=np.int64))
+        self._plain(f"{place}/visit", np.array([exam.visit for exam in exams], dtype=np.int64))
+        self._plain(f"{place}/label", np.array([exam.label for exam in exams], dtype=np.int8))
+        self._plain(f"{place}/date", np.array([(exam.date or "").encode() for exam in exams], dtype="S10"))
+        layouts = [exam.layout.encode() for exam in exams]
+        self._plain(f"{place}/layout", np.array(layouts, dtype=f"S{max(1, *map(len, layouts), 0)}"))
+
+    def _plain(self, path: str, values: npt.NDArray[Any]) -> None:
+        self._file.create_dataset(path, data=values, track_times=False)
