@@ -1,0 +1,39 @@
+"""What the catalog knows of each exam: date, layout, views, files to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from thermocancer.data.catalog import read_catalog
+from thermocancer.workspace import VIEWS, Workspace
+
+ExamKey = tuple[int, int]
+
+
+@dataclass
+class ExamFacts:
+    """One exam's static files by view (or its first dynamic frame), its date and layout."""
+
+    date: str | None = None
+    layout: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def view_set(self) -> str:
+        """The views there are, in the order of their codes."""
+        return " + ".join(view for view in VIEWS if view in self.files) or "none"
+
+
+def exam_facts(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
+    """Facts of every exam in the catalog, by (patient, visit); empty where there is no catalog."""
+    if not workspace.catalog.exists():
+        return {}
+    facts: dict[ExamKey, ExamFacts] = {}
+    records = [record for record in read_catalog(workspace) if record.status == "ok" and record.path]
+    # static files first: a dynamic frame stands in for the frontal view only where there is no static one
+    for record in sorted(records, key=lambda each: (each.protocol != "S", each.index, each.path)):
+        exam = facts.setdefault((record.patient, record.visit), ExamFacts())
+        exam.date = exam.date or record.date
+        exam.layout = exam.layout or record.layout
+        exam.files.setdefault(record.view, record.path)
+    return facts

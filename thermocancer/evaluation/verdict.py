@@ -1,0 +1,98 @@
+"""The verdict in words that stands at the top of a report: what was measured and how far it can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from thermocancer.evaluation.notices import PHANTOM_NOTICE, number
+
+SUSPICIOUS = 0.99
+"""A result this good triggers the leak audit (science notes, section 2, point 10)."""
+
+
+def too_good(document: dict[str, Any]) -> list[str]:
+    """Which of accuracy and AUC are 99 % or more."""
+    names = {"accuracy": "accuracy", "auc": "AUC"}
+    return [title for name, title in names.items() if (document[name]["value"] or 0.0) >= SUSPICIOUS]
+
+
+def verdict_of(
+    document: dict[str, Any],
+    *,
+    baseline_auc: dict[str, Any] | None,
+    audit: dict[str, Any] | None,
+    phantom: bool,
+) -> dict[str, Any]:
+    """``tone`` (good, caution, bad), one ``headline`` and further ``sentences``."""
+    sentences: list[str] = []
+    tone = "good"
+    if document["leaks"]:
+        tone = "bad"
+        sentences.append(
+            f"The protocol leaks: {'; '.join(document['leaks'])}. Its figures are optimistic and only "
+            "good for comparison with figures made the same way."
+        )
+    suspicious = too_good(document)
+    if suspicious:
+        tone = _worse(tone, "caution")
+        sentences.append(
+            f"A result of 99 % or more ({' and '.join(suspicious)}): look for a leak first. {_leak_audit(audit)}"
+        )
+    if audit is not None:
+        tone = _worse(tone, audit["verdict"]["tone"])
+        sentences.extend(audit["verdict"]["sentences"])
+    sentences.append(_against_baseline(document, baseline_auc))
+    if phantom:
+        sentences.append(PHANTOM_NOTICE)
+    return {"tone": tone, "headline": _headline(document), "sentences": [each for each in sentences if each]}
+
+
+def _headline(document: dict[str, Any]) -> str:
+    auc = document["auc"]
+    where = {"patient": "patients", "exam": "exams"}[document["unit"]]
+    if auc["low"] > 0.5:
+        what = "tells sick from healthy better than chance"
+    elif auc["high"] < 0.5:
+        what = "ranks healthy above sick: worse than chance"
+    else:
+        what = "cannot be told from chance"
+    return (
+        f"On {document['n']} {where} ({document['positives']} sick) the model {what}: "
+        f"AUC {number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})."
+    )
+
+
+def _leak_audit(audit: dict[str, Any] | None) -> str:
+    if audit is None:
+        return "The audit was not run; run evaluate with evaluate.audit=true."
+    checks = audit.get("leak_checks", [])
+    failed = [check["name"] for check in checks if not check["passed"]]
+    if failed:
+        return f"The leak audit found: {'; '.join(failed)}."
+    return f"The leak audit ({len(checks)} checks) found no patient and no image on both sides."
+
+
+def _against_baseline(document: dict[str, Any], baseline: dict[str, Any] | None) -> str:
+    if baseline is None:
+        return ""
+    name = "The trivial baseline (thermal statistics, nothing deep) on the same folds reaches AUC"
+    figures = f"{number(baseline['value'])} ({number(baseline['low'])} to {number(baseline['high'])})"
+    difference = baseline.get("difference")
+    if difference is None:
+        return f"{name} {figures}."
+    if difference["low"] > 0:
+        word = "the model is clearly above it"
+    elif difference["high"] < 0:
+        word = "the model is clearly below it"
+    else:
+        word = "the data do not show a difference"
+    return (
+        f"{name} {figures}; {word} (difference {difference['value']:+.3f}, "
+        f"{difference['low']:+.3f} to {difference['high']:+.3f})."
+    )
+
+
+def _worse(first: str, second: str) -> str:
+    order: Sequence[str] = ("good", "caution", "bad")
+    return max(first, second, key=order.index)

@@ -1,0 +1,112 @@
+"""``evaluate``: metrics, figures and the report of every run that has changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from thermocancer import __version__
+from thermocancer.config import Config
+from thermocancer.errors import DataError, ThermocancerError
+from thermocancer.files import fingerprint, hash_file, write_bytes, write_json, write_text
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.workspace import Stamp, Workspace
+
+STAMP = "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to judge, and the fingerprint of what its evaluation depends on."""
+
+    name: str
+    folder: Path
+    made_from: str
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.folder / STAMP)
+
+    @property
+    def is_current(self) -> bool:
+        return self.stamp.is_current(self.made_from)
+
+
+def find_tasks(config: Config, workspace: Workspace) -> list[Task]:
+    """The runs the config asks for. Raises DataError when there is none."""
+    from thermocancer.evaluation.runs import run_names
+
+    names = [config.evaluate.run] if config.evaluate.run else run_names(workspace)
+    if not names:
+        raise DataError(
+            "there is no run to evaluate", where=workspace.root / "runs", hint="train one with: thermocancer fuse"
+        )
+    return [Task(name, workspace.run(name), _made_from(config, workspace, name)) for name in names]
+
+
+def _made_from(config: Config, workspace: Workspace, name: str) -> str:
+    """Changes with the run's content, the cohort's verdicts and the settings of evaluation."""
+    from thermocancer.evaluation.runs import content_of
+
+    around = [path for path in (workspace.catalog, workspace.filtered / "filter.csv") if path.exists()]
+    settings = config.evaluate.model_copy(update={"run": None})
+    return fingerprint(
+        __version__,
+        content_of(workspace.run(name)),
+        [hash_file(path) for path in around],
+        settings.model_dump(mode="json"),
+        config.report.model_dump(mode="json"),
+        config.seed,
+    )
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """Which runs would be judged."""
+    tasks = find_tasks(config, workspace)
+    todo = tuple(f"judge run {task.name}" for task in tasks if not task.is_current)
+    return Plan("evaluate", todo=todo, current=len(tasks) - len(todo))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Judge each run whose files or settings changed; a run that cannot be judged is listed."""
+    report = StageReport("evaluate")
+    tasks = find_tasks(config, workspace)
+    todo = [task for task in tasks if not task.is_current]
+    report.current = len(tasks) - len(todo)
+    with progress.task("evaluate", len(todo), "runs") as bar:
+        for task in todo:
+            bar.say(task.name)
+            try:
+                _judge_one(task, config, workspace, report, progress)
+            except ThermocancerError as error:
+                if len(tasks) == 1:
+                    raise
+                report.failed.append(Failure(task.name, str(error)))
+            bar.advance()
+    if report.failed and report.made == 0 and report.current == 0:
+        raise DataError("no run could be evaluated", found=f"{report.failed[0].item}: {report.failed[0].reason}")
+    return report
+
+
+def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
+    from thermocancer.evaluation.dossier import gather, to_html
+    from thermocancer.evaluation.judgement import judge
+    from thermocancer.evaluation.runs import read_run
+
+    judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
+    dossier = gather(judged, workspace, config)
+    folder = task.folder
+    outputs = {folder / "figures" / f"{name}.png": picture.png for name, picture in judged.pictures.items()}
+    for path, content in outputs.items():
+        write_bytes(path, content)
+    write_json(folder / "metrics.json", judged.document)
+    write_json(folder / "report.json", dossier.facts)
+    write_text(folder / "report.html", to_html(dossier, judged))
+    written = [*outputs, *(folder / name for name in ("metrics.json", "report.json", "report.html"))]
+    task.stamp.write(task.made_from, written)
+    report.made += 1
+    auc = judged.document["auc"]
+    report.figures[f"{task.name} AUC"] = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+    report.notes.append(f"{task.name}: {dossier.facts['verdict']['headline']}")
+    report.outputs.append(str(folder / "report.html"))
