@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thermocancer.config.base import Fraction, PositiveInt, Rendering, Section, ViewName
+from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, Rendering, Section, ViewName
 
 
 class StrategySection(Section):
@@ -17,6 +17,9 @@ class StrategySection(Section):
     devices: PositiveInt | None = Field(None, description="how many devices; null: all of the kind")
     precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
     deterministic: bool = True
+    virtual_cpus: PositiveInt | None = Field(
+        None, description="split the CPU into so many devices, to rehearse several on one machine"
+    )
     coordinator: str | None = Field(None, description="HOST:PORT of the first process (multi-host)")
     processes: PositiveInt | None = None
     process_index: Annotated[int, Field(ge=0)] | None = None
@@ -78,6 +81,8 @@ class DitSection(Section):
     rendering: Rendering = Rendering()
     frames: tuple[int, ...] = tuple(range(0, 20, 2))
     channels: tuple[Literal["frame", "difference", "rate"], ...] = ("frame",)
+    difference_range: CelsiusRange = Field(CelsiusRange(low=-1.0, high=5.0), description="degC since the first frame")
+    rate_range: CelsiusRange = Field(CelsiusRange(low=-0.5, high=1.0), description="degC a frame")
     head: Literal["lstm", "gru", "tcn", "attention"] = "lstm"
     units: PositiveInt = 24
     dropout: Fraction = 0.2

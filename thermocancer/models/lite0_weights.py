@@ -97,7 +97,7 @@ def _read_storages(handle: IO[bytes], tensors: dict[str, _Tensor], keys: list[st
     storages = {}
     for key in keys:  # in the file's order, each behind its own count
         count = int.from_bytes(handle.read(8), "little")
-        storage = wanted[key] if key in wanted else None
+        storage = wanted.get(key)
         if storage is None or count != storage.size:
             raise ValueError(f"storage {key} holds {count} numbers")
         dtype = np.dtype(_DTYPES[storage.kind])
