@@ -1,1 +1,168 @@
-"""Devices, backends, precision and seeds."""
+"""CPU, GPU, TPU, several devices, several hosts; precision; seeds.
+
+``set_up`` is called by a stage before anything imports Keras. It chooses, says why, and hands
+back a ``Running``: the scope in which models are built, and how one step runs on the devices.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from thermocancer.config.learning import StrategySection
+from thermocancer.errors import ConfigError, RunError
+from thermocancer.strategy.choice import Choice, Counted, Seen, choose_backend, choose_kind
+from thermocancer.strategy.hosts import Hosts, find_hosts
+from thermocancer.strategy.running import Engine, Running
+
+__all__ = ["Running", "current", "describe", "is_writer", "set_up"]
+
+_state: dict[str, tuple[StrategySection, Running]] = {}
+"""The one set-up of this process, under "now"."""
+
+
+def set_up(section: StrategySection, seed: int) -> Running:
+    """Choose backend and devices, start them, set precision and seeds.
+
+    Called again with the same section it only sets the seeds again, so that every stage of one
+    process starts from the same random state. Raises ConfigError for what cannot work or is not
+    there, RunError when the hosts of a job do not find one another.
+    """
+    known = _state.get("now")
+    if known is None or known[0] != section:
+        _state["now"] = (section, _start(section))
+    _set_seeds(seed, section.deterministic)
+    return _state["now"][1]
+
+
+def current() -> Running:
+    """The set-up of this process. Raises RunError when there is none yet."""
+    if "now" not in _state:
+        raise RunError("no strategy has been set up", expected="strategy.set_up(...) before anything imports Keras")
+    return _state["now"][1]
+
+
+def is_writer(section: StrategySection) -> bool:
+    """False in every process of a multi-host job but the first; needs no framework."""
+    return section.kind != "multi-host" or find_hosts(section, os.environ).process_index == 0
+
+
+def _start(section: StrategySection) -> Running:
+    backend = choose_backend(section, look())
+    hosts = find_hosts(section, os.environ) if section.kind == "multi-host" else None
+    _set_environment(backend.value, section)
+    counted = _prepare(backend.value, section, hosts)
+    kind = choose_kind(section, backend.value, counted)
+    engine, devices, jit_compile = _start_engine(backend.value, kind.value, section, counted, hosts)
+    import keras
+
+    keras.config.set_dtype_policy(section.precision)
+    return Running(
+        backend.value, kind.value, devices, section.precision, section.deterministic,
+        reasons(backend, kind, hosts), engine, jit_compile,
+        hosts.processes if hosts else 1, hosts.process_index if hosts else 0,
+    )  # fmt: skip
+
+
+def reasons(backend: Choice, kind: Choice, hosts: Hosts | None) -> tuple[str, ...]:
+    """Why this backend and this kind, in order."""
+    said = (backend.reason, kind.reason) + ((hosts.reason,) if hosts else ())
+    if backend.value == "tensorflow" and kind.value == "tpu":
+        said += ("TPUStrategy with Keras 3 is experimental; JAX is the sound way to a TPU",)
+    return said
+
+
+def look() -> Seen:
+    """What this process can see without importing a framework."""
+    running = None
+    if "keras" in sys.modules:
+        running = str(sys.modules["keras"].config.backend())
+    return Seen(
+        tensorflow=importlib.util.find_spec("tensorflow") is not None,
+        jax=importlib.util.find_spec("jax") is not None,
+        tpu=_tpu_chip(),
+        running=running,
+        asked=os.environ.get("KERAS_BACKEND"),
+    )
+
+
+def _tpu_chip() -> bool:
+    """A TPU shows as an accelerator device file and needs its own library."""
+    chip = any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
+    return chip and importlib.util.find_spec("libtpu") is not None
+
+
+def _set_environment(backend: str, section: StrategySection) -> None:
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says at start is for its makers
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if backend == "jax" and section.kind == "cpu":
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+
+def _prepare(backend: str, section: StrategySection, hosts: Hosts | None) -> Counted:
+    if backend == "tensorflow":
+        from thermocancer.strategy import on_tensorflow
+
+        return on_tensorflow.prepare(section)
+    from thermocancer.strategy import on_jax
+
+    return on_jax.prepare(section, hosts)
+
+
+def _start_engine(
+    backend: str, kind: str, section: StrategySection, counted: Counted, hosts: Hosts | None
+) -> tuple[Engine, tuple[str, ...], bool | str]:
+    if backend == "tensorflow":
+        from thermocancer.strategy import on_tensorflow
+
+        return on_tensorflow.start(section, kind, counted)
+    from thermocancer.strategy import on_jax
+
+    return on_jax.start(section, kind, hosts)
+
+
+def _set_seeds(seed: int, deterministic: bool) -> None:
+    import keras
+
+    keras.utils.set_random_seed(seed)
+    if deterministic and keras.config.backend() == "tensorflow":
+        from thermocancer.strategy import on_tensorflow
+
+        on_tensorflow.make_deterministic()
+
+
+def describe(section: StrategySection, *, probe: bool = False) -> list[str]:
+    """What ``doctor`` says of the devices: one fact a line.
+
+    Without ``probe`` nothing heavy is imported: versions, device files and the backend that would
+    be taken. With it the devices are started and counted, and the reason is given.
+    """
+    lines = [f"{name} {_version(name)}" for name in ("keras", "tensorflow", "jax")]
+    lines.append(f"accelerators: {', '.join(_device_files()) or 'no device file of a GPU or TPU'}")
+    try:
+        backend = choose_backend(section, look())
+        lines.append(f"backend: {backend.value} ({backend.reason})")
+        if probe:
+            lines.append(f"strategy: {set_up(section, 0).why}")
+    except (ConfigError, RunError) as error:
+        lines.append(f"strategy: refused, {error}")
+    return lines
+
+
+def _version(package: str) -> str:
+    for name in (package, f"{package}-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "is not installed"
+
+
+def _device_files() -> list[str]:
+    folder = Path("/dev")
+    found = [*folder.glob("nvidia[0-9]*"), *folder.glob("accel[0-9]*"), *folder.glob("kfd")]
+    return sorted(str(path) for path in found)

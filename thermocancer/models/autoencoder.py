@@ -1,0 +1,138 @@
+"""Convolutional autoencoders of one view: v1 and v2 of the original study, and v3."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from thermocancer.errors import ConfigError
+from thermocancer.models.layers import initialise
+
+VARIANTS = ("v1", "v2", "v3")
+REDUCTION = {"v1": 4, "v2": 8, "v3": 8}
+"""How many times smaller the code is than the image, along each axis."""
+
+CODE_CHANNELS = {"v1": 32, "v2": 32, "v3": 24}
+
+
+def code_shape(variant: str, shape: tuple[int, int]) -> tuple[int, int, int]:
+    """Height, width and channels of the code for an image of ``shape`` (rows, columns).
+
+    >>> code_shape("v2", (480, 640))
+    (60, 80, 32)
+    """
+    _check(variant, shape)
+    step = REDUCTION[variant]
+    return shape[0] // step, shape[1] // step, CODE_CHANNELS[variant]
+
+
+def build_autoencoder(variant: str, shape: tuple[int, int], channels: int, *, seed: int = 0) -> Any:
+    """An uncompiled Keras model from images (n, height, width, channels) in [0, 1] to the same.
+
+    v1 and v2 follow the original study layer for layer: every kernel 3x3, padding same, ReLU
+    everywhere, the last layer included. (A bad start can therefore leave an output channel at zero
+    for good: a dead ReLU. That is the original's, and is not repaired here.) The last layer computes
+    in float32 whatever the precision. Raises ConfigError when the shape cannot be halved often enough.
+    """
+    import keras
+
+    _check(variant, shape)
+    image = keras.Input((*shape, channels), name="image")
+    body = {"v1": _v1, "v2": _v2, "v3": _v3}[variant]
+    model = keras.Model(image, body(image, channels), name=f"autoencoder_{variant}")
+    initialise(model, seed)
+    return model
+
+
+def encoder_of(model: Any) -> Any:
+    """The part of an autoencoder from image to code, sharing its weights."""
+    import keras
+
+    return keras.Model(model.input, model.get_layer("code").output, name=f"{model.name}_encoder")
+
+
+def random_encoder(variant: str, shape: tuple[int, int], channels: int, seed: int) -> Any:
+    """The untrained twin: the same encoder with random weights, never trained."""
+    return encoder_of(build_autoencoder(variant, shape, channels, seed=seed))
+
+
+def _check(variant: str, shape: tuple[int, int]) -> None:
+    if variant not in VARIANTS:
+        raise ConfigError(f"there is no autoencoder {variant!r}", expected=", ".join(VARIANTS), found=variant)
+    step = REDUCTION[variant]
+    if min(shape) < step or shape[0] % step or shape[1] % step:
+        raise ConfigError(
+            f"autoencoder {variant} halves its input until it is {step} times smaller",
+            where="dataset.size",
+            expected=f"rows and columns divisible by {step}",
+            found=f"{shape[0]}x{shape[1]}",
+            hint=f"for example --set 'dataset.size=[{_nearest(shape[0], step)},{_nearest(shape[1], step)}]'",
+        )
+
+
+def _nearest(length: int, step: int) -> int:
+    return max(step, round(length / step) * step)
+
+
+def _conv(filters: int, *, stride: int = 1, name: str | None = None) -> Any:
+    from keras import layers
+
+    return layers.Conv2D(filters, 3, strides=stride, padding="same", activation="relu", name=name)
+
+
+def _v1(image: Any, channels: int) -> Any:
+    """Shapes for 480x640x3."""
+    from keras import layers
+
+    x = _conv(8)(image)  # 480, 640, 8
+    x = layers.MaxPooling2D(2)(x)  # 240, 320, 8
+    x = _conv(16)(x)  # 240, 320, 16
+    x = layers.MaxPooling2D(2)(x)  # 120, 160, 16
+    x = _conv(32, name="code")(x)  # 120, 160, 32
+    x = _conv(32)(x)  # 120, 160, 32
+    x = layers.UpSampling2D(2)(x)  # 240, 320, 32
+    x = _conv(16)(x)  # 240, 320, 16
+    x = layers.UpSampling2D(2)(x)  # 480, 640, 16
+    return layers.Conv2D(channels, 3, padding="same", activation="relu", dtype="float32", name="output")(x)
+
+
+def _v2(image: Any, channels: int) -> Any:
+    """Shapes for 480x640x3."""
+    from keras import layers
+
+    def up(filters: int) -> Any:
+        return layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")
+
+    x = _conv(8, stride=2)(image)  # 240, 320, 8
+    x = _conv(16, stride=2)(x)  # 120, 160, 16
+    x = _conv(32, stride=2, name="code")(x)  # 60, 80, 32
+    x = up(32)(x)  # 120, 160, 32
+    x = up(16)(x)  # 240, 320, 16
+    return layers.Conv2DTranspose(
+        channels, 3, strides=2, padding="same", activation="relu", dtype="float32", name="output"
+    )(x)  # 480, 640, 3
+
+
+def _v3(image: Any, channels: int) -> Any:
+    """Patches instead of full-size convolutions, residual blocks, a linear output.
+
+    The original spends its time where the image is largest and the channels are fewest. Here the
+    first layer is linear on 4x4 patches and the last one writes 4x4 patches, so that every other
+    layer works at a quarter or an eighth of the size. Shapes for 480x640x3.
+    """
+    from keras import layers
+
+    def residual(x: Any, filters: int) -> Any:
+        y = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
+        y = layers.Conv2D(filters, 3, padding="same")(y)
+        return layers.Add()([x, y])
+
+    x = layers.Conv2D(32, 4, strides=4)(image)  # 120, 160, 32
+    x = residual(x, 32)  # 120, 160, 32
+    x = layers.Conv2D(48, 2, strides=2)(x)  # 60, 80, 48
+    x = residual(x, 48)  # 60, 80, 48
+    x = layers.Conv2D(CODE_CHANNELS["v3"], 1, name="code")(x)  # 60, 80, 24
+    x = layers.Conv2D(48, 1)(x)  # 60, 80, 48
+    x = residual(x, 48)  # 60, 80, 48
+    x = layers.Conv2DTranspose(32, 2, strides=2)(x)  # 120, 160, 32
+    x = residual(x, 32)  # 120, 160, 32
+    return layers.Conv2DTranspose(channels, 4, strides=4, dtype="float32", name="output")(x)  # 480, 640, 3

@@ -1,0 +1,172 @@
+"""Which backend and which kind of device a config gets, and why. Pure: nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from thermocancer.config.learning import StrategySection
+from thermocancer.errors import ConfigError
+
+INSTALL_JAX = "pip install 'thermocancer[jax]'"
+NEEDS_JAX = ("data-parallel", "multi-host")
+NEEDS_TENSORFLOW = ("mirrored",)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What this process can see before it imports a framework.
+
+    ``running`` is the backend of a Keras that is already imported; ``asked`` is ``KERAS_BACKEND``.
+    """
+
+    tensorflow: bool
+    jax: bool
+    tpu: bool = False
+    running: str | None = None
+    asked: str | None = None
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Devices that the chosen framework sees (over all hosts, for multi-host)."""
+
+    cpus: int = 1
+    gpus: int = 0
+    tpus: int = 0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A decision and the reason for it, in words that ``doctor`` prints."""
+
+    value: str
+    reason: str
+
+
+def choose_backend(section: StrategySection, seen: Seen) -> Choice:
+    """TensorFlow unless the config, the kind of device or the installation says otherwise.
+
+    Raises ConfigError when the backend is not installed, cannot do the kind, or comes too late
+    because Keras already runs on the other one.
+    """
+    choice = _wanted_backend(section, seen)
+    if choice.value not in ("tensorflow", "jax"):
+        raise ConfigError(
+            f"Keras runs on {choice.value}, which thermocancer does not support",
+            where="KERAS_BACKEND",
+            expected="tensorflow or jax",
+        )
+    if not (seen.tensorflow if choice.value == "tensorflow" else seen.jax):
+        raise ConfigError(
+            f"the backend {choice.value} is not installed",
+            where="strategy.backend",
+            expected=choice.reason,
+            hint=INSTALL_JAX if choice.value == "jax" else "pip install tensorflow",
+        )
+    if seen.running and seen.running != choice.value:
+        raise ConfigError(
+            f"Keras already runs on {seen.running} in this process",
+            where="strategy.backend",
+            expected=choice.value,
+            hint="start a new process: a backend is chosen before Keras is first imported",
+        )
+    _refuse_impossible(section, choice.value)
+    return choice
+
+
+def _wanted_backend(section: StrategySection, seen: Seen) -> Choice:
+    # 1. what the config says; 2. what the kind can only be; 3. what already runs or is asked for by
+    # the environment; 4. JAX where there is a TPU; 5. TensorFlow; 6. JAX
+    if section.backend != "auto":
+        return Choice(section.backend, f"strategy.backend: {section.backend}")
+    if section.kind in NEEDS_JAX or (section.kind == "tpu" and seen.jax):
+        return Choice("jax", f"strategy.kind: {section.kind} runs on JAX")
+    if section.kind in NEEDS_TENSORFLOW:
+        return Choice("tensorflow", f"strategy.kind: {section.kind} runs on TensorFlow")
+    if seen.running:
+        return Choice(seen.running, f"Keras already runs on {seen.running} in this process")
+    if seen.asked:
+        return Choice(seen.asked, f"KERAS_BACKEND is {seen.asked}")
+    if seen.tpu and seen.jax and section.kind == "auto":
+        return Choice("jax", "there is a TPU, and JAX drives it best")
+    if seen.tensorflow or not seen.jax:
+        return Choice("tensorflow", "TensorFlow is installed")
+    return Choice("jax", "TensorFlow is not installed, JAX is")
+
+
+def _refuse_impossible(section: StrategySection, backend: str) -> None:
+    if backend == "tensorflow" and section.kind in NEEDS_JAX:
+        raise ConfigError(
+            f"strategy.kind: {section.kind} cannot run on TensorFlow",
+            where="strategy.backend",
+            expected="jax: Keras 3 fails in training on TensorFlow's multi-worker strategy",
+            found="tensorflow",
+            hint="set strategy.backend: jax; for several GPUs of one host on TensorFlow: strategy.kind: mirrored",
+        )
+    if backend == "jax" and section.kind in NEEDS_TENSORFLOW:
+        raise ConfigError(
+            f"strategy.kind: {section.kind} is TensorFlow's; JAX spreads a batch with data-parallel",
+            where="strategy.kind",
+            expected="data-parallel",
+            found=section.kind,
+        )
+
+
+def choose_kind(section: StrategySection, backend: str, counted: Counted) -> Choice:
+    """What ``auto`` becomes. Raises ConfigError for a device that is asked for and not there."""
+    if section.kind == "auto":
+        choice = _automatic(backend, counted, section.devices)
+    else:
+        choice = Choice(section.kind, f"strategy.kind: {section.kind}")
+    _check_count(section, choice.value, counted)
+    return choice
+
+
+def _automatic(backend: str, counted: Counted, devices: int | None) -> Choice:
+    several = "mirrored" if backend == "tensorflow" else "data-parallel"
+    if counted.tpus and backend == "jax":
+        return Choice("tpu", f"{counted.tpus} TPU device{_s(counted.tpus)} found")
+    if counted.gpus > 1 and devices != 1:
+        return Choice(several, f"{counted.gpus} GPUs found")
+    if counted.gpus:
+        return Choice("gpu", f"{counted.gpus} GPU{_s(counted.gpus)} found")
+    if counted.cpus > 1:
+        return Choice(several, f"{counted.cpus} virtual CPU devices (strategy.virtual_cpus)")
+    return Choice("cpu", "no GPU and no TPU found")
+
+
+def _check_count(section: StrategySection, kind: str, counted: Counted) -> None:
+    there = available(kind, counted)
+    least = {"cpu": 1, "gpu": 1, "tpu": 1, "mirrored": 2, "data-parallel": 2, "multi-host": 1}[kind]
+    wanted = section.devices or least
+    if kind in ("cpu", "gpu") and section.devices not in (None, 1):
+        raise ConfigError(
+            f"strategy.kind: {kind} is one device",
+            where="strategy.devices",
+            expected="1",
+            found=section.devices,
+            hint="for several devices use mirrored (TensorFlow) or data-parallel (JAX)",
+        )
+    if there < max(wanted, least):
+        raise ConfigError(
+            f"strategy.kind: {kind} needs {max(wanted, least)} device{_s(max(wanted, least))}, {there} found",
+            where="strategy.devices" if section.devices else "strategy.kind",
+            expected=f"{max(wanted, least)} device(s)",
+            found=f"{counted.gpus} GPU(s), {counted.tpus} TPU(s), {counted.cpus} CPU device(s)",
+            hint="strategy.kind: auto takes what is there; strategy.virtual_cpus rehearses on the CPU",
+        )
+
+
+def available(kind: str, counted: Counted) -> int:
+    """How many devices a kind can use; several CPU devices exist only where they are virtual."""
+    if kind == "gpu":
+        return counted.gpus
+    if kind == "tpu":
+        return counted.tpus
+    if kind == "cpu":
+        return 1
+    return counted.tpus or counted.gpus or counted.cpus
+
+
+def _s(count: int) -> str:
+    return "" if count == 1 else "s"

@@ -1,0 +1,92 @@
+"""A strategy that has been set up: what training code needs to know and to ask of it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = Any
+"""One array, or a tuple, list or dict of arrays with the same first axis."""
+
+
+class Engine(Protocol):
+    """How one step runs on the devices. One implementation a distribution."""
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where models and optimizers must be built."""
+
+    def step(self, model: Any, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
+        """Train or test on one batch (x, y, sample weights); the logs of this batch alone."""
+
+    def predict(self, model: Any, x: Arrays) -> npt.NDArray[np.float32]:
+        """The model's output for one batch."""
+
+    def barrier(self, name: str) -> None:
+        """Wait until every process of the job is here."""
+
+
+@dataclass(frozen=True)
+class OneProgram:
+    """The whole batch goes to Keras: one device, or JAX, which splits it by itself."""
+
+    def scope(self) -> AbstractContextManager[Any]:
+        return nullcontext()
+
+    def step(self, model: Any, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
+        x, y, weights = batch
+        call = model.train_on_batch if training else model.test_on_batch
+        logs = call(x, y, sample_weight=weights, return_dict=True)
+        return {name: float(value) for name, value in logs.items()}
+
+    def predict(self, model: Any, x: Arrays) -> npt.NDArray[np.float32]:
+        return np.asarray(model.predict_on_batch(x))
+
+    def barrier(self, name: str) -> None:
+        return None
+
+
+@dataclass(frozen=True)
+class Running:
+    """What ``set_up`` has made of the strategy section.
+
+    ``devices`` names each device that shares a batch; ``processes`` is 1 except on several hosts.
+    """
+
+    backend: str
+    kind: str
+    devices: tuple[str, ...]
+    precision: str
+    deterministic: bool
+    reasons: tuple[str, ...]
+    engine: Engine
+    jit_compile: bool | str
+    processes: int = 1
+    process_index: int = 0
+
+    @property
+    def why(self) -> str:
+        """The choice and its reasons, one sentence."""
+        on = f"{len(self.devices)} x {self.kind}" if len(self.devices) > 1 else self.kind
+        return f"{self.backend} on {on}, {self.precision}: {'; '.join(self.reasons)}"
+
+    @property
+    def is_writer(self) -> bool:
+        """One process of a job writes; the others only compute."""
+        return self.process_index == 0
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """The context in which a model must be built and compiled."""
+        return self.engine.scope()
+
+    def batch(self, count: int) -> int:
+        """How many rows a batch of ``count`` examples has on the devices: a multiple of their number."""
+        return -(-count // len(self.devices)) * len(self.devices)
+
+    def share(self, rows: int) -> slice:
+        """The part of a padded batch of ``rows`` that this process reads."""
+        part = rows // self.processes
+        return slice(self.process_index * part, (self.process_index + 1) * part)
