@@ -54,7 +54,7 @@ class FuseSection(Section):
     """``fuse``: a classifier on 1, 3 or 5 views."""
 
     name: str = "fuse"
-    model: Literal["svm", "network", "thermal", "asymmetry", "pixels", "late"] = "svm"
+    model: Literal["svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels", "late"] = "svm"
     kernel: Literal["sigmoid", "rbf", "linear"] = "sigmoid"
     C: Annotated[float, Field(gt=0)] = 1.0
     views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
@@ -65,8 +65,13 @@ class FuseSection(Section):
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     aim: Literal["sensitivity", "youden", "fixed"] = "sensitivity"
     aim_sensitivity: Fraction = 0.90
-    block: PositiveInt = Field(16, description="exams held in memory at once for the Gram matrix")
+    block: PositiveInt = Field(16, description="exams encoded at once")
+    encoders: Literal["fold", "split"] = Field(
+        "fold", description="in cross-validation: each fold's own encoder, or ('split', leaks) the one of split.json"
+    )
+    processes: PositiveInt = Field(1, description="folds fitted at the same time; the result does not depend on it")
     combine: tuple[str, ...] = Field((), description="late fusion: names of the runs to combine")
+    stacking: bool = Field(False, description="late fusion: fitted weights instead of the mean of logits")
     baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
 
 

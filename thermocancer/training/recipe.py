@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 
 
 class Fitted(Protocol):
     """A classifier that has seen its training rows."""
+
+    @property
+    def threshold(self) -> float:
+        """A score at or above it means sick; chosen on inner data of the training rows only."""
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """One entry an epoch; empty where nothing is trained by epochs."""
 
     def scores(self, source: ExamSource, rows: IntArray) -> FloatArray:
         """Probability of sick in [0, 1] for each row of ``source`` (not only the training source)."""

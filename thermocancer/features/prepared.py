@@ -1,0 +1,87 @@
+"""A data set seen through ``features.relative`` and ``features.torso_only``: remedies before any feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.config.preparation import FeaturesSection
+from thermocancer.data.exams import CentiCelsius, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.errors import ConfigError
+from thermocancer.features.body import torso_of
+from thermocancer.files import fingerprint
+
+REFERENCE_CENTI = 3000
+"""With ``relative`` every body's median becomes 30 degC, so that values stay inside fixed ranges."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSource:
+    """``source`` with its matrices changed; everything else passes through (see ``ExamSource``)."""
+
+    source: ExamSource
+    relative: bool
+    torso_only: bool
+
+    @property
+    def exams(self) -> Sequence[Exam]:
+        return self.source.exams
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.source.views
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.source.fingerprint, self.relative, self.torso_only)
+
+    @property
+    def kind(self) -> str:
+        return self.source.kind
+
+    def present(self, view: str) -> npt.NDArray[np.bool_]:
+        return self.source.present(view)
+
+    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
+        matrices = self.source.centi_celsius(view, rows)
+        return np.stack([self._prepare(each) for each in matrices]) if len(matrices) else matrices
+
+    def _prepare(self, centi: CentiCelsius) -> CentiCelsius:
+        torso = torso_of(centi / 100.0)
+        median = int(np.median(centi[torso]))
+        changed = centi.astype(np.int64)
+        if self.relative:
+            changed += REFERENCE_CENTI - median
+            median = REFERENCE_CENTI
+        if self.torso_only:
+            changed[~torso] = median
+        return np.clip(changed, 0, 65535).astype(np.uint16)
+
+    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
+        return self.source.rgb(view, rows)
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        return self.source.nuisance()
+
+
+def prepare(source: ExamSource, options: FeaturesSection) -> ExamSource:
+    """``source`` itself when nothing is asked for, else seen through the options.
+
+    Raises ConfigError when degrees are needed and the data set holds colour images.
+    """
+    if not (options.relative or options.torso_only):
+        return source
+    if source.kind != "celsius":
+        raise ConfigError(
+            "colour images hold no degrees",
+            where="features.relative, features.torso_only",
+            hint="build the data set with dataset.source: matrices, or leave both options out",
+        )
+    return PreparedSource(source, options.relative, options.torso_only)

@@ -1,0 +1,141 @@
+"""Tables of features: one row an exam, measured once a data set and kept in the cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.errors import DataError
+from thermocancer.features import asymmetry, thermal
+from thermocancer.features.body import midline_of, torso_of
+from thermocancer.features.pixels import reduce_area
+from thermocancer.files import fingerprint, written_aside
+
+TableKind = Literal["thermal", "asymmetry", "asymmetry-index", "pixels"]
+VERSION = 1
+"""Part of the cache key; raise it when a feature changes its meaning."""
+
+BLOCK = 16
+"""Exams read at once."""
+
+
+def feature_names(kind: TableKind, views: tuple[str, ...]) -> tuple[str, ...]:
+    """What the columns of a table mean, except for pixels, whose columns are places."""
+    if kind == "asymmetry-index":
+        return tuple(f"{name}.mean" for name in _asymmetric(views))
+    sides = tuple(f"{name}.{each}" for name, indices in _asymmetric(views).items() for each in indices)
+    if kind == "asymmetry":
+        return sides
+    own = (*thermal.GLOBAL_NAMES, *thermal.REGION_NAMES)
+    return tuple(f"{view}.{each}" for view in views for each in own) + sides
+
+
+def complete_rows(source: ExamSource, views: tuple[str, ...]) -> IntArray:
+    """Rows of the exams that have every one of the views."""
+    return np.flatnonzero(np.logical_and.reduce([source.present(view) for view in views])).astype(np.int64)
+
+
+def measured_table(
+    source: ExamSource, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int], cache: Path | None = None
+) -> FloatArray:
+    """The table of all exams, shape (n, p); NaN rows for exams that lack one of the views.
+
+    With ``cache`` it is kept there as ``.npy``, by content. Raises DataError when the table needs
+    degrees and the data set holds colour images.
+    """
+    key = fingerprint("table", VERSION, kind, views, pixels if kind == "pixels" else None, source.fingerprint)
+    path = None if cache is None else cache / "features" / f"{kind}-{key[:32]}.npy"
+    if path is not None and path.exists():
+        try:
+            return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
+        except (OSError, ValueError):
+            path.unlink(missing_ok=True)  # a damaged cache is an empty cache
+    table = _measure(source, kind, views, pixels)
+    if path is not None:
+        with written_aside(path) as side:
+            np.save(side, table, allow_pickle=False)
+    return table
+
+
+def _measure(source: ExamSource, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int]) -> FloatArray:
+    if kind != "pixels":
+        check_degrees(source, kind)
+        _check_sides(kind, views)
+    complete = complete_rows(source, views)
+    found: list[FloatArray] = []
+    for start in range(0, len(complete), BLOCK):
+        rows = complete[start : start + BLOCK]
+        if kind == "pixels":
+            found.append(_pixels(source, views, rows, pixels))
+        else:
+            celsius = {view: source.centi_celsius(view, rows) / 100.0 for view in views}
+            found += [_exam_row(kind, {v: m[i] for v, m in celsius.items()})[None] for i in range(len(rows))]
+    if not found:
+        raise DataError("no exam has every view", expected=", ".join(views), found="0 complete exams")
+    values = np.concatenate(found)
+    table = np.full((len(source.exams), values.shape[1]), np.nan)
+    table[complete] = values
+    return table
+
+
+def check_degrees(source: ExamSource, kind: str) -> None:
+    """Raise DataError when ``source`` holds colour images, which have no degrees."""
+    if source.kind != "celsius":
+        raise DataError(
+            f"{kind} features need degrees, and this data set holds colour images",
+            hint="build the data set with dataset.source: matrices",
+        )
+
+
+def _check_sides(kind: str, views: tuple[str, ...]) -> None:
+    if kind.startswith("asymmetry") and not _asymmetric(views):
+        raise DataError(
+            "these views show one side only",
+            where="fuse.views",
+            expected="Frontal, or a right view together with its left one",
+            found=", ".join(views),
+        )
+
+
+def _pixels(source: ExamSource, views: tuple[str, ...], rows: IntArray, shape: tuple[int, int]) -> FloatArray:
+    parts = []
+    for view in views:
+        if source.kind == "celsius":
+            reduced = reduce_area(source.centi_celsius(view, rows) / 100.0, shape)  # (n, rows, columns) degC
+        else:
+            colours = np.moveaxis(source.rgb(view, rows) / 255.0, -1, 1)  # (n, 3, H, W)
+            reduced = reduce_area(colours.reshape(-1, *colours.shape[2:]), shape)  # (3 n, rows, columns)
+        parts.append(reduced.reshape(len(rows), -1))
+    return np.concatenate(parts, axis=1)
+
+
+def _asymmetric(views: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    """What can be compared between sides: the halves of the frontal view, and pairs of lateral views."""
+    found: dict[str, tuple[str, ...]] = {"Frontal": asymmetry.MIRROR_NAMES} if "Frontal" in views else {}
+    found |= {f"{right}-{left}": asymmetry.PAIR_NAMES for right, left in asymmetry.SIDES if {right, left} <= {*views}}
+    return found
+
+
+def _exam_row(kind: TableKind, celsius: dict[str, FloatArray]) -> FloatArray:
+    """The features of one exam, shape (p,), in the order of ``feature_names``."""
+    torso = {view: torso_of(each) for view, each in celsius.items()}
+    sides = []
+    for name in _asymmetric(tuple(celsius)):
+        if name == "Frontal":
+            sides.append(asymmetry.mirror_asymmetry(celsius[name], torso[name], midline_of(torso[name])))
+        else:
+            right, left = name.split("-")
+            sides.append(asymmetry.side_differences(celsius[right][torso[right]], celsius[left][torso[left]]))
+    if kind == "asymmetry-index":
+        return np.array([each[0] for each in sides])
+    if kind == "asymmetry":
+        return np.concatenate(sides)
+    own = [
+        measure(celsius[view], torso[view])
+        for view in celsius
+        for measure in (thermal.global_statistics, thermal.region_percentiles)
+    ]
+    return np.concatenate([*own, *sides])

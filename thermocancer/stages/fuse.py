@@ -1,0 +1,215 @@
+"""``fuse``: one classifier an exam from 1, 3 or 5 views, scored out of sample on the folds of the split."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermocancer.config import Config
+from thermocancer.config.loader import dump_yaml
+from thermocancer.data.exams import ExamSource, IntArray
+from thermocancer.data.predictions import to_units, write_predictions
+from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
+from thermocancer.data.store import H5ExamSource, open_dataset
+from thermocancer.errors import DataError
+from thermocancer.features.tables import complete_rows
+from thermocancer.files import fingerprint, write_text
+from thermocancer.outcome import Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread
+from thermocancer.training.recipes import chosen_views, make_recipe, recipe_identity
+from thermocancer.training.thresholds import describe_aim
+from thermocancer.workspace import Stamp, Workspace
+
+STAGE = "fuse"
+BASELINE = "thermal"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: the data set, the folds restricted to exams that count, and what identifies the result."""
+
+    config: Config
+    workspace: Workspace
+    source: H5ExamSource
+    views: tuple[str, ...]
+    folds: tuple[Fold, ...]
+    rows: IntArray
+    excluded: tuple[tuple[str, str], ...]
+    made_from: str
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.run(self.config.fuse.name)
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.folder / "manifest.json")
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """What ``run`` would do. Touches nothing."""
+    item = f"runs/{config.fuse.name}: {config.fuse.model}"
+    path = workspace.dataset(config.dataset.name)
+    if not path.exists():
+        return Plan(STAGE, (item,), notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
+    with open_dataset(path) as source:
+        job = _job(config, workspace, source)
+        if job.stamp.is_current(job.made_from):
+            return Plan(STAGE, current=1)
+        note = f"{len(job.rows)} exams, views {', '.join(job.views)}, {len(job.folds)} folds"
+    return Plan(STAGE, (item,), notes=(note,))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Cross-validate (or hold out), fit the model to keep, write the run. Raises DataError on unusable data."""
+    with open_dataset(workspace.dataset(config.dataset.name)) as source:
+        job = _job(config, workspace, source)
+        if job.stamp.is_current(job.made_from):
+            return StageReport(STAGE, current=1, outputs=[str(job.folder)])
+        return _work(job, progress)
+
+
+def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
+    views = chosen_views(config, source)
+    split = Split.read(workspace.split)
+    rows, excluded = counted_exams(config, source, views)
+    # folds of all exams first, so that they are those of the autoencoders whatever the views
+    folds = [
+        Fold(each.name, np.intersect1d(each.train, rows), np.intersect1d(each.test, rows))
+        for each in outer_folds(source.exams, split, config.split, config.seed)
+    ]
+    made_from = fingerprint(
+        STAGE, recipe_identity(config, workspace, config.fuse.model, views, [each.name for each in folds]),
+        source.fingerprint, [[each.name, each.train.tolist(), each.test.tolist()] for each in folds],
+        config.fuse.baseline, config.dataset.name,
+    )  # fmt: skip
+    return Job(config, workspace, source, views, tuple(folds), rows, excluded, made_from)
+
+
+def counted_exams(
+    config: Config, source: ExamSource, views: tuple[str, ...]
+) -> tuple[IntArray, tuple[tuple[str, str], ...]]:
+    """Rows of the exams that are scored, and (exam, reason) of the others. DataError when none is left."""
+    complete = set(complete_rows(source, views).tolist())
+    kept, excluded = [], []
+    for row, exam in enumerate(source.exams):
+        if row not in complete:
+            lacking = ", ".join(view for view in views if not source.present(view)[row])
+            excluded.append((exam.key, f"no {lacking} view"))
+        elif {exam.key, str(exam.patient)} & set(config.cohort.exclude):
+            excluded.append((exam.key, "left out by cohort.exclude"))
+        elif config.cohort.layouts and exam.layout not in config.cohort.layouts:
+            excluded.append((exam.key, f"layout {exam.layout or 'unknown'} is not in cohort.layouts"))
+        else:
+            kept.append(row)
+    if not kept:
+        raise DataError(
+            "no exam is left to train on", where=f"views {', '.join(views)}", found=f"{len(excluded)} excluded",
+            hint="choose fewer views with fuse.views, or look into cohort.exclude and cohort.layouts",
+        )  # fmt: skip
+    return np.array(kept, dtype=np.int64), tuple(excluded)
+
+
+def _work(job: Job, progress: Progress) -> StageReport:
+    config, folder = job.config, job.folder
+    for key, reason in job.excluded:
+        progress.note(f"exam {key} is not used: {reason}")
+    result = _scores(job, config.fuse.model, progress)
+    outputs = [folder / "config.yaml", folder / "history.jsonl", folder / "predictions.csv"]
+    write_text(outputs[0], dump_yaml(config))
+    write_text(outputs[1], "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in result.history))
+    write_predictions(outputs[2], result.rows)
+    report = StageReport(STAGE, made=1, outputs=[str(folder)])
+    report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), "auc": _auc(result)}
+    outputs += _write_baseline(job, progress, report)
+    outputs += _keep_model(job)
+    job.stamp.write(job.made_from, outputs, **_facts(job, result))
+    return report
+
+
+def _scores(job: Job, kind: str, progress: Progress) -> CrossValidation:
+    config = job.config
+    identity = recipe_identity(config, job.workspace, kind, job.views, [each.name for each in job.folds])
+    return cross_validate(
+        make_recipe(config, job.workspace, kind=kind, views=job.views),
+        job.source,
+        job.folds,
+        seed=config.seed,
+        progress=progress,
+        folder=job.workspace.cache / "folds" / fingerprint(identity, job.source.fingerprint)[:32],
+        disjoint=config.split.protocol != "thesis",
+        processes=config.fuse.processes,
+        title=kind,
+    )
+
+
+def _write_baseline(job: Job, progress: Progress, report: StageReport) -> list[Path]:
+    path = job.folder / "predictions-baseline.csv"
+    if not job.config.fuse.baseline or job.config.fuse.model == BASELINE or job.source.kind != "celsius":
+        path.unlink(missing_ok=True)
+        return []
+    result = _scores(job, BASELINE, progress)
+    write_predictions(path, result.rows)
+    report.figures["baseline_auc"] = _auc(result)
+    return [path]
+
+
+def _keep_model(job: Job) -> list[Path]:
+    """Fit the classifier that ``predict`` uses: on every exam, or on the training part of a hold-out."""
+    import shutil
+
+    fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
+    labels = np.array([job.source.exams[row].label for row in fold.train], dtype=np.int64)
+    side, final = job.folder / ".model.partial", job.folder / "model"
+    shutil.rmtree(side, ignore_errors=True)
+    recipe = make_recipe(job.config, job.workspace, views=job.views)
+    with one_thread():
+        recipe.fit(job.source, fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
+    shutil.rmtree(final, ignore_errors=True)
+    side.rename(final)
+    return sorted(path for path in final.rglob("*") if path.is_file())
+
+
+def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
+    config = job.config
+    labels = [job.source.exams[row].label for row in job.rows]
+    facts: dict[str, Any] = {
+        "stage": STAGE,
+        "model": config.fuse.model,
+        "views": list(job.views),
+        "protocol": config.split.protocol,
+        "dataset": {"name": job.source.name, "fingerprint": job.source.fingerprint},
+        "thresholds": result.thresholds,
+        "threshold": float(np.median(list(result.thresholds.values()))),
+        "threshold_source": describe_aim(config.fuse, config.split.protocol),
+        "leaks": _leaks(job),
+        "exams": len(labels),
+        "patients": len({job.source.exams[row].patient for row in job.rows}),
+        "sick": int(sum(labels)),
+        "excluded": [{"exam": key, "reason": reason} for key, reason in job.excluded],
+        "seed": config.seed,
+    }
+    return facts
+
+
+def _leaks(job: Job) -> list[str]:
+    if job.config.split.protocol != "thesis":
+        return []
+    return [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
+
+
+def _auc(result: CrossValidation) -> float | None:
+    """Area under the ROC curve over units, for the summary; None with one class."""
+    from sklearn.metrics import roc_auc_score
+
+    units = to_units(result.rows)
+    labels: Sequence[int] = [unit.label for unit in units]
+    if len(set(labels)) < 2:
+        return None
+    return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)

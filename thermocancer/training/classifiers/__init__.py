@@ -1,0 +1,1 @@
+"""The classifiers: what each fits, and how each is written down without pickle."""

@@ -1,0 +1,108 @@
+"""Decision functions on small feature tables, as plain arrays: a linear one, and PCA with an RBF kernel."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.errors import DataError
+
+ARRAYS_FILE = "arrays.npz"
+
+
+def write_arrays(folder: Path, arrays: dict[str, FloatArray]) -> None:
+    """Write named arrays into ``folder``; equal arrays, equal bytes."""
+    from thermocancer.files import written_aside
+
+    with written_aside(folder / ARRAYS_FILE) as side:
+        np.savez(side, allow_pickle=False, **arrays)
+
+
+def read_arrays(folder: Path) -> dict[str, FloatArray]:
+    """Read what ``write_arrays`` wrote. Raises DataError when the file is missing or damaged."""
+    import zipfile
+
+    path = folder / ARRAYS_FILE
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError("a fitted model cannot be read", where=path, found=error, hint="train the run again") from error
+
+
+@dataclass(frozen=True)
+class LinearDecision:
+    """weights . (x - mean) / scale + intercept: shapes (p,), (p,), (p,) and ()."""
+
+    mean: FloatArray
+    scale: FloatArray
+    weights: FloatArray
+    intercept: FloatArray
+
+    def decide(self, table: FloatArray) -> FloatArray:
+        """Decision values of a table (n, p), shape (n,): the logit of the probability of sick."""
+        return np.asarray((table - self.mean) / self.scale @ self.weights + self.intercept)
+
+
+@dataclass(frozen=True)
+class KernelDecision:
+    """An RBF kernel machine on principal components.
+
+    centre (p,), axes (c, p), vectors (s, c), dual (s,), intercept () and gamma ().
+    """
+
+    centre: FloatArray
+    axes: FloatArray
+    vectors: FloatArray
+    dual: FloatArray
+    intercept: FloatArray
+    gamma: FloatArray
+
+    def decide(self, table: FloatArray) -> FloatArray:
+        """Decision values of a table (n, p), shape (n,)."""
+        components = (table - self.centre) @ self.axes.T  # (n, c)
+        apart = ((components[:, None, :] - self.vectors[None, :, :]) ** 2).sum(axis=2)  # (n, s)
+        return np.asarray(np.exp(-self.gamma * apart) @ self.dual + self.intercept)
+
+
+def fit_logistic(table: FloatArray, labels: IntArray, C: float = 1.0) -> LinearDecision:
+    """L2-regularised logistic regression on standardised columns, table (n, p), labels (n,)."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    scaler = StandardScaler().fit(table)
+    model = LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(table), labels)
+    return LinearDecision(scaler.mean_, scaler.scale_, model.coef_[0], np.asarray(model.intercept_[0]))
+
+
+def fit_pca_svm(table: FloatArray, labels: IntArray, components: int, C: float = 1.0) -> KernelDecision:
+    """Principal components (at most ``components``) and an RBF SVM, gamma 'scale', on a table (n, p)."""
+    from sklearn.decomposition import PCA
+    from sklearn.svm import SVC
+
+    kept = min(components, len(table) - 1, table.shape[1])
+    pca = PCA(kept, svd_solver="full").fit(table)
+    reduced = pca.transform(table)
+    gamma = 1.0 / (kept * max(float(reduced.var()), 1e-12))
+    model = SVC(C=C, kernel="rbf", gamma=gamma).fit(reduced, labels)
+    return KernelDecision(
+        pca.mean_, pca.components_, model.support_vectors_, model.dual_coef_[0],
+        np.asarray(model.intercept_[0]), np.asarray(gamma),
+    )  # fmt: skip
+
+
+def arrays_of(decision: LinearDecision | KernelDecision) -> dict[str, FloatArray]:
+    """The arrays of a decision function by name."""
+    return {name: np.asarray(value) for name, value in asdict(decision).items()}
+
+
+def decision_from(arrays: dict[str, FloatArray]) -> LinearDecision | KernelDecision:
+    """The decision function that ``arrays_of`` took apart."""
+    kind = KernelDecision if "vectors" in arrays else LinearDecision
+    try:
+        return kind(**{name: arrays[name] for name in kind.__dataclass_fields__})
+    except KeyError as error:
+        raise DataError("a fitted model lacks an array", found=error, hint="train the run again") from error

@@ -1,0 +1,122 @@
+"""From the config to a recipe, and from a run's folder back to its classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from thermocancer.config import Config
+from thermocancer.config.preparation import FeaturesSection
+from thermocancer.data.exams import ExamSource
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.features.tables import TableKind
+from thermocancer.files import read_json
+from thermocancer.training.calibrating import Calibration
+from thermocancer.training.classifiers.calibrated import CLASSIFIER_FILE, CalibratedRecipe, Classifier, Method
+from thermocancer.training.classifiers.index import AsymmetryIndex
+from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod, TabularModel
+from thermocancer.training.recipe import Fitted, Recipe
+from thermocancer.workspace import Workspace
+
+KINDS = ("svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels")
+"""What ``make_recipe`` makes; ``fuse.model: late`` combines runs instead of fitting a recipe."""
+
+
+def chosen_views(config: Config, source: ExamSource) -> tuple[str, ...]:
+    """The views that fuse uses, in DMR order. Raises ConfigError when the data set lacks one."""
+    wanted = config.fuse.views or source.views
+    missing = [view for view in wanted if view not in source.views]
+    if missing:
+        raise ConfigError(
+            "the data set lacks a view that fuse needs",
+            where="fuse.views",
+            expected=f"some of: {', '.join(source.views)}",
+            found=", ".join(missing),
+        )
+    return tuple(view for view in source.views if view in wanted)
+
+
+def make_recipe(
+    config: Config,
+    workspace: Workspace,
+    *,
+    kind: str | None = None,
+    views: tuple[str, ...] | None = None,
+    calibrate: bool = True,
+) -> Recipe:
+    """The recipe of ``fuse.model``, or of ``kind`` (one of ``KINDS``).
+
+    ``views`` are those that ``chosen_views`` gives; None goes by the config alone.
+    Without ``calibrate`` no inner folds are used: scores keep their order and the threshold is 0.5,
+    which is all that an audit of the ranking needs, at a fraction of the time.
+    """
+    kind = kind or config.fuse.model
+    views = views or config.fuse.views or config.dataset.views or config.filter.views
+    if kind not in KINDS:
+        raise ConfigError("no recipe of this name", where="fuse.model", expected=", ".join(KINDS), found=kind)
+    if kind == "asymmetry-index":
+        return AsymmetryIndex(_table(config, workspace, "asymmetry-index", views), config.features)
+    thesis = config.split.protocol == "thesis"
+    return CalibratedRecipe(
+        _method(config, workspace, kind, views),
+        config.features,
+        inner_folds=config.split.inner_folds if calibrate and not thesis else 0,
+        aim=config.fuse.aim,
+        aim_sensitivity=config.fuse.aim_sensitivity,
+    )
+
+
+def _method(config: Config, workspace: Workspace, kind: str, views: tuple[str, ...]) -> Method:
+    if kind in ("thermal", "asymmetry"):
+        table = _table(config, workspace, "thermal" if kind == "thermal" else "asymmetry", views)
+        return TabularMethod(table, residualise=config.features.residualise)
+    return TabularMethod(
+        _table(config, workspace, "pixels", views), config.features.components, config.fuse.C,
+        config.features.residualise,
+    )  # fmt: skip
+
+
+def _table(config: Config, workspace: Workspace, kind: TableKind, views: tuple[str, ...]) -> FeatureTable:
+    return FeatureTable(kind, views, config.features.pixels, workspace.cache)
+
+
+def recipe_identity(
+    config: Config, workspace: Workspace, kind: str, views: tuple[str, ...], folds: Sequence[str]
+) -> list[Any]:
+    """Every setting and file that decides what a recipe gives on some folds, for a fingerprint."""
+    fuse = config.fuse
+    identity: list[Any] = [kind, views, config.seed, config.split.protocol, config.split.inner_folds]
+    identity += [config.features.model_dump(mode="json"), fuse.aim, fuse.aim_sensitivity, fuse.C]
+    return identity
+
+
+def load_fitted(folder: Path, workspace: Workspace) -> Fitted:
+    """The classifier that a run saved under ``runs/NAME/model``.
+
+    Raises DataError when the folder holds none, or a damaged or unknown one.
+    """
+    path = folder / CLASSIFIER_FILE
+    if not path.exists():
+        raise DataError("this run has no fitted classifier", where=path, hint="train the run again")
+    settings = read_json(path)
+    try:
+        return _load(folder, settings)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            "a fitted classifier cannot be read", where=path, found=repr(error), hint="train the run again"
+        ) from error
+
+
+def _load(folder: Path, settings: dict[str, Any]) -> Fitted:
+    preparation = FeaturesSection(**settings["preparation"])
+    if settings["kind"] == "index":
+        rows, columns = settings["pixels"]
+        return AsymmetryIndex(FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns)), preparation)
+    model = TabularModel.load(folder, settings)
+    described = {
+        key: value for key, value in settings.items() if key not in ("preparation", "calibration", "threshold")
+    }
+    return Classifier(
+        model, described, preparation, Calibration(**settings["calibration"]), float(settings["threshold"])
+    )
