@@ -89,7 +89,7 @@ def join_backbone(backbone: keras.Model, head: keras.Model) -> keras.Model:
     return keras.Model(inputs, head(x), name=f"{backbone.name}_{head.name}")
 
 
-def compile_sequence(model: keras.Model, config: DitSection) -> None:
+def compile_sequence(model: keras.Model, config: DitSection, *, jit_compile: bool | str = False) -> None:
     """Give ``model`` the optimiser and loss of the config; by default those of the original study's network."""
     import keras
 
@@ -102,4 +102,4 @@ def compile_sequence(model: keras.Model, config: DitSection) -> None:
     else:
         optimizer = keras.optimizers.Adam(config.learning_rate, **average)
     loss = "binary_crossentropy" if config.loss == "bce" else "mean_squared_error"
-    model.compile(optimizer=optimizer, loss=loss, jit_compile=False)
+    model.compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile)

@@ -1,0 +1,116 @@
+"""Classifiers of single images: the network of the second original study, and better ones.
+
+All take RGB (or gray) in [0, 1], float32 (n, H, W, C), and give the probability of the positive
+class, (n, 1), float32.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from thermocancer.config.learning import CnnSection
+from thermocancer.errors import ConfigError
+
+if TYPE_CHECKING:
+    import keras
+
+STUDY_PARAMETERS = 109_073
+STUDY_FILTERS = (16, 16, 32, 32, 64, 64)
+POOLED_FILTERS = (16, 32, 64, 128)
+
+
+def build_classifier(config: CnnSection, *, backbone: keras.Model | None = None) -> keras.Model:
+    """The network of ``cnn.model`` for images of ``cnn.size``. ``backbone`` is needed for ``backbone`` alone.
+
+    Raises ConfigError when the images are too small for the network.
+    """
+    depth = 3 if config.color == "rgb" else 1
+    if config.model == "study":
+        return study_network((*config.size, depth))
+    if config.model == "pooled":
+        return pooled_network((*config.size, depth))
+    if backbone is None:
+        raise ConfigError("cnn.model: backbone needs a backbone", where="cnn.backbone")
+    return on_backbone(backbone, (*config.size, depth), backbone_head(backbone.output_shape[-1]))
+
+
+def study_network(shape: tuple[int, int, int] = (331, 331, 3)) -> keras.Model:
+    """The original network: 109,073 parameters for 331x331 RGB; six times convolution and pooling, then two layers."""
+    import keras
+
+    _check_size(shape)
+    inputs = keras.Input(shape, name="image")  # (n, 331, 331, 3)
+    x = inputs
+    for number, filters in enumerate(STUDY_FILTERS, start=1):
+        x = keras.layers.Conv2D(filters, 3, activation="relu", name=f"conv_{number}")(x)  # valid: 2 rows less
+        x = keras.layers.MaxPooling2D(2, name=f"pool_{number}")(x)  # 329 -> 164, 81, 39, 18, 8, 3
+    x = keras.layers.Flatten(name="flatten")(x)  # (n, 576)
+    x = keras.layers.Dropout(0.2, name="dropout")(x)
+    x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name="dense_64")(x)
+    x = keras.layers.Dense(1, name="logit")(x)
+    x = keras.layers.Activation("sigmoid", dtype="float32", name="probability")(x)  # (n, 1)
+    return keras.Model(inputs, x, name="study")
+
+
+def _check_size(shape: tuple[int, int, int]) -> None:
+    for length in shape[:2]:
+        left = length
+        for _ in STUDY_FILTERS:
+            left = (left - 2) // 2
+        if left < 1:
+            raise ConfigError(
+                "the images are too small for the study's network", where="cnn.size", expected="190 or more",
+                found=f"{shape[0]}x{shape[1]}", hint="set cnn.model: pooled, which takes any size",
+            )  # fmt: skip
+
+
+def pooled_network(shape: tuple[int, int, int]) -> keras.Model:
+    """Four strided steps with batch normalisation, then averaged: any size, an eighth of the work."""
+    import keras
+
+    inputs = keras.Input(shape, name="image")  # (n, H, W, C)
+    x = inputs
+    for number, filters in enumerate(POOLED_FILTERS, start=1):
+        x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, name=f"conv_{number}")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{number}")(x)
+        x = keras.layers.ReLU(name=f"relu_{number}")(x)  # (n, H/2^k, W/2^k, filters)
+    average = keras.layers.GlobalAveragePooling2D(name="average")(x)
+    most = keras.layers.GlobalMaxPooling2D(name="most")(x)  # a small bright spot vanishes in an average
+    x = keras.layers.Concatenate(name="pooled")([average, most])  # (n, 256)
+    return keras.Model(inputs, _decide(x), name="pooled")
+
+
+def backbone_head(features: int) -> keras.Model:
+    """Pooled features of a frozen backbone (n, F) to the probability (n, 1)."""
+    import keras
+
+    inputs = keras.Input((features,), name="features")
+    x = keras.layers.BatchNormalization(momentum=0.9, name="normalise")(inputs)
+    return keras.Model(inputs, _decide(x), name="backbone_head")
+
+
+def on_backbone(backbone: keras.Model, shape: tuple[int, int, int], head: keras.Model) -> keras.Model:
+    """Image in [0, 1] to probability: what backbones take (raw RGB, 0 to 255), their features, ``head``."""
+    import keras
+
+    inputs = keras.Input(shape, name="image")
+    x: Any = keras.layers.Rescaling(255.0, name="raw")(inputs)
+    if shape[-1] == 1:
+        x = keras.layers.Concatenate(name="as_rgb")([x, x, x])
+    return keras.Model(inputs, head(backbone(x)), name=f"{backbone.name}_classifier")
+
+
+def _decide(x: Any) -> Any:
+    import keras
+
+    x = keras.layers.Dropout(0.2, name="dropout")(x)
+    x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name="dense_64")(x)
+    x = keras.layers.Dense(1, name="logit")(x)
+    return keras.layers.Activation("sigmoid", dtype="float32", name="probability")(x)
+
+
+def compile_classifier(model: keras.Model, config: CnnSection, *, jit_compile: bool | str = False) -> None:
+    """Adam and binary cross-entropy, as in the study."""
+    import keras
+
+    model.compile(keras.optimizers.Adam(config.learning_rate), "binary_crossentropy", jit_compile=jit_compile)
