@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.exams import Exam
+from thermocancer.data.nuisance import nuisance_columns
 from thermocancer.data.store import FORMAT, FORMAT_VERSION
 from thermocancer.files import fingerprint
 from thermocancer.workspace import VIEWS
@@ -157,10 +158,8 @@ class DatasetWriter:
             self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
         self._plain("hashes", np.array([[each.get(view, "") for view in views] for each in known], dtype="S64"))
         self._exams("exams", exams)
-        names = sorted({name for row in self._measured for name in row})
-        self._file.require_group("nuisance")
-        for name in names:
-            self._plain(f"nuisance/{name}", np.array([row.get(name, np.nan) for row in self._measured], dtype=float))
+        for name, values in nuisance_columns(exams, self._measured).items():
+            self._plain(f"nuisance/{name}", values)
         mark = fingerprint(kind, exams, self._static.stored, [sorted(row.items()) for row in self._measured])
         group.attrs.update({"kind": kind, "fingerprint": mark, "views": views})
         return mark

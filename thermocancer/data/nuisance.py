@@ -1,0 +1,134 @@
+"""What can be measured of an exam without looking at the breast: room, marker, framing, camera, calendar.
+
+If these numbers predict the label, a network can too without seeing disease. The audit, matching
+and residualising all read them from the data set. Temperatures are in degC, lengths and areas are
+shares of the frame, dates are days (proleptic Gregorian ordinals); NaN is unknown.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.exams import Exam, FloatArray
+from thermocancer.data.regions import Mask, find_marker, room_mask, torso_mask
+
+ROOM = ("room_celsius", "room_spread")
+FRAME = ("frame_minimum",)
+MARKER = ("marker_area", "marker_contrast", "marker_celsius")
+FRAMING = ("torso_area", "centroid_x", "centroid_y", "top_width", "bottom_width", "top_row", "bottom_row")
+SHARPNESS = ("sharpness",)
+
+OUTSIDE_THE_BREAST = (*ROOM, *MARKER, "torso_area", "centroid_x", "centroid_y", "bottom_width")
+"""Nine numbers from room, marker and framing: the model that sees no breast."""
+
+_LAYOUT = "layout_"
+_LEAST_ROOM = 50  # pixels; with less background than this the room is unknown
+
+
+def measure_matrix(celsius: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
+    """Everything that one matrix (H, W) in degC tells without the breast.
+
+    ``sharpness`` is the logarithm of the Laplacian's variance along the body's outline.
+    """
+    celsius = np.ascontiguousarray(celsius, dtype=np.float32)
+    torso = torso_mask(celsius)
+    return {
+        **_measure_room(celsius, torso),
+        "frame_minimum": float(celsius.min()),
+        **_measure_marker(celsius, torso),
+        **_measure_framing(torso),
+        "sharpness": _measure_sharpness(celsius, torso),
+    }
+
+
+def _measure_room(celsius: npt.NDArray[np.float32], torso: Mask) -> dict[str, float]:
+    room = celsius[room_mask(torso)]
+    if room.size < _LEAST_ROOM:
+        room = celsius[~torso]
+    if room.size < _LEAST_ROOM:
+        return dict.fromkeys(ROOM, float("nan"))
+    return {"room_celsius": float(np.median(room)), "room_spread": float(room.std(dtype=np.float64))}
+
+
+def _measure_marker(celsius: npt.NDArray[np.float32], torso: Mask) -> dict[str, float]:
+    marker = find_marker(celsius, torso)
+    if marker is None:
+        return {"marker_area": 0.0, "marker_contrast": 0.0, "marker_celsius": float("nan")}
+    return {
+        "marker_area": float(marker.mask.mean()),
+        "marker_contrast": marker.contrast,
+        "marker_celsius": marker.celsius,
+    }
+
+
+def _measure_framing(torso: Mask) -> dict[str, float]:
+    height, width = torso.shape
+    row_sums, column_sums = torso.sum(axis=1), torso.sum(axis=0)
+    area = float(row_sums.sum())
+    rows = np.flatnonzero(row_sums > 0.02 * width)
+    return {
+        "torso_area": area / torso.size,
+        "centroid_x": float(column_sums @ np.arange(width)) / area / width,
+        "centroid_y": float(row_sums @ np.arange(height)) / area / height,
+        "top_width": float(np.median(row_sums[: height // 4])) / width,
+        "bottom_width": float(np.median(row_sums[3 * height // 4 :])) / width,
+        "top_row": float(rows[0]) / height if rows.size else 0.0,
+        "bottom_row": float(rows[-1]) / height if rows.size else 1.0,
+    }
+
+
+def _measure_sharpness(celsius: npt.NDArray[np.float32], torso: Mask) -> float:
+    """Along the outline only: inside the body sharpness would also count vessels."""
+    import cv2
+
+    reach = max(3, round(0.02 * len(torso)) | 1)
+    square = np.ones((reach, reach), np.uint8)
+    body = torso.astype(np.uint8)
+    outline = cv2.dilate(body, square) != cv2.erode(body, square)
+    if not outline.any():
+        return float("nan")
+    return float(np.log(cv2.Laplacian(celsius, cv2.CV_32F)[outline].var(dtype=np.float64) + 1e-6))
+
+
+def exam_facts(exam: Exam, file_bytes: int) -> dict[str, float]:
+    """What the catalog tells of an exam: patient number (enrolment order), visit, date and file size."""
+    day = float(datetime.date.fromisoformat(exam.date).toordinal()) if exam.date else float("nan")
+    return {
+        "patient": float(exam.patient),
+        "visit": float(exam.visit),
+        "date_ordinal": day,
+        "file_bytes": float(file_bytes),
+    }
+
+
+def nuisance_columns(exams: Sequence[Exam], measured: Sequence[Mapping[str, float]]) -> dict[str, FloatArray]:
+    """One array (n,) a variable, NaN where unmeasured, and ``layout_NAME`` 0 or 1 for each acquisition layout."""
+    names = sorted({name for row in measured for name in row})
+    columns = {name: np.array([row.get(name, np.nan) for row in measured], dtype=np.float64) for name in names}
+    for layout in sorted({exam.layout for exam in exams}):
+        columns[f"{_LAYOUT}{layout or 'unknown'}"] = np.array([float(exam.layout == layout) for exam in exams])
+    return columns
+
+
+def nuisance_groups(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Variables under the names that an audit shows them by; only groups that are measured."""
+    known = set(names)
+    groups = {
+        "acquisition format": tuple(sorted(name for name in known if name.startswith(_LAYOUT))),
+        "exam date": ("date_ordinal",),
+        "patient number": ("patient",),
+        "background temperature": ("room_celsius",),
+        "frame minimum": FRAME,
+        "marker size and contrast": MARKER,
+        "framing": FRAMING,
+        "sharpness": SHARPNESS,
+        "file size": ("file_bytes",),
+        "everything outside the breast": OUTSIDE_THE_BREAST,
+    }
+    found = {group: tuple(name for name in members if name in known) for group, members in groups.items()}
+    return {group: members for group, members in found.items() if members}
