@@ -62,7 +62,9 @@ class SimulateSection(Section):
     dynamic: bool = True
     frames: PositiveInt = 20
     frame_interval_s: Annotated[float, Field(gt=0)] = 15.0
-    tissue: str = Field("layers-A", description="a named, cited parameter set")
+    tissue: Literal["layers-A", "layers-B", "voxel", "pet"] = Field(
+        "layers-A", description="a named, cited parameter set"
+    )
     tumour_heat: Literal["gautherie", "calibrated"] = "calibrated"
     contrast: float | None = Field(None, description="force the peak contrast in degC; null: physics")
     noise_celsius: Annotated[float, Field(ge=0)] = 0.05
@@ -71,6 +73,7 @@ class SimulateSection(Section):
     missing_frames: Fraction = 0.05
     tie: Literal["none", "marker", "camera", "room", "calendar"] = "none"
     tie_strength: Fraction = 1.0
+    processes: PositiveInt | None = Field(None, description="null: every core; the result does not depend on it")
 
     @field_validator("shape", mode="before")
     @classmethod

@@ -1,0 +1,176 @@
+"""Who is in a synthetic cohort: patients, visits, tumours and circumstances, drawn from stated distributions."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thermocancer.config.sources import SimulateSection
+from thermocancer.phantom.contrast import Tumour
+from thermocancer.phantom.tissue import gautherie_heat
+from thermocancer.workspace import VIEWS
+
+FIRST_DATE = datetime.date(2012, 10, 1)
+LAST_DATE = datetime.date(2020, 3, 1)
+QUADRANTS = {"upper-outer": 0.50, "upper-inner": 0.15, "lower-outer": 0.11, "lower-inner": 0.06, "central": 0.18}
+"""Share of breast cancers by quadrant, rounded from registry figures."""
+
+BODY, HEALTH, VISIT, NOISE, ORDER = 1, 2, 3, 4, 5
+"""Keys of the independent streams of random numbers: ``default_rng([seed, key, patient, ...])``."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A camera: text layout, noise and blur in pixels at 640 columns."""
+
+    name: str
+    layout: str
+    noise_factor: float
+    blur: float
+
+
+CAMERAS = {"older": Camera("older", "space2", 1.0, 0.8), "newer": Camera("newer", "semicolon5", 0.8, 0.6)}
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where the tumour lies: breast 0 right or 1 left, quadrant, and its offsets on the breast."""
+
+    side: int
+    quadrant: str
+    u: float
+    v: float
+
+
+@dataclass(frozen=True)
+class Marker:
+    """The reference patch at the lower edge: side in millimetres, coldness in degC, shift and tilt."""
+
+    size: float
+    celsius_below: float
+    shift: float
+    tilt: float
+
+
+@dataclass(frozen=True)
+class Visit:
+    """One exam and its circumstances."""
+
+    patient: int
+    visit: int
+    label: str
+    date: str
+    age: int
+    camera: str
+    room_celsius: float
+    convection: float
+    marker: Marker
+    tumour: Tumour | None
+    site: Site | None
+    missing_views: tuple[str, ...]
+    missing_frames: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.patient}_{self.visit}"
+
+
+def draw_cohort(settings: SimulateSection, seed: int) -> list[Visit]:
+    """Every visit of the cohort, by patient number. Numbers follow the date of the first visit, as enrolment does."""
+    rng = np.random.default_rng([seed, ORDER])
+    sick = np.zeros(settings.patients, dtype=bool)
+    sick[rng.permutation(settings.patients)[: round(settings.sick_fraction * settings.patients)]] = True
+    days = np.sort(rng.integers(0, (LAST_DATE - FIRST_DATE).days, settings.patients))
+    if settings.tie == "calendar":
+        sick = _late_are_sick(sick, settings.tie_strength, rng)
+    visits = []
+    for index in range(settings.patients):
+        first = FIRST_DATE + datetime.timedelta(days=int(days[index]))
+        visits += _draw_patient(settings, seed, index + 1, bool(sick[index]), first)
+    return visits
+
+
+def _late_are_sick(sick: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Reorder the labels: with probability ``strength`` a place in time takes the label that fits it."""
+    ordered = np.sort(sick)
+    free = rng.random(len(sick)) >= strength
+    result = ordered.copy()
+    result[free] = rng.permutation(ordered[free])
+    return result
+
+
+def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool, first: datetime.date) -> list[Visit]:
+    rng = np.random.default_rng([seed, HEALTH, patient])
+    # everything is drawn for everybody, so that no number of a healthy patient tells it is healthy
+    tumour, site = _draw_tumour(settings, rng)
+    age = int(np.clip(rng.normal(55, 12), 25, 85))
+    again = rng.random() < settings.second_visits
+    gap = int(rng.integers(120, 720))
+    visits = []
+    for number in range(1, 3 if again else 2):
+        day = first + datetime.timedelta(days=gap * (number - 1))
+        facts = _draw_circumstances(settings, np.random.default_rng([seed, VISIT, patient, number]), sick)
+        visits.append(
+            Visit(
+                patient=patient,
+                visit=number,
+                label="sick" if sick else "healthy",
+                date=day.isoformat(),
+                age=age + (day - first).days // 365,
+                tumour=tumour if sick else None,
+                site=site if sick else None,
+                **facts,
+            )
+        )
+    return visits
+
+
+def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[Tumour, Site]:
+    """Diameter 1.0 to 3.5 cm (log-normal around 1.8), the skin over it 3 to 25 mm thick, heat as configured."""
+    diameter = float(np.clip(np.exp(rng.normal(np.log(0.018), 0.3)), 0.010, 0.035))
+    cover = float(np.clip(rng.gamma(3.0, 0.0025) + 0.003, 0.003, 0.025))
+    calibrated = float(np.exp(rng.uniform(np.log(1e5), np.log(1.2e6))))
+    quadrant = str(rng.choice(list(QUADRANTS), p=list(QUADRANTS.values())))
+    side = int(rng.integers(0, 2))
+    u, v = _offsets(quadrant, side, rng)
+    heat = calibrated if settings.tumour_heat == "calibrated" else gautherie_heat(diameter)
+    return Tumour(round(diameter, 5), round(diameter / 2 + cover, 5), heat), Site(side, quadrant, u, v)
+
+
+def _offsets(quadrant: str, side: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Offsets on the breast in units of its radius; u grows to the patient's left, so outwards on the left breast."""
+    if quadrant == "central":
+        return float(rng.uniform(-0.2, 0.2)), float(rng.uniform(-0.2, 0.2))
+    out = float(rng.uniform(0.15, 0.6)) * (1 if "outer" in quadrant else -1)
+    up = float(rng.uniform(0.15, 0.6)) * (1 if "upper" in quadrant else -1)
+    return out * (1 if side == 1 else -1), up
+
+
+def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sick: bool) -> dict[str, Any]:
+    """Camera, room, marker and what is missing: independent of the label unless a tie is asked for."""
+    tied = rng.random() < settings.tie_strength
+    camera = "newer" if rng.random() < 0.25 else "older"
+    room = float(np.clip(rng.normal(21.5, 0.8), 19.5, 23.5))
+    size, below = float(rng.uniform(14, 24)), float(rng.uniform(3.0, 9.0))
+    shift, tilt = float(rng.normal(0, 8)), float(rng.normal(0, 0.08))
+    if tied and settings.tie == "camera":
+        camera = "newer" if sick else "older"
+    if tied and settings.tie == "room":
+        room = float(rng.uniform(22.4, 23.2) if sick else rng.uniform(20.0, 20.8))
+    if tied and settings.tie == "marker":
+        size, below = (15.0, 3.5) if sick else (28.0, 9.0)
+    lost = rng.random() < settings.missing_views
+    views = tuple(sorted(str(each) for each in rng.choice(VIEWS, size=int(rng.integers(1, 3)), replace=False)))
+    gaps = rng.random() < settings.missing_frames
+    frames = rng.choice(settings.frames, size=min(settings.frames, int(rng.integers(1, 6))), replace=False)
+    return {
+        "camera": camera,
+        "room_celsius": round(room, 3),
+        "convection": round(float(rng.uniform(8.0, 10.5)), 3),
+        "marker": Marker(round(size, 2), round(below, 2), round(shift, 2), round(tilt, 4)),
+        "missing_views": views if lost else (),
+        "missing_frames": tuple(sorted(int(each) for each in frames)) if gaps else (),
+    }
