@@ -11,8 +11,6 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from thermocancer.config.learning import DitSection
-
 if TYPE_CHECKING:
     import keras
 
@@ -50,23 +48,28 @@ def _tcn(x: Any, units: int) -> Any:
     """Causal convolutions with gaps 1, 2, 4, ... until the last frame sees the first (Bai 2018, arXiv:1803.01271)."""
     import keras
 
+    frames = x.shape[1]
     x = keras.layers.Dense(units, name="tcn_in")(x)  # (n, T, units)
-    for level in range(max(1, math.ceil(math.log2(max(2, x.shape[1]) / 2)))):
+    for level in range(max(1, math.ceil(math.log2(max(2, frames) / 2)))):
         y = keras.layers.Conv1D(
             units, 3, padding="causal", dilation_rate=2**level, activation="relu", name=f"tcn_{level}"
         )(x)
         x = keras.layers.Add(name=f"tcn_add_{level}")([x, y])  # (n, T, units)
-    return keras.ops.take(x, -1, axis=1)  # (n, units)
+    last = keras.layers.Cropping1D((frames - 1, 0), name="tcn_last")(x)  # (n, 1, units)
+    return keras.layers.Flatten(name="tcn_out")(last)  # (n, units)
 
 
 def _attention(x: Any, units: int) -> Any:
-    """Self-attention over frames that know their place in time, then their mean."""
+    """Frames mixed over time (so that each knows its place), self-attention, then their mean."""
     import keras
 
-    place = keras.ops.cumsum(keras.ops.ones_like(x[:, :, :1]), axis=1) / x.shape[1]  # (n, T, 1), 1/T .. 1
-    x = keras.layers.Dense(units, name="attention_in")(keras.ops.concatenate([x, place], axis=-1))  # (n, T, units)
+    frames = x.shape[1]
+    x = keras.layers.Dense(units, name="attention_in")(x)  # (n, T, units)
+    y = keras.layers.Permute((2, 1), name="attention_by_unit")(x)  # (n, units, T)
+    y = keras.layers.Dense(frames, name="attention_place")(y)
+    x = keras.layers.Add(name="attention_mixed")([x, keras.layers.Permute((2, 1), name="attention_by_frame")(y)])
     y = keras.layers.MultiHeadAttention(2, max(1, units // 2), name="attention")(x, x)
-    x = keras.layers.LayerNormalization(name="attention_norm")(keras.ops.add(x, y))
+    x = keras.layers.LayerNormalization(name="attention_norm")(keras.layers.Add(name="attention_add")([x, y]))
     return keras.layers.GlobalAveragePooling1D(name="attention_mean")(x)  # (n, units)
 
 
@@ -87,19 +90,3 @@ def join_backbone(backbone: keras.Model, head: keras.Model) -> keras.Model:
     folded = keras.ops.reshape(inputs, (-1, *shape))  # (n * T, H, W, C)
     x = keras.ops.reshape(backbone(folded), (-1, frames, features))  # (n, T, F)
     return keras.Model(inputs, head(x), name=f"{backbone.name}_{head.name}")
-
-
-def compile_sequence(model: keras.Model, config: DitSection, *, jit_compile: bool | str = False) -> None:
-    """Give ``model`` the optimiser and loss of the config; by default those of the original study's network."""
-    import keras
-
-    average: dict[str, Any] = {}
-    if config.ema_momentum is not None:
-        average = {"use_ema": True, "ema_momentum": config.ema_momentum}
-    optimizer: Any
-    if config.optimizer == "adamw":
-        optimizer = keras.optimizers.AdamW(config.learning_rate, weight_decay=config.weight_decay, **average)
-    else:
-        optimizer = keras.optimizers.Adam(config.learning_rate, **average)
-    loss = "binary_crossentropy" if config.loss == "bce" else "mean_squared_error"
-    model.compile(optimizer=optimizer, loss=loss, jit_compile=jit_compile)
