@@ -17,10 +17,11 @@ import numpy.typing as npt
 Bytes = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
+Places = npt.NDArray[np.intp]
 
 MOST_DIGITS = 15
-_ZERO, _NINE, _DOT, _MINUS, _NEWLINE = b"09.-\n"
-_FIRST_LINE = re.compile(rb"(\d{1,4})\.(\d{1,9})([ ;,\t])\d[^\r\n]*?(\r*\n)")
+_ZERO, _NINE, _MINUS, _NEWLINE, _SPACE = b"09-\n "
+_FIRST_LINE = re.compile(rb"( *)(\d{1,4})([.,])(\d{1,9})([ ;,\t]+)\d[^\r\n]*?(\r*\n)")
 
 
 @dataclass(frozen=True)
@@ -30,25 +31,38 @@ class Decoded:
     celsius: Float64
     separator: bytes
     decimals: int
-    line_end: bytes = b"\n"
-    trailing_separator: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Grid:
-    """Where everything stands in a matrix whose numbers all have the width of the first one (bytes)."""
+    """Where everything stands in a matrix whose numbers all have the width of the first one (bytes).
 
+    A line is ``start`` bytes of padding, ``columns`` cells of ``cell`` bytes, and the line end; a cell
+    is digits, the decimal ``mark`` at ``point``, digits up to ``width``, and the separator.
+    """
+
+    start: int
     point: int
+    width: int
     cell: int
     columns: int
     stride: int
+    mark: bytes
     separator: bytes
     line_end: bytes
-    trailing_separator: bool
+    trailing: bool
 
     @property
     def digit_runs(self) -> tuple[range, range]:
-        return range(self.point), range(self.point + 1, self.cell - 1)
+        return range(self.point), range(self.point + 1, self.width)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        notes = [] if self.line_end == b"\n" else [f"{'CR ' * (len(self.line_end) - 1)}LF line ends"]
+        notes += ["decimal commas"] if self.mark == b"," else []
+        notes += ["trailing separators"] if self.trailing and self.separator != b" " else []
+        return tuple(notes)
 
 
 def decode_fixed_width(content: bytes) -> Decoded | None:
@@ -57,27 +71,42 @@ def decode_fixed_width(content: bytes) -> Decoded | None:
     This is what the cameras write: ``20.52 20.60 ...`` or ``27.14796;27.38332;...``, any line end.
     """
     grid = _measure_first_line(content)
-    if grid is None or grid.cell - 2 > MOST_DIGITS:
+    if grid is None or grid.width - 1 > MOST_DIGITS:
         return None
     whole = _whole_lines(content, grid)
     if whole is None or not _is_regular(np.frombuffer(whole, np.uint8).reshape(-1, grid.stride), grid):
         return None
-    decimals = grid.cell - grid.point - 2
+    decimals = grid.width - grid.point - 1
     celsius = _join(_digit_groups(whole, grid)) / 10.0**decimals
-    return Decoded(celsius, grid.separator, decimals, grid.line_end, grid.trailing_separator)
+    return Decoded(celsius, grid.separator, decimals, grid.notes)
 
 
 def _measure_first_line(content: bytes) -> _Grid | None:
     first = _FIRST_LINE.match(content, 0, 1 << 16)
     if first is None:
         return None
-    whole, fraction, separator, line_end = first.groups()
-    cell = len(whole) + len(fraction) + 2
-    columns, spare = divmod(first.end() - len(line_end), cell)
-    if spare not in (0, cell - 1):
+    padding, whole, mark, fraction, between, line_end = first.groups()
+    separator = between.strip(b" ") or b" "
+    if len(separator) > 1 or separator == mark:
+        return None
+    width = len(whole) + 1 + len(fraction)
+    cell = width + len(between)
+    columns, spare = divmod(first.end() - len(line_end) - len(padding), cell)
+    if spare not in (0, width):
         return None
     trailing = spare == 0
-    return _Grid(len(whole), cell, columns + (not trailing), first.end(), separator, line_end, trailing)
+    return _Grid(
+        len(padding),
+        len(whole),
+        width,
+        cell,
+        columns + (not trailing),
+        first.end(),
+        mark,
+        separator,
+        line_end,
+        trailing,
+    )
 
 
 def _whole_lines(content: bytes, grid: _Grid) -> bytes | None:
@@ -97,14 +126,17 @@ def _is_regular(lines: Bytes, grid: _Grid) -> bool:
 
     ``lines`` is (rows, stride). Two passes over whole lines cost less than one over the columns.
     """
-    end = grid.columns * grid.cell
+    end = grid.start + grid.columns * grid.cell  # past the line's end by a separator if none trails
     lowest, highest = lines[0].copy(), lines[0].copy()
     for place in [place for run in grid.digit_runs for place in run]:
-        lowest[place : end : grid.cell], highest[place : end : grid.cell] = _ZERO, _NINE
-    last = end if grid.trailing_separator else end - grid.cell
+        lowest[grid.start + place : end : grid.cell] = _ZERO
+        highest[grid.start + place : end : grid.cell] = _NINE
+    between = lines[0, grid.start + grid.width : grid.start + grid.cell]
+    last = end if grid.trailing else end - grid.cell
     for bound in (lowest, highest):
-        bound[grid.point : end : grid.cell] = _DOT
-        bound[grid.cell - 1 : last : grid.cell] = grid.separator[0]
+        bound[grid.start + grid.point : end : grid.cell] = grid.mark[0]
+        for place, byte in enumerate(between, grid.width):
+            bound[grid.start + place : last : grid.cell] = byte
     return bool((lines.min(axis=0) >= lowest).all() and (lines.max(axis=0) <= highest).all())
 
 
@@ -113,14 +145,14 @@ def _digit_groups(content: bytes, grid: _Grid) -> list[tuple[Integers, int]]:
     shape, strides = (len(content) // grid.stride, grid.columns), (grid.stride, grid.cell)
     groups: list[tuple[Integers, int]] = []
     for run in grid.digit_runs:
-        for place in range(run.start, run.stop - 1, 2):
+        for place in range(grid.start + run.start, grid.start + run.stop - 1, 2):
             pair = np.ndarray(shape, "<u2", content, place, strides).astype(np.uint16)
             pair -= 0x3030  # two characters become two digits: first + 256 * second
             pair *= 10 * 256 + 1  # the high byte becomes 10 * first + second
             pair >>= 8
             groups.append((pair, 2))
         if len(run) % 2:
-            digit = np.ndarray(shape, np.uint8, content, run.stop - 1, strides)
+            digit = np.ndarray(shape, np.uint8, content, grid.start + run.stop - 1, strides)
             groups.append((digit - np.uint8(_ZERO), 1))
     return groups
 
@@ -138,58 +170,83 @@ def _join(groups: list[tuple[Integers, int]]) -> Integers:
     return joined
 
 
-def decode_any_width(body: bytes, separator: bytes) -> Decoded | None:
-    """Decode a clean matrix (one ``separator`` between numbers, lines end in LF) of any number widths.
+def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | None:
+    """Decode lines of numbers of any widths, ``separator`` between them, ``mark`` before decimals.
 
-    Returns None when a cell is not ``[-]digits[.digits]`` or the lines are of unequal length:
-    the caller then goes through the text line by line and says what is wrong.
+    Spaces around numbers and blank lines do no harm. Returns None when a cell is not
+    ``[-]digits[mark digits]``, a cell is empty, or the lines are of unequal length: the caller then
+    goes through the text line by line and says what is wrong.
     """
     text = np.frombuffer(body, np.uint8)
-    ends = np.flatnonzero((text == separator[0]) | (text == _NEWLINE))
-    breaks = np.flatnonzero(text[ends] == _NEWLINE)
-    columns = int(breaks[0]) + 1
-    if (np.diff(breaks) != columns).any():
+    starts, ends = _words((text > _SPACE) & (text != separator[0]))
+    line_ends = np.flatnonzero(text == _NEWLINE)
+    widths = np.diff(np.searchsorted(starts, line_ends), prepend=0, append=starts.size)
+    blank = bool((widths[:-1] == 0).any())
+    widths = widths[widths > 0]
+    if widths.size == 0 or (widths != widths[0]).any():
         return None
-    starts = np.concatenate([[0], ends[:-1] + 1])
+    trailing = False
+    if separator != b" ":
+        separators = np.count_nonzero(text == separator[0])
+        trailing = separators == starts.size
+        if separators not in (starts.size, starts.size - widths.size):
+            return None  # an empty cell
+    decoded = _words_to_numbers(text, starts, ends, mark)
+    if decoded is None:
+        return None
+    notes = (["blank lines"] if blank else []) + (["trailing separators"] if trailing else [])
+    return Decoded(decoded[0].reshape(widths.size, -1), separator, decoded[1], tuple(notes))
+
+
+def _words(inside: npt.NDArray[np.bool_]) -> tuple[Places, Places]:
+    """Where each run of True begins, and where it has ended."""
+    edges = np.flatnonzero(inside[1:] != inside[:-1]) + 1
+    if inside[0]:
+        edges = np.concatenate([[0], edges])
+    if inside[-1]:
+        edges = np.concatenate([edges, [inside.size]])
+    return edges[::2], edges[1::2]
+
+
+def _words_to_numbers(text: Bytes, starts: Places, ends: Places, mark: bytes) -> tuple[Float64, int] | None:
+    """The numbers that stand from ``starts`` to ``ends``, and the most decimals any of them has."""
     negative = text[starts] == _MINUS
-    starts += negative
-    dots = _dots(text, ends)
-    if dots is None or (dots < starts).any():
+    starts = starts + negative
+    points = _points(np.flatnonzero(text == mark[0]), starts, ends)
+    if points is None:
         return None
-    groups = _digits_around(text, dots, dots - starts, np.maximum(ends - dots - 1, 0))
+    before, after = points - starts, np.maximum(ends - points - 1, 0)
+    decimals = int(after.max())
+    groups = _digits_around(text, points, before, after)
     if groups is None:
         return None
-    decimals = int(np.max(ends - dots - 1, initial=0))
-    celsius = _join(groups) / 10.0**decimals
-    np.negative(celsius, out=celsius, where=negative)
-    return Decoded(celsius.reshape(-1, columns), separator, decimals)
+    numbers = _join(groups) / 10.0**decimals
+    np.negative(numbers, out=numbers, where=negative)
+    return numbers, decimals
 
 
-def _dots(text: Bytes, ends: npt.NDArray[np.intp]) -> npt.NDArray[np.intp] | None:
-    """Where each number's decimal point stands (its end, if it has none); None when one has two."""
-    found = np.flatnonzero(text == _DOT)
-    if found.size == ends.size and (found < ends).all() and (found[1:] > ends[:-1]).all():
+def _points(found: Places, starts: Places, ends: Places) -> Places | None:
+    """Where each number's decimal mark stands (its end, if it has none); None when one has two."""
+    if found.size == ends.size and (found < ends).all() and (found >= starts).all():
         return found
-    dots = ends.copy()
+    points = ends.copy()
     owners = np.searchsorted(ends, found)
-    if (np.diff(owners) == 0).any():
+    if owners.size and ((np.diff(owners) == 0).any() or owners[-1] >= ends.size):
         return None
-    dots[owners] = found
-    return dots
+    points[owners] = found
+    return None if (points < starts).any() else points
 
 
-def _digits_around(
-    text: Bytes, dots: npt.NDArray[np.intp], before: npt.NDArray[np.intp], after: npt.NDArray[np.intp]
-) -> list[tuple[Integers, int]] | None:
-    """Digits around each decimal point, zero where a number has none there; None if one is no digit."""
+def _digits_around(text: Bytes, points: Places, before: Places, after: Places) -> list[tuple[Integers, int]] | None:
+    """Digits around each decimal mark, zero where a number has none there; None if one is no digit."""
     most_before, most_after = int(before.max()), int(after.max())
     if not (before + after).all() or most_before + most_after > MOST_DIGITS:
         return None
-    before, after = before.astype(np.uint8), after.astype(np.uint8)
+    digits_before, digits_after = before.astype(np.uint8), after.astype(np.uint8)
     groups: list[tuple[Integers, int]] = []
     for place in [*range(-most_before, 0), *range(1, most_after + 1)]:
-        digit = text.take(dots + place, mode="clip") - np.uint8(_ZERO)
-        digit *= (before >= -place) if place < 0 else (after >= place)
+        digit = text.take(points + place, mode="clip") - np.uint8(_ZERO)
+        digit *= (digits_before >= -place) if place < 0 else (digits_after >= place)
         if digit.max() > 9:  # anything but a digit wraps to above 9
             return None
         groups.append((digit, 1))

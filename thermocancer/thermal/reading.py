@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,12 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.cleaning import CleanText, clean_text, decode_cell_by_cell, truncated
 from thermocancer.thermal.decoding import Decoded, decode_any_width, decode_fixed_width
+from thermocancer.thermal.layouts import MatrixText, decode_line_by_line, find_numbers, find_separator, truncated
 
 SEPARATORS = {"space": b" ", "semicolon": b";", "comma": b",", "tab": b"\t"}
 _SEPARATOR_NAMES = {separator: name for name, separator in SEPARATORS.items()}
-_LINE_END_NAMES = {b"\r\n": "CR LF", b"\r\r\n": "CR CR LF"}
 _HIGHEST_CENTI = np.iinfo(np.uint16).max
 
 
@@ -58,9 +57,8 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
     binary content, a truncated or ragged matrix, a cell that is no number, and commas that could be
     separators as well as decimal marks.
     """
-    decoded = decode_fixed_width(content)
-    matrix = _parse_unusual(content, where) if decoded is None else _parsed(decoded)
-    height, width = matrix.celsius.shape
+    decoded = decode_fixed_width(content) or _decode_unusual(find_numbers(content, where))
+    height, width = decoded.celsius.shape
     if height < 2 or width < 2:
         raise DataError(
             "this is no matrix, or it is cut off",
@@ -68,40 +66,37 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
             expected="two or more rows and columns",
             found=f"{height}x{width}",
         )
-    return matrix
+    return ThermalMatrix(decoded.celsius, f"{_SEPARATOR_NAMES[decoded.separator]}{decoded.decimals}", decoded.notes)
 
 
-def _parsed(decoded: Decoded) -> ThermalMatrix:
-    notes = [f"{_LINE_END_NAMES.get(decoded.line_end, 'odd')} line ends"] if decoded.line_end != b"\n" else []
-    if decoded.trailing_separator and decoded.separator != b" ":
-        notes.append("trailing separators")
-    return ThermalMatrix(decoded.celsius, f"{_SEPARATOR_NAMES[decoded.separator]}{decoded.decimals}", tuple(notes))
-
-
-def _parse_unusual(content: bytes, where: str) -> ThermalMatrix:
-    """Every layout but the camera's own: clean first, then decode."""
-    clean = clean_text(content, where)
-    decoded = decode_fixed_width(clean.body) or decode_any_width(clean.body, clean.separator)
+def _decode_unusual(text: MatrixText) -> Decoded:
+    """Decode what does not look like a camera's own file from the first byte on."""
+    below_header = decode_fixed_width(text.body)
+    if below_header is not None:
+        return replace(below_header, notes=(*text.notes, *below_header.notes))
+    separator, mark = find_separator(text)
+    notes = [*text.notes]
+    notes += ["CR CR LF line ends"] if b"\r\r\n" in text.body else ["CR LF line ends"] if b"\r" in text.body else []
+    notes += ["decimal commas"] if mark == b"," else []
+    decoded = decode_any_width(text.body, separator, mark)
     if decoded is None:
-        celsius, decimals = decode_cell_by_cell(clean, where)
-    else:
-        celsius, decimals = decoded.celsius, decoded.decimals
-    _refuse_broken_last_number(clean, where)
-    return ThermalMatrix(celsius, f"{clean.name}{decimals}", clean.notes)
+        celsius, decimals = decode_line_by_line(text, separator, mark)
+        decoded = Decoded(celsius, separator, decimals)
+    _refuse_broken_last_number(text)
+    return replace(decoded, notes=(*notes, *decoded.notes))
 
 
-def _refuse_broken_last_number(clean: CleanText, where: str) -> None:
+def _refuse_broken_last_number(text: MatrixText) -> None:
     """A file without a last line end whose last number alone is shorter than all others was cut off."""
-    if clean.whole:
-        return
-    above, _, last = clean.body[:-1].rpartition(b"\n")
-    regular = decode_fixed_width(above + b"\n")
+    above, line_end, last = text.body.rpartition(b"\n")
+    regular = decode_fixed_width(above + line_end) if last.strip() else None
     if regular is None:
         return
-    cells = last.split(clean.separator)
-    if len(cells[-1].partition(b".")[2]) < regular.decimals:
-        place = f"{where}:{clean.line_numbers[regular.celsius.shape[0]]}"
-        raise truncated(len(cells), len(cells), place)
+    cells = last.strip().split(regular.separator)
+    decimals = len(cells[-1].strip()) - 1 - max(cells[-1].find(b"."), cells[-1].find(b","))
+    if decimals < regular.decimals:
+        line = text.first_line + text.body.count(b"\n")
+        raise truncated(len(cells), len(cells), f"{text.where}:{line}")
 
 
 def to_centi(celsius: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
