@@ -1,0 +1,169 @@
+"""What a training needs to go on as if it had never stopped; and models as files.
+
+A checkpoint is one ``.npz``: every weight (the states of random generators among them), the
+optimizer's variables, the best weights so far, and where the training stands. One file, renamed
+into place, cannot disagree with itself. No pickle.
+"""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.errors import DataError
+from thermocancer.files import written_aside
+from thermocancer.training.history import Row
+
+Values = list[npt.NDArray[Any]]
+EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass
+class Standing:
+    """Where a training stands: ``step`` batches of ``epoch`` (from 0) are done.
+
+    ``sums`` are the epoch's sums so far over ``seen`` examples; ``best`` is the best monitored
+    value, at epoch ``best_epoch``; ``wait`` counts epochs without gain.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    seen: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    best: float | None = None
+    best_epoch: int = -1
+    wait: int = 0
+    finished: bool = False
+    history: list[Row] = field(default_factory=list)
+
+
+@dataclass
+class Snapshot:
+    """The values of a model's variables, in Keras' order, which both backends share."""
+
+    weights: Values
+    optimizer: Values
+
+    @classmethod
+    def of(cls, model: Any) -> Snapshot:
+        """Copy every weight and the optimizer's variables of a compiled model."""
+        return cls(_values(model.variables), _values(model.optimizer.variables))
+
+    def put_into(self, model: Any) -> None:
+        """Give a model of the same architecture these values."""
+        _assign(model.variables, self.weights)
+        _assign(model.optimizer.variables, self.optimizer)
+
+    def fits(self, model: Any) -> bool:
+        """True when shapes agree with the model's variables, one by one."""
+        pairs = ((model.variables, self.weights), (model.optimizer.variables, self.optimizer))
+        return all(
+            [tuple(each.shape) for each in variables] == [each.shape for each in values] for variables, values in pairs
+        )
+
+
+def _values(variables: Any) -> Values:
+    # two steps: Keras' variables know nothing of the copy that np.array would ask them for
+    return [np.array(np.asarray(each)) for each in variables]
+
+
+def _assign(variables: Any, values: Values) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+@dataclass
+class Checkpoint:
+    """The last state, the best one if there is one, and the standing; ``identity`` says of what."""
+
+    identity: str
+    standing: Standing
+    last: Snapshot
+    best: Snapshot | None = None
+
+    def write(self, path: Path) -> None:
+        """Write it whole or not at all."""
+        arrays = _named("last", self.last) | (_named("best", self.best) if self.best else {})
+        text = json.dumps({"identity": self.identity, "standing": asdict(self.standing)})
+        with written_aside(path) as side:
+            np.savez(side, allow_pickle=False, standing=np.frombuffer(text.encode(), np.uint8), **arrays)
+
+    @classmethod
+    def read(cls, path: Path, identity: str) -> Checkpoint | None:
+        """The checkpoint at ``path``, or None when there is none, or it is another training's.
+
+        A damaged file counts as none: starting over gives the same result, only later.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                facts = json.loads(arrays["standing"].tobytes())
+                if facts["identity"] != identity:
+                    return None
+                best = _gather(arrays, "best")
+                return cls(
+                    identity, Standing(**facts["standing"]), _gather(arrays, "last"), best if best.weights else None
+                )
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+
+
+def _named(prefix: str, snapshot: Snapshot) -> dict[str, npt.NDArray[Any]]:
+    weights = {f"{prefix}/weights/{index:05d}": value for index, value in enumerate(snapshot.weights)}
+    return weights | {f"{prefix}/optimizer/{index:05d}": value for index, value in enumerate(snapshot.optimizer)}
+
+
+def _gather(arrays: Any, prefix: str) -> Snapshot:
+    names = sorted(arrays.files)
+    return Snapshot(
+        [arrays[name] for name in names if name.startswith(f"{prefix}/weights/")],
+        [arrays[name] for name in names if name.startswith(f"{prefix}/optimizer/")],
+    )
+
+
+def save_model(model: Any, path: Path) -> None:
+    """Save a Keras model without its optimizer; equal models give equal bytes.
+
+    Keras stamps the date into its archive; here the archive is written again with a fixed one.
+    (Layer names are part of the file: name them, Keras' own numbers depend on what came before.)
+    """
+    import keras
+
+    bare = keras.Model(model.inputs, model.outputs, name=model.name)
+    with written_aside(path) as side:
+        bare.save(side)
+        _freeze_dates(side)
+
+
+def _freeze_dates(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in sorted(archive.namelist())}
+    metadata = json.loads(entries["metadata.json"])
+    metadata["date_saved"] = "1980-01-01@00:00:00"
+    entries["metadata.json"] = json.dumps(metadata).encode()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            archive.writestr(zipfile.ZipInfo(name, EPOCH_OF_ZIP), content)
+
+
+def load_model(path: Path) -> Any:
+    """Load a ``.keras`` file in safe mode (no code runs). Raises DataError when it is missing or damaged."""
+    import keras
+
+    if not path.is_file():
+        raise DataError("this model file does not exist", where=path, hint="train it first: thermocancer train-ae")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise DataError(
+            "this model file cannot be read",
+            where=path,
+            expected="a .keras archive, whole",
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            hint="remove it and train again",
+        ) from error

@@ -1,0 +1,232 @@
+"""Training that can be killed at any moment and goes on to the same weights, bit for bit on a CPU.
+
+The loop is explicit so that it can stop between any two steps: the order of the data is a
+function of (seed, epoch), the learning rate of the step, and everything else that changes is in
+the checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from thermocancer import strategy
+from thermocancer.errors import Interrupted, RunError
+from thermocancer.progress import Silent, Task
+from thermocancer.strategy.running import Running
+from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
+from thermocancer.training.checkpoint import Checkpoint, Snapshot, Standing
+from thermocancer.training.history import Row, write_history
+from thermocancer.training.schedules import Schedule
+from thermocancer.training.stopping import Stopping
+
+CHECKPOINT = "checkpoint.npz"
+HISTORY = "history.jsonl"
+
+__all__ = ["ArrayExamples", "Examples", "FitResult", "FitSettings", "evaluate", "fit_resumable", "forget"]
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """How long, in what order, and which weights are kept.
+
+    ``identity`` names the training (a fingerprint of data and settings): a checkpoint of another
+    one is not taken up. ``keep`` decides between the weights of the best epoch by ``monitor`` (lower
+    is better) and the last ones; without validation it is always the last.
+    """
+
+    epochs: int
+    batch: int
+    seed: int
+    identity: str = ""
+    schedule: Schedule | None = None
+    monitor: str = "val_loss"
+    patience: int | None = None
+    keep: Literal["best", "last"] = "best"
+    checkpoint_every: int = 1
+
+
+@dataclass
+class FitResult:
+    """What came of a training. ``best_epoch`` counts from 1; times are those of this call alone."""
+
+    history: list[Row]
+    best_epoch: int
+    resumed_at: tuple[int, int] | None = None
+    seconds: float = 0.0
+    waited_seconds: float = 0.0
+    steps: int = 0
+
+
+def fit_resumable(
+    model: Any,
+    examples: Examples,
+    *,
+    folder: Path,
+    settings: FitSettings,
+    validation: Examples | None = None,
+    running: Running | None = None,
+    task: Task | None = None,
+) -> FitResult:
+    """Train a compiled model in place (see ``compile_model``); the kept weights are in it at the end.
+
+    ``folder`` holds the checkpoint and the history while it lasts; call ``forget`` once the model is
+    saved. Starting points: 1. a checkpoint of the same ``identity``, at the very step; 2. the
+    model as it is. SIGINT and SIGTERM write a checkpoint and raise Interrupted. Raises RunError
+    when the loss is no longer a number.
+    """
+    work = _Fit(model, examples, validation, folder, settings, running or strategy.current(), task or _silent_task())
+    return work.run()
+
+
+def forget(folder: Path) -> None:
+    """Remove a checkpoint and its history, when the model they led to is saved."""
+    for name in (CHECKPOINT, HISTORY):
+        (folder / name).unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def evaluate(model: Any, examples: Examples, size: int, running: Running) -> dict[str, float]:
+    """Mean loss and metrics over all examples, each counted once."""
+    sums: dict[str, float] = {}
+    for batch, _ in batches(examples, np.arange(len(examples)), size, 0, running):
+        logs = running.engine.step(model, (batch.x, batch.y, batch.weights), training=False)
+        for name, value in logs.items():
+            sums[name] = sums.get(name, 0.0) + value * batch.count
+    return {name: total / len(examples) for name, total in sums.items()}
+
+
+def _silent_task() -> Task:
+    with Silent().task("", None) as task:
+        return task
+
+
+@dataclass
+class _Fit:
+    """One call of ``fit_resumable``."""
+
+    model: Any
+    examples: Examples
+    validation: Examples | None
+    folder: Path
+    settings: FitSettings
+    running: Running
+    task: Task
+    standing: Standing = field(default_factory=Standing)
+    best: Snapshot | None = None
+    waited: float = 0.0
+    steps: int = 0
+
+    def run(self) -> FitResult:
+        started = time.perf_counter()
+        resumed = self._resume()
+        with Stopping() as stopping:
+            while not self.standing.finished:
+                self._epoch(stopping)
+        self._keep()
+        standing = self.standing
+        return FitResult(
+            standing.history, standing.best_epoch + 1, resumed, time.perf_counter() - started, self.waited, self.steps
+        )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.examples) / self.settings.batch)
+
+    def _resume(self) -> tuple[int, int] | None:
+        found = Checkpoint.read(self.folder / CHECKPOINT, self.settings.identity)
+        if found is None or not found.last.fits(self.model):
+            self.standing.finished = self.settings.epochs == 0
+            return None
+        found.last.put_into(self.model)
+        self.standing, self.best = found.standing, found.best
+        self.task.advance(self.standing.epoch)
+        return self.standing.epoch, self.standing.step
+
+    def _epoch(self, stopping: Stopping) -> None:
+        standing = self.standing
+        order = order_of(len(self.examples), self.settings.seed, standing.epoch)
+        for batch, waited in batches(
+            self.examples, order, self.settings.batch, standing.epoch, self.running, first=standing.step
+        ):
+            self._step(batch)
+            self.waited += waited
+            if stopping.asked:
+                self._stop(stopping)
+        self._close_epoch()
+        if stopping.asked and not standing.finished:
+            self._stop(stopping)
+
+    def _step(self, batch: Batch) -> None:
+        standing = self.standing
+        if self.settings.schedule is not None:
+            done = standing.epoch * self.steps_per_epoch + standing.step
+            self.model.optimizer.learning_rate = self.settings.schedule.at(done, self.steps_per_epoch)
+        logs = self.running.engine.step(self.model, (batch.x, batch.y, batch.weights), training=True)
+        if not math.isfinite(logs["loss"]):
+            raise RunError(
+                "the loss is no longer a number",
+                where=f"epoch {standing.epoch + 1}, step {standing.step + 1}",
+                found=logs["loss"],
+                hint="lower the learning rate",
+            )
+        for name, value in logs.items():
+            standing.sums[name] = standing.sums.get(name, 0.0) + value * batch.count
+        standing.seen += batch.count
+        standing.step += 1
+        self.steps += 1
+
+    def _close_epoch(self) -> None:
+        standing, settings = self.standing, self.settings
+        row: Row = {"epoch": standing.epoch + 1}
+        row |= {name: total / standing.seen for name, total in standing.sums.items()}
+        if self.validation is not None:
+            found = evaluate(self.model, self.validation, settings.batch, self.running)
+            row |= {f"val_{name}": value for name, value in found.items()}
+        if settings.schedule is not None:
+            last = standing.epoch * self.steps_per_epoch + standing.step - 1
+            row["learning_rate"] = settings.schedule.at(last, self.steps_per_epoch)
+        standing.history.append(row)
+        self._judge(row)
+        standing.epoch, standing.step, standing.seen, standing.sums = standing.epoch + 1, 0, 0, {}
+        out_of_patience = settings.patience is not None and standing.wait >= settings.patience
+        standing.finished = standing.epoch >= settings.epochs or out_of_patience
+        if standing.finished or standing.epoch % settings.checkpoint_every == 0:
+            self._write_checkpoint()
+        self.task.advance()
+        self.task.say(", ".join(f"{name} {row[name]:.4g}" for name in ("loss", "val_loss") if name in row))
+
+    def _judge(self, row: Row) -> None:
+        standing, value = self.standing, row.get(self.settings.monitor)
+        if value is None or standing.best is None or value < standing.best:
+            standing.best, standing.best_epoch, standing.wait = value, standing.epoch, 0
+            if value is not None and self.settings.keep == "best":
+                self.best = Snapshot.of(self.model)
+        else:
+            standing.wait += 1
+
+    def _write_checkpoint(self) -> None:
+        if self.running.is_writer:
+            checkpoint = Checkpoint(self.settings.identity, self.standing, Snapshot.of(self.model), self.best)
+            checkpoint.write(self.folder / CHECKPOINT)
+            write_history(self.folder / HISTORY, self.standing.history)
+
+    def _stop(self, stopping: Stopping) -> None:
+        self._write_checkpoint()
+        raise Interrupted(
+            f"training stopped by {stopping.name}",
+            where=f"epoch {self.standing.epoch + 1}, step {self.standing.step}",
+            hint="the same command goes on from exactly there",
+        )
+
+    def _keep(self) -> None:
+        if self.best is not None:
+            self.best.put_into(self.model)
+        # with an exponential moving average the averaged weights are the result
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)

@@ -1,0 +1,29 @@
+"""``history.jsonl``: one JSON line an epoch. No times in it, so that a rerun writes the same bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from thermocancer.errors import DataError
+from thermocancer.files import write_text
+
+Row = dict[str, Any]
+
+
+def write_history(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write the rows, whole or not at all."""
+    write_text(path, "".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows))
+
+
+def read_history(path: Path) -> list[Row]:
+    """Read the rows. Raises DataError with the line that is broken."""
+    rows: list[Row] = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            rows.append(dict(json.loads(line)))
+        except (json.JSONDecodeError, TypeError, ValueError) as error:
+            raise DataError("a line of the history cannot be read", where=f"{path}:{number}", found=error) from error
+    return rows
