@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from thermocancer.config.base import Fraction, PositiveInt, Section
+
+AuditRefit = Literal[
+    "permuted labels", "leaky twin", "untrained twin", "trivial baselines", "torso only", "background only",
+    "early to late",
+]  # fmt: skip
 
 
 class EvaluateSection(Section):
@@ -17,6 +22,7 @@ class EvaluateSection(Section):
     bootstrap: PositiveInt = 2000
     audit: bool = True
     audit_repeats: PositiveInt = Field(1, description="repeats of cross-validation in each control")
+    audit_skip: tuple[AuditRefit, ...] = Field((), description="controls that train again and are left out")
     matched_days: PositiveInt = 270
     matched_room_celsius: Annotated[float, Field(gt=0)] = 0.75
     prevalences: tuple[Fraction, ...] = (0.006, 0.05)

@@ -9,7 +9,7 @@ from thermocancer.config import Config, dump_yaml
 from thermocancer.evaluation.checklist import checklist
 from thermocancer.evaluation.cohort_flow import cohort_flow, is_phantom, sources_of
 from thermocancer.evaluation.environment import environment, exact_command
-from thermocancer.evaluation.exam_facts import exam_facts
+from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
 from thermocancer.evaluation.gallery import misclassified, with_pictures
 from thermocancer.evaluation.judgement import Judgement
 from thermocancer.evaluation.report import render_page
@@ -40,10 +40,16 @@ class Dossier:
     heatmap_note: str = ""
 
 
-def gather(judged: Judgement, workspace: Workspace, config: Config, *, audit: dict[str, Any] | None = None) -> Dossier:
+def gather(
+    judged: Judgement,
+    workspace: Workspace,
+    config: Config,
+    facts: dict[ExamKey, ExamFacts],
+    *,
+    audit: dict[str, Any] | None = None,
+) -> Dossier:
     """Everything the report says, from the judgement, the workspace and (if it was run) the audit."""
     run, document = judged.run, judged.document
-    facts = exam_facts(workspace)
     flow = cohort_flow(workspace, run.rows)
     sources = list(run.manifest.get("sources") or sources_of(workspace, run.rows))
     phantom = is_phantom(sources)

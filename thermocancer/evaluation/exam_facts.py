@@ -12,11 +12,12 @@ ExamKey = tuple[int, int]
 
 @dataclass
 class ExamFacts:
-    """One exam's static files by view (or its first dynamic frame), its date and layout."""
+    """One exam's static files by view (or its first dynamic frame), its date, layout and the first file's size."""
 
     date: str | None = None
     layout: str = ""
     files: dict[str, str] = field(default_factory=dict)
+    bytes: int = 0
 
     @property
     def view_set(self) -> str:
@@ -35,5 +36,6 @@ def exam_facts(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
         exam = facts.setdefault((record.patient, record.visit), ExamFacts())
         exam.date = exam.date or record.date
         exam.layout = exam.layout or record.layout
+        exam.bytes = exam.bytes or record.bytes
         exam.files.setdefault(record.view, record.path)
     return facts

@@ -39,3 +39,12 @@ def with_interval(estimate: dict[str, Any], digits: int = 3) -> str:
     return (
         f"{number(estimate['value'], digits)} ({number(estimate['low'], digits)} to {number(estimate['high'], digits)})"
     )
+
+
+def chance(value: float) -> str:
+    """A p-value, two digits and no false precision.
+
+    >>> chance(0.00002), chance(0.034)
+    ('< 0.001', '0.034')
+    """
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from thermocancer.evaluation.judgement import Picture
-from thermocancer.evaluation.notices import ADJUNCT_NOTICE, number, percent, with_interval
+from thermocancer.evaluation.notices import ADJUNCT_NOTICE, chance, number, percent, with_interval
 
 
 def data_uri(png: bytes) -> str:
@@ -32,6 +32,7 @@ def render_page(template: str, facts: Mapping[str, Any], pictures: Mapping[str, 
         "estimate": with_interval,
         "data_uri": data_uri,
         "share": interval_bar,
+        "chance": chance,
     }
     return environment.get_template(template).render(**facts, pictures=pictures, notice=ADJUNCT_NOTICE)
 

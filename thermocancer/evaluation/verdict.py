@@ -27,21 +27,21 @@ def verdict_of(
     """``tone`` (good, caution, bad), one ``headline`` and further ``sentences``."""
     sentences: list[str] = []
     tone = "good"
-    if document["leaks"]:
-        tone = "bad"
-        sentences.append(
-            f"The protocol leaks: {'; '.join(document['leaks'])}. Its figures are optimistic and only "
-            "good for comparison with figures made the same way."
-        )
     suspicious = too_good(document)
     if suspicious:
-        tone = _worse(tone, "caution")
+        tone = "caution"
         sentences.append(
             f"A result of 99 % or more ({' and '.join(suspicious)}): look for a leak first. {_leak_audit(audit)}"
         )
     if audit is not None:
         tone = _worse(tone, audit["verdict"]["tone"])
         sentences.extend(audit["verdict"]["sentences"])
+    if document["leaks"]:
+        tone = "bad"
+        sentences.append(
+            f"The protocol leaks: {'; '.join(document['leaks'])}. Its figures are optimistic and only "
+            "good for comparison with figures made the same way."
+        )
     sentences.append(_against_baseline(document, baseline_auc))
     if phantom:
         sentences.append(PHANTOM_NOTICE)

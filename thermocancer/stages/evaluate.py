@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from thermocancer import __version__
 from thermocancer.config import Config
@@ -12,6 +13,9 @@ from thermocancer.files import fingerprint, hash_file, write_bytes, write_json, 
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
+
+if TYPE_CHECKING:
+    from thermocancer.evaluation.judgement import Judgement
 
 STAMP = "evaluation.json"
 
@@ -91,22 +95,43 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
     from thermocancer.evaluation.dossier import gather, to_html
+    from thermocancer.evaluation.exam_facts import exam_facts
     from thermocancer.evaluation.judgement import judge
     from thermocancer.evaluation.runs import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
-    dossier = gather(judged, workspace, config)
+    facts = exam_facts(workspace)
+    audit = _audit(judged, workspace, config, facts, progress) if config.evaluate.audit else None
+    dossier = gather(judged, workspace, config, facts, audit=audit)
     folder = task.folder
+    documents = {"metrics.json": judged.document, "report.json": dossier.facts}
+    if audit is None:
+        (folder / "audit.json").unlink(missing_ok=True)
+    else:
+        documents["audit.json"] = audit
     outputs = {folder / "figures" / f"{name}.png": picture.png for name, picture in judged.pictures.items()}
     for path, content in outputs.items():
         write_bytes(path, content)
-    write_json(folder / "metrics.json", judged.document)
-    write_json(folder / "report.json", dossier.facts)
+    for name, document in documents.items():
+        write_json(folder / name, document)
     write_text(folder / "report.html", to_html(dossier, judged))
-    written = [*outputs, *(folder / name for name in ("metrics.json", "report.json", "report.html"))]
-    task.stamp.write(task.made_from, written)
+    task.stamp.write(task.made_from, [*outputs, *(folder / name for name in documents), folder / "report.html"])
+    _tell(task, judged.document, dossier.facts["verdict"], report)
+
+
+def _audit(
+    judged: Judgement, workspace: Workspace, config: Config, facts: dict[Any, Any], progress: Progress
+) -> dict[str, Any]:
+    from thermocancer.evaluation.audit.examination import audit_picture, audit_run
+
+    audit = audit_run(judged, workspace, config, facts, progress)
+    judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])
+    return audit
+
+
+def _tell(task: Task, document: dict[str, Any], verdict: dict[str, Any], report: StageReport) -> None:
     report.made += 1
-    auc = judged.document["auc"]
+    auc = document["auc"]
     report.figures[f"{task.name} AUC"] = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
-    report.notes.append(f"{task.name}: {dossier.facts['verdict']['headline']}")
-    report.outputs.append(str(folder / "report.html"))
+    report.notes += [f"{task.name}: {sentence}" for sentence in (verdict["headline"], *verdict["sentences"][:2])]
+    report.outputs.append(str(task.folder / "report.html"))

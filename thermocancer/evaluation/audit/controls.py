@@ -1,0 +1,118 @@
+"""One line of the audit: a score that is no model of disease, judged on the model's own units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from thermocancer.data.exams import Exam, FloatArray, IntArray
+from thermocancer.data.predictions import Prediction
+from thermocancer.data.split import Fold
+from thermocancer.evaluation.comparison import auc_difference, pair_units
+from thermocancer.evaluation.intervals import Estimate, auc_interval
+from thermocancer.evaluation.units import Units, gather_units
+
+NUISANCE, CONTROL, BASELINE, INPUT = "nuisance", "control", "baseline", "input"
+"""Groups: shortcuts; checks that must behave; trivial models; the model on part of the picture."""
+
+
+@dataclass(frozen=True)
+class Control:
+    """An AUC with its interval beside the model's. ``difference`` is the model's AUC minus this one's.
+
+    ``p`` tests, one-sided, that the score ranks sick above healthy; ``p_holm`` is corrected for the number of
+    nuisance variables tried. ``flag``: ``none``, ``amber`` (interval above .5), ``red`` (and not clearly
+    below the model), ``leaky`` (optimistic on purpose), ``failed`` (a check that must hold does not).
+    """
+
+    name: str
+    title: str
+    group: str
+    auc: Estimate
+    n: int
+    positives: int
+    family: str = ""
+    difference: dict[str, Any] | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    flag: str = "none"
+    note: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**self.__dict__, "auc": self.auc.as_dict()}
+
+    def with_(self, **changes: Any) -> Control:
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """How controls are measured: the model's units and the settings of every interval."""
+
+    model: Units
+    confidence: float
+    bootstrap: int
+    seed: int
+
+    def control(self, name: str, title: str, group: str, rows: list[Prediction], **more: Any) -> Control:
+        """Measure a control from its out-of-sample rows and compare it with the model on the same units."""
+        units = gather_units(rows)
+        auc = auc_interval(units.labels, units.scores, self.confidence)
+        difference = auc_difference(
+            pair_units(self.model, units), confidence=self.confidence, bootstrap=self.bootstrap, seed=self.seed
+        )
+        chance = mann_whitney_p(units.labels, units.scores)
+        return Control(
+            name, title, group, auc, len(units), int(units.labels.sum()), difference=difference, p=chance, **more
+        )
+
+
+def mann_whitney_p(labels: IntArray, scores: FloatArray) -> float:
+    """One-sided p of the rank-sum test that sick scores are higher (normal approximation, ties corrected).
+
+    Its variance is that of no association at all, so that it holds where every pair is ranked right.
+    """
+    from statistics import NormalDist
+
+    count, sick = len(labels), int(labels.sum())
+    healthy = count - sick
+    _, ties = np.unique(scores, return_counts=True)
+    spread = (count + 1) - float(np.sum(ties.astype(float) ** 3 - ties)) / (count * (count - 1))
+    if spread <= 0:
+        return 1.0
+    below = np.sum(scores[labels == 1][:, None] > scores[labels == 0][None, :])
+    equal = np.sum(scores[labels == 1][:, None] == scores[labels == 0][None, :])
+    z = (float(below) + float(equal) / 2 - sick * healthy / 2) / float(np.sqrt(sick * healthy * spread / 12))
+    return NormalDist().cdf(-z)
+
+
+def holm(chances: list[float]) -> list[float]:
+    """Holm's step-down correction (1979): the p of each, corrected for trying all of them.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(chances)), key=lambda place: chances[place])
+    corrected, worst = [0.0] * len(chances), 0.0
+    for rank, place in enumerate(order):
+        worst = max(worst, min(1.0, (len(chances) - rank) * chances[place]))
+        corrected[place] = worst
+    return corrected
+
+
+def flag_shortcut(control: Control) -> Control:
+    """Amber where the interval lies above .5; red where the model is not clearly better besides."""
+    if control.auc.low is None or control.auc.low <= 0.5:
+        return control
+    worse = control.difference is not None and control.difference["low"] is not None and control.difference["low"] > 0
+    return control.with_(flag="amber" if worse else "red")
+
+
+def rows_of(exams: tuple[Exam, ...], fold: Fold, scores: FloatArray) -> list[Prediction]:
+    """Scores of a fold's test part as prediction rows; decided at 0.5, which no control's AUC depends on."""
+    return [
+        Prediction(exams[row].patient, exams[row].visit, fold.name, exams[row].label, float(score), int(score >= 0.5))
+        for row, score in zip(fold.test, scores, strict=True)
+    ]

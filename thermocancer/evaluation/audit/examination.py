@@ -1,0 +1,153 @@
+"""Runs the whole audit of one run and gathers it into ``audit.json``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any
+
+from thermocancer.config import Config
+from thermocancer.config.judging import EvaluateSection
+from thermocancer.data.exams import ExamSource
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.audit.checks import leak_checks
+from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, NUISANCE, Control, Judge
+from thermocancer.evaluation.audit.findings import audit_verdict
+from thermocancer.evaluation.audit.forest import Row, draw_forest
+from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
+from thermocancer.evaluation.audit.nuisance import nuisance_controls
+from thermocancer.evaluation.audit.refits import REFITS, Bench
+from thermocancer.evaluation.audit.scope import Scope, make_scope
+from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
+from thermocancer.evaluation.intervals import auc_interval
+from thermocancer.evaluation.judgement import Judgement, Picture
+from thermocancer.evaluation.units import gather_units
+from thermocancer.progress import Progress
+from thermocancer.workspace import Workspace
+
+GROUP_TITLES = {
+    BASELINE: "trivial models and the untrained twin",
+    NUISANCE: "no breast: nuisance variables",
+    INPUT: "part of the picture",
+    CONTROL: "checks",
+}
+
+
+def audit_run(
+    judged: Judgement, workspace: Workspace, config: Config, facts: dict[ExamKey, ExamFacts], progress: Progress
+) -> dict[str, Any]:
+    """Every control that this run, its data set and its model allow; what is not possible is listed with why.
+
+    ``config`` gives the settings of the audit; the run's own config gives its recipe.
+    """
+    own = judged.run.config(workspace)
+    settings = config.evaluate
+    with ExitStack() as stack:
+        source, why = _open_source(own, workspace, stack)
+        scope = make_scope(judged.run, source, facts)
+        if source is not None and scope.source is None:
+            why = "the data set has changed since the run was made"
+        judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed)
+        controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
+        unavailable: list[dict[str, str]] = []
+        if scope.source is not None and own is not None and judged.run.manifest.get("stage") == "fuse":
+            bench = Bench(scope, scope.source, own, workspace, judge, settings.audit_repeats)
+            controls += _refits(bench, settings, progress, unavailable)
+        else:
+            reason = why or "the audit trains the recipes of fuse again, not those of other stages"
+            unavailable.append({"name": "controls that train again", "reason": reason})
+    matched = _matched(scope, judged, settings, config.seed)
+    checks = leak_checks(scope, controls)
+    return {
+        "controls": [control.as_dict() for control in controls],
+        "matched": matched,
+        "stratum": _stratum(scope, judged, settings),
+        "unavailable": unavailable,
+        "leak_checks": checks,
+        "repeats": settings.audit_repeats,
+        "verdict": audit_verdict(controls, matched, checks, judged.document["auc"]),
+    }
+
+
+def _open_source(own: Config | None, workspace: Workspace, stack: ExitStack) -> tuple[ExamSource | None, str | None]:
+    from thermocancer.data.store import open_dataset
+
+    if own is None:
+        return None, "the run kept no config"
+    try:
+        return stack.enter_context(open_dataset(workspace.dataset(own.dataset.name))), None
+    except DataError as error:
+        return None, error.what
+
+
+def _refits(
+    bench: Bench, settings: EvaluateSection, progress: Progress, unavailable: list[dict[str, str]]
+) -> list[Control]:
+    wanted = [(name, control) for name, control in REFITS if name not in settings.audit_skip]
+    controls: list[Control] = []
+    with progress.task(f"audit of {bench.scope.run.name}", len(wanted), "controls") as bar:
+        for name, control in wanted:
+            bar.say(name)
+            try:
+                made = control(bench)
+                controls += made if isinstance(made, list) else [made]
+            except (DataError, ConfigError) as error:
+                unavailable.append({"name": name, "reason": error.what})
+            bar.advance()
+    unavailable += [{"name": name, "reason": "skipped by evaluate.audit_skip"} for name in settings.audit_skip]
+    return controls
+
+
+def _matched(scope: Scope, judged: Judgement, settings: EvaluateSection, seed: int) -> list[dict[str, Any]]:
+    days, room = float(settings.matched_days), settings.matched_room_celsius
+    stratum = largest_stratum(scope)
+    wanted: list[tuple[Matching, Any, str | None]] = [
+        (Matching(days, None), None, None),
+        (Matching(None, room), None, None),
+        (Matching(days, room), None, None),
+    ]
+    if stratum is not None:
+        name, keep = stratum
+        wanted.append((Matching(days, room), keep, f"the same within {name}"))
+        wanted.append((Matching(days, None), keep, f"dates within {days:g} days, within {name}"))
+    results = []
+    for matching, keep, title in wanted:
+        result = matched_auc(
+            scope, judged.run.rows, matching, confidence=settings.confidence, bootstrap=settings.bootstrap,
+            seed=seed, keep=keep, title=title,
+        )  # fmt: skip
+        if result is not None:
+            results.append(result | {"stratum": None if keep is None else name})
+    return results
+
+
+def _stratum(scope: Scope, judged: Judgement, settings: EvaluateSection) -> dict[str, Any] | None:
+    """The model's own AUC within the largest acquisition stratum."""
+    stratum = largest_stratum(scope)
+    if stratum is None:
+        return None
+    name, keep = stratum
+    inside = {(scope.exams[row].patient, scope.exams[row].visit) for row in scope.scored if keep[row]}
+    units = gather_units([row for row in judged.run.rows if (row.patient, row.visit) in inside])
+    auc = auc_interval(units.labels, units.scores, settings.confidence)
+    return {"layout": name, "n": len(units), "positives": int(units.labels.sum()), "auc": auc.as_dict()}
+
+
+def audit_picture(audit: dict[str, Any], model_auc: dict[str, Any]) -> Picture:
+    """The forest plot of an audit."""
+    groups: list[tuple[str, list[Row]]] = [("the model", [("as trained", model_auc, "model")])]
+    remains = [(f"{row['title']} ({row['pairs']} pairs)", row["auc"], "model") for row in audit["matched"]]
+    if audit["stratum"] is not None:
+        remains.insert(0, (f"within {audit['stratum']['layout']}", audit["stratum"]["auc"], "model"))
+    groups[0][1].extend(remains)
+    for group, title in GROUP_TITLES.items():
+        rows = [(each["title"], each["auc"], each["flag"]) for each in audit["controls"] if each["group"] == group]
+        if group == NUISANCE:
+            rows.sort(key=lambda row: -(row[1]["value"] or 0))
+        if rows:
+            groups.append((title, rows))
+    return Picture(
+        draw_forest(groups, reference=model_auc["value"], axis="AUC", middle=0.5),
+        f"Forest plot of the model's AUC beside {len(audit['controls'])} controls; the table below has the figures",
+        "AUC with intervals. The blue line is the model. Orange: predicts the label; red: and the model is not "
+        "clearly better.",
+    )

@@ -1,0 +1,163 @@
+"""The verdict in words: what the label could have been read from, and what remains when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from thermocancer.evaluation.audit.controls import NUISANCE, Control
+from thermocancer.evaluation.audit.nuisance import FAMILIES
+from thermocancer.evaluation.notices import number
+
+NAMED_BELOW = 0.01
+"""A shortcut is named in the verdict where its p, corrected for the number of variables, is below this."""
+
+TOGETHER = ("outside_the_breast", "no_breast")
+
+
+def named_shortcuts(controls: Sequence[Control]) -> list[dict[str, Any]]:
+    """Families of nuisance variables that predict the label, strongest first, each with its best variable."""
+    named: dict[str, Control] = {}
+    for control in controls:
+        if control.p_holm is not None and control.p_holm < NAMED_BELOW and control.flag in ("amber", "red"):
+            best = named.get(control.family)
+            if best is None or _value(control) > _value(best):
+                named[control.family] = control
+    order = sorted(named.values(), key=lambda control: -_value(control))
+    return [
+        {
+            "family": control.family,
+            "words": FAMILIES[control.family],
+            "variable": control.title,
+            "auc": control.auc.as_dict(),
+            "flag": control.flag,
+        }
+        for control in order
+    ]
+
+
+def _value(control: Control) -> float:
+    return control.auc.value or 0.0
+
+
+def audit_verdict(
+    controls: Sequence[Control],
+    matched: Sequence[dict[str, Any]],
+    checks: Sequence[dict[str, Any]],
+    model_auc: dict[str, Any],
+) -> dict[str, Any]:
+    """``tone``, ``sentences`` and ``shortcuts`` (the families named, strongest first)."""
+    shortcuts = named_shortcuts(controls)
+    by_name = {control.name: control for control in controls}
+    sentences = [
+        _what_could_be_read(shortcuts, by_name, model_auc),
+        _what_remains(shortcuts, matched),
+        _about_the_picture(by_name),
+        _about_training(by_name),
+        _about_checks(checks),
+    ]
+    return {
+        "tone": _tone(shortcuts, by_name, checks),
+        "sentences": [sentence for sentence in sentences if sentence],
+        "shortcuts": shortcuts,
+    }
+
+
+def _tone(shortcuts: Sequence[dict[str, Any]], by_name: dict[str, Control], checks: Sequence[dict[str, Any]]) -> str:
+    if any(not check["passed"] for check in checks):
+        return "bad"
+    together = by_name.get("no_breast")
+    if any(shortcut["flag"] == "red" for shortcut in shortcuts) or (
+        shortcuts and together is not None and together.flag == "red"
+    ):
+        return "bad"
+    return "caution" if shortcuts else "good"
+
+
+def _interval(auc: dict[str, Any]) -> str:
+    return f"{number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})"
+
+
+def _what_could_be_read(
+    shortcuts: Sequence[dict[str, Any]], by_name: dict[str, Control], model_auc: dict[str, Any]
+) -> str:
+    tried = sum(control.group == NUISANCE and control.name not in TOGETHER for control in by_name.values())
+    if not shortcuts:
+        if not tried:
+            return "No nuisance variable is known of these exams, so that shortcuts could not be looked for."
+        return (
+            f"None of {tried} nuisance variables (camera, calendar, room, marker, framing) predicts the label by "
+            "itself once their number is allowed for; nothing here points to a shortcut."
+        )
+    first, *others = shortcuts
+    words = (
+        f"The label of these exams can be read from {first['words']}, without looking at a breast: "
+        f"{first['variable']} alone reaches AUC {_interval(first['auc'])}"
+    )
+    if others:
+        words += "; also from " + ", ".join(
+            f"{each['words']} ({each['variable']} {number(each['auc']['value'])})" for each in others
+        )
+    words += "."
+    together = by_name.get("no_breast")
+    if together is not None:
+        clearly = (
+            "the model is clearly above that" if together.flag == "amber" else "the model is not clearly above that"
+        )
+        words += (
+            f" Everything outside the breast together reaches {_interval(together.auc.as_dict())}; with "
+            f"{number(model_auc['value'])} {clearly}."
+        )
+    return words
+
+
+def _what_remains(shortcuts: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]]) -> str:
+    if not shortcuts:
+        return ""
+    if not matched:
+        return "No sick and healthy exams are alike in date and room, so that nothing can be said of what would remain."
+    tightest = max(matched, key=lambda each: (" and " in each["matching"], each["matching"] != "", -each["pairs"]))
+    auc = tightest["auc"]
+    words = (
+        f"What remains: among {tightest['pairs']} pairs of a sick and a healthy exam with {tightest['matching']} "
+        f"the model ranks {_interval(auc)} right"
+    )
+    if auc["low"] is not None and auc["low"] > 0.5:
+        words += ", better than chance"
+    else:
+        words += ", which cannot be told from chance"
+    if tightest["few"]:
+        words += f" (few pairs: {tightest['sick']} sick, {tightest['healthy']} healthy exams)"
+    return words + "."
+
+
+def _about_the_picture(by_name: dict[str, Control]) -> str:
+    parts = []
+    torso, background = by_name.get("torso_only"), by_name.get("background_only")
+    if torso is not None:
+        parts.append(f"taught the torso alone the same recipe reaches {_interval(torso.auc.as_dict())}")
+    if background is not None:
+        parts.append(f"taught the background alone {_interval(background.auc.as_dict())}")
+    if not parts:
+        return ""
+    words = " and ".join(parts)
+    return words[0].upper() + words[1:] + "."
+
+
+def _about_training(by_name: dict[str, Control]) -> str:
+    twin = by_name.get("untrained")
+    if twin is None or twin.difference is None:
+        return ""
+    difference = twin.difference
+    if difference["low"] > 0:
+        words = "training the network adds to that"
+    elif difference["high"] < 0:
+        words = "training the network made it worse"
+    else:
+        words = "training the network has added nothing that these data can show"
+    return f"The untrained twin (random weights) reaches {_interval(twin.auc.as_dict())}: {words}."
+
+
+def _about_checks(checks: Sequence[dict[str, Any]]) -> str:
+    failed = [f"{check['name']} (found: {check['found']})" for check in checks if not check["passed"]]
+    return f"Leak checks that failed: {'; '.join(failed)}." if failed else ""

@@ -1,0 +1,124 @@
+"""The model on pairs that the shortcuts cannot tell apart: close in date and in room temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.predictions import Prediction
+from thermocancer.evaluation.audit.scope import Scope
+from thermocancer.evaluation.intervals import percentile_interval
+from thermocancer.evaluation.resampling import patient_counts
+
+FEW_PAIRS, FEW_EXAMS = 100, 15
+"""Below so many pairs, or sick or healthy exams among them, a matched AUC carries a warning."""
+
+
+@dataclass(frozen=True)
+class Matching:
+    """Which pairs count: at most so many days and so many degC of background apart; None: not asked for."""
+
+    days: float | None
+    room_celsius: float | None
+
+    def words(self) -> str:
+        parts = [] if self.days is None else [f"exam dates within {self.days:g} days"]
+        parts += [] if self.room_celsius is None else [f"background within {self.room_celsius:g} degC"]
+        return " and ".join(parts)
+
+
+def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
+    """Mean score of each exam in ``scope.exams`` over its rows; NaN where it was not scored. Shape (n,)."""
+    places = {(exam.patient, exam.visit): place for place, exam in enumerate(scope.exams)}
+    total, count = np.zeros(len(scope.exams)), np.zeros(len(scope.exams))
+    for row in rows:
+        place = places[row.patient, row.visit]
+        total[place] += row.score
+        count[place] += 1
+    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+
+
+def room_temperature(scope: Scope) -> FloatArray:
+    """Background temperature of each exam, degC; NaN where it was not measured. Shape (n,)."""
+    return scope.nuisance("room_celsius")
+
+
+def matched_auc(
+    scope: Scope,
+    rows: Sequence[Prediction],
+    matching: Matching,
+    *,
+    confidence: float,
+    bootstrap: int,
+    seed: int,
+    keep: npt.NDArray[np.bool_] | None = None,
+    title: str | None = None,
+) -> dict[str, Any] | None:
+    """Share of matched sick-healthy pairs of exams that the scores rank right, ties counting half.
+
+    ``keep`` (n,) restricts the exams. Returns None where no pair matches (or dates, or the room, are unknown).
+    """
+    scores = exam_scores(scope, rows)
+    usable = np.isfinite(scores) if keep is None else np.isfinite(scores) & keep
+    sick = np.flatnonzero(usable & (scope.labels == 1))
+    healthy = np.flatnonzero(usable & (scope.labels == 0))
+    match = _matches(scope, matching, sick, healthy)
+    if not match.any():
+        return None
+    wins = (scores[sick][:, None] > scores[healthy]) + 0.5 * (scores[sick][:, None] == scores[healthy])
+    patients = np.array([scope.exams[row].patient for row in (*sick, *healthy)], dtype=np.int64)
+    counts = patient_counts(patients, bootstrap, seed, key=2)
+    draws = _weighted_share(match, wins, counts[:, : len(sick)], counts[:, len(sick) :])
+    value = float((match * wins).sum() / match.sum())
+    estimate = percentile_interval(draws, value, confidence, "patient bootstrap over matched pairs, percentiles")
+    pairs, of_sick, of_healthy = int(match.sum()), int(match.any(axis=1).sum()), int(match.any(axis=0).sum())
+    few = pairs < FEW_PAIRS or min(of_sick, of_healthy) < FEW_EXAMS
+    return {
+        "title": title or f"pairs with {matching.words()}",
+        "matching": matching.words(),
+        "auc": estimate.as_dict(),
+        "pairs": pairs,
+        "sick": of_sick,
+        "healthy": of_healthy,
+        "few": few,
+    }
+
+
+def _matches(scope: Scope, matching: Matching, sick: IntArray, healthy: IntArray) -> npt.NDArray[np.bool_]:
+    match = np.ones((len(sick), len(healthy)), bool)
+    if matching.days is not None:
+        days = scope.dates()
+        match &= np.abs(days[sick][:, None] - days[healthy]) <= matching.days  # NaN: not within
+    if matching.room_celsius is not None:
+        room = room_temperature(scope)
+        match &= np.abs(room[sick][:, None] - room[healthy]) <= matching.room_celsius
+    patients = np.array([exam.patient for exam in scope.exams])
+    match &= patients[sick][:, None] != patients[healthy]
+    return match
+
+
+def _weighted_share(
+    match: npt.NDArray[np.bool_], wins: FloatArray, sick: FloatArray, healthy: FloatArray
+) -> FloatArray:
+    """For each replicate of drawn counts, sick (B, s) and healthy (B, h), the share of pairs won."""
+    above = np.einsum("bs,bs->b", sick, healthy @ (match * wins).T)
+    below = np.einsum("bs,bs->b", sick, healthy @ match.T.astype(float))
+    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
+
+
+def largest_stratum(scope: Scope) -> tuple[str, npt.NDArray[np.bool_]] | None:
+    """The acquisition layout with most scored exams; None where all share one or it holds one class only."""
+    layouts = np.array([exam.layout for exam in scope.exams])
+    scored = np.zeros(len(scope.exams), bool)
+    scored[scope.scored] = True
+    names, counts = np.unique(layouts[scored], return_counts=True)
+    if len(names) < 2:
+        return None
+    name = str(names[np.argmax(counts)])
+    keep = scored & (layouts == name)
+    return (name, keep) if len(set(scope.labels[keep].tolist())) == 2 else None

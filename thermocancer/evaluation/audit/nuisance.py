@@ -1,0 +1,215 @@
+"""Each nuisance variable alone, and all of them together: the model that sees no breast."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
+from thermocancer.data.predictions import Prediction
+from thermocancer.data.split import Fold
+from thermocancer.evaluation.audit.controls import NUISANCE, Control, Judge, flag_shortcut, holm, rows_of
+from thermocancer.evaluation.audit.scope import Scope
+from thermocancer.evaluation.exam_facts import ExamFacts
+from thermocancer.workspace import VIEWS
+
+FAMILIES = {
+    "calendar": "the calendar",
+    "camera": "the camera (acquisition format)",
+    "room": "the room temperature",
+    "marker": "the reference marker",
+    "framing": "the framing",
+    "visit": "which views and visits there are",
+    "other": "another measurement outside the breast",
+}
+"""What a variable stands for, in the words of the verdict."""
+
+CATALOG = {
+    "date_ordinal": ("exam date", "calendar"),
+    "patient": ("patient number", "calendar"),
+    "visit": ("number of the visit", "visit"),
+    "file_bytes": ("size of the file", "camera"),
+}
+"""Variables that the catalog knows without opening a picture: title and family."""
+
+PICTURE = {
+    "room_celsius": ("background temperature", "room"),
+    "room_spread": ("spread of the background temperature", "room"),
+    "frame_minimum": ("lowest temperature of the frame", "room"),
+    "marker_area": ("size of the reference marker", "marker"),
+    "marker_contrast": ("contrast of the reference marker", "marker"),
+    "marker_celsius": ("temperature of the reference marker", "marker"),
+    "torso_area": ("share of the frame that the body fills", "framing"),
+    "centroid_x": ("place of the body, sideways", "framing"),
+    "centroid_y": ("place of the body, in height", "framing"),
+    "top_width": ("width of the body at the top", "framing"),
+    "bottom_width": ("width of the body at the bottom", "framing"),
+    "top_row": ("first row that shows the body", "framing"),
+    "bottom_row": ("last row that shows the body", "framing"),
+    "sharpness": ("sharpness", "camera"),
+}
+"""Variables that ``data/nuisance.py`` measures in the picture; others keep their own name."""
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One nuisance variable: ``columns`` (n, k), a category spread over indicator columns."""
+
+    name: str
+    title: str
+    family: str
+    columns: FloatArray
+    measured: bool
+    """True when it was measured in the picture, False when the catalog knows it."""
+
+    @property
+    def varies(self) -> bool:
+        return bool(np.any(np.nanmax(self._filled, axis=0) > np.nanmin(self._filled, axis=0)))
+
+    @property
+    def _filled(self) -> FloatArray:
+        return np.where(np.isfinite(self.columns), self.columns, -1e9)
+
+
+def variables(scope: Scope) -> list[Variable]:
+    """Every variable that differs among the scored exams."""
+    found = [*_from_catalog(scope), *_from_pictures(scope)]
+    return [each for each in found if _at(each, scope.scored).varies]
+
+
+def _at(variable: Variable, rows: IntArray) -> Variable:
+    return Variable(variable.name, variable.title, variable.family, variable.columns[rows], variable.measured)
+
+
+def _from_catalog(scope: Scope) -> list[Variable]:
+    exams, empty = scope.exams, ExamFacts()
+    facts = [scope.facts.get((exam.patient, exam.visit), empty) for exam in exams]
+    values = {
+        "date_ordinal": scope.dates(),
+        "patient": np.array([float(exam.patient) for exam in exams]),
+        "visit": np.array([float(exam.visit) for exam in exams]),
+        "file_bytes": np.array([float(each.bytes or np.nan) for each in facts]),
+    }
+    result = [Variable("layout", "acquisition format", "camera", _indicators([e.layout for e in exams]), False)]
+    result += [Variable(name, *CATALOG[name], column[:, None], False) for name, column in values.items()]
+    if any(each.files for each in facts):
+        views = np.array([[float(view in each.files) for view in VIEWS] for each in facts])
+        result.append(Variable("views", "which views there are", "visit", views, False))
+    return result
+
+
+def _from_pictures(scope: Scope) -> list[Variable]:
+    measured = {} if scope.source is None else scope.source.nuisance()
+    result = []
+    for name in sorted(measured, key=lambda each: (list(PICTURE).index(each) if each in PICTURE else 99, each)):
+        if name not in CATALOG and not name.startswith("layout_"):
+            title, family = PICTURE.get(name, (name.replace("_", " "), "other"))
+            result.append(Variable(name, title, family, np.asarray(measured[name], float)[:, None], True))
+    return result
+
+
+def _indicators(values: list[str]) -> FloatArray:
+    levels = sorted(set(values))
+    return np.array([[float(value == level) for level in levels] for value in values])
+
+
+def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
+    """Each variable alone (corrected for their number), those in the picture together, and all together."""
+    found = variables(scope)
+    alone = [
+        judge.control(each.name, each.title, NUISANCE, score_alone(scope, each.columns), family=each.family)
+        for each in found
+    ]
+    corrected = holm([control.p if control.p is not None else 1.0 for control in alone])
+    controls = [flag_shortcut(control.with_(p_holm=chance)) for control, chance in zip(alone, corrected, strict=True)]
+    for name, title, members in (
+        ("outside_the_breast", "room, marker and framing together", _outside(found)),
+        ("no_breast", "everything together: the model that sees no breast", found),
+    ):
+        if len(members) > 1:
+            table = np.hstack([each.columns for each in members])
+            note = f"RBF SVM on {len(members)} variables"
+            controls.append(
+                flag_shortcut(judge.control(name, title, NUISANCE, score_together(scope, table), note=note))
+            )
+    return controls
+
+
+def _outside(found: list[Variable]) -> list[Variable]:
+    """The nine numbers from outside the breast; whatever was measured where those are not there."""
+    nine = [each for each in found if each.name in OUTSIDE_THE_BREAST]
+    return nine or [each for each in found if each.measured]
+
+
+def score_alone(scope: Scope, columns: FloatArray) -> list[Prediction]:
+    """Out-of-fold scores of one variable: its rank among the training exams, direction learnt there."""
+    rows: list[Prediction] = []
+    for fold in scope.folds:
+        rows += rows_of(scope.exams, fold, _logistic_scores(scope, fold, columns))
+    return rows
+
+
+def _logistic_scores(scope: Scope, fold: Fold, columns: FloatArray) -> FloatArray:
+    train, test = ranked(columns[fold.train], columns[fold.train]), ranked(columns[fold.train], columns[fold.test])
+    weights = ridge_logistic(train, scope.labels[fold.train])
+    scores: FloatArray = 1 / (1 + np.exp(-(np.column_stack([np.ones(len(test)), test]) @ weights)))
+    return scores
+
+
+def ranked(reference: FloatArray, values: FloatArray) -> FloatArray:
+    """Each column's share of known reference values below (-0.5 to 0.5), and an indicator of being unknown."""
+    parts = []
+    for column, known in zip(values.T, reference.T, strict=True):
+        sound = np.sort(known[np.isfinite(known)])
+        share = (np.searchsorted(sound, column, "left") + np.searchsorted(sound, column, "right")) / 2
+        rank = share / max(len(sound), 1) - 0.5
+        missing = ~np.isfinite(column)
+        parts += [np.where(missing, 0.0, rank), missing.astype(float)]
+    return np.column_stack(parts)
+
+
+def ridge_logistic(design: FloatArray, labels: IntArray, ridge: float = 0.1) -> FloatArray:
+    """Logistic regression with a small penalty, by Newton's method. Returns intercept and weights (k + 1,).
+
+    The classes weigh the same: otherwise a fold with fewer sick in training scores everyone lower, and
+    folds pooled rank worse than chance.
+    """
+    full = np.column_stack([np.ones(len(design)), design])
+    share = np.where(labels == 1, labels.mean(), 1 - labels.mean())
+    weight = 0.5 / share
+    penalty = ridge * np.diag([1e-6, *np.ones(design.shape[1])])
+    weights = np.zeros(full.shape[1])
+    for _ in range(50):
+        chance = 1 / (1 + np.exp(-np.clip(full @ weights, -30, 30)))
+        gradient = full.T @ (weight * (labels - chance)) - penalty @ weights
+        curvature = full.T @ (full * (weight * chance * (1 - chance))[:, None]) + penalty
+        step = np.linalg.solve(curvature, gradient)
+        weights = weights + step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
+        if np.abs(step).max() < 1e-8:
+            break
+    return weights
+
+
+def score_together(scope: Scope, columns: FloatArray) -> list[Prediction]:
+    """Out-of-fold scores of an RBF support vector machine on all variables, standardised in training."""
+    from sklearn.svm import SVC
+
+    rows: list[Prediction] = []
+    for fold in scope.folds:
+        known = columns[fold.train]
+        middle = np.array([np.median(each[np.isfinite(each)]) if np.isfinite(each).any() else 0.0 for each in known.T])
+        train, test = (_filled(columns[part], middle) for part in (fold.train, fold.test))
+        mean, spread = train.mean(axis=0), train.std(axis=0)
+        spread[spread == 0] = 1.0
+        machine = SVC(kernel="rbf", class_weight="balanced").fit((train - mean) / spread, scope.labels[fold.train])
+        decisions = machine.decision_function((test - mean) / spread)
+        rows += rows_of(scope.exams, fold, 1 / (1 + np.exp(-decisions)))
+    return rows
+
+
+def _filled(values: FloatArray, middle: FloatArray) -> FloatArray:
+    """Unknown values become the training median, with an indicator beside them."""
+    missing = ~np.isfinite(values)
+    return np.hstack([np.where(missing, middle, values), missing.astype(float)])

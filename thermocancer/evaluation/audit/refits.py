@@ -1,0 +1,247 @@
+"""Controls that train again: permuted labels, the leaky twin, the untrained twin, parts of the picture, time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermocancer.config import Config
+from thermocancer.data.exams import ExamSource, IntArray
+from thermocancer.data.predictions import Prediction
+from thermocancer.data.split import Fold
+from thermocancer.errors import DataError
+from thermocancer.evaluation.audit.controls import (
+    BASELINE,
+    CONTROL,
+    INPUT,
+    Control,
+    Judge,
+    flag_shortcut,
+    rows_of,
+)
+from thermocancer.evaluation.audit.scope import Scope
+from thermocancer.evaluation.audit.sources import MaskedSource
+from thermocancer.files import fingerprint, read_json, write_json
+from thermocancer.training.recipe import Recipe
+from thermocancer.workspace import Workspace
+
+LATE_SHARE = 0.35
+"""The latest patients, so many of them, are tested in the split by time."""
+
+
+class Unavailable(DataError):
+    """A control that this data set or model does not allow, and why."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What refits need: the run's own settings and where results are remembered."""
+
+    scope: Scope
+    source: ExamSource
+    config: Config
+    workspace: Workspace
+    judge: Judge
+    repeats: int
+
+    @property
+    def folds(self) -> tuple[Fold, ...]:
+        return self.scope.first_repeats(self.repeats)
+
+    def recipe(self, kind: str | None = None, *, untrained: bool = False) -> Recipe:
+        """The run's recipe without inner folds: only the order of its scores is audited."""
+        from thermocancer.training.recipes import make_recipe
+
+        config = self.config
+        if untrained:
+            config = config.model_copy(update={"fuse": config.fuse.model_copy(update={"untrained": True})})
+        views = tuple(self.scope.run.manifest.get("views") or ()) or None
+        return make_recipe(config, self.workspace, kind=kind, views=views, calibrate=False)
+
+    def scores(
+        self,
+        name: str,
+        recipe: Recipe,
+        *,
+        source: ExamSource | None = None,
+        labels: IntArray | None = None,
+        folds: Sequence[Fold] | None = None,
+    ) -> list[Prediction]:
+        """Out-of-fold rows of a recipe, computed once: an interrupted audit goes on where it stopped."""
+        folds = self.folds if folds is None else folds
+        source = self.source if source is None else source
+        labels = self.scope.labels if labels is None else labels
+        path = self._memory(name, source, labels, folds)
+        if path.exists():
+            return [Prediction(**row) for row in read_json(path)]
+        rows = fit_and_score(recipe, source, self.scope, labels, folds, self.config.seed)
+        write_json(path, [asdict(row) for row in rows])
+        return rows
+
+    def _memory(self, name: str, source: ExamSource, labels: IntArray, folds: Sequence[Fold]) -> Path:
+        settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
+        parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
+        made_from = self.scope.run.manifest.get("made_from")
+        key = fingerprint(name, settings, source.fingerprint, labels.tolist(), parts, made_from)
+        return self.workspace.cache / "audit" / f"{key[:32]}.json"
+
+
+def fit_and_score(
+    recipe: Recipe, source: ExamSource, scope: Scope, labels: IntArray, folds: Sequence[Fold], seed: int
+) -> list[Prediction]:
+    """Fit on each fold's training part with ``labels`` (n,) and score its test part."""
+    from thermocancer.training.crossval import one_thread
+
+    rows: list[Prediction] = []
+    with one_thread():
+        for fold in folds:
+            fitted = recipe.fit(source, fold.train, labels[fold.train], seed=seed, fold=fold.name)
+            rows += rows_of(scope.exams, fold, fitted.scores(source, fold.test))
+    return rows
+
+
+def permuted_labels(bench: Bench) -> Control:
+    """The same recipe taught shuffled labels and asked for them: above chance, the code leaks."""
+    scope = bench.scope
+    labels = permute_by_patient(scope, bench.config.seed)
+    rows = bench.scores("permuted", bench.recipe(), labels=labels)
+    truth = {(exam.patient, exam.visit): int(label) for exam, label in zip(scope.exams, labels, strict=True)}
+    relabelled = [Prediction(r.patient, r.visit, r.fold, truth[r.patient, r.visit], r.score, r.predicted) for r in rows]
+    judge = Judge(_relabelled_units(relabelled), bench.judge.confidence, bench.judge.bootstrap, bench.judge.seed)
+    control = judge.control("permuted", "labels permuted before training", CONTROL, relabelled)
+    passed = control.auc.low is None or control.auc.low <= 0.5
+    words = "its interval includes .5 or lies below, as it must" if passed else "above chance: information leaks"
+    return control.with_(difference=None, flag="none" if passed else "failed", note=words)
+
+
+def _relabelled_units(rows: list[Prediction]) -> Any:
+    from thermocancer.evaluation.units import gather_units
+
+    return gather_units(rows)
+
+
+def permute_by_patient(scope: Scope, seed: int) -> IntArray:
+    """Labels (n,) shuffled among the scored patients, each patient's exams keeping one label."""
+    labels = scope.labels.copy()
+    patients = sorted({scope.exams[row].patient for row in scope.scored})
+    first = {scope.exams[row].patient: int(labels[row]) for row in reversed(scope.scored.tolist())}
+    shuffled = np.random.default_rng([seed, 0xA0D1]).permutation([first[patient] for patient in patients])
+    given = dict(zip(patients, shuffled.tolist(), strict=True))
+    for row, exam in enumerate(scope.exams):
+        labels[row] = given.get(exam.patient, labels[row])
+    return labels
+
+
+def leaky_twin(bench: Bench) -> Control:
+    """The same recipe divided by exam instead of by patient."""
+    exams = bench.scope.exams
+    patients = [exams[row].patient for row in bench.scope.scored]
+    repeated = len(patients) - len(set(patients))
+    if repeated == 0:
+        raise Unavailable("no patient has two exams, so that a split by exam leaks nothing")
+    folds = leaky_folds(bench.scope, bench.folds, bench.config.seed)
+    rows = bench.scores("leaky", bench.recipe(), folds=folds)
+    control = bench.judge.control("leaky", "LEAKY: split by exam, not by patient", CONTROL, rows)
+    return control.with_(flag="leaky", note=f"{repeated} exams have another exam of the same patient to be known by")
+
+
+def leaky_folds(scope: Scope, folds: Sequence[Fold], seed: int) -> list[Fold]:
+    """As many folds of the scored exams, shuffled one by one whatever their patient."""
+    repeats: dict[str, list[str]] = {}
+    for fold in folds:
+        repeats.setdefault(fold.name.split(".")[0], []).append(fold.name)
+    result = []
+    for number, names in enumerate(repeats.values()):
+        order = np.random.default_rng([seed, 0x1EAC, number]).permutation(scope.scored)
+        parts = np.array_split(order, max(len(names), 3))
+        for name, part in zip(names, parts, strict=False):
+            test = np.sort(part)
+            result.append(Fold(name, np.setdiff1d(scope.scored, test), test))
+    return result
+
+
+def untrained_twin(bench: Bench) -> Control:
+    """The same model whose network has random weights and was never trained."""
+    model = bench.scope.run.manifest.get("model")
+    if model not in ("svm", "network") or bench.config.fuse.untrained:
+        raise Unavailable("the model has no trained network, or is the untrained twin itself")
+    rows = bench.scores("untrained", bench.recipe(untrained=True))
+    return bench.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
+
+
+def trivial_baselines(bench: Bench) -> list[Control]:
+    """Thermal statistics, left-right asymmetry and the plain asymmetry index on the same folds."""
+    titles = {
+        "thermal": "global temperature statistics",
+        "asymmetry": "left-right asymmetry features",
+        "asymmetry-index": "asymmetry index, nothing fitted",
+    }
+    controls = []
+    for kind, title in titles.items():
+        if bench.scope.run.manifest.get("model") != kind:
+            rows = bench.scores(kind, bench.recipe(kind))
+            controls.append(bench.judge.control(kind.replace("-", "_"), title, BASELINE, rows))
+    return controls
+
+
+def torso_alone(bench: Bench) -> Control:
+    """The same recipe where background and marker are gone."""
+    from thermocancer.data.regions import torso_only
+
+    source = MaskedSource(bench.source, torso_only, "torso-only", bench.workspace.cache / "masked")
+    rows = bench.scores("torso_only", bench.recipe(), source=source)
+    return bench.judge.control("torso_only", "torso only: background and marker removed", INPUT, rows)
+
+
+def background_alone(bench: Bench) -> Control:
+    """The same recipe where the torso is blanked: what it can tell without any breast."""
+    from thermocancer.data.regions import background_only
+
+    source = MaskedSource(bench.source, background_only, "background-only", bench.workspace.cache / "masked")
+    rows = bench.scores("background_only", bench.recipe(), source=source)
+    control = bench.judge.control("background_only", "background only: torso blanked", INPUT, rows)
+    return flag_shortcut(control)
+
+
+def early_to_late(bench: Bench) -> Control:
+    """Trained on the early patients, tested on the late ones."""
+    fold = time_fold(bench.scope)
+    rows = bench.scores("late", bench.recipe(), folds=[fold])
+    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones"
+    return bench.judge.control("late", "trained on early exams, tested on late ones", CONTROL, rows, note=note)
+
+
+def time_fold(scope: Scope) -> Fold:
+    """The fold by time over dated exams; it borrows the name of the split's own fold for its encoders.
+
+    Raises Unavailable where dates are unknown or one side would hold one class only.
+    """
+    dates = scope.dates()
+    dated = [row for row in scope.scored.tolist() if np.isfinite(dates[row])]
+    last = {scope.exams[row].patient: dates[row] for row in sorted(dated, key=lambda row: dates[row])}
+    patients = sorted(last, key=lambda patient: (last[patient], patient))
+    late = set(patients[len(patients) - round(LATE_SHARE * len(patients)) :])
+    test = np.array([row for row in dated if scope.exams[row].patient in late], dtype=np.int64)
+    train = np.array([row for row in dated if scope.exams[row].patient not in late], dtype=np.int64)
+    for name, part in (("early", train), ("late", test)):
+        if len(set(scope.labels[part].tolist())) < 2:
+            raise Unavailable(
+                f"the {name} exams hold one class only" if len(part) else "the dates of the exams are unknown"
+            )
+    return Fold("test", train, test)
+
+
+REFITS: tuple[tuple[str, Callable[[Bench], Control | list[Control]]], ...] = (
+    ("permuted labels", permuted_labels),
+    ("leaky twin", leaky_twin),
+    ("untrained twin", untrained_twin),
+    ("trivial baselines", trivial_baselines),
+    ("torso only", torso_alone),
+    ("background only", background_alone),
+    ("early to late", early_to_late),
+)
+"""Every control that trains again, by the name shown while it runs."""
