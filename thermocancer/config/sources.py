@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, ProtocolLetter, Section, ViewName
 
@@ -19,15 +20,38 @@ class FetchSection(Section):
     patients: tuple[int, ...] = Field((), description="only these patients; empty means all")
     since: str | None = Field(None, description="only visits from this date on, YYYY-MM-DD")
     limit: PositiveInt | None = Field(None, description="fetch at most this many files")
+    recheck: Literal["page", "validators", "always", "never"] = Field(
+        "page",
+        description="when to ask again for files already here: if the patient's page changed, "
+        "every file with a validator, every file in full, or never",
+    )
     connections: Annotated[int, Field(ge=1, le=4)] = 1
-    interval_s: Annotated[float, Field(ge=0)] = Field(1.0, description="seconds between requests")
+    interval_s: Annotated[float, Field(ge=0)] = Field(1.0, description="seconds between requests, all connections")
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    retries: Annotated[int, Field(ge=0)] = 4
-    max_requests: PositiveInt | None = None
+    retries: Annotated[int, Field(ge=0)] = Field(4, description="tries after the first, for a site that falters")
+    backoff_s: Annotated[float, Field(ge=0)] = Field(2.0, description="first pause between tries; it doubles")
+    max_requests: PositiveInt | None = Field(None, description="stop after so many requests; the next run goes on")
     clinical: bool = Field(True, description="keep the clinical fields in raw/patients.jsonl")
-    ca_bundle: str | None = None
-    insecure: bool = Field(False, description="do not verify TLS; asks again before the password")
+    ca_bundle: str | None = Field(None, description="PEM file of certificates to trust")
+    insecure: bool = Field(False, description="do not verify TLS; the password then needs insecure_password too")
+    insecure_password: bool = Field(False, description="send the password over an unverified connection")
     shape: tuple[int, int] = Field((480, 640), description="expected rows and columns of a matrix")
+
+    @field_validator("since", mode="before")
+    @classmethod
+    def _since_is_a_date(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return date.fromisoformat(str(value)).isoformat()
+        except ValueError:
+            raise ValueError("a date written YYYY-MM-DD") from None
+
+    @model_validator(mode="after")
+    def _one_way_of_trusting(self) -> FetchSection:
+        if self.insecure and self.ca_bundle:
+            raise ValueError("fetch.insecure turns verification off and fetch.ca_bundle is for verifying: choose one")
+        return self
 
 
 class ImportSection(Section):

@@ -1,0 +1,200 @@
+"""A logged-in visit to the site: pages by name, files as streams, a new login when the session has expired."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import mechanicalsoup
+import requests
+from bs4 import BeautifulSoup
+
+from thermocancer.dmr.address import SiteAddress
+from thermocancer.dmr.credentials import Credentials
+from thermocancer.dmr.pages import ListPage, PatientPage, has_login_alert, has_login_form, parse_list, parse_patient
+from thermocancer.dmr.transport import (
+    Manners,
+    Meter,
+    RequestRefused,
+    check_long_pause,
+    check_password_is_safe,
+    explain,
+    prepare_session,
+)
+from thermocancer.errors import RemoteError
+
+MOST_LIST_PAGES = 1000
+PARSER = "lxml"
+
+
+class PageFailed(RemoteError):
+    """One page could not be had after every try; others may still answer."""
+
+
+class Site:
+    """The site as a program sees it. Use as a context manager: connections are closed at the end.
+
+    ``meter`` holds the counts of the visit. Methods raise RemoteError when the login is refused,
+    PageFailed when a page cannot be had, ConfigError when the password would travel unprotected,
+    RequestCapReached when the run has used up its requests.
+    """
+
+    def __init__(self, address: SiteAddress, credentials: Credentials, manners: Manners) -> None:
+        check_password_is_safe(address.base, manners)
+        self.address, self.manners = address, manners
+        self.meter = Meter(manners.max_requests)
+        self._credentials = credentials
+        self._session = prepare_session(address, manners, self.meter)
+        self._browser = mechanicalsoup.StatefulBrowser(
+            session=self._session, soup_config={"features": PARSER}, user_agent=self._session.headers["User-Agent"]
+        )
+        self._login_lock = threading.Lock()
+        self.logins = 0
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._browser.close()
+
+    def log_in(self) -> None:
+        """Log in through the site's own form. Raises RemoteError when the site refuses."""
+        response = self._send_login()
+        soup = _soup_of(response)
+        home = response.url.rpartition("?")[0] or response.url
+        refused = (
+            has_login_form(soup)
+            or self.address.is_login_page(response.url)
+            or (has_login_alert(soup) and not home.endswith("/home.php"))
+        )
+        if response.status_code != 200:
+            raise RemoteError(
+                "the login page does not work",
+                where=self.address.login,
+                found=f"the site answered {response.status_code}",
+                hint="try again later; if it lasts, open the address in a browser",
+            )
+        if refused:
+            raise RemoteError(
+                "the site refused the login",
+                where=self.address.login,
+                expected="the account name and password that work in a browser",
+                hint="check THERMOCANCER_USER and THERMOCANCER_PASSWORD; recover the password on the site",
+            )
+        self.logins += 1
+
+    def _send_login(self) -> requests.Response:
+        """Fill in the form of the home page; where there is none, post the two fields as the form would."""
+        fields = {"usuario": self._credentials.user.reveal(), "password": self._credentials.password.reveal()}
+        with self._explained(self.address.login):
+            self._browser.open(self.address.base)
+            try:
+                self._browser.select_form('form[action*="login.php"]')
+                for name, value in fields.items():
+                    self._browser[name] = value
+                response: requests.Response = self._browser.submit_selected()
+            except (mechanicalsoup.LinkNotFoundError, mechanicalsoup.InvalidFormMethod):
+                response = self._browser.post(self.address.login, data=fields)
+        return response
+
+    def renew_login(self, logins_before: int) -> None:
+        """Log in again, unless another thread has done so since ``logins_before`` was read."""
+        with self._login_lock:
+            if self.logins == logins_before:
+                self.log_in()
+
+    def patients_listed(self, diagnosis: str) -> Iterator[ListPage]:
+        """Walk the list of one diagnosis (healthy, sick or all), page by page, as far as it goes."""
+        number, before = 1, None
+        while number <= MOST_LIST_PAGES:
+            where = self.address.patient_list(diagnosis, number)
+            page = parse_list(self._page(where), where)
+            # some lists answer any number with their last page: the same ids again are the end
+            if not page.patients or page.patients == before:
+                break
+            yield page
+            if not page.has_next and number >= page.last_page:
+                break
+            number, before = number + 1, page.patients
+
+    def patient(self, patient: int) -> PatientPage:
+        """Read one patient's page. Raises PageFailed when it shows somebody else."""
+        where = self.address.patient(patient)
+        page = parse_patient(self._page(where))
+        if page.patient not in (None, patient):
+            raise PageFailed("the page shows another patient", where=where, expected=patient, found=page.patient)
+        return page
+
+    def _page(self, url: str) -> BeautifulSoup:
+        """Open a page; when it turns out to be the login form, log in once more and open it again."""
+        for last_try in (False, True):
+            before = self.logins
+            with self._explained(url):
+                response = self._browser.open(url)
+            soup = _soup_of(response)
+            if not (has_login_form(soup) or response.url.partition("?")[0].endswith("/login.php")):
+                break
+            if last_try:
+                raise RemoteError(
+                    "the site asks for the login again right after one",
+                    where=url,
+                    hint="open the site in a browser with this account; it may have been suspended",
+                )
+            self.renew_login(before)
+        if response.status_code != 200:
+            check_long_pause(response)
+            raise PageFailed("a page could not be read", where=url, found=f"the site answered {response.status_code}")
+        return soup
+
+    def open_file(self, url: str, validators: Mapping[str, str]) -> requests.Response:
+        """Start one file's transfer; the body is not read yet, and the caller closes the response.
+
+        ``validators`` (``etag``, ``last_modified``) make it conditional: status 304 means unchanged.
+        Raises requests' own exceptions and RequestRefused.
+        """
+        names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
+        headers = {names[key]: value for key, value in validators.items() if key in names}
+        return self._session.get(url, headers=headers, stream=True)
+
+    def _explained(self, url: str) -> _Explained:
+        return _Explained(url, self.manners.timeout_s, self._credentials)
+
+
+class _Explained:
+    """Turns what requests raises into one clear RemoteError, with no secret in it."""
+
+    def __init__(self, url: str, timeout_s: float, credentials: Credentials) -> None:
+        self._url, self._timeout_s, self._credentials = url, timeout_s, credentials
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if not isinstance(error, (requests.RequestException, RequestRefused)):
+            return
+        if isinstance(error, requests.exceptions.SSLError):
+            raise RemoteError(
+                "the site's certificate cannot be verified",
+                where=self._url,
+                found=self._credentials.scrub(_certificate_problem(error)),
+                hint="an incomplete chain is cured with --ca-bundle FILE; --insecure turns verification off",
+            ) from None
+        # from None: the chained exception repeats request objects and helps nobody
+        raise PageFailed(
+            "the site could not be reached",
+            where=self._url,
+            found=self._credentials.scrub(explain(error, self._timeout_s)),
+            hint="check the connection and try again later; the same command goes on where it stopped",
+        ) from None
+
+
+def _certificate_problem(error: BaseException) -> str:
+    _, _, detail = str(error).rpartition("certificate verify failed: ")
+    return detail.split(" (_ssl")[0].strip("')") or "certificate verify failed"
+
+
+def _soup_of(response: requests.Response) -> BeautifulSoup:
+    """The parsed page; MechanicalSoup parses only what says it is HTML."""
+    soup = getattr(response, "soup", None)
+    return soup if soup is not None else BeautifulSoup(response.content, PARSER)
