@@ -73,7 +73,7 @@ def _nearest(length: int, step: int) -> int:
     return max(step, round(length / step) * step)
 
 
-def _conv(filters: int, *, stride: int = 1, name: str | None = None) -> Any:
+def _conv(filters: int, name: str, *, stride: int = 1) -> Any:
     from keras import layers
 
     return layers.Conv2D(filters, 3, strides=stride, padding="same", activation="relu", name=name)
@@ -83,15 +83,15 @@ def _v1(image: Any, channels: int) -> Any:
     """Shapes for 480x640x3."""
     from keras import layers
 
-    x = _conv(8)(image)  # 480, 640, 8
-    x = layers.MaxPooling2D(2)(x)  # 240, 320, 8
-    x = _conv(16)(x)  # 240, 320, 16
-    x = layers.MaxPooling2D(2)(x)  # 120, 160, 16
-    x = _conv(32, name="code")(x)  # 120, 160, 32
-    x = _conv(32)(x)  # 120, 160, 32
-    x = layers.UpSampling2D(2)(x)  # 240, 320, 32
-    x = _conv(16)(x)  # 240, 320, 16
-    x = layers.UpSampling2D(2)(x)  # 480, 640, 16
+    x = _conv(8, "encode_1")(image)  # 480, 640, 8
+    x = layers.MaxPooling2D(2, name="pool_1")(x)  # 240, 320, 8
+    x = _conv(16, "encode_2")(x)  # 240, 320, 16
+    x = layers.MaxPooling2D(2, name="pool_2")(x)  # 120, 160, 16
+    x = _conv(32, "code")(x)  # 120, 160, 32
+    x = _conv(32, "decode_1")(x)  # 120, 160, 32
+    x = layers.UpSampling2D(2, name="up_1")(x)  # 240, 320, 32
+    x = _conv(16, "decode_2")(x)  # 240, 320, 16
+    x = layers.UpSampling2D(2, name="up_2")(x)  # 480, 640, 16
     return layers.Conv2D(channels, 3, padding="same", activation="relu", dtype="float32", name="output")(x)
 
 
@@ -99,17 +99,15 @@ def _v2(image: Any, channels: int) -> Any:
     """Shapes for 480x640x3."""
     from keras import layers
 
-    def up(filters: int) -> Any:
-        return layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu")
+    def up(filters: int, name: str, dtype: str | None = None) -> Any:
+        return layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu", dtype=dtype, name=name)
 
-    x = _conv(8, stride=2)(image)  # 240, 320, 8
-    x = _conv(16, stride=2)(x)  # 120, 160, 16
-    x = _conv(32, stride=2, name="code")(x)  # 60, 80, 32
-    x = up(32)(x)  # 120, 160, 32
-    x = up(16)(x)  # 240, 320, 16
-    return layers.Conv2DTranspose(
-        channels, 3, strides=2, padding="same", activation="relu", dtype="float32", name="output"
-    )(x)  # 480, 640, 3
+    x = _conv(8, "encode_1", stride=2)(image)  # 240, 320, 8
+    x = _conv(16, "encode_2", stride=2)(x)  # 120, 160, 16
+    x = _conv(32, "code", stride=2)(x)  # 60, 80, 32
+    x = up(32, "decode_1")(x)  # 120, 160, 32
+    x = up(16, "decode_2")(x)  # 240, 320, 16
+    return up(channels, "output", "float32")(x)  # 480, 640, 3
 
 
 def _v3(image: Any, channels: int) -> Any:
@@ -121,18 +119,18 @@ def _v3(image: Any, channels: int) -> Any:
     """
     from keras import layers
 
-    def residual(x: Any, filters: int) -> Any:
-        y = layers.Conv2D(filters, 3, padding="same", activation="silu")(x)
-        y = layers.Conv2D(filters, 3, padding="same")(y)
-        return layers.Add()([x, y])
+    def residual(x: Any, filters: int, name: str) -> Any:
+        y = layers.Conv2D(filters, 3, padding="same", activation="silu", name=f"{name}_a")(x)
+        y = layers.Conv2D(filters, 3, padding="same", name=f"{name}_b")(y)
+        return layers.Add(name=name)([x, y])
 
-    x = layers.Conv2D(32, 4, strides=4)(image)  # 120, 160, 32
-    x = residual(x, 32)  # 120, 160, 32
-    x = layers.Conv2D(48, 2, strides=2)(x)  # 60, 80, 48
-    x = residual(x, 48)  # 60, 80, 48
+    x = layers.Conv2D(32, 4, strides=4, name="patches")(image)  # 120, 160, 32
+    x = residual(x, 32, "encode_1")  # 120, 160, 32
+    x = layers.Conv2D(48, 2, strides=2, name="halve")(x)  # 60, 80, 48
+    x = residual(x, 48, "encode_2")  # 60, 80, 48
     x = layers.Conv2D(CODE_CHANNELS["v3"], 1, name="code")(x)  # 60, 80, 24
-    x = layers.Conv2D(48, 1)(x)  # 60, 80, 48
-    x = residual(x, 48)  # 60, 80, 48
-    x = layers.Conv2DTranspose(32, 2, strides=2)(x)  # 120, 160, 32
-    x = residual(x, 32)  # 120, 160, 32
+    x = layers.Conv2D(48, 1, name="widen")(x)  # 60, 80, 48
+    x = residual(x, 48, "decode_1")  # 60, 80, 48
+    x = layers.Conv2DTranspose(32, 2, strides=2, name="double")(x)  # 120, 160, 32
+    x = residual(x, 32, "decode_2")  # 120, 160, 32
     return layers.Conv2DTranspose(channels, 4, strides=4, dtype="float32", name="output")(x)  # 480, 640, 3

@@ -8,6 +8,7 @@ into place, cannot disagree with itself. No pickle.
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -129,7 +130,7 @@ def _gather(arrays: Any, prefix: str) -> Snapshot:
 def save_model(model: Any, path: Path) -> None:
     """Save a Keras model without its optimizer; equal models give equal bytes.
 
-    Keras stamps the date into its archive; here the archive is written again with a fixed one.
+    Keras stamps the date and memory addresses into its archive; here it is written again without.
     (Layer names are part of the file: name them, Keras' own numbers depend on what came before.)
     """
     import keras
@@ -137,18 +138,27 @@ def save_model(model: Any, path: Path) -> None:
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     with written_aside(path) as side:
         bare.save(side)
-        _freeze_dates(side)
+        _make_repeatable(side)
 
 
-def _freeze_dates(path: Path) -> None:
+def _make_repeatable(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in sorted(archive.namelist())}
     metadata = json.loads(entries["metadata.json"])
     metadata["date_saved"] = "1980-01-01@00:00:00"
     entries["metadata.json"] = json.dumps(metadata).encode()
+    entries["config.json"] = _renumbered(entries["config.json"].decode()).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(zipfile.ZipInfo(name, EPOCH_OF_ZIP), content)
+
+
+def _renumbered(config: str) -> str:
+    """Objects that layers share are marked by their memory address; number them instead."""
+    known: dict[str, str] = {}
+    return re.sub(
+        r'("shared_object_id": )(\d+)', lambda match: match[1] + known.setdefault(match[2], str(len(known) + 1)), config
+    )
 
 
 def load_model(path: Path) -> Any:
