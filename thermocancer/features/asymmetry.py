@@ -35,14 +35,14 @@ def side_differences(one: FloatArray, other: FloatArray) -> FloatArray:
     ])  # fmt: skip
 
 
-def mirror_asymmetry(celsius: FloatArray, torso: Mask, midline: float) -> FloatArray:
+def mirror_asymmetry(celsius: FloatArray, torso: Mask, midline: int) -> FloatArray:
     """The two sides of one view about the column ``midline``, shape (6,), degC, as ``MIRROR_NAMES``.
 
     ``celsius`` and ``torso`` have shape (height, width). The last two are the median and the 95th
     percentile of the absolute difference between each pixel and its mirror image.
     """
     width = celsius.shape[1]
-    middle = round(min(max(midline, 1.0), width - 1.0))
+    middle = min(max(midline, 1), width - 1)
     reach = min(middle, width - middle)
     left, left_torso = celsius[:, :middle], torso[:, :middle]
     right, right_torso = celsius[:, middle:], torso[:, middle:]

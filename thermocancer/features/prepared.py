@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.exams import CentiCelsius, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.regions import torso_only
 from thermocancer.errors import ConfigError
-from thermocancer.features.body import torso_of
+from thermocancer.features.body import skin_of
 from thermocancer.files import fingerprint
 
 REFERENCE_CENTI = 3000
@@ -54,15 +55,11 @@ class PreparedSource:
         return np.stack([self._prepare(each) for each in matrices]) if len(matrices) else matrices
 
     def _prepare(self, centi: CentiCelsius) -> CentiCelsius:
-        torso = torso_of(centi / 100.0)
-        median = int(np.median(centi[torso]))
-        changed = centi.astype(np.int64)
-        if self.relative:
-            changed += REFERENCE_CENTI - median
-            median = REFERENCE_CENTI
-        if self.torso_only:
-            changed[~torso] = median
-        return np.clip(changed, 0, 65535).astype(np.uint16)
+        kept = torso_only(centi) if self.torso_only else centi
+        if not self.relative:
+            return kept
+        median = int(np.median(centi[skin_of(centi / 100.0)]))
+        return np.clip(kept.astype(np.int64) + REFERENCE_CENTI - median, 0, 65535).astype(np.uint16)
 
     def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
         return self.source.rgb(view, rows)

@@ -8,14 +8,15 @@ from typing import Literal
 import numpy as np
 
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.regions import midline
 from thermocancer.errors import DataError
 from thermocancer.features import asymmetry, thermal
-from thermocancer.features.body import midline_of, torso_of
+from thermocancer.features.body import skin_of
 from thermocancer.features.pixels import reduce_area
 from thermocancer.files import fingerprint, written_aside
 
 TableKind = Literal["thermal", "asymmetry", "asymmetry-index", "pixels"]
-VERSION = 1
+VERSION = 2
 """Part of the cache key; raise it when a feature changes its meaning."""
 
 BLOCK = 16
@@ -121,20 +122,20 @@ def _asymmetric(views: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
 
 def _exam_row(kind: TableKind, celsius: dict[str, FloatArray]) -> FloatArray:
     """The features of one exam, shape (p,), in the order of ``feature_names``."""
-    torso = {view: torso_of(each) for view, each in celsius.items()}
+    skin = {view: skin_of(each) for view, each in celsius.items()}
     sides = []
     for name in _asymmetric(tuple(celsius)):
         if name == "Frontal":
-            sides.append(asymmetry.mirror_asymmetry(celsius[name], torso[name], midline_of(torso[name])))
+            sides.append(asymmetry.mirror_asymmetry(celsius[name], skin[name], midline(celsius[name], skin[name])))
         else:
             right, left = name.split("-")
-            sides.append(asymmetry.side_differences(celsius[right][torso[right]], celsius[left][torso[left]]))
+            sides.append(asymmetry.side_differences(celsius[right][skin[right]], celsius[left][skin[left]]))
     if kind == "asymmetry-index":
         return np.array([each[0] for each in sides])
     if kind == "asymmetry":
         return np.concatenate(sides)
     own = [
-        measure(celsius[view], torso[view])
+        measure(celsius[view], skin[view])
         for view in celsius
         for measure in (thermal.global_statistics, thermal.region_percentiles)
     ]

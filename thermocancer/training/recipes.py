@@ -22,6 +22,9 @@ from thermocancer.workspace import Workspace
 KINDS = ("svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels")
 """What ``make_recipe`` makes; ``fuse.model: late`` combines runs instead of fitting a recipe."""
 
+THERMAL_C = 0.1
+"""Inverse strength of the ridge on thermal statistics: there are nearly as many of them as exams in a fold."""
+
 
 def chosen_views(config: Config, source: ExamSource) -> tuple[str, ...]:
     """The views that fuse uses, in DMR order. Raises ConfigError when the data set lacks one."""
@@ -70,9 +73,9 @@ def make_recipe(
 def _method(config: Config, workspace: Workspace, kind: str, views: tuple[str, ...]) -> Method:
     if kind in ("thermal", "asymmetry"):
         table = _table(config, workspace, "thermal" if kind == "thermal" else "asymmetry", views)
-        return TabularMethod(table, residualise=config.features.residualise)
+        return TabularMethod(table, THERMAL_C, residualise=config.features.residualise)
     return TabularMethod(
-        _table(config, workspace, "pixels", views), config.features.components, config.fuse.C,
+        _table(config, workspace, "pixels", views), config.fuse.C, config.features.components,
         config.features.residualise,
     )  # fmt: skip
 

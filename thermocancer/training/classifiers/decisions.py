@@ -51,10 +51,11 @@ class LinearDecision:
 class KernelDecision:
     """An RBF kernel machine on principal components.
 
-    centre (p,), axes (c, p), vectors (s, c), dual (s,), intercept () and gamma ().
+    mean and scale (p,), axes (c, p), vectors (s, c), dual (s,), intercept () and gamma ().
     """
 
-    centre: FloatArray
+    mean: FloatArray
+    scale: FloatArray
     axes: FloatArray
     vectors: FloatArray
     dual: FloatArray
@@ -63,12 +64,12 @@ class KernelDecision:
 
     def decide(self, table: FloatArray) -> FloatArray:
         """Decision values of a table (n, p), shape (n,)."""
-        components = (table - self.centre) @ self.axes.T  # (n, c)
+        components = (table - self.mean) / self.scale @ self.axes.T  # (n, c)
         apart = ((components[:, None, :] - self.vectors[None, :, :]) ** 2).sum(axis=2)  # (n, s)
         return np.asarray(np.exp(-self.gamma * apart) @ self.dual + self.intercept)
 
 
-def fit_logistic(table: FloatArray, labels: IntArray, C: float = 1.0) -> LinearDecision:
+def fit_logistic(table: FloatArray, labels: IntArray, C: float) -> LinearDecision:
     """L2-regularised logistic regression on standardised columns, table (n, p), labels (n,)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -78,18 +79,21 @@ def fit_logistic(table: FloatArray, labels: IntArray, C: float = 1.0) -> LinearD
     return LinearDecision(scaler.mean_, scaler.scale_, model.coef_[0], np.asarray(model.intercept_[0]))
 
 
-def fit_pca_svm(table: FloatArray, labels: IntArray, components: int, C: float = 1.0) -> KernelDecision:
-    """Principal components (at most ``components``) and an RBF SVM, gamma 'scale', on a table (n, p)."""
+def fit_pca_svm(table: FloatArray, labels: IntArray, components: int, C: float) -> KernelDecision:
+    """Standardised columns, principal components (at most ``components``), RBF SVM with gamma 'scale'; table (n, p)."""
     from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
     kept = min(components, len(table) - 1, table.shape[1])
-    pca = PCA(kept, svd_solver="full").fit(table)
-    reduced = pca.transform(table)
+    scaler = StandardScaler().fit(table)
+    standard = scaler.transform(table)
+    pca = PCA(kept, svd_solver="full").fit(standard)  # its own mean is 0
+    reduced = standard @ pca.components_.T  # (n, kept)
     gamma = 1.0 / (kept * max(float(reduced.var()), 1e-12))
     model = SVC(C=C, kernel="rbf", gamma=gamma).fit(reduced, labels)
     return KernelDecision(
-        pca.mean_, pca.components_, model.support_vectors_, model.dual_coef_[0],
+        scaler.mean_, scaler.scale_, pca.components_, model.support_vectors_, model.dual_coef_[0],
         np.asarray(model.intercept_[0]), np.asarray(gamma),
     )  # fmt: skip
 

@@ -106,8 +106,8 @@ class TabularMethod:
     """Logistic regression on a table, or with ``components`` an RBF SVM on that many principal components."""
 
     features: FeatureTable
+    C: float
     components: int | None = None
-    C: float = 1.0
     residualise: bool = False
 
     @property
