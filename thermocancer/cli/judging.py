@@ -17,3 +17,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge a run: metrics with intervals, curves, audit, HTML report."""
     return {"evaluate.run": run}
+
+
+@stage_command("compare", example="thermocancer compare -w demo svm5 network5")
+def compare(
+    runs: Annotated[list[str], typer.Argument(help="Names of two or more runs.", metavar="RUN RUN...")],
+) -> dict[str, Any]:
+    """Test runs against one another on the patients they share."""
+    return {"evaluate.compare": list(runs)}

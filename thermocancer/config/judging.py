@@ -18,6 +18,7 @@ class EvaluateSection(Section):
     """``evaluate`` and ``compare``: intervals and the audit."""
 
     run: str | None = Field(None, description="name of the run; null: every run of the workspace")
+    compare: tuple[str, ...] = Field((), description="names of the runs that ``compare`` compares")
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: PositiveInt = 2000
     audit: bool = True

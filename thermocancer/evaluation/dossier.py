@@ -25,8 +25,8 @@ METRIC_TITLES = (
     ("accuracy", "accuracy"),
     ("f1", "F1"),
     ("average_precision", "average precision"),
-    ("brier", "Brier score (lower is better)"),
-    ("ece", "calibration error (lower is better)"),
+    ("brier", "Brier score ↓"),
+    ("ece", "calibration error ↓"),
 )
 
 

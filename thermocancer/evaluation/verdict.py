@@ -50,7 +50,6 @@ def verdict_of(
 
 def _headline(document: dict[str, Any]) -> str:
     auc = document["auc"]
-    where = {"patient": "patients", "exam": "exams"}[document["unit"]]
     if auc["low"] > 0.5:
         what = "tells sick from healthy better than chance"
     elif auc["high"] < 0.5:
@@ -58,9 +57,17 @@ def _headline(document: dict[str, Any]) -> str:
     else:
         what = "cannot be told from chance"
     return (
-        f"On {document['n']} {where} ({document['positives']} sick) the model {what}: "
+        f"On {_counted(document)} ({document['positives']} sick) the model {what}: "
         f"AUC {number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})."
     )
+
+
+def _counted(document: dict[str, Any]) -> str:
+    if document["unit"] == "exam":
+        return f"{document['n']} exams"
+    if document["units_by_visit"]:
+        return f"{document['n']} units of {document['patients']} patients"
+    return f"{document['n']} patients"
 
 
 def _leak_audit(audit: dict[str, Any] | None) -> str:
