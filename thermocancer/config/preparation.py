@@ -44,7 +44,8 @@ class DatasetSection(Section):
     size: tuple[int, int] | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True
     dynamic: bool = False
-    compression: Literal["gzip", "lzf", "none"] = "gzip"
+    compression: Literal["gzip", "none"] = "gzip"
+    threads: PositiveInt | None = Field(None, description="null: every core; the bytes do not depend on it")
 
 
 class SplitSection(Section):

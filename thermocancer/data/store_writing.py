@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy.typing as npt
 from thermocancer.data.exams import Exam
 from thermocancer.data.nuisance import nuisance_columns
 from thermocancer.data.store import FORMAT, FORMAT_VERSION
+from thermocancer.errors import DataError
 from thermocancer.files import fingerprint
 from thermocancer.workspace import VIEWS
 
@@ -74,10 +75,25 @@ def resize_rgb(image: npt.NDArray[np.uint8], size: tuple[int, int] | None) -> np
 
 @dataclass
 class _Table:
-    """Rows written so far: what is known of each, and the hash of what was stored."""
+    """Rows written so far: what is known of each, the hashes of what was stored, and its nuisance."""
 
     exams: list[Exam] = field(default_factory=list)
     stored: list[list[str]] = field(default_factory=list)
+    measured: list[Mapping[str, float]] = field(default_factory=list)
+    form: tuple[Any, ...] | None = None  # shape and type of every frame
+
+    def check(self, frames: Iterable[Packed], length: int = 1) -> None:
+        """Raise DataError when a frame differs in shape or type from the first one stored."""
+        for frame in frames:
+            form = (frame.shape, frame.dtype, length)
+            self.form = self.form or form
+            if form != self.form:
+                raise DataError(
+                    "shapes differ",
+                    expected="x".join(map(str, self.form[0])),
+                    found="x".join(map(str, frame.shape)),
+                    hint="set dataset.size to resize every matrix",
+                )
 
 
 class DatasetWriter:
@@ -89,9 +105,9 @@ class DatasetWriter:
         self._compression = compression
         self._capacity = {"static": static, "dynamic": dynamic}
         self._static, self._dynamic = _Table(), _Table()
-        self._measured: list[Mapping[str, float]] = []
         self._filled: list[npt.NDArray[np.bool_]] = []
-        self._file = h5py.File(path, "w", libver=("v110", "v110"), locking=False)
+        # the earliest object headers: newer ones carry the time of writing, and equal inputs must give equal bytes
+        self._file = h5py.File(path, "w", libver=("earliest", "v110"), locking=False)
         self._file.attrs.update({"format": FORMAT, "version": FORMAT_VERSION, "name": name})
 
     def __enter__(self) -> DatasetWriter:
@@ -101,32 +117,36 @@ class DatasetWriter:
         self._file.close()
 
     def add(self, exam: Exam, frames: Mapping[str, Packed], measured: Mapping[str, float]) -> None:
-        """Store the views of one exam. Raises ValueError when a frame's shape or type differs from the first."""
-        row = len(self._static.exams)
+        """Store the views of one exam. Raises DataError when a frame's shape differs from the first exam's."""
+        table = self._static
+        table.check(frames.values())
+        row = len(table.exams)
         present = [view for view in VIEWS if view in frames]
         for view in present:
             dataset = self._dataset(f"static/{view}", self._capacity["static"], frames[view], ())
             dataset.id.write_direct_chunk((row, *([0] * len(frames[view].shape))), frames[view].chunk)
-        self._static.exams.append(exam)
-        self._static.stored.append([f"{view} {frames[view].stored}" for view in present])
-        self._measured.append(measured)
+        table.exams.append(exam)
+        table.stored.append([f"{view} {frames[view].stored}" for view in present])
+        table.measured.append(measured)
 
-    def add_sequence(self, exam: Exam, frames: Sequence[Packed], filled: npt.NDArray[np.bool_]) -> None:
+    def add_sequence(
+        self, exam: Exam, frames: Sequence[Packed], filled: npt.NDArray[np.bool_], measured: Mapping[str, float]
+    ) -> None:
         """Store the frames of one dynamic exam in order of time; ``filled`` (T,) marks interpolated ones."""
-        row = len(self._dynamic.exams)
+        table = self._dynamic
+        table.check(frames, len(frames))
+        row = len(table.exams)
         for index, frame in enumerate(frames):
             dataset = self._dataset("dynamic/frames", self._capacity["dynamic"], frame, (len(frames),))
             dataset.id.write_direct_chunk((row, index, *([0] * len(frame.shape))), frame.chunk)
-        self._dynamic.exams.append(exam)
-        self._dynamic.stored.append([frame.stored for frame in frames])
+        table.exams.append(exam)
+        table.stored.append([frame.stored for frame in frames])
+        table.measured.append(measured)
         self._filled.append(filled)
 
     def _dataset(self, path: str, capacity: int, frame: Packed, between: tuple[int, ...]) -> h5py.Dataset:
         if path in self._file:
-            dataset = self._file[path]
-            if dataset.shape[1:] != (*between, *frame.shape) or dataset.dtype.str != frame.dtype:
-                raise ValueError(f"shape {frame.shape} where the first exam has {dataset.shape[1 + len(between) :]}")
-            return dataset
+            return self._file[path]
         shape = (capacity, *between, *frame.shape)
         return self._file.create_dataset(
             path,
@@ -149,6 +169,11 @@ class DatasetWriter:
             marks["dynamic"] = self._finish_dynamic(dynamic_kind)
         return marks
 
+    @property
+    def stored(self) -> dict[str, tuple[Exam, ...]]:
+        """The exams written so far, by part."""
+        return {"static": tuple(self._static.exams), "dynamic": tuple(self._dynamic.exams)}
+
     def _finish_static(self, kind: str) -> str:
         group, exams = self._file["static"], self._static.exams
         views = [view for view in VIEWS if view in group]
@@ -158,9 +183,7 @@ class DatasetWriter:
             self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
         self._plain("hashes", np.array([[each.get(view, "") for view in views] for each in known], dtype="S64"))
         self._exams("exams", exams)
-        for name, values in nuisance_columns(exams, self._measured).items():
-            self._plain(f"nuisance/{name}", values)
-        mark = fingerprint(kind, exams, self._static.stored, [sorted(row.items()) for row in self._measured])
+        mark = fingerprint(kind, exams, self._static.stored, self._nuisance("nuisance", self._static))
         group.attrs.update({"kind": kind, "fingerprint": mark, "views": views})
         return mark
 
@@ -172,9 +195,15 @@ class DatasetWriter:
         self._plain("dynamic/hashes", np.array(digests, dtype="S64"))
         self._plain("dynamic/filled", np.array(self._filled, dtype=bool))
         self._exams("dynamic/exams", exams)
-        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._filled])
+        measured = self._nuisance("dynamic/nuisance", self._dynamic)
+        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._filled], measured)
         group.attrs.update({"kind": kind, "fingerprint": mark})
         return mark
+
+    def _nuisance(self, place: str, table: _Table) -> list[list[tuple[str, float]]]:
+        for name, values in nuisance_columns(table.exams, table.measured).items():
+            self._plain(f"{place}/{name}", values)
+        return [sorted(row.items()) for row in table.measured]
 
     def _exams(self, place: str, exams: Sequence[Exam]) -> None:
         self._plain(f"{place}/patient", np.array([exam.patient for exam in exams], dtype=np.int64))

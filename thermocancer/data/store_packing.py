@@ -1,0 +1,164 @@
+"""Reading one exam's files, measuring its nuisance and compressing its frames: work for one thread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.config.preparation import DatasetSection
+from thermocancer.data.exams import Exam
+from thermocancer.data.nuisance import exam_facts, measure_matrix
+from thermocancer.data.sequences import fill_gaps
+from thermocancer.data.store_items import Item, SourceFile
+from thermocancer.data.store_writing import Packed, pack, resize_centi, resize_rgb
+from thermocancer.data.video import read_video
+from thermocancer.errors import DataError
+from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class PackedExam:
+    """One exam ready to be stored: its frames by place (view or frame number), and its nuisance."""
+
+    exam: Exam
+    frames: dict[str, Packed]
+    measured: dict[str, float]
+    filled: npt.NDArray[np.bool_]
+
+
+def pack_static(item: Item, config: DatasetSection) -> PackedExam:
+    """Read, check, measure and compress one static exam. Raises DataError naming the file that is wrong."""
+    if config.source == "matrices":
+        matrices = {file.place: read_verified(file) for file in item.files}
+        frames = {place: _pack_matrix(matrix.centi, config) for place, matrix in matrices.items()}
+        first = matrices[item.measured_on.place]
+        exam, measured = _describe(item, first)
+    else:
+        frames = {file.place: _pack_image(read_image(file.path), config) for file in item.files}
+        exam, measured = _describe(item, None)
+    return PackedExam(_with_hashes(exam, frames), frames, measured, np.zeros(0, bool))
+
+
+def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
+    """Read, check, fill and compress one sequence of ``length`` frames. Raises DataError as ``pack_static``."""
+    filled = np.zeros(length, bool)
+    first: ThermalMatrix | None = None
+    if config.source == "matrices":
+        packed = []
+        matrices = {int(file.place): read_verified(file) for file in item.files}
+        first = matrices[min(matrices)]
+        centi, filled = fill_gaps({index: _sized_like(each, first) for index, each in matrices.items()}, length)
+        packed = [_pack_matrix(each, config) for each in centi]
+    elif item.video:
+        packed = [_pack_image(frame, config) for frame in read_video(item.files[0].path, frames=length)]
+    else:
+        packed = [_pack_image(read_image(file.path), config) for file in item.files]
+    exam, measured = _describe(item, first)
+    frames = {f"{index:02d}": frame for index, frame in enumerate(packed)}
+    known = {place: frame for place, frame in frames.items() if not filled[int(place)]}
+    return PackedExam(_with_hashes(exam, known), frames, measured, filled)
+
+
+def read_verified(file: SourceFile) -> ThermalMatrix:
+    """Read a matrix. Raises DataError when it is broken, or is not the file that the catalog describes."""
+    try:
+        content = file.path.read_bytes()
+    except OSError as error:
+        raise DataError("this matrix cannot be read", where=file.path, found=error.strerror or error) from error
+    if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
+        raise DataError(
+            "this matrix has changed since it was taken into the catalog",
+            where=file.path,
+            hint="run fetch, import or simulate again",
+        )
+    return parse_matrix(content, where=str(file.path))
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """Read a colour image as RGB uint8 (H, W, 3). Raises DataError when it is missing or broken."""
+    import cv2
+
+    try:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise DataError(
+            "there is no image", where=path, found=error.strerror, hint="make it with: thermocancer convert"
+        ) from error
+    image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
+    if image is None:
+        raise DataError("this image cannot be read", where=path, hint="make it again with: thermocancer convert")
+    return image.astype(np.uint8, copy=False)
+
+
+def _pack_matrix(centi: npt.NDArray[np.uint16], config: DatasetSection) -> Packed:
+    return pack(resize_centi(centi, config.size), config.compression, _content(centi))
+
+
+def _pack_image(image: npt.NDArray[np.uint8], config: DatasetSection) -> Packed:
+    return pack(resize_rgb(image, config.size), config.compression, _content(image))
+
+
+def _content(array: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _sized_like(matrix: ThermalMatrix, first: ThermalMatrix) -> npt.NDArray[np.uint16]:
+    if matrix.celsius.shape != first.celsius.shape:
+        raise DataError("the frames differ in shape", expected=first.celsius.shape, found=matrix.celsius.shape)
+    return matrix.centi
+
+
+def _describe(item: Item, matrix: ThermalMatrix | None) -> tuple[Exam, dict[str, float]]:
+    """The exam with the layout that was found, and its nuisance (measured where there is a matrix)."""
+    file = item.measured_on
+    if matrix is None and file.path.is_file():
+        matrix = read_verified(file)
+    size = file.path.stat().st_size if file.path.is_file() else 0
+    facts = exam_facts(item.exam, size) | (measure_matrix(matrix.celsius) if matrix else {})
+    return (replace(item.exam, layout=matrix.layout) if matrix else item.exam), facts
+
+
+def _with_hashes(exam: Exam, frames: dict[str, Packed]) -> Exam:
+    return replace(exam, hashes=tuple((place, frame.content) for place, frame in frames.items()))
+
+
+def in_order(
+    work: Callable[[Task], Result], tasks: Iterable[Task], threads: int
+) -> Iterator[tuple[Task, Result | DataError]]:
+    """Do ``work`` on several threads, a few tasks ahead of whoever takes the results, in the tasks' order.
+
+    A DataError becomes a result; anything else is raised.
+    """
+    from collections import deque
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(threads)
+    waiting: deque[tuple[Task, Future[Result]]] = deque()
+
+    def take() -> tuple[Task, Result | DataError]:
+        task, future = waiting.popleft()
+        try:
+            return task, future.result()
+        except DataError as error:
+            return task, error
+
+    try:
+        for task in tasks:
+            waiting.append((task, pool.submit(work, task)))
+            if len(waiting) > threads + 1:
+                yield take()
+        while waiting:
+            yield take()
+    finally:
+        pool.shutdown(cancel_futures=True)
