@@ -6,7 +6,10 @@ cores help and the bytes do not depend on how many.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +22,7 @@ import numpy.typing as npt
 from thermocancer.data.exams import Exam
 from thermocancer.data.nuisance import nuisance_columns
 from thermocancer.data.store import FORMAT, FORMAT_VERSION
-from thermocancer.errors import DataError
+from thermocancer.errors import DataError, ThermocancerError
 from thermocancer.files import fingerprint
 from thermocancer.workspace import VIEWS
 
@@ -73,6 +76,13 @@ def resize_rgb(image: npt.NDArray[np.uint8], size: tuple[int, int] | None) -> np
     return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
 
 
+def _as_os_error(error: BaseException) -> OSError:
+    """What HDF5 says of a full disk, in several types and a paragraph each, as one plain OSError."""
+    number = re.search(r"errno = (\d+)", str(error))
+    code = int(number[1]) if number else errno.EIO
+    return OSError(code, os.strerror(code))
+
+
 @dataclass
 class _Table:
     """Rows written so far: what is known of each, the hashes of what was stored, and its nuisance."""
@@ -113,8 +123,13 @@ class DatasetWriter:
     def __enter__(self) -> DatasetWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self._file.close()
+        except RuntimeError as unwritten:
+            raise _as_os_error(unwritten) from unwritten
+        if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, ThermocancerError):
+            raise _as_os_error(error) from error
 
     def add(self, exam: Exam, frames: Mapping[str, Packed], measured: Mapping[str, float]) -> None:
         """Store the views of one exam. Raises DataError when a frame's shape differs from the first exam's."""

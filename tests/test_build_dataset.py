@@ -1,0 +1,283 @@
+"""build-dataset: exact matrices in, the same bytes every time, nothing lost and nothing half done."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dataset_fixtures import SHAPE, add_file, body, make_raw, settings
+
+from thermocancer.data.catalog import read_catalog, write_catalog
+from thermocancer.data.sequences import open_sequences
+from thermocancer.data.split import Split
+from thermocancer.data.store import open_dataset
+from thermocancer.errors import DataError
+from thermocancer.files import hash_file
+from thermocancer.progress import Silent
+from thermocancer.stages.build_dataset import plan, run
+from thermocancer.thermal.reading import read_matrix
+from thermocancer.workspace import Workspace
+
+
+def contents(workspace: Workspace) -> dict[str, str]:
+    paths = [*workspace.datasets.rglob("*"), workspace.split]
+    return {str(path.relative_to(workspace.root)): hash_file(path) for path in paths}
+
+
+def test_matrices_are_stored_exactly_with_what_is_known_of_them(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path, views=("Frontal", "Left"))
+    report = run(settings(workspace, filter__views=["Frontal", "Left"]), workspace, Silent())
+    assert (report.made, report.failed, report.exit_code) == (2, [], 0)
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert (len(source), source.views, source.shape, source.kind) == (12, ("Frontal", "Left"), SHAPE, "celsius")
+        assert [exam.key for exam in source.exams] == [f"{patient}_1" for patient in range(1, 13)]
+        for record in read_catalog(workspace):
+            row = record.patient - 1
+            matrix = read_matrix(workspace.raw / record.path)
+            assert np.array_equal(source.centi_celsius(record.view, np.array([row]))[0], matrix.centi)
+            exam = source.exams[row]
+            assert (exam.label, exam.date, exam.layout) == (record.label == "sick", record.date, matrix.layout)
+            assert dict(exam.hashes).keys() == {"Frontal", "Left"}
+        nuisance = source.nuisance()
+        assert nuisance["room_celsius"] == pytest.approx([22 + 0.1 * (10 * p) % 2 for p in range(1, 13)], abs=0.1)
+        assert nuisance["layout_semicolon5"].tolist() == [float(p % 4 == 0) for p in range(1, 13)]
+        assert nuisance["file_bytes"][0] == read_catalog(workspace)[0].bytes
+        assert source.present("Left").all()
+
+
+def test_running_again_does_nothing_and_a_new_build_gives_the_same_bytes(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path, frames=3)
+    config = settings(workspace, dataset__dynamic=True, filter__frames=3)
+    assert plan(config, workspace).todo == (
+        "datasets/cohort.h5: 12 static exams, 12 dynamic exams from matrices",
+        "split.json",
+    )
+    run(config, workspace, Silent())
+    before = contents(workspace)
+    again = run(config, workspace, Silent())
+    assert (again.made, again.current) == (0, 2)
+    assert plan(config, workspace).todo == ()
+    for path in [*workspace.datasets.iterdir(), workspace.split]:
+        path.unlink()
+    run(settings(workspace, dataset__dynamic=True, filter__frames=3, dataset__threads=3), workspace, Silent())
+    assert contents(workspace) == before
+
+
+def test_a_plan_touches_nothing(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    plan(settings(workspace), workspace)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_build_that_was_killed_leaves_no_trace_in_the_next(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    run(settings(workspace), workspace, Silent())
+    before = contents(workspace)
+    (workspace.datasets / "cohort.json").unlink()
+    (workspace.datasets / ".cohort.4242.partial.h5").write_bytes(b"half")
+    assert run(settings(workspace), workspace, Silent()).made == 1
+    assert contents(workspace) == before
+
+
+def test_changed_content_is_noticed_whatever_its_date(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    run(settings(workspace), workspace, Silent())
+    records = read_catalog(workspace)
+    records[0] = add_file(workspace, body(999), 1, date=records[0].date)
+    write_catalog(workspace, records)
+    assert plan(settings(workspace), workspace).todo
+    assert run(settings(workspace), workspace, Silent()).made == 1
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert np.array_equal(source.centi_celsius("Frontal", np.array([0]))[0], body(999))
+
+
+def test_size_averages_areas_in_degrees(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    run(settings(workspace, dataset__size=(24, 32)), workspace, Silent())
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert source.shape == (24, 32)
+        averaged = body(10).astype(float).reshape(24, 2, 32, 2).mean(axis=(1, 3))
+        assert np.abs(source.centi_celsius("Frontal", np.array([0]))[0] - averaged).max() <= 0.5
+
+
+def test_files_that_are_broken_or_changed_fail_and_the_rest_is_done(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    paths = {record.patient: workspace.raw / record.path for record in read_catalog(workspace)}
+    paths[2].write_text(paths[2].read_text()[:1000])
+    paths[4].unlink()
+    report = run(settings(workspace), workspace, Silent())
+    assert report.exit_code == 5
+    assert [(each.item, each.reason.split(";")[0]) for each in report.failed] == [
+        ("exam 2_1", "this matrix has changed since it was taken into the catalog"),
+        ("exam 4_1", "this matrix cannot be read"),
+    ]
+    assert str(tmp_path) not in (workspace.datasets / "cohort.json").read_text()
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert [exam.patient for exam in source.exams] == [1, 3, *range(5, 13)]
+        assert np.array_equal(source.centi_celsius("Frontal", np.array([1]))[0], body(30))
+    again = run(settings(workspace), workspace, Silent())
+    assert (again.made, len(again.failed)) == (0, 2)
+
+
+def test_a_matrix_of_another_shape_is_listed(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    records = read_catalog(workspace)
+    records[5] = add_file(workspace, body(7, (24, 32)), records[5].patient, label=records[5].label)
+    write_catalog(workspace, records)
+    report = run(settings(workspace), workspace, Silent())
+    outcome = [each.item for each in report.failed] + report.notes
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert len(source) == 11
+    assert outcome or records[5].exam not in json.loads((workspace.datasets / "cohort.json").read_text())["exams"]
+
+
+def test_nothing_usable_is_bad_input_data(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    for record in read_catalog(workspace):
+        (workspace.raw / record.path).write_text("<html>")
+    with pytest.raises(DataError, match="no exam"):
+        run(settings(workspace), workspace, Silent())
+    assert not workspace.dataset("cohort").exists()
+    with pytest.raises(DataError, match="no exam can go"):
+        run(settings(workspace, filter__views=["Frontal", "Left"]), workspace, Silent())
+    with pytest.raises(DataError, match="no thermograms yet"):
+        run(settings(workspace), Workspace(tmp_path / "empty"), Silent())
+
+
+def test_the_split_is_made_once_and_only_grows(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path, patients=range(1, 13))
+    run(settings(workspace), workspace, Silent())
+    first = Split.read(workspace.split)
+    old = read_catalog(workspace)
+    make_raw(tmp_path, patients=range(13, 31))
+    write_catalog(workspace, [*old, *read_catalog(workspace)])
+    report = run(settings(workspace, seed=9), workspace, Silent())
+    second = Split.read(workspace.split)
+    assert set(first.train) <= set(second.train)
+    assert set(first.test) <= set(second.test)
+    assert len(second.train) + len(second.test) == 30
+    assert "split.json: 18 new patients added, none moved" in report.notes
+    assert any("seed 0" in note for note in report.notes)
+
+
+def test_the_manifest_says_what_went_in_and_from_where(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    run(settings(workspace), workspace, Silent())
+    manifest = json.loads((workspace.datasets / "cohort.json").read_text())
+    assert manifest["static"]["exams"] == 12
+    assert manifest["config"]["source"] == "matrices"
+    assert manifest["exams"]["static"][2] == {
+        "exam": "3_1",
+        "label": "sick",
+        "date": "2014-05-04",
+        "files": {"Frontal": "raw/Static/Frontal/sick/T0003.1.1.S.2014-05-04.00.txt"},
+    }
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert manifest["fingerprints"] == {"static": source.fingerprint}
+
+
+def test_sequences_are_ordered_by_index_complete_and_exact(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path, frames=12)
+    records = [r for r in read_catalog(workspace) if not (r.patient == 2 and r.protocol == "D" and r.index in (3, 4))]
+    write_catalog(workspace, records)
+    report = run(settings(workspace, dataset__dynamic=True, filter__frames=12), workspace, Silent())
+    assert report.exit_code == 0
+    assert any("2_1" in note and "3-4 of 12 missing" in note for note in report.notes)
+    with open_sequences(workspace.dataset("cohort")) as source:
+        assert [exam.patient for exam in source.exams] == [1, *range(3, 13)]
+        frames = source.frames(np.array([1]))
+        assert frames.shape == (1, 12, *SHAPE)
+        assert all(np.array_equal(frames[0, index], body(35) + 3 * index) for index in range(12))
+
+
+def test_short_gaps_are_filled_by_interpolation_in_time_and_recorded(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path, frames=6)
+    dropped = {2: (2, 3), 4: (0,), 5: (1, 2, 3)}
+    records = [r for r in read_catalog(workspace) if r.protocol == "S" or r.index not in dropped.get(r.patient, ())]
+    write_catalog(workspace, records)
+    config = settings(workspace, dataset__dynamic=True, filter__frames=6, dit__allow_gaps=2)
+    run(config, workspace, Silent())
+    with open_sequences(workspace.dataset("cohort")) as source:
+        patients = [exam.patient for exam in source.exams]
+        assert patients == [1, 2, 3, *range(6, 13)]
+        assert np.flatnonzero(source.filled[1]).tolist() == [2, 3]
+        assert source.filled.sum() == 2
+        frames = source.frames(np.array([1]))[0]
+        assert all(np.array_equal(frames[index], body(25) + 3 * index) for index in range(6))
+        assert [place for place, _ in source.exams[1].hashes] == ["00", "01", "04", "05"]
+    listed = json.loads((workspace.datasets / "cohort.json").read_text())["exams"]["dynamic"]
+    assert listed[1]["filled"] == [2, 3]
+
+
+def test_images_and_videos_give_the_original_recipe(tmp_path: Path) -> None:
+    import cv2
+
+    from thermocancer.data.video import write_video
+
+    workspace = make_raw(tmp_path, frames=4)
+    for record in read_catalog(workspace):
+        if record.protocol == "S":
+            path = (workspace.images / record.path).with_suffix(".png")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = np.full((*SHAPE, 3), (record.patient, 100, 200), np.uint8)
+            cv2.imwrite(str(path), image[:, :, ::-1])
+    for patient in range(1, 13):
+        label = "sick" if patient % 3 == 0 else "healthy"
+        frames = [np.full((*SHAPE, 3), 10 * patient + index, np.uint8) for index in range(4)]
+        write_video(workspace.videos / label / f"{patient}_1.avi", frames, codec="FFV1")
+    options = {"dataset__source": "videos", "dataset__dynamic": True, "filter__frames": 4}
+    report = run(settings(workspace, **options), workspace, Silent())
+    assert report.exit_code == 0
+    with open_dataset(workspace.dataset("cohort")) as source:
+        assert source.kind == "rgb"
+        assert source.rgb("Frontal", np.array([4]))[0, 0, 0].tolist() == [5, 100, 200]
+        assert np.isfinite(source.nuisance()["room_celsius"]).all(), "nuisance is measured on the matrices"
+        with pytest.raises(DataError, match="no degrees"):
+            source.centi_celsius("Frontal", np.array([0]))
+    with open_sequences(workspace.dataset("cohort")) as sequences:
+        assert sequences.kind == "rgb"
+        assert sequences.frames(np.array([2, 0]), [3, 1])[:, :, 0, 0, 0].tolist() == [[33, 31], [13, 11]]
+
+
+def test_a_missing_image_is_a_listed_failure(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    with pytest.raises(DataError, match="no exam could be read") as caught:
+        run(settings(workspace, dataset__source="images"), workspace, Silent())
+    assert "convert" in str(caught.value)
+
+
+def test_identical_images_of_two_patients_go_to_one_side(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path)
+    records = read_catalog(workspace)
+    for patient in (1, 2):
+        label, layout = "healthy", ("space2", "semicolon5")[patient - 1]
+        place = next(number for number, record in enumerate(records) if record.patient == patient)
+        records[place] = add_file(workspace, body(77), patient, label=label, layout=layout)
+    write_catalog(workspace, records)
+    for seed in range(4):
+        workspace.split.unlink(missing_ok=True)
+        run(settings(workspace, seed=seed), workspace, Silent())
+        split = Split.read(workspace.split)
+        assert len({1, 2} & set(split.test)) in (0, 2)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    make_raw(tmp_path)
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nsys.path.insert(0, sys.argv[2])\n"
+        "from dataset_fixtures import settings\nfrom thermocancer.errors import RunError\n"
+        "from thermocancer.progress import Silent\nfrom thermocancer.stages.build_dataset import run\n"
+        "from thermocancer.workspace import Workspace\n"
+        "workspace = Workspace(Path(sys.argv[1]))\nresource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "try:\n    run(settings(workspace), workspace, Silent())\nexcept RunError as error:\n    print(error.what)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "a file could not be written", done.stderr
+    assert not list((tmp_path / "datasets").iterdir())
