@@ -104,6 +104,8 @@ class DitSection(Section):
     finetune: bool = False
     finetune_blocks: PositiveInt = 1
     cache: bool = True
+    aim: Literal["sensitivity", "youden", "fixed"] = "sensitivity"
+    aim_sensitivity: Fraction = 0.90
     allow_gaps: Annotated[int, Field(ge=0)] = Field(0, description="longest run of missing frames filled")
 
 

@@ -8,6 +8,7 @@ the room's own temperature cancels out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -56,8 +57,8 @@ class FrameInput:
         ``centi`` is (frames, H, W), ``first`` the exam's first frame (H, W), ``indices`` the frames'
         places in the sequence.
         """
-        celsius = _resized(centi.astype(np.float32) / 100, self.size)  # (T, h, w)
-        start = _resized(first[np.newaxis].astype(np.float32) / 100, self.size)[0]
+        celsius = _resized(centi.astype(np.float32) / np.float32(100), self.size)  # (T, h, w)
+        start = _resized(first[np.newaxis].astype(np.float32) / np.float32(100), self.size)[0]
         images = [
             self._image(_channel(name, celsius, start, np.asarray(indices)), span)
             for name, span in zip(self.channels, self.ranges, strict=True)
@@ -107,6 +108,27 @@ def _with_channels(
     spans = {"frame": absolute, "difference": config.difference_range, "rate": config.rate_range}
     ranges = tuple(spans[channel] for channel in config.channels)
     return FrameInput(tuple(size), kind, rendering.colormap, top, config.channels, ranges)  # type: ignore[arg-type]
+
+
+def input_to_json(given: FrameInput) -> dict[str, Any]:
+    """JSON types only; ``input_from_json`` reads it back."""
+    return {
+        "size": list(given.size),
+        "kind": given.kind,
+        "colormap": given.colormap,
+        "top": given.top,
+        "channels": list(given.channels),
+        "ranges": [None if each is None else [each.low, each.high] for each in given.ranges],
+    }
+
+
+def input_from_json(found: Mapping[str, Any]) -> FrameInput:
+    """The inverse of ``input_to_json``."""
+    rows, columns = found["size"]
+    ranges = tuple(None if each is None else CelsiusRange(low=each[0], high=each[1]) for each in found["ranges"])
+    return FrameInput(
+        (rows, columns), found["kind"], found["colormap"], float(found["top"]), tuple(found["channels"]), ranges
+    )
 
 
 def _channel(name: Channel, celsius: Celsius, start: Celsius, indices: npt.NDArray[np.int64]) -> Celsius:

@@ -1,0 +1,240 @@
+"""``train-dit``: a sequence network on dynamic exams, scored out of sample on the folds of the split."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermocancer import strategy
+from thermocancer.config import Config
+from thermocancer.config.loader import dump_yaml
+from thermocancer.config.preparation import FeaturesSection
+from thermocancer.data.cohort import choose_rows
+from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.predictions import to_units, write_predictions
+from thermocancer.data.sequences import SequenceSource, open_sequences
+from thermocancer.data.split import Fold, Split, thesis_leaks
+from thermocancer.data.store import open_dataset
+from thermocancer.errors import DataError
+from thermocancer.files import fingerprint, hash_file, write_text
+from thermocancer.outcome import Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.training.classifiers.calibrated import CalibratedRecipe
+from thermocancer.training.crossval import CrossValidation, cross_validate
+from thermocancer.training.sequences import SequenceMethod
+from thermocancer.training.sequences_backbone import VIEW, FrameReaders
+from thermocancer.training.sequences_features import check_frames
+from thermocancer.training.sequences_folds import dynamic_folds, restrict
+from thermocancer.training.thresholds import describe_aim
+from thermocancer.workspace import Stamp, Workspace
+
+STAGE = "train-dit"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: the sequences, the folds of those that count, and what identifies the result."""
+
+    config: Config
+    workspace: Workspace
+    source: SequenceSource
+    rows: IntArray
+    exam_weights: FloatArray | None
+    folds: tuple[Fold, ...]
+    made_from: str
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.run(self.config.dit.name)
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.folder / "manifest.json")
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """What ``run`` would do. Touches nothing."""
+    dit = config.dit
+    item = f"runs/{dit.name}: {dit.backbone}, {dit.head} {dit.units}"
+    path = workspace.dataset(config.dataset.name)
+    if not path.exists():
+        return Plan(STAGE, (item,), notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
+    with open_sequences(path) as source:
+        job = _job(config, workspace, source)
+        if job.stamp.is_current(job.made_from):
+            return Plan(STAGE, current=1)
+        note = f"{len(job.rows)} exams, {len(dit.frames)} of {source.length} frames, {len(job.folds)} folds"
+    return Plan(STAGE, (item,), notes=(note,))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Cross-validate (or hold out), fit the network to keep, write the run. Raises DataError on unusable data."""
+    with open_sequences(workspace.dataset(config.dataset.name)) as source:
+        job = _job(config, workspace, source)
+        if job.stamp.is_current(job.made_from):
+            return StageReport(STAGE, current=1, outputs=[str(job.folder)])
+        return _work(job, progress)
+
+
+def _job(config: Config, workspace: Workspace, source: SequenceSource) -> Job:
+    check_frames(source, config.dit.frames)
+    rows, weights = choose_rows(source, config.cohort)
+    exam_weights = None if config.cohort.match != "weight" else np.ones(len(source.exams))
+    if exam_weights is not None:
+        exam_weights[rows] = weights
+    split = Split.read(workspace.split)
+    folds = restrict(dynamic_folds(source.exams, _static_exams(source.path), split, config.split, config.seed), rows)
+    made_from = fingerprint(
+        STAGE, _identity(config, workspace), source.fingerprint, weights.tolist(),
+        [[each.name, each.train.tolist(), each.test.tolist()] for each in folds], config.dataset.name,
+    )  # fmt: skip
+    return Job(config, workspace, source, rows, exam_weights, tuple(folds), made_from)
+
+
+def _static_exams(path: Path) -> Any:
+    """The static exams of the same data set, or None when it holds none."""
+    from thermocancer.data.store import open_checked
+
+    with open_checked(path) as handle:
+        if "static" not in handle:
+            return None
+    with open_dataset(path) as static:
+        return static.exams
+
+
+def _identity(config: Config, workspace: Workspace) -> list[Any]:
+    """Every setting and file that decides the result, except the exams."""
+    dit = config.dit
+    identity: list[Any] = [dit.model_dump(mode="json", exclude={"name", "weights"}), config.seed]
+    identity += [config.split.model_dump(mode="json"), config.cohort.model_dump(mode="json")]
+    identity += [config.strategy.backend, config.strategy.precision]
+    if dit.weights is not None and Path(dit.weights).is_file():
+        identity.append(hash_file(Path(dit.weights)))
+    if dit.backbone == "autoencoder":
+        folder = workspace.autoencoder(config.autoencoder.variant, VIEW)
+        identity += [[str(each.relative_to(folder)), hash_file(each)] for each in sorted(folder.rglob("manifest.json"))]
+    return identity
+
+
+def make_recipe(
+    config: Config, workspace: Workspace, *, calibrate: bool = True, exam_weights: FloatArray | None = None
+) -> CalibratedRecipe:
+    """The recipe of ``dit``. Without ``calibrate`` the threshold is 0.5 and no inner folds are trained."""
+    method = SequenceMethod(config, workspace, FrameReaders(config, workspace), exam_weights)
+    inner = config.split.inner_folds if calibrate and config.split.protocol != "thesis" else 0
+    return CalibratedRecipe(
+        method, FeaturesSection(), inner, aim=config.dit.aim, aim_sensitivity=config.dit.aim_sensitivity
+    )
+
+
+def _work(job: Job, progress: Progress) -> StageReport:
+    config = job.config
+    running = strategy.set_up(config.strategy, config.seed)
+    progress.note(running.why)
+    recipe = make_recipe(config, job.workspace, exam_weights=job.exam_weights)
+    method = recipe.method
+    assert isinstance(method, SequenceMethod)
+    _check_encoders(job, method)
+    _read_features(job, method, progress)
+    result = cross_validate(
+        recipe, job.source, job.folds, seed=config.seed, progress=progress,
+        folder=job.workspace.cache / "folds" / job.made_from[:32],
+        disjoint=config.split.protocol != "thesis", title="sequence folds",
+    )  # fmt: skip
+    outputs = _write_scores(job, result) + _keep_model(job, recipe)
+    job.stamp.write(job.made_from, outputs, **_facts(job, result))
+    report = StageReport(STAGE, made=1, outputs=[str(job.folder)])
+    report.figures |= {"exams": len(job.rows), "folds": len(job.folds), "auc": _auc(result), **method.counts}
+    return report
+
+
+def _check_encoders(job: Job, method: SequenceMethod) -> None:
+    """Raise DataError when an encoder has seen thermograms of a patient whom its fold tests."""
+    if job.config.split.protocol == "thesis":
+        return
+    for fold in job.folds:
+        with strategy.current().scope():
+            seen = method.readers.of(fold.name).seen
+        both = sorted(seen & {job.source.exams[row].patient for row in fold.test})
+        if both:
+            raise DataError(
+                "the autoencoder was trained on patients whom this fold tests",
+                where=f"fold {fold.name}", found=f"{len(both)} patients, such as {both[0]}",
+                hint="train it again with autoencoder.per_fold: true, or set dit.backbone: efficientnet_lite0",
+            )  # fmt: skip
+
+
+def _read_features(job: Job, method: SequenceMethod, progress: Progress) -> None:
+    """Features of every exam by every reader, with a progress bar of their own: this is the long part."""
+    for fold in job.folds:
+        method.read_ahead(job.source, job.rows, fold.name, progress)
+
+
+def _write_scores(job: Job, result: CrossValidation) -> list[Path]:
+    paths = [job.folder / name for name in ("config.yaml", "history.jsonl", "predictions.csv")]
+    write_text(paths[0], dump_yaml(job.config))
+    write_text(paths[1], "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in result.history))
+    write_predictions(paths[2], result.rows)
+    return paths
+
+
+def _keep_model(job: Job, recipe: CalibratedRecipe) -> list[Path]:
+    """Fit the network that ``predict`` uses: on every exam, or on the training part of a hold-out."""
+    fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
+    labels = np.array([job.source.exams[row].label for row in fold.train], dtype=np.int64)
+    side, final = job.folder / ".model.partial", job.folder / "model"
+    shutil.rmtree(side, ignore_errors=True)
+    recipe.fit(job.source, fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
+    shutil.rmtree(final, ignore_errors=True)
+    side.rename(final)
+    return sorted(path for path in final.rglob("*") if path.is_file())
+
+
+def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
+    config, exams = job.config, [job.source.exams[row] for row in job.rows]
+    filled = {job.source.exams[row].key: int(job.source.filled[row].sum()) for row in job.rows}
+    return {
+        "stage": STAGE,
+        "model": f"{config.dit.backbone} + {config.dit.head} {config.dit.units}",
+        "views": [VIEW],
+        "dynamic": True,
+        "protocol": config.split.protocol,
+        "dataset": {"name": job.source.name, "fingerprint": job.source.fingerprint},
+        "thresholds": result.thresholds,
+        "threshold": float(np.median(list(result.thresholds.values()))),
+        "threshold_source": describe_aim(
+            config.fuse.model_copy(update={"aim": config.dit.aim, "aim_sensitivity": config.dit.aim_sensitivity}),
+            config.split.protocol,
+        ),
+        "leaks": _leaks(job),
+        "exams": len(exams),
+        "patients": len({exam.patient for exam in exams}),
+        "sick": sum(exam.label for exam in exams),
+        "filled_frames": {key: count for key, count in sorted(filled.items()) if count},
+        "seed": config.seed,
+    }
+
+
+def _leaks(job: Job) -> list[str]:
+    if job.config.split.protocol != "thesis":
+        return []
+    leaks = [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
+    if job.config.dit.backbone == "autoencoder":
+        leaks.append("the autoencoder may have seen test exams")
+    return leaks
+
+
+def _auc(result: CrossValidation) -> float | None:
+    """Area under the ROC curve over units, for the summary; None with one class."""
+    from sklearn.metrics import roc_auc_score
+
+    units = to_units(result.rows)
+    labels = [unit.label for unit in units]
+    if len(set(labels)) < 2:
+        return None
+    return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)
