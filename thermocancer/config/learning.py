@@ -38,13 +38,18 @@ class AutoencoderSection(Section):
     variant: Literal["v1", "v2", "v3"] = "v2"
     views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
     input: InputSection = InputSection()
-    epochs: PositiveInt | None = Field(None, description="null: the variant's own (v1 20, v2 40)")
+    epochs: PositiveInt | None = Field(
+        None, description="null: the original's (v1 20, v2 40) where the schedule is constant, 6 where it is cosine"
+    )
     batch: PositiveInt = 8
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain")
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.15, description="patients of the training part that validate; in protocol thesis the test part does"
+    )
     per_fold: bool = Field(True, description="also train inside every outer fold, so that no scored exam was seen")
     train_on: Literal["split", "all"] = Field("split", description="'all' leaks: the original recipe")
     checkpoint_every: PositiveInt = Field(1, description="epochs between checkpoints")

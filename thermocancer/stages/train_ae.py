@@ -1,0 +1,249 @@
+"""``train-ae``: one autoencoder a view, and one inside every outer fold of cross-validation.
+
+A view's model is built and compiled once; each training starts it again from its own seed. A
+finished training is stamped at once, so that a killed stage goes on with the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermocancer import strategy
+from thermocancer.config import Config
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.inputs import input_channels
+from thermocancer.data.store import open_dataset
+from thermocancer.errors import DataError, RunError
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress, Task
+from thermocancer.strategy import Running
+from thermocancer.training import autoencoders as ae
+from thermocancer.training.autoencoder_plan import Training, trainings
+from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
+from thermocancer.training.quality import Images, psnr, ssim
+from thermocancer.workspace import Workspace
+
+STAGE = "train-ae"
+MOST_JUDGED = 32
+"""PSNR and SSIM are means over at most so many validation images, evenly chosen."""
+
+MOST_DRAWN = 6
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """What ``run`` would do. Touches nothing."""
+    path = workspace.dataset(config.dataset.name)
+    variant = config.autoencoder.variant
+    if not path.exists() or not workspace.split.exists():
+        views = config.autoencoder.views or config.dataset.views or config.filter.views
+        todo = tuple(f"autoencoder {variant} {view}" for view in views)
+        return Plan(STAGE, todo, notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
+    with open_dataset(path) as source:
+        jobs = list(trainings(config, workspace, source))
+    missing = [each for each in jobs if not each.stamp.is_current(each.made_from)]
+    epochs = ae.epochs_of(config.autoencoder)
+    lines = tuple(f"autoencoder {variant} {each.title}: {len(each.train)} images, {epochs} epochs" for each in missing)
+    return Plan(STAGE, lines, current=len(jobs) - len(missing))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Train what is missing or out of date. Raises DataError when no view can be trained."""
+    report = StageReport(STAGE)
+    with open_dataset(workspace.dataset(config.dataset.name)) as source:
+        jobs = list(trainings(config, workspace, source))
+        todo = [each for each in jobs if not _is_done(each)]
+        report.current = len(jobs) - len(todo)
+        if not todo:
+            return report
+        running = strategy.set_up(config.strategy, config.seed)
+        running.engine.barrier("train-ae: every process has seen what is to be done")
+        report.notes.append(running.why)
+        for view in dict.fromkeys(each.view for each in todo):
+            own = [each for each in todo if each.view == view]
+            with progress.task(
+                f"autoencoder {config.autoencoder.variant} {view}", _epochs(config, own), "epochs"
+            ) as task:
+                _train_view(_Work(config, source, running, report, task), own)
+    if not report.made and not report.current:
+        raise DataError("no autoencoder could be trained", found="; ".join(each.reason for each in report.failed[:3]))
+    return report
+
+
+def _epochs(config: Config, jobs: list[Training]) -> int:
+    return ae.epochs_of(config.autoencoder) * len(jobs)
+
+
+def _is_done(job: Training) -> bool:
+    if not job.stamp.is_current(job.made_from):
+        return False
+    _forget(job)  # a kill may have come between the stamp and this
+    return True
+
+
+def _forget(job: Training) -> None:
+    forget(job.folder / ae.CHECKPOINT_FOLDER)
+
+
+@dataclass(frozen=True)
+class _Work:
+    config: Config
+    source: ExamSource
+    running: Running
+    report: StageReport
+    task: Task
+
+
+def _train_view(work: _Work, jobs: list[Training]) -> None:
+    """Train every model of one view; one that cannot be trained is listed and the others go on."""
+    from thermocancer.training.checkpoint import Snapshot
+
+    model = _build(work)
+    start = Snapshot.of(model)
+    for job in jobs:
+        try:
+            _train(work, model, start, job)
+            work.report.made += 1
+        except (DataError, RunError) as error:
+            work.report.failed.append(Failure(job.title, str(error)))
+
+
+def _build(work: _Work) -> Any:
+    from thermocancer.models.autoencoder import build_autoencoder
+    from thermocancer.training.schedules import Compilation, compile_model
+
+    section = work.config.autoencoder
+    with work.running.scope():
+        model = build_autoencoder(section.variant, work.source.shape, _channels(work))
+        how = Compilation("mse", optimizer=section.optimizer, learning_rate=section.learning_rate)
+        compile_model(model, how, work.running)
+    return model
+
+
+def _channels(work: _Work) -> int:
+    return input_channels(work.config.autoencoder.input)
+
+
+def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
+    from thermocancer.models.layers import initialise
+
+    section = work.config.autoencoder
+    if len(job.train) == 0 or len(job.validate) == 0:
+        raise DataError(
+            "no image to train or validate with", where=job.title, found=f"{len(job.train)} training images"
+        )
+    start.put_into(model)
+    initialise(model, job.seed)
+    settings = FitSettings(
+        epochs=ae.epochs_of(section), batch=section.batch, seed=job.seed, identity=job.made_from,
+        schedule=ae.schedule_of(section), patience=section.patience, checkpoint_every=section.checkpoint_every,
+        keep="last" if work.config.split.protocol == "thesis" else "best",
+    )  # fmt: skip
+    result = fit_resumable(
+        model,
+        ae.ViewExamples(work.source, job.view, job.train, section.input),
+        validation=ae.ViewExamples(work.source, job.view, job.validate, section.input),
+        folder=job.folder / ae.CHECKPOINT_FOLDER, settings=settings, running=work.running, task=work.task,
+    )  # fmt: skip
+    _commit(work, model, job, result)
+
+
+def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
+    """Write model, history and figure, then the manifest that makes them count."""
+    from thermocancer.training.checkpoint import save_model
+    from thermocancer.training.history import write_history
+
+    facts = {"val_loss": result.history[result.best_epoch - 1]["val_loss"], "epochs": len(result.history)}
+    outputs = [job.folder / ae.MODEL, job.folder / ae.HISTORY]
+    whole = job.fold in ae.WHOLE_SPLIT
+    judged = _judge(work, model, job) if whole else None
+    if work.running.is_writer:
+        save_model(model, outputs[0])
+        write_history(outputs[1], result.history)
+        if judged is not None:
+            facts |= {"psnr": float(judged.psnr.mean()), "ssim": float(judged.ssim.mean())}
+            outputs.append(_draw(work, job, judged, facts))
+        job.stamp.write(job.made_from, outputs, **_facts(work, job, result), **facts)
+        _forget(job)
+    _tell(work.report, job, result, facts)
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Reconstructions of validation images and their quality; the first few images are kept to be drawn."""
+
+    psnr: FloatArray
+    ssim: FloatArray
+    truth: Images
+    found: Images
+    rows: IntArray
+
+
+def _judge(work: _Work, model: Any, job: Training) -> _Judged:
+    from thermocancer.training.batches import predict
+
+    count = min(MOST_JUDGED, len(job.validate))
+    rows = job.validate[np.linspace(0, len(job.validate) - 1, count).astype(int)]
+    examples = ae.ViewExamples(work.source, job.view, rows, work.config.autoencoder.input)
+    psnrs, ssims, truths, founds = [], [], [], []
+    drawn = 0
+    for _, truth, found in predict(model, examples, work.config.autoencoder.batch, work.running):
+        psnrs.append(psnr(truth, found))
+        ssims.append(ssim(truth, found))
+        if drawn < MOST_DRAWN:
+            truths.append(truth[: MOST_DRAWN - drawn])
+            founds.append(found[: MOST_DRAWN - drawn])
+            drawn += len(truths[-1])
+    return _Judged(
+        np.concatenate(psnrs), np.concatenate(ssims), np.concatenate(truths), np.concatenate(founds), rows[:drawn]
+    )
+
+
+def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, Any]) -> Path:
+    from thermocancer.evaluation.reconstruction import draw_reconstructions
+
+    path = job.folder / ae.RECONSTRUCTIONS
+    titles = [f"exam {work.source.exams[row].key}" for row in judged.rows]
+    headline = (
+        f"{work.config.autoencoder.variant} {job.view}, validation images: MSE {facts['val_loss']:.5f}, "
+        f"PSNR {facts['psnr']:.1f} dB, SSIM {facts['ssim']:.3f}"
+    )
+    draw_reconstructions(path, judged.truth, judged.found, titles, headline)
+    return path
+
+
+def _facts(work: _Work, job: Training, result: FitResult) -> dict[str, Any]:
+    section = work.config.autoencoder
+    seen = sorted({work.source.exams[row].patient for row in np.concatenate([job.train, job.validate])})
+    return {
+        "stage": STAGE,
+        "variant": section.variant,
+        "view": job.view,
+        "fold": job.fold,
+        "input": section.input.model_dump(mode="json"),
+        "shape": list(work.source.shape),
+        "protocol": work.config.split.protocol,
+        "leaks": list(job.leaks),
+        "patients": seen,
+        "images": {"train": len(job.train), "validation": len(job.validate)},
+        "best_epoch": result.best_epoch,
+        "dataset": {"name": work.config.dataset.name},
+        "seed": job.seed,
+    }
+
+
+def _tell(report: StageReport, job: Training, result: FitResult, facts: dict[str, Any]) -> None:
+    """Figures of the view's main model; the folds only add to its time."""
+    own = report.figures.setdefault(job.view, {"seconds": 0.0, "steps": 0, "waited_seconds": 0.0, "folds": 0})
+    own["seconds"] = round(own["seconds"] + result.seconds, 3)
+    own["waited_seconds"] = round(own["waited_seconds"] + result.waited_seconds, 3)
+    own["steps"] += result.steps
+    if job.fold in ae.WHOLE_SPLIT:
+        own |= {name: round(value, 6) for name, value in facts.items()}
+        own["best_epoch"] = result.best_epoch
+        report.outputs.append(str(job.folder))
+    else:
+        own["folds"] += 1
