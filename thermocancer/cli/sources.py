@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from thermocancer.cli.common import stage_command
+from thermocancer.dmr.credentials import USER_VARIABLE, Credentials, ask_with
 
 
 @stage_command("fetch", example="THERMOCANCER_USER=me thermocancer fetch -w study --limit 20")
-def fetch() -> dict[str, Any]:
+def fetch(
+    protocol: Annotated[list[str] | None, typer.Option(help="S (static) or D (dynamic); repeatable.")] = None,
+    view: Annotated[list[str] | None, typer.Option(help="Frontal, Right45, Right, Left45, Left; repeatable.")] = None,
+    diagnosis: Annotated[list[str] | None, typer.Option(help="healthy or sick; repeatable.")] = None,
+    patient: Annotated[list[int] | None, typer.Option(help="Only this patient; repeatable.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only visits from this day on, YYYY-MM-DD.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Fetch at most so many files; the next call goes on.")] = None,
+    recheck: Annotated[
+        str | None, typer.Option(help="When to ask again for files already here: page, validators, always, never.")
+    ] = None,
+    connections: Annotated[int | None, typer.Option(help="Connections at a time, 1 to 4.")] = None,
+    interval: Annotated[float | None, typer.Option(help="Seconds between requests.")] = None,
+    url: Annotated[str | None, typer.Option(help="Address of the site, for a mirror or a replica.")] = None,
+    ca_bundle: Annotated[Path | None, typer.Option(help="PEM file of certificates to trust.")] = None,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Do not verify the site's certificate.")] = False,
+    insecure_password: Annotated[
+        bool, typer.Option("--insecure-password", help="Send the password even over an unverified connection.")
+    ] = False,
+) -> dict[str, Any]:
     """Mirror the matrices of the DMR-IR site into raw/, politely and resumably."""
-    return {}
+    letters = {"s": "S", "static": "S", "d": "D", "dynamic": "D"}
+    return {
+        "fetch.protocols": [letters.get(each.lower(), each) for each in protocol] if protocol else None,
+        "fetch.views": view or None,
+        "fetch.diagnoses": diagnosis or None,
+        "fetch.patients": patient or None,
+        "fetch.since": since,
+        "fetch.limit": limit,
+        "fetch.recheck": recheck,
+        "fetch.connections": connections,
+        "fetch.interval_s": interval,
+        "fetch.url": url,
+        "fetch.ca_bundle": None if ca_bundle is None else str(ca_bundle),
+        "fetch.insecure": insecure or None,
+        "fetch.insecure_password": insecure_password or None,
+    }
+
+
+def _ask_for_account() -> Credentials | None:
+    """Ask on the terminal, if there is one; what is typed as password is not shown."""
+    if not sys.stdin.isatty():
+        return None
+    user = os.environ.get(USER_VARIABLE) or typer.prompt("Account at the DMR-IR site", err=True)
+    return Credentials.of(user, typer.prompt("Password", hide_input=True, err=True))
+
+
+ask_with(_ask_for_account)
 
 
 @stage_command("import", example="thermocancer import scans --labels labels.csv --view Frontal -w study")
