@@ -38,6 +38,7 @@ class Faults:
     expire_after: int | None = None  # the session ends after so many pages, again and again
     expired: str = "form"  # form, login or index
     block_class: str = "patient_images"  # or imagenspaciente, both, "" (neither)
+    heading: str = "Thermal matrices"
     rows_a_page: int | None = None
     next_tag: str = "a"
     portuguese: bool = False
@@ -244,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
         if patient is None:
             self._page(pages.page("<p>No record.</p>"))
             return
-        html = pages.details_page(content, patient, self.replica.faults.block_class)
+        html = pages.details_page(content, patient, self.replica.faults.block_class, self.replica.faults.heading)
         self._page(html, latin1=patient.latin1)
 
     def _page(self, html: str, *, latin1: bool = False) -> None:

@@ -71,9 +71,9 @@ def _pager(pages: int, number: int, diagnosis: str, next_tag: str) -> str:
     return f'<div class="pagination pagination-centered"><ul>{"".join(items)}</ul></div>'
 
 
-def details_page(content: Content, patient: Patient, block_class: str) -> str:
+def details_page(content: Content, patient: Patient, block_class: str, heading: str) -> str:
     """A patient; ``block_class`` is the era: patient_images, imagenspaciente, both, or empty (neither)."""
-    sections = "".join(_visit(patient, visit, k, block_class) for k, visit in enumerate(patient.visits))
+    sections = "".join(_visit(patient, visit, k, block_class, heading) for k, visit in enumerate(patient.visits))
     if patient.other_exam:
         sections += _mammography(patient)
     later = [number for number in content.patients if number > patient.number]
@@ -90,7 +90,7 @@ def _profile(patient: Patient) -> str:
     )
 
 
-def _visit(patient: Patient, visit: Visit, number: int, block_class: str) -> str:
+def _visit(patient: Patient, visit: Visit, number: int, block_class: str, heading: str) -> str:
     classes = "patient_images imagenspaciente" if block_class == "both" else block_class
     pictures = "".join(
         f'<div class="imagem"><a class="figura" title="{escape(link.title)}" href="{picture}"></a><div class="botoes">'
@@ -104,8 +104,7 @@ def _visit(patient: Patient, visit: Visit, number: int, block_class: str) -> str
     )
     blocks = f'<div class="{classes}">{pictures}</div>' if visit.has_pictures else ""
     if visit.has_matrices:
-        heading = "<h4>Thermal matrices</h4>" if block_class else "<h4>Files</h4>"
-        blocks += f'{heading}<div class="{classes}"><ul>{matrices}</ul></div>'
+        blocks += f'<h4>{heading}</h4><div class="{classes}"><ul>{matrices}</ul></div>'
     return (
         f'<section class="toggle" id="exame-termico{number}"><label for="q2">{escape(visit.heading)}</label>'
         f'<div class="detalhecurso"><div class="visitauser">{_history(visit)}</div></div>{blocks}</section>'

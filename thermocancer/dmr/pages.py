@@ -216,14 +216,14 @@ def _matrix_links(section: Tag) -> Iterator[MatrixLink]:
         anchors += block.find_all("a", href=True)
     known = {id(each) for each in anchors}
     for anchor in section.find_all("a", href=True):
-        if id(anchor) not in known and _names_text(str(anchor["href"])):
+        if id(anchor) not in known and (_names_text(str(anchor["href"])) or _names_text(anchor.get_text())):
             anchors.append(anchor)
     for anchor in anchors:
         yield MatrixLink(str(anchor["href"]), " ".join(anchor.get_text(" ").split()))
 
 
-def _names_text(href: str) -> bool:
-    return re.search(r"\.txt[\s\"']*$", href, re.IGNORECASE) is not None
+def _names_text(text: str) -> bool:
+    return re.search(r"\.txt[\s\"']*$", text, re.IGNORECASE) is not None
 
 
 def _matrix_block(section: Tag) -> Tag | None:
