@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from thermocancer.data.catalog import Record
+from thermocancer.data.converted import ConvertedImages
 from thermocancer.data.exams import Exam
+from thermocancer.data.selection import ExamVerdict
 from thermocancer.data.sequences import FrameSeries
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
 Source = Literal["matrices", "images", "videos"]
-_IMAGE_SUFFIXES = (".jpg", ".png")
 
 
 @dataclass(frozen=True)
 class SourceFile:
-    """One file to read. ``place`` is a view or a frame's number; ``sha256`` what the catalog says, if it does."""
+    """One file to read. ``place`` is a view or a frame's number; ``sha256`` what the catalog says, if it does.
+
+    ``path`` is None where ``convert`` has made no image of the matrix ``name``.
+    """
 
     place: str
-    path: Path
+    path: Path | None
+    name: str
     sha256: str = ""
 
 
@@ -41,63 +46,49 @@ class Item:
 
 
 def static_items(
-    records: Iterable[Record], kept: Container[str], views: Sequence[str], source: Source, workspace: Workspace
+    exams: Iterable[ExamVerdict], views: Sequence[str], source: Source, workspace: Workspace
 ) -> list[Item]:
-    """The static exams that are kept and have at least one of ``views``, by patient and visit.
-
-    Of two files of one view the earlier date, then the lower index counts. Exams without a label
-    are left out.
-    """
-    found: dict[tuple[int, int], dict[str, Record]] = {}
-    for record in sorted(records, key=lambda each: (each.date or "9999", each.index, each.path)):
-        wanted = record.protocol == "S" and record.status == "ok" and record.label in LABELS and record.view in views
-        if wanted and record.exam in kept:
-            found.setdefault((record.patient, record.visit), {}).setdefault(record.view, record)
-    return [_static_item(found[key], source, workspace) for key in sorted(found)]
-
-
-def _static_item(members: dict[str, Record], source: Source, workspace: Workspace) -> Item:
-    ordered = [members[view] for view in VIEWS if view in members]
-    first = ordered[0]
-    exam = Exam(first.patient, first.visit, LABELS.index(first.label), first.date, first.layout)
-    measured_on = _matrix(first, first.view, workspace)
-    if source == "matrices":
-        return Item(exam, tuple(_matrix(each, each.view, workspace) for each in ordered), measured_on)
-    return Item(exam, tuple(SourceFile(each.view, find_image(each, workspace)) for each in ordered), measured_on)
-
-
-def _matrix(record: Record, place: str, workspace: Workspace) -> SourceFile:
-    return SourceFile(place, workspace.raw / record.path, record.sha256)
-
-
-def find_image(record: Record, workspace: Workspace) -> Path:
-    """Where ``filter`` or ``convert`` has put the image of a matrix; the first place where one stands.
-
-    The last candidate where there is none, so that an error can name it.
-    """
-    converted = workspace.images / record.path
-    candidates = [converted.with_suffix(suffix) for suffix in _IMAGE_SUFFIXES]
-    if record.protocol == "S":
-        folder = workspace.filtered / "Static" / record.view / record.label
-        candidates = [folder / f"image_{record.exam}{suffix}" for suffix in _IMAGE_SUFFIXES] + candidates
-    return next((path for path in candidates if path.is_file()), candidates[-2])
+    """The static exams that have one of ``views``, as items; the first of the views is measured."""
+    reader = _Reader(source, workspace)
+    items = []
+    for verdict in exams:
+        records = [each for view in VIEWS for each in verdict.records if each.view == view and view in views]
+        if not records:
+            continue
+        first = records[0]
+        exam = Exam(first.patient, first.visit, LABELS.index(first.label), first.date, first.layout)
+        files = tuple(reader.file(each, each.view) for each in records)
+        items.append(Item(exam, files, reader.matrix(first, first.view)))
+    return items
 
 
 def dynamic_items(series: Iterable[FrameSeries], source: Source, workspace: Workspace) -> list[Item]:
-    """The dynamic exams as items, in the order given."""
+    """The dynamic exams as items, in the order given; their first frame is measured."""
+    reader = _Reader(source, workspace)
     items = []
     for each in series:
         first = each.records[0]
-        measured_on = _matrix(first, f"{first.index:02d}", workspace)
+        measured_on = reader.matrix(first, f"{first.index:02d}")
         if source == "videos":
             path = workspace.videos / first.label / f"{first.exam}.avi"
-            items.append(Item(each.exam, (SourceFile("video", path),), measured_on, video=True))
+            items.append(Item(each.exam, (SourceFile("video", path, first.exam),), measured_on, video=True))
             continue
-        files = tuple(
-            _matrix(record, f"{record.index:02d}", workspace)
-            if source == "matrices"
-            else SourceFile(f"{record.index:02d}", find_image(record, workspace))
-            for record in each.records
-        )
+        files = tuple(reader.file(record, f"{record.index:02d}") for record in each.records)
         items.append(Item(each.exam, files, measured_on, each.missing))
     return items
+
+
+class _Reader:
+    """Knows where the file of a record is: the matrix, or the image that ``convert`` has made of it."""
+
+    def __init__(self, source: Source, workspace: Workspace) -> None:
+        self._raw = workspace.raw
+        self._images = None if source == "matrices" else ConvertedImages(workspace)
+
+    def matrix(self, record: Record, place: str) -> SourceFile:
+        return SourceFile(place, self._raw / record.path, record.path, record.sha256)
+
+    def file(self, record: Record, place: str) -> SourceFile:
+        if self._images is None:
+            return self.matrix(record, place)
+        return SourceFile(place, self._images.of(record), record.path)

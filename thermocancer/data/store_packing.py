@@ -43,7 +43,7 @@ def pack_static(item: Item, config: DatasetSection) -> PackedExam:
         first = matrices[item.measured_on.place]
         exam, measured = _describe(item, first)
     else:
-        frames = {file.place: _pack_image(read_image(file.path), config) for file in item.files}
+        frames = {file.place: _pack_image(read_image(file), config) for file in item.files}
         exam, measured = _describe(item, None)
     return PackedExam(_with_hashes(exam, frames), frames, measured, np.zeros(0, bool))
 
@@ -59,9 +59,9 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
         centi, filled = fill_gaps({index: _sized_like(each, first) for index, each in matrices.items()}, length)
         packed = [_pack_matrix(each, config) for each in centi]
     elif item.video:
-        packed = [_pack_image(frame, config) for frame in read_video(item.files[0].path, frames=length)]
+        packed = [_pack_image(frame, config) for frame in read_video(Path(item.files[0].path or ""), frames=length)]
     else:
-        packed = [_pack_image(read_image(file.path), config) for file in item.files]
+        packed = [_pack_image(read_image(file), config) for file in item.files]
     exam, measured = _describe(item, first)
     frames = {f"{index:02d}": frame for index, frame in enumerate(packed)}
     known = {place: frame for place, frame in frames.items() if not filled[int(place)]}
@@ -70,10 +70,7 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
 
 def read_verified(file: SourceFile) -> ThermalMatrix:
     """Read a matrix. Raises DataError when it is broken, or is not the file that the catalog describes."""
-    try:
-        content = file.path.read_bytes()
-    except OSError as error:
-        raise DataError("this matrix cannot be read", where=file.path, found=error.strerror or error) from error
+    content = _read_bytes(file)
     if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
         raise DataError(
             "this matrix has changed since it was taken into the catalog",
@@ -83,20 +80,26 @@ def read_verified(file: SourceFile) -> ThermalMatrix:
     return parse_matrix(content, where=str(file.path))
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+def read_image(file: SourceFile) -> npt.NDArray[np.uint8]:
     """Read a colour image as RGB uint8 (H, W, 3). Raises DataError when it is missing or broken."""
     import cv2
 
-    try:
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise DataError(
-            "there is no image", where=path, found=error.strerror, hint="make it with: thermocancer convert"
-        ) from error
+    content = np.frombuffer(_read_bytes(file), np.uint8)
     image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
     if image is None:
-        raise DataError("this image cannot be read", where=path, hint="make it again with: thermocancer convert")
+        raise DataError("this image cannot be read", where=file.path, hint="make it again with: thermocancer convert")
     return image.astype(np.uint8, copy=False)
+
+
+def _read_bytes(file: SourceFile) -> bytes:
+    if file.path is None:
+        raise DataError(
+            "convert has made no image of this matrix", where=file.name, hint="make it with: thermocancer convert"
+        )
+    try:
+        return file.path.read_bytes()
+    except OSError as error:
+        raise DataError("this file cannot be read", where=file.path, found=error.strerror or error) from error
 
 
 def _pack_matrix(centi: npt.NDArray[np.uint16], config: DatasetSection) -> Packed:
@@ -122,9 +125,10 @@ def _sized_like(matrix: ThermalMatrix, first: ThermalMatrix) -> npt.NDArray[np.u
 def _describe(item: Item, matrix: ThermalMatrix | None) -> tuple[Exam, dict[str, float]]:
     """The exam with the layout that was found, and its nuisance (measured where there is a matrix)."""
     file = item.measured_on
-    if matrix is None and file.path.is_file():
+    there = file.path is not None and file.path.is_file()
+    if matrix is None and there:
         matrix = read_verified(file)
-    size = file.path.stat().st_size if file.path.is_file() else 0
+    size = file.path.stat().st_size if there and file.path else 0
     facts = exam_facts(item.exam, size) | (measure_matrix(matrix.celsius) if matrix else {})
     return (replace(item.exam, layout=matrix.layout) if matrix else item.exam), facts
 

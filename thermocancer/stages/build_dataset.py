@@ -16,11 +16,11 @@ from thermocancer.data.kept import Kept, kept_exams
 from thermocancer.data.sequences import gather_series, open_sequences
 from thermocancer.data.split import Split, make_split
 from thermocancer.data.store import open_dataset
-from thermocancer.data.store_items import Item, dynamic_items, static_items
+from thermocancer.data.store_items import Item, SourceFile, dynamic_items, static_items
 from thermocancer.errors import DataError
 from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, read_json, written_aside
 from thermocancer.outcome import Failure, Plan, StageReport
-from thermocancer.progress import Progress
+from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import LABELS, VIEWS, Stamp, Workspace
 
 STAGE = "build-dataset"
@@ -46,7 +46,7 @@ class Work:
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """What would be written; reads the catalog and hashes files that have changed."""
-    work = _decide(config, workspace)
+    work = _decide(config, workspace, Silent(), remember=False)
     path = workspace.dataset(config.dataset.name)
     current = _stamp(path).is_current(work.made_from)
     todo = () if current else (f"datasets/{path.name}: {work.summary} from {config.dataset.source}",)
@@ -61,9 +61,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
     Raises DataError when no exam can be used, or when there are too few patients for a split.
     """
-    hashes = workspace.hashes()
-    work = _decide(config, workspace, hashes)
-    hashes.save()
+    work = _decide(config, workspace, progress, remember=True)
     path = workspace.dataset(config.dataset.name)
     stamp = _stamp(path)
     report = StageReport(STAGE, notes=list(work.kept.notes), outputs=[f"datasets/{path.name}", "split.json"])
@@ -75,7 +73,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         _build(config, workspace, work, stamp, progress)
         report.made += 1
     facts = read_json(stamp.path)
-    report.failed += [Failure(each["item"], each["reason"]) for each in facts["failed"]]
+    report.failed += [*work.kept.broken, *(Failure(each["item"], each["reason"]) for each in facts["failed"])]
     report.notes += [f"{each.item} left out: {each.reason}" for each in work.left_out]
     for part in ("static", "dynamic"):
         report.figures |= {f"{part}_{name}": number for name, number in facts[part].items()}
@@ -88,52 +86,58 @@ def _stamp(path: Path) -> Stamp:
     return Stamp(path.with_suffix(".json"))
 
 
-def _decide(config: Config, workspace: Workspace, hashes: HashIndex | None = None) -> Work:
-    """Choose exams and files from the catalog and the filter's verdicts, and fingerprint them."""
-    dataset, records = config.dataset, read_catalog(workspace)
-    kept = kept_exams(config, workspace, records)
+def _decide(config: Config, workspace: Workspace, progress: Progress, *, remember: bool) -> Work:
+    """Choose exams and files as ``filter`` does, and fingerprint them (``remember`` lets the caches grow)."""
+    dataset = config.dataset
+    kept = kept_exams(config, workspace, read_catalog(workspace), progress, remember=remember)
     views = tuple(view for view in VIEWS if view in (dataset.views or config.filter.views))
-    static: list[Item] = []
-    dynamic: list[Item] = []
-    refused: dict[str, str] = {}
-    if dataset.static:
-        static = static_items(records, kept.static, views, dataset.source, workspace)
-    if dataset.dynamic:
-        gaps = config.dit.allow_gaps if dataset.source == "matrices" else 0
-        wanted = [record for record in records if record.exam in kept.dynamic]
-        series, refused = gather_series(wanted, config.filter.frames, gaps)
-        dynamic = dynamic_items(series, dataset.source, workspace)
+    static = static_items(kept.static, views, dataset.source, workspace)
+    records = [record for exam in kept.dynamic for record in exam.records]
+    series, refused = gather_series(records, config.filter.frames, config.dit.allow_gaps)
+    dynamic = dynamic_items(series, dataset.source, workspace)
     if not static and not dynamic:
-        raise DataError(
-            "no exam can go into the data set",
-            where=workspace.catalog,
-            expected=f"exams that filter keeps with the views {', '.join(views)}",
-            found=f"{len({record.exam for record in records})} exams in the catalog, none of them",
-            hint="run filter; filtered/filter.csv says why each exam was dropped",
-        )
-    hashes = hashes or workspace.hashes()
+        raise _nothing_to_store(kept, views, workspace)
+    hashes = workspace.hashes()
     settings = dataset.model_dump(mode="json", exclude={"threads"})
     content = [_content_of(item, workspace, hashes) for item in (*static, *dynamic)]
     made_from = fingerprint(STAGE, RECIPE, settings, views, config.filter.frames, content, sorted(refused.items()))
+    if remember:
+        hashes.save()
     left_out = tuple(Failure(f"dynamic exam {exam}", reason) for exam, reason in refused.items())
     return Work(tuple(static), tuple(dynamic), left_out, made_from, kept)
+
+
+def _nothing_to_store(kept: Kept, views: Sequence[str], workspace: Workspace) -> DataError:
+    found = [*kept.notes, *(f"{each.item}: {each.reason}" for each in kept.broken[:1])]
+    return DataError(
+        "no exam can go into the data set",
+        where=workspace.catalog,
+        expected=f"complete and sound exams with the views {', '.join(views)}",
+        found="; ".join(found) or "no exams of the wanted protocol in the catalog",
+        hint="run filter; filtered/filter.csv says why each exam was dropped",
+    )
 
 
 def _content_of(item: Item, workspace: Workspace, hashes: HashIndex) -> list[Any]:
     """An exam as the fingerprint sees it: who, which files, and what is in them now."""
     files = [
-        [each.place, each.path.relative_to(workspace.root).as_posix(), each.sha256, _hash_of(each.path, hashes)]
+        [each.place, _place_of(each, workspace), each.sha256, _hash_of(each, hashes)]
         for each in (*item.files, item.measured_on)
     ]
     exam = item.exam
     return [exam.patient, exam.visit, exam.label, exam.date, exam.layout, list(item.missing), item.video, files]
 
 
-def _hash_of(path: Path, hashes: HashIndex) -> str:
+def _place_of(file: SourceFile, workspace: Workspace) -> str:
+    """Where a file stands in the workspace; the matrix's name where there is no image of it."""
+    return file.path.relative_to(workspace.root).as_posix() if file.path else file.name
+
+
+def _hash_of(file: SourceFile, hashes: HashIndex) -> str:
     try:
-        return hashes.of(path)
+        return hashes.of(file.path) if file.path else "not there"
     except OSError:
-        return "unreadable"
+        return "not there"
 
 
 def _build(config: Config, workspace: Workspace, work: Work, stamp: Stamp, progress: Progress) -> None:
@@ -193,7 +197,7 @@ def _facts(
         "stage": STAGE,
         "name": config.dataset.name,
         "config": config.dataset.model_dump(mode="json", exclude={"threads"}),
-        "chosen_by": work.kept.chosen_by,
+        "left_out_by_filter": list(work.kept.notes),
         "fingerprints": marks,
         "static": _count(stored["static"]),
         "dynamic": _count(stored["dynamic"]),
@@ -220,7 +224,7 @@ def _listing(items: Sequence[Item], stored: set[str], workspace: Workspace) -> l
             "exam": item.exam.key,
             "label": LABELS[item.exam.label],
             "date": item.exam.date,
-            "files": {each.place: each.path.relative_to(workspace.root).as_posix() for each in item.files},
+            "files": {each.place: _place_of(each, workspace) for each in item.files},
             **({"filled": list(item.missing)} if item.missing else {}),
         }
         for item in items
