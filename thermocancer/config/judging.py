@@ -19,6 +19,8 @@ class EvaluateSection(Section):
 
     run: str | None = Field(None, description="name of the run; null: every run of the workspace")
     compare: tuple[str, ...] = Field((), description="names of the runs that ``compare`` compares")
+    exam: str | None = Field(None, description="file or folder that ``predict`` scores")
+    page: str | None = Field(None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none")
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: PositiveInt = 2000
     audit: bool = True

@@ -1,0 +1,48 @@
+"""An effect laid over its thermogram: degrees in grey, the effect in colour, left and right marked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.exams import FloatArray
+from thermocancer.evaluation.figures import new_figure, png_bytes
+from thermocancer.evaluation.gallery import mark_sides
+
+
+def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, view: str, *, unit: str) -> bytes:
+    """A thermogram (height, width) in degC with ``effect`` (height, width) over it, as PNG.
+
+    Red speaks for sick, blue for healthy; the grey scale is in degC.
+    """
+    from matplotlib.colors import Normalize, TwoSlopeNorm
+
+    figure, axes = new_figure(4.8, 3.9)
+    axes.grid(False)
+    step = max(1, celsius.shape[1] // 320)
+    warm = Normalize(*np.percentile(celsius, [2, 99.8]))
+    grey = axes.imshow(celsius[::step, ::step], cmap="gray", norm=warm, interpolation="nearest")
+    strongest = max(float(np.abs(effect).max()), 1e-6)
+    shown = effect[::step, ::step]
+    veil = np.clip(np.abs(shown) / strongest, 0, 1) ** 0.7 * 0.65
+    colour = axes.imshow(
+        shown, cmap="RdBu_r", norm=TwoSlopeNorm(0, -strongest, strongest), alpha=veil, interpolation="bilinear"
+    )
+    colour.set_alpha(veil)
+    mark_sides(axes, view)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.colorbar(grey, ax=axes, location="left", shrink=0.7, label="degC", pad=0.02)
+    bar = figure.colorbar(_solid(strongest), ax=axes, location="right", shrink=0.7, pad=0.02)
+    bar.set_label(unit)
+    return png_bytes(figure, dpi=100)
+
+
+def _solid(strongest: float) -> Any:
+    """The effect's own scale without its transparency."""
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import TwoSlopeNorm
+
+    return ScalarMappable(TwoSlopeNorm(0, -strongest, strongest), "RdBu_r")

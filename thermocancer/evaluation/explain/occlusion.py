@@ -1,0 +1,117 @@
+"""Occlusion: how far a score falls when a patch of the thermogram is made unremarkable.
+
+Works for any classifier (SVM, networks, feature models): it only asks for scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.exams import ArrayExamSource, CentiCelsius, Exam, ExamSource, FloatArray
+from thermocancer.data.regions import torso_mask
+from thermocancer.training.recipe import Fitted
+
+Boxes = list[tuple[slice, slice]]
+
+
+@dataclass(frozen=True)
+class Occlusion:
+    """``effect`` (rows, columns): score with the patch minus score without it; 0 outside the body.
+
+    Positive: the patch speaks for sick. ``score`` is the whole exam's.
+    """
+
+    view: str
+    score: float
+    effect: FloatArray
+
+    def full_size(self, shape: tuple[int, int]) -> FloatArray:
+        """The effect at every pixel, (height, width), blended between patches."""
+        import cv2
+
+        smooth = cv2.resize(self.effect.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(smooth, dtype=np.float64)
+
+    def peak(self, shape: tuple[int, int]) -> tuple[int, int]:
+        """Row and column of the pixel where the effect is greatest."""
+        effect = self.full_size(shape)
+        row, column = np.unravel_index(int(np.argmax(effect)), effect.shape)
+        return int(row), int(column)
+
+
+def occlude(
+    fitted: Fitted,
+    source: ExamSource,
+    row: int,
+    view: str,
+    *,
+    grid: tuple[int, int] = (8, 10),
+    batch: int = 16,
+    as_trained: Callable[[ArrayExamSource], ExamSource] = lambda source: source,
+) -> Occlusion:
+    """Occlusion map of one exam's view on a grid of patches; patches off the body are left out.
+
+    Each patch is replaced by the body's median temperature, so that nothing but its pattern goes.
+    ``source`` holds degrees; ``as_trained`` turns copies of the exam into what the classifier reads.
+    """
+    exam = {name: source.centi_celsius(name, np.array([row]))[0] for name in source.views if source.present(name)[row]}
+    torso = torso_mask(exam[view] / 100.0)
+    median = np.uint16(np.median(exam[view][torso]))
+    boxes = patches(exam[view].shape, grid)
+    on_body = [place for place, box in enumerate(boxes) if torso[box].mean() > 0.3]
+    copies = [exam[view], *(_patched(exam[view], boxes[place], torso, median) for place in on_body)]
+    measured = {name: values[[row]] for name, values in source.nuisance().items()}
+    scores = np.concatenate(
+        [
+            _scores_of(
+                fitted, as_trained, source.exams[row], exam | {view: np.stack(copies[start : start + batch])}, measured
+            )
+            for start in range(0, len(copies), batch)
+        ]
+    )
+    effect = np.zeros(len(boxes))
+    effect[on_body] = scores[0] - scores[1:]
+    return Occlusion(view, float(scores[0]), effect.reshape(grid))
+
+
+def patches(shape: tuple[int, ...], grid: tuple[int, int]) -> Boxes:
+    """The grid's boxes, row by row, over a frame of ``shape`` (height, width)."""
+    rows = np.linspace(0, shape[0], grid[0] + 1).round().astype(int)
+    columns = np.linspace(0, shape[1], grid[1] + 1).round().astype(int)
+    return [
+        (slice(int(rows[i]), int(rows[i + 1])), slice(int(columns[j]), int(columns[j + 1])))
+        for i in range(grid[0])
+        for j in range(grid[1])
+    ]
+
+
+def _patched(
+    matrix: CentiCelsius, box: tuple[slice, slice], torso: npt.NDArray[np.bool_], median: np.uint16
+) -> CentiCelsius:
+    copy = matrix.copy()
+    copy[box] = np.where(torso[box], median, matrix[box])
+    return copy
+
+
+def _scores_of(
+    fitted: Fitted,
+    as_trained: Callable[[ArrayExamSource], ExamSource],
+    exam: Exam,
+    views: dict[str, CentiCelsius],
+    measured: dict[str, FloatArray],
+) -> FloatArray:
+    """Scores of several versions of one exam; views with a single matrix (H, W) stay the same in all."""
+    count = max(len(each) for each in views.values() if each.ndim == 3)
+    matrices = {
+        name: each if each.ndim == 3 else np.broadcast_to(each, (count, *each.shape)) for name, each in views.items()
+    }
+    many = ArrayExamSource(
+        (exam,) * count,
+        matrices,
+        measured={name: np.repeat(values, count) for name, values in measured.items()},
+    )
+    return np.asarray(fitted.scores(as_trained(many), np.arange(count, dtype=np.int64)), dtype=np.float64)

@@ -1,0 +1,91 @@
+"""Is this exam like those the run was trained on? If not, the run should not answer.
+
+Two plain rules on numbers measured without the breast and on the body's own temperatures: a number
+outside the range of the training exams, widened by a tenth on each side; and a Mahalanobis distance
+(all numbers together, covariance shrunk) beyond 1.1 times the largest among the training exams.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.nuisance import measure_matrix
+from thermocancer.data.regions import torso_mask
+
+MARGIN = 0.1
+MOST_EXAMS = 60
+"""So many training exams (evenly spaced) are measured: enough for a range, and quick."""
+
+NOT_COMPARED = ("marker_celsius",)
+"""Unknown wherever there is no marker; its area and contrast say the rest."""
+
+Celsius = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the training exams look like: ``values`` (exams, variables), and the layouts they came in."""
+
+    names: tuple[str, ...]
+    values: FloatArray
+    layouts: tuple[str, ...]
+
+
+def describe(celsius: Celsius) -> dict[str, float]:
+    """The numbers that are compared, of one frontal (or first) view in degC, (height, width)."""
+    measured = {name: value for name, value in measure_matrix(celsius).items() if name not in NOT_COMPARED}
+    body = celsius[torso_mask(celsius)]
+    low, middle, high = np.percentile(body, [5, 50, 95])
+    return measured | {"body_5th": float(low), "body_median": float(middle), "body_95th": float(high)}
+
+
+def make_reference(source: ExamSource, view: str, rows: IntArray) -> Reference:
+    """Measure up to sixty training exams of one view."""
+    present = np.asarray(rows)[source.present(view)[rows]]
+    chosen = present[np.unique(np.linspace(0, len(present) - 1, min(MOST_EXAMS, len(present))).round().astype(int))]
+    measured = [describe(source.centi_celsius(view, np.array([row]))[0] / 100.0) for row in chosen]
+    names = tuple(sorted(measured[0]))
+    values = np.array([[each[name] for name in names] for each in measured])
+    layouts = sorted({source.exams[row].layout for row in present})
+    return Reference(names, values, tuple(layouts))
+
+
+def judge_novelty(reference: Reference, celsius: Celsius, layout: str) -> dict[str, Any]:
+    """``flag``, the ``reasons`` in words, ``distance`` and the ``limit`` it is held against."""
+    described = describe(celsius)
+    new = np.array([described[name] for name in reference.names])
+    reasons = []
+    for name, value, column in zip(reference.names, new, reference.values.T, strict=True):
+        known = column[np.isfinite(column)]
+        if not np.isfinite(value) or known.size < 2:
+            continue
+        low, high = float(known.min()), float(known.max())
+        margin = MARGIN * (high - low)
+        if not low - margin <= value <= high + margin:
+            title = name.replace("_", " ")
+            reasons.append(f"{title} {value:.3g} is outside {low:.3g} to {high:.3g} of the training exams")
+    if reference.layouts and any(reference.layouts) and layout not in reference.layouts:
+        reasons.append(f"acquisition format {layout} was not among the training exams")
+    distance, limit = distance_to(reference.values, new)
+    if distance > limit:
+        reasons.append(f"taken together it lies at distance {distance:.1f}, training exams reach {limit:.1f}")
+    return {"flag": bool(reasons), "reasons": reasons, "distance": distance, "limit": limit}
+
+
+def distance_to(values: FloatArray, new: FloatArray) -> tuple[float, float]:
+    """Mahalanobis distance of ``new`` (k,) from ``values`` (n, k), and 1.1 times the largest among them."""
+    middle = np.nanmedian(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)
+    filled = np.where(np.isfinite(values), values, middle)
+    spread = filled.std(axis=0)
+    keep = spread > 0
+    standard = (filled[:, keep] - filled[:, keep].mean(axis=0)) / spread[keep]
+    shrunk = 0.7 * np.cov(standard, rowvar=False).reshape(keep.sum(), keep.sum()) + 0.3 * np.eye(int(keep.sum()))
+    inverse = np.linalg.inv(shrunk)
+    one = (np.where(np.isfinite(new), new, middle)[keep] - filled[:, keep].mean(axis=0)) / spread[keep]
+    own = np.sqrt(np.einsum("ij,jk,ik->i", standard, inverse, standard))
+    return float(np.sqrt(one @ inverse @ one)), float(1.1 * own.max())

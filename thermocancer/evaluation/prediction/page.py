@@ -1,0 +1,60 @@
+"""The answers as one self-contained page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from thermocancer.evaluation.explain.heatmap import draw_heatmap
+from thermocancer.evaluation.explain.occlusion import Occlusion, occlude
+from thermocancer.evaluation.gallery import thermogram_png
+from thermocancer.evaluation.prediction.answers import Oracle, as_trained, source_of
+from thermocancer.evaluation.prediction.gathering import NewExam
+from thermocancer.evaluation.report import render_page
+
+PREDICT_GRID = (6, 8)
+"""Patches of an occlusion map in ``predict``: coarse, so that the answer comes in seconds."""
+
+
+def occlusions(exam: NewExam, oracle: Oracle, views: Sequence[str]) -> list[Occlusion]:
+    """Occlusion maps of the given views."""
+    source = source_of(exam, oracle)
+    return [
+        occlude(
+            oracle.fitted, source, 0, view, grid=PREDICT_GRID, as_trained=lambda each: as_trained(each, oracle.config)
+        )
+        for view in views
+    ]
+
+
+def pictures_of(exam: NewExam, maps: Sequence[Occlusion]) -> list[dict[str, Any]]:
+    """A picture a view: its occlusion map where there is one, else the thermogram."""
+    by_view = {each.view: each for each in maps}
+    pictures = []
+    for view, file in exam.matrix_files().items():
+        celsius = np.asarray(file.celsius)
+        found = by_view.get(view)
+        if found is None:
+            png, words = thermogram_png(celsius, view), f"{view}, {celsius.min():.1f} to {celsius.max():.1f} degC"
+        else:
+            unit = "score lost when hidden"
+            png, words = draw_heatmap(celsius, found.full_size(celsius.shape), view, unit=unit), f"{view}, occlusion"
+        pictures.append({"picture": png, "alternative": f"Thermogram, {words}", "caption": words})
+    return pictures
+
+
+def prediction_page(
+    answers: Sequence[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], oracle: Oracle
+) -> str:
+    """The page for people."""
+    facts = {
+        "title": f"Scores by run {oracle.run.name}",
+        "answers": answers,
+        "exam_pictures": pictures,
+        "run": oracle.run.name,
+        "model": oracle.run.manifest.get("model"),
+        "leaks": list(oracle.run.manifest.get("leaks", ())),
+    }
+    return render_page("predict.html", facts, {})

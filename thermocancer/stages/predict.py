@@ -1,0 +1,150 @@
+"""``predict PATH``: a new exam scored with a trained run, judged, doubted and explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thermocancer.config import Config
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import write_text
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from thermocancer.evaluation.prediction.answers import Oracle
+    from thermocancer.evaluation.prediction.gathering import NewExam
+    from thermocancer.evaluation.prediction.novelty import Reference
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """Which exams would be scored."""
+    from thermocancer.evaluation.prediction.gathering import gather_exams
+    from thermocancer.evaluation.runs import read_run
+
+    run = read_run(workspace, _run_name(config))
+    exams = gather_exams(_path(config), tuple(run.manifest.get("views") or ()))
+    return Plan("predict", tuple(f"score exam {exam.name} ({len(exam.files)} files)" for exam in exams))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Score every exam at ``evaluate.exam`` with the run ``evaluate.run``.
+
+    Exams that cannot be scored are listed with the reason. Raises DataError when none can.
+    """
+    from thermocancer.evaluation.notices import ADJUNCT_NOTICE
+    from thermocancer.evaluation.prediction.answers import answer
+    from thermocancer.evaluation.prediction.gathering import gather_exams, read_files
+
+    oracle = _oracle(config, workspace)
+    exams = gather_exams(_path(config), oracle.views)
+    own = oracle.config
+    expected = own.filter.shape or (None if own.dataset.size else oracle.shape)
+    answers: list[dict[str, Any]] = []
+    pictures: dict[str, list[dict[str, Any]]] = {}
+    with progress.task("predict", len(exams), "exams") as bar:
+        for exam in exams:
+            read_files(exam, own.filter, expected)
+            answers.append(answer(exam, oracle))
+            if config.evaluate.page != "":
+                pictures[exam.name] = _pictures(exam, answers[-1], oracle, config)
+            bar.advance()
+    report = _report(answers)
+    if config.evaluate.page != "":
+        page = _page_path(config, workspace)
+        _write_page(page, answers, pictures, oracle)
+        report.outputs.append(str(page))
+    report.figures["notice"] = ADJUNCT_NOTICE
+    if report.made == 0:
+        first = report.failed[0]
+        raise DataError("no exam could be scored", where=first.item, found=first.reason)
+    return report
+
+
+def _report(answers: list[dict[str, Any]]) -> StageReport:
+    report = StageReport("predict", figures={"exams": answers})
+    for each in answers:
+        if each["status"] == "refused":
+            report.failed.append(Failure(each["exam"], _why(each)))
+            continue
+        report.made += 1
+        said = each["decision"] or "no decision: " + each["reason"]
+        report.notes.append(f"{each['exam']}: score {each['score']:.3f}, {said}")
+    return report
+
+
+def _why(refused: dict[str, Any]) -> str:
+    bad = [f"{file['file']}: {verdict['reason']}" for file in refused["files"] for verdict in file["verdicts"]]
+    return "; ".join([refused["reason"], *bad[:3]])
+
+
+def _oracle(config: Config, workspace: Workspace) -> Oracle:
+    """The run's classifier, with its training exams to compare with where the data set is here."""
+    from thermocancer.evaluation.prediction.answers import load_oracle
+    from thermocancer.evaluation.runs import read_run
+
+    run = read_run(workspace, _run_name(config))
+    own = run.config(workspace)
+    reference, shape = (None, None) if own is None else _reference(own, workspace, run.manifest)
+    return load_oracle(run, workspace, reference, shape)
+
+
+def _reference(
+    own: Config, workspace: Workspace, manifest: dict[str, Any]
+) -> tuple[Reference | None, tuple[int, int] | None]:
+    """What the training exams look like, remembered in the cache; None where the data set is gone."""
+    import numpy as np
+
+    from thermocancer.data.store import open_dataset
+    from thermocancer.evaluation.prediction.novelty import Reference, make_reference
+    from thermocancer.files import fingerprint, read_json, write_json
+
+    path = workspace.dataset(own.dataset.name)
+    if not path.exists():
+        return None, None
+    with open_dataset(path) as source:
+        if source.kind != "celsius":
+            return None, source.shape
+        view = (manifest.get("views") or source.views)[0]
+        memory = workspace.cache / "likeness" / f"{fingerprint(source.fingerprint, view)[:32]}.json"
+        if not memory.exists():
+            made = make_reference(source, view, np.arange(len(source.exams), dtype=np.int64))
+            known = [[float(each) if np.isfinite(each) else None for each in row] for row in made.values]
+            write_json(memory, {"names": list(made.names), "values": known, "layouts": list(made.layouts)})
+        kept = read_json(memory)
+        values = np.array(kept["values"], dtype=np.float64)
+        return Reference(tuple(kept["names"]), values, tuple(kept["layouts"])), source.shape
+
+
+def _pictures(exam: NewExam, said: dict[str, Any], oracle: Oracle, config: Config) -> list[dict[str, Any]]:
+    from thermocancer.evaluation.prediction.page import occlusions, pictures_of
+
+    explained = said["status"] != "refused" and config.evaluate.explain
+    return pictures_of(exam, occlusions(exam, oracle, oracle.views[:1]) if explained else [])
+
+
+def _write_page(
+    page: Path, answers: list[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], oracle: Oracle
+) -> None:
+    from thermocancer.evaluation.prediction.page import prediction_page
+
+    write_text(page, prediction_page(answers, pictures, oracle))
+
+
+def _page_path(config: Config, workspace: Workspace) -> Path:
+    if config.evaluate.page:
+        return Path(config.evaluate.page)
+    return workspace.root / "predict" / _run_name(config) / f"{_path(config).resolve().stem}.html"
+
+
+def _run_name(config: Config) -> str:
+    if not config.evaluate.run:
+        raise ConfigError("which run should answer?", where="--run", hint="predict PATH --run NAME")
+    return config.evaluate.run
+
+
+def _path(config: Config) -> Path:
+    if not config.evaluate.exam:
+        raise ConfigError("which exam should be scored?", where="PATH", hint="predict PATH --run NAME")
+    return Path(config.evaluate.exam)
