@@ -26,9 +26,12 @@ _FIRST_LINE = re.compile(rb"( *)(\d{1,4})([.,])(\d{1,9})([ ;,\t]+)\d[^\r\n]*?(\r
 
 @dataclass(frozen=True)
 class Decoded:
-    """Numbers as read: ``celsius`` float64 (height, width); ``decimals`` is the most any number has."""
+    """Numbers as read, (height, width): integers in units of 10**-``decimals`` degrees, or float64 degrees.
 
-    celsius: Float64
+    ``decimals`` is the most that any number in the text has.
+    """
+
+    numbers: Integers | Float64
     separator: bytes
     decimals: int
     notes: tuple[str, ...] = ()
@@ -77,8 +80,7 @@ def decode_fixed_width(content: bytes) -> Decoded | None:
     if whole is None or not _is_regular(np.frombuffer(whole, np.uint8).reshape(-1, grid.stride), grid):
         return None
     decimals = grid.width - grid.point - 1
-    celsius = _join(_digit_groups(whole, grid)) / 10.0**decimals
-    return Decoded(celsius, grid.separator, decimals, grid.notes)
+    return Decoded(_join(_digit_groups(whole, grid)), grid.separator, decimals, grid.notes)
 
 
 def _measure_first_line(content: bytes) -> _Grid | None:
@@ -208,7 +210,7 @@ def _words(inside: npt.NDArray[np.bool_]) -> tuple[Places, Places]:
     return edges[::2], edges[1::2]
 
 
-def _words_to_numbers(text: Bytes, starts: Places, ends: Places, mark: bytes) -> tuple[Float64, int] | None:
+def _words_to_numbers(text: Bytes, starts: Places, ends: Places, mark: bytes) -> tuple[Integers, int] | None:
     """The numbers that stand from ``starts`` to ``ends``, and the most decimals any of them has."""
     negative = text[starts] == _MINUS
     starts = starts + negative
@@ -220,8 +222,9 @@ def _words_to_numbers(text: Bytes, starts: Places, ends: Places, mark: bytes) ->
     groups = _digits_around(text, points, before, after)
     if groups is None:
         return None
-    numbers = _join(groups) / 10.0**decimals
-    np.negative(numbers, out=numbers, where=negative)
+    numbers = _join(groups)
+    if negative.any():
+        numbers = np.where(negative, -numbers.astype(np.int64), numbers.astype(np.int64))
     return numbers, decimals
 
 

@@ -2,18 +2,86 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.errors import DataError
+from thermocancer.thermal.reading import to_centi
+
 
 @dataclass(frozen=True)
 class Verdict:
-    """``code``: wrong_shape, not_finite, out_of_range or flat. ``reason`` is for people."""
+    """``code``: wrong_shape, not_finite, out_of_range, flat (or unreadable). ``reason`` is for people."""
 
     code: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What judging a matrix needs to know of it: small enough to remember for every file.
+
+    ``lowest`` and ``highest`` are degrees Celsius over the finite values; ``content`` is the SHA-256 of
+    the hundredths of a degree, so that one picture written in two layouts is recognised. ``broken``
+    says why there is no matrix at all.
+    """
+
+    shape: tuple[int, int] = (0, 0)
+    lowest: float = 0.0
+    highest: float = 0.0
+    not_finite: int = 0
+    content: str = ""
+    layout: str = ""
+    broken: str = ""
+
+
+def measure_matrix(celsius: npt.NDArray[np.floating], layout: str = "") -> Measured:
+    """Measure a matrix in degrees Celsius, (height, width)."""
+    height, width = celsius.shape
+    lowest, highest = float(celsius.min()), float(celsius.max())  # NaN if there is one
+    not_finite = 0
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
+        finite = celsius[np.isfinite(celsius)]
+        not_finite = celsius.size - finite.size
+        lowest, highest = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    return Measured((height, width), lowest, highest, not_finite, hash_content(celsius), layout)
+
+
+def hash_content(celsius: npt.NDArray[np.floating]) -> str:
+    """SHA-256 of a matrix's shape and hundredths of a degree, whatever the text looked like."""
+    try:
+        content: npt.NDArray[np.generic] = to_centi(np.asarray(celsius, np.float64))
+    except DataError:  # NaN and the like have no hundredths; such a matrix is still equal to its own copy
+        content = np.asarray(celsius, np.float64)
+    digest = hashlib.sha256(repr((celsius.shape, content.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(content).data)
+    return digest.hexdigest()
+
+
+def judge_measured(
+    measured: Measured, *, low: float, high: float, minimum_spread: float, shape: tuple[int, int] | None = None
+) -> tuple[Verdict, ...]:
+    """Judge a measured matrix; an empty answer means it is sound. The settings are those of ``judge_matrix``."""
+    if measured.broken:
+        return (Verdict("unreadable", measured.broken),)
+    verdicts: list[Verdict] = []
+    if shape is not None and measured.shape != tuple(shape):
+        found, expected = "x".join(map(str, measured.shape)), "x".join(map(str, shape))
+        verdicts.append(Verdict("wrong_shape", f"{found} instead of {expected}"))
+    lowest, highest = measured.lowest, measured.highest
+    if measured.not_finite:
+        values = measured.shape[0] * measured.shape[1]
+        verdicts.append(Verdict("not_finite", f"{measured.not_finite} of {values} values are not finite"))
+    if lowest < low or highest > high:
+        reason = f"{lowest:.2f} to {highest:.2f} degC reaches outside {low:g} to {high:g}"
+        verdicts.append(Verdict("out_of_range", reason))
+    if highest - lowest < minimum_spread or highest == lowest:
+        reason = f"all values within {highest - lowest:.2f} degC of each other, less than {minimum_spread:g}"
+        verdicts.append(Verdict("flat", reason))
+    return tuple(verdicts)
 
 
 def judge_matrix(
@@ -30,19 +98,4 @@ def judge_matrix(
     less than ``minimum_spread`` degrees apart is flat (a camera's test image, a covered lens);
     ``shape`` is what it should measure, None for anything.
     """
-    verdicts: list[Verdict] = []
-    if shape is not None and celsius.shape != tuple(shape):
-        found, expected = "x".join(map(str, celsius.shape)), "x".join(map(str, shape))
-        verdicts.append(Verdict("wrong_shape", f"{found} instead of {expected}"))
-    lowest, highest = float(celsius.min()), float(celsius.max())  # NaN if there is one
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        bad = int(np.count_nonzero(~np.isfinite(celsius)))
-        return (*verdicts, Verdict("not_finite", f"{bad} of {celsius.size} values are not finite"))
-    if lowest < low or highest > high:
-        bad = int(np.count_nonzero((celsius < low) | (celsius > high)))
-        reason = f"{bad} of {celsius.size} values outside {low:g} to {high:g} degC ({lowest:.2f} to {highest:.2f})"
-        verdicts.append(Verdict("out_of_range", reason))
-    if highest - lowest < minimum_spread or highest == lowest:
-        reason = f"all values within {highest - lowest:.2f} degC (from {lowest:.2f}), less than {minimum_spread:g}"
-        verdicts.append(Verdict("flat", reason))
-    return tuple(verdicts)
+    return judge_measured(measure_matrix(celsius), low=low, high=high, minimum_spread=minimum_spread, shape=shape)

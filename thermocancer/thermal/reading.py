@@ -20,20 +20,35 @@ _HIGHEST_CENTI = np.iinfo(np.uint16).max
 
 @dataclass(frozen=True)
 class ThermalMatrix:
-    """One matrix as the text gives it.
+    """One matrix as the text gives it; ``celsius`` and ``centi`` are formed when they are asked for.
 
-    ``celsius`` is float64 (height, width), bit for bit what ``numpy.loadtxt`` would give. ``layout``
-    is the separator's name and the most decimals any number has (``space2``, ``semicolon5``).
-    ``notes`` names everything unusual that was understood (line ends, header lines, ...).
+    ``numbers`` (height, width) are integers in units of 10**-``decimals`` degrees, or degrees where the
+    text has exponents or NaN. ``layout`` is the separator's name and the most decimals any number has
+    (``space2``, ``semicolon5``). ``notes`` names everything unusual that was understood (line ends, ...).
     """
 
-    celsius: npt.NDArray[np.float64]
+    numbers: npt.NDArray[np.integer] | npt.NDArray[np.float64]
+    decimals: int
     layout: str
     notes: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        height, width = self.numbers.shape
+        return height, width
+
+    @cached_property
+    def celsius(self) -> npt.NDArray[np.float64]:
+        """Degrees, float64 (height, width): bit for bit what ``numpy.loadtxt`` gives."""
+        if np.issubdtype(self.numbers.dtype, np.integer):
+            return self.numbers / 10.0**self.decimals
+        return self.numbers.astype(np.float64, copy=False)
 
     @cached_property
     def centi(self) -> npt.NDArray[np.uint16]:
         """Hundredths of a degree, uint16 (height, width). Raises DataError as ``to_centi`` does."""
+        if self.decimals == 2 and self.numbers.dtype == np.uint16:
+            return self.numbers.astype(np.uint16, copy=False)
         return to_centi(self.celsius)
 
 
@@ -58,7 +73,7 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
     separators as well as decimal marks.
     """
     decoded = decode_fixed_width(content) or _decode_unusual(find_numbers(content, where))
-    height, width = decoded.celsius.shape
+    height, width = decoded.numbers.shape
     if height < 2 or width < 2:
         raise DataError(
             "this is no matrix, or it is cut off",
@@ -66,7 +81,8 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
             expected="two or more rows and columns",
             found=f"{height}x{width}",
         )
-    return ThermalMatrix(decoded.celsius, f"{_SEPARATOR_NAMES[decoded.separator]}{decoded.decimals}", decoded.notes)
+    layout = f"{_SEPARATOR_NAMES[decoded.separator]}{decoded.decimals}"
+    return ThermalMatrix(decoded.numbers, decoded.decimals, layout, decoded.notes)
 
 
 def _decode_unusual(text: MatrixText) -> Decoded:

@@ -49,10 +49,24 @@ def render(celsius: npt.NDArray[np.floating], rendering: Rendering) -> Colours:
     a fixed range the first and last colour. Raises DataError for values that are not finite, and for
     a flat matrix under ``minmax`` (its range would be zero).
     """
+    return colour_table(rendering.colormap).take(levels(celsius, rendering), axis=0)
+
+
+def levels(celsius: npt.NDArray[np.floating], rendering: Rendering) -> npt.NDArray[np.uint8]:
+    """Which of the 256 colours each temperature gets: any shape to uint8. Raises as ``render`` does."""
     low, high = _range_of(celsius, rendering)
     scaled = (celsius - low) * (COLOURS / (high - low))
     np.clip(scaled, 0, COLOURS - 1, out=scaled)
-    return colour_table(rendering.colormap).take(scaled.astype(np.uint8), axis=0)
+    return scaled.astype(np.uint8)
+
+
+def levels_of_centi(centi: npt.NDArray[np.uint16], rendering: Rendering) -> npt.NDArray[np.uint8]:
+    """``levels`` of one matrix in hundredths of a degree, each temperature that occurs computed once."""
+    lowest, highest = int(centi.min()), int(centi.max())
+    if highest == lowest:
+        return levels(centi / 100.0, rendering)
+    possible = np.arange(lowest, highest + 1) / 100.0
+    return levels(possible, rendering).take(centi - np.uint16(lowest))
 
 
 def render_centi(centi: npt.NDArray[np.uint16], rendering: Rendering) -> Colours:
@@ -60,16 +74,13 @@ def render_centi(centi: npt.NDArray[np.uint16], rendering: Rendering) -> Colours
 
     ``minmax`` is taken of each matrix by itself. Raises DataError as ``render`` does.
     """
-    if centi.ndim == 3:
-        coloured = np.empty((*centi.shape, 3), np.uint8)
-        for each, matrix in zip(coloured, centi, strict=True):
-            each[:] = render_centi(matrix, rendering)
-        return coloured
-    lowest, highest = int(centi.min()), int(centi.max())
-    possible = np.arange(lowest, highest + 1) / 100.0  # a few thousand temperatures, each coloured once
-    if isinstance(rendering.range, CelsiusRange) or highest > lowest:
-        return render(possible[None], rendering)[0].take(centi - np.uint16(lowest), axis=0)
-    return render(centi / 100.0, rendering)
+    table = colour_table(rendering.colormap)
+    if centi.ndim == 2:
+        return table.take(levels_of_centi(centi, rendering), axis=0)
+    coloured = np.empty((*centi.shape, 3), np.uint8)
+    for each, matrix in zip(coloured, centi, strict=True):
+        table.take(levels_of_centi(matrix, rendering), axis=0, out=each)
+    return coloured
 
 
 def _range_of(celsius: npt.NDArray[np.floating], rendering: Rendering) -> tuple[float, float]:

@@ -1,0 +1,168 @@
+"""``filter``: keep complete and sound exams in ``filtered/``; ``filter.csv`` says why each other one was dropped."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thermocancer.config import Config
+from thermocancer.data.catalog import Record, read_catalog
+from thermocancer.data.converted import ConvertedImages
+from thermocancer.data.measuring import measure_records
+from thermocancer.data.selection import ExamVerdict, select_exams
+from thermocancer.errors import DataError
+from thermocancer.files import HashIndex, link_or_copy, write_text
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress, Silent
+from thermocancer.workspace import Workspace
+
+COLUMNS = ("exam", "patient", "visit", "label", "protocol", "kept", "verdict", "reason")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What ``filtered/`` should hold (target: source), and what of it is missing or too much."""
+
+    exams: list[ExamVerdict]
+    wanted: dict[Path, Path]
+    to_link: list[Path]
+    to_remove: list[Path]
+    table: str
+    notes: list[str]
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """Decide about every exam and list what would change; touches nothing."""
+    work = _decide(config, workspace, Silent(), remember=False)
+    root = workspace.filtered
+    todo = [f"link {target.relative_to(root)}" for target in work.to_link]
+    todo += [f"remove {path.relative_to(root)}" for path in work.to_remove]
+    if not todo and _table_differs(workspace, work.table):
+        todo = [f"write {_table_path(workspace).name}"]
+    kept = sum(exam.kept for exam in work.exams)
+    notes = (f"{kept} of {len(work.exams)} exams are kept", *work.notes)
+    return Plan("filter", tuple(todo), len(work.wanted) - len(work.to_link), notes)
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Link the files of every kept exam and write ``filter.csv``.
+
+    Raises DataError when there is no catalog, or when no exam at all can be kept.
+    """
+    work = _decide(config, workspace, progress, remember=True)
+    for path in work.to_remove:
+        path.unlink(missing_ok=True)
+    _remove_empty_folders(workspace.filtered)
+    with progress.task("filter", len(work.to_link), "files") as task:
+        for target in work.to_link:
+            link_or_copy(work.wanted[target], target)
+            task.advance()
+    table = _table_path(workspace)
+    table_changed = _table_differs(workspace, work.table)
+    if table_changed:
+        write_text(table, work.table)
+    if not any(exam.kept for exam in work.exams):
+        raise _nothing_kept(work.exams, table)
+    return _report(work, table, table_changed)
+
+
+def _report(work: _Work, table: Path, table_changed: bool) -> StageReport:
+    kept = [exam for exam in work.exams if exam.kept]
+    codes = Counter(code for exam in work.exams for code in {each.code for each in exam.verdicts})
+    report = StageReport("filter", current=len(work.wanted) - len(work.to_link), notes=list(work.notes))
+    report.made = len(work.to_link) + len(work.to_remove) or int(table_changed)
+    report.figures = {"exams": len(work.exams), "kept": len(kept), "dropped": len(work.exams) - len(kept)}
+    report.figures |= {f"dropped_{code}": codes[code] for code in sorted(codes)}
+    report.figures |= {f"kept_{label}": sum(each.label == label for each in kept) for label in ("healthy", "sick")}
+    broken = [exam for exam in work.exams if any(each.code == "unreadable" for each in exam.verdicts)]
+    report.failed = [Failure(f"exam {exam.exam} ({exam.protocol})", exam.reason) for exam in broken]
+    if report.made:
+        report.outputs = [str(table)]
+    return report
+
+
+def _decide(config: Config, workspace: Workspace, progress: Progress, *, remember: bool) -> _Work:
+    """Everything that can be known without writing (``remember`` lets the caches grow)."""
+    records = read_catalog(workspace)
+    measured = measure_records(workspace, records, progress, remember=remember)
+    exams = select_exams(records, config.filter, measured)
+    hashes, images = workspace.hashes(), ConvertedImages(workspace)
+    wanted: dict[Path, Path] = {}
+    unconverted = 0
+    for exam in exams:
+        for record in exam.records if exam.kept else ():
+            image = images.of(record)
+            unconverted += image is None
+            source = image or workspace.raw / record.path
+            wanted[workspace.filtered / target_path(record, source.suffix)] = source
+    to_link = [target for target, source in wanted.items() if not _is_same(target, source, hashes)]
+    to_remove = sorted(path for path in _files_of(workspace.filtered) if path not in wanted)
+    notes = []
+    if unconverted:
+        notes.append(f"{unconverted} of {len(wanted)} files are matrices: convert has not made images of them")
+    if remember:
+        hashes.save()
+    return _Work(exams, wanted, to_link, to_remove, _format_table(exams), notes)
+
+
+def target_path(record: Record, suffix: str) -> str:
+    """Where a kept file stands under ``filtered/``; static files are named as in the original study."""
+    if record.protocol == "D":
+        return str(Path("Dynamic", record.label, record.exam, Path(record.path).stem + suffix))
+    return str(Path("Static", record.view, record.label, f"image_{record.exam}{suffix}"))
+
+
+def _is_same(target: Path, source: Path, hashes: HashIndex) -> bool:
+    """Is ``target`` a link to, or a copy of, ``source``?"""
+    if not target.is_file():
+        return False
+    return os.path.samefile(target, source) or hashes.of(target) == hashes.of(source)
+
+
+def _files_of(folder: Path) -> Iterable[Path]:
+    for part in ("Static", "Dynamic"):
+        yield from (path for path in (folder / part).rglob("*") if path.is_file())
+
+
+def _remove_empty_folders(folder: Path) -> None:
+    folders = [path for part in ("Static", "Dynamic") for path in (folder / part).rglob("*") if path.is_dir()]
+    for path in sorted(folders, reverse=True):
+        if not any(path.iterdir()):
+            path.rmdir()
+
+
+def _table_path(workspace: Workspace) -> Path:
+    return workspace.filtered / "filter.csv"
+
+
+def _table_differs(workspace: Workspace, table: str) -> bool:
+    path = _table_path(workspace)
+    return not path.exists() or path.read_text(encoding="utf-8") != table
+
+
+def _format_table(exams: Sequence[ExamVerdict]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for each in exams:
+        kept = "yes" if each.kept else "no"
+        writer.writerow((each.exam, each.patient, each.visit, each.label, each.protocol, kept, each.code, each.reason))
+    return text.getvalue()
+
+
+def _nothing_kept(exams: Sequence[ExamVerdict], table: Path) -> DataError:
+    codes = Counter(code for exam in exams for code in {each.code for each in exam.verdicts})
+    found = ", ".join(f"{count} x {code}" for code, count in codes.most_common(5)) or "no exams in the catalog"
+    missing = codes and codes.most_common(1)[0][0] == "missing_view"
+    return DataError(
+        "no exam can be kept",
+        where=table,
+        expected="at least one complete and sound exam",
+        found=found,
+        hint="set filter.views to the views you have, for example --set 'filter.views=[Frontal]'" if missing else None,
+    )
