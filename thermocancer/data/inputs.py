@@ -1,8 +1,6 @@
-"""What a network is fed: batches of scaled temperatures or colour renderings, read as they are needed."""
+"""What a network is fed of some exams: scaled temperatures or colour renderings, read as they are needed."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -62,84 +60,3 @@ def _coloured(centi: CentiCelsius, rendering: Rendering) -> Float32Array:
     coloured: Float32Array = render_centi(centi, rendering).astype(np.float32)
     coloured /= np.float32(255)
     return coloured
-
-
-class InputBatches:
-    """Batches of one or several views, each read when it is asked for.
-
-    A batch is ``(inputs, targets)``: ``inputs`` float32 (b, H, W, C), or a tuple of them with several
-    views; ``targets`` the inputs themselves (an autoencoder) when ``labels`` is None, else float32
-    (b,). With ``shuffle`` the order is a function of (seed, epoch) alone. The last batch may be
-    shorter. ``as_keras`` wraps it for ``fit``.
-    """
-
-    def __init__(
-        self,
-        source: ExamSource,
-        views: str | tuple[str, ...],
-        rows: IntArray,
-        config: InputSection,
-        *,
-        batch: int,
-        labels: IntArray | None = None,
-        seed: int = 0,
-        shuffle: bool = False,
-        epoch: int = 0,
-    ) -> None:
-        self.source, self.config, self.batch = source, config, batch
-        self.views = (views,) if isinstance(views, str) else tuple(views)
-        self.rows = np.asarray(rows, dtype=np.int64)
-        self.labels = None if labels is None else np.asarray(labels, dtype=np.float32)
-        self.seed, self.shuffle, self.epoch = seed, shuffle, epoch
-
-    def __len__(self) -> int:
-        return -(-len(self.rows) // self.batch)
-
-    def order(self, epoch: int) -> IntArray:
-        """Positions in ``rows`` in the order of one epoch."""
-        if not self.shuffle:
-            return np.arange(len(self.rows), dtype=np.int64)
-        return np.random.default_rng([self.seed, epoch]).permutation(len(self.rows))
-
-    def read(self, number: int, epoch: int) -> tuple[Any, Any]:
-        """Batch ``number`` of an epoch as (inputs, targets). IndexError beyond the last."""
-        if not 0 <= number < len(self):
-            raise IndexError(f"batch {number} of {len(self)}")
-        chosen = self.order(epoch)[number * self.batch : (number + 1) * self.batch]
-        arrays = tuple(network_input(self.source, view, self.rows[chosen], self.config) for view in self.views)
-        inputs = arrays[0] if len(arrays) == 1 else arrays
-        return inputs, inputs if self.labels is None else self.labels[chosen]
-
-    def __getitem__(self, number: int) -> tuple[Any, Any]:
-        return self.read(number, self.epoch)
-
-
-def as_keras(batches: InputBatches) -> Any:
-    """A ``keras.utils.PyDataset`` over ``batches`` that decodes the next batch while one is trained on.
-
-    Pass its ``follow_epochs`` callback to ``fit``: it sets ``epoch``, and with it the shuffled order,
-    to ``batches.epoch`` plus the epochs this ``fit`` has begun. (Counting ``on_epoch_end`` calls would
-    not do: Keras also makes one before the first epoch.)
-    """
-    import keras
-
-    threads = 1 if keras.backend.backend() == "tensorflow" else 2  # tf.data prefetches by itself, JAX does not
-
-    class KerasBatches(keras.utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__(workers=threads, use_multiprocessing=False, max_queue_size=2)
-            self.epoch = batches.epoch
-            self.follow_epochs = keras.callbacks.LambdaCallback(on_epoch_begin=self._begin)
-            self._begun = 0
-
-        def _begin(self, epoch: int, logs: object = None) -> None:
-            self.epoch = batches.epoch + self._begun
-            self._begun += 1
-
-        def __len__(self) -> int:
-            return len(batches)
-
-        def __getitem__(self, number: int) -> tuple[Any, Any]:
-            return batches.read(number, self.epoch)
-
-    return KerasBatches()
