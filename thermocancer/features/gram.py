@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.features.residual import NuisanceFit
 
 Float32Array = npt.NDArray[np.float32]
 KernelName = Literal["sigmoid", "rbf", "linear"]
@@ -54,15 +55,19 @@ class Standardisation:
 class Part:
     """The exams that a standardisation is fitted on: ``rows`` (m,).
 
-    With ``effect`` (n, m) features are first freed of nuisance: features - effect @ features[rows].
+    With ``nuisance`` features are first freed of what it adds to them, as learnt from the healthy
+    exams among ``rows``; ``design`` (n, k) is the standardised nuisance of all exams.
     """
 
     rows: IntArray
-    effect: FloatArray | None = None
+    nuisance: NuisanceFit | None = None
+    design: FloatArray | None = None
 
     def cleaned(self, block: FloatArray) -> FloatArray:
         """Features (n, b) of all exams without what nuisance adds to them."""
-        return block if self.effect is None else block - self.effect @ block[self.rows]
+        if self.nuisance is None or self.design is None:
+            return block
+        return block - self.design @ self.nuisance.coefficients(block[self.nuisance.healthy])
 
 
 @dataclass(frozen=True)

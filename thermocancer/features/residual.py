@@ -14,16 +14,50 @@ RIDGE = 1.0
 
 
 @dataclass(frozen=True)
-class NuisanceFit:
-    """Standardised nuisance and the healthy training exams that teach its effect.
-
-    ``names`` (k,), ``mean`` and ``scale`` (k,), ``projector`` (k + 1, healthy): applied to the healthy
-    rows of a feature column it gives the column's coefficients (the last is the intercept).
-    """
+class NuisanceScale:
+    """Which nuisance variables are used, and their mean and scale, each (k,)."""
 
     names: tuple[str, ...]
     mean: FloatArray
     scale: FloatArray
+
+    def design(self, source: ExamSource, rows: IntArray) -> FloatArray:
+        """Standardised nuisance of some exams, shape (len(rows), k); unknown values are 0, the mean.
+
+        Raises DataError when the source does not measure one of the variables.
+        """
+        measured = source.nuisance()
+        missing = [name for name in self.names if name not in measured]
+        if missing:
+            raise DataError(
+                "a nuisance variable is not measured here", expected=", ".join(self.names), found=f"no {missing}"
+            )
+        values = np.column_stack([measured[name][rows] for name in self.names])
+        standard = (values - self.mean) / self.scale
+        return np.where(np.isfinite(standard), standard, 0.0)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """For a file; ``from_arrays`` reads them."""
+        return {"nuisance_names": np.array(self.names), "nuisance_mean": self.mean, "nuisance_scale": self.scale}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, FloatArray]) -> NuisanceScale | None:
+        """What ``arrays`` gave, or None where nothing was regressed out."""
+        if "nuisance_names" not in arrays:
+            return None
+        names = tuple(str(name) for name in arrays["nuisance_names"])
+        return cls(names, arrays["nuisance_mean"], arrays["nuisance_scale"])
+
+
+@dataclass(frozen=True)
+class NuisanceFit:
+    """Nuisance and the healthy training exams that teach its effect on features.
+
+    ``projector`` (k + 1, healthy) applied to the healthy rows of a feature column gives the column's
+    coefficients; the last is the intercept.
+    """
+
+    scaling: NuisanceScale
     projector: FloatArray
     healthy: IntArray
 
@@ -31,8 +65,8 @@ class NuisanceFit:
     def of(cls, source: ExamSource, rows: IntArray, labels: IntArray) -> NuisanceFit:
         """Prepare the regression from the healthy rows. Raises DataError when nothing is measured."""
         measured = source.nuisance()
-        names = tuple(sorted(name for name, values in measured.items() if np.isfinite(values[rows]).any()))
         healthy = np.asarray(rows)[labels == 0]
+        names = tuple(sorted(name for name, values in measured.items() if np.isfinite(values[healthy]).any()))
         if not names or len(healthy) < 2:
             raise DataError(
                 "nuisance cannot be regressed out",
@@ -42,35 +76,13 @@ class NuisanceFit:
                 hint="run build-dataset again, or set features.residualise to false",
             )
         values = np.column_stack([measured[name][healthy] for name in names])
-        mean = np.nanmean(np.where(np.isfinite(values).any(axis=0), values, 0.0), axis=0)
-        values = np.where(np.isfinite(values), values, mean)
-        spread = values.std(axis=0)
-        scale = np.where(spread > 0, spread, 1.0)
-        design = np.column_stack([(values - mean) / scale, np.ones(len(values))])
+        spread = np.nanstd(values, axis=0)
+        scaling = NuisanceScale(names, np.nanmean(values, axis=0), np.where(spread > 0, spread, 1.0))
+        design = np.column_stack([scaling.design(source, healthy), np.ones(len(healthy))])
         penalty = RIDGE * np.diag([*np.ones(len(names)), 0.0])
-        projector = np.linalg.solve(design.T @ design + penalty, design.T)
-        return cls(names, mean, scale, projector, healthy)
-
-    def design(self, source: ExamSource, rows: IntArray) -> FloatArray:
-        """Standardised nuisance of some exams, shape (len(rows), k); unknown values are 0, the mean."""
-        return standardised_nuisance(source, rows, self.names, self.mean, self.scale)
+        projector = np.asarray(np.linalg.solve(design.T @ design + penalty, design.T), dtype=np.float64)
+        return cls(scaling, projector, healthy)
 
     def coefficients(self, healthy_features: FloatArray) -> FloatArray:
         """Effect of nuisance on features (healthy, p): shape (k, p), the intercept left out."""
         return np.asarray((self.projector @ healthy_features)[:-1])
-
-
-def standardised_nuisance(
-    source: ExamSource, rows: IntArray, names: tuple[str, ...], mean: FloatArray, scale: FloatArray
-) -> FloatArray:
-    """Nuisance of some exams as a fit has standardised it, shape (len(rows), k); unknown values are 0.
-
-    Raises DataError when the source does not measure one of the variables.
-    """
-    measured = source.nuisance()
-    missing = [name for name in names if name not in measured]
-    if missing:
-        raise DataError("a nuisance variable is not measured here", expected=", ".join(names), found=f"no {missing}")
-    values = np.column_stack([measured[name][rows] for name in names])
-    standard = (values - mean) / scale
-    return np.where(np.isfinite(standard), standard, 0.0)

@@ -21,8 +21,9 @@ from thermocancer.features.tables import complete_rows
 from thermocancer.files import fingerprint, write_text
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
+from thermocancer.training.classifiers.encoders import Encoders
 from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread
-from thermocancer.training.recipes import chosen_views, make_recipe, recipe_identity
+from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
 from thermocancer.workspace import Stamp, Workspace
 
@@ -59,7 +60,10 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     if not path.exists():
         return Plan(STAGE, (item,), notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
     with open_dataset(path) as source:
-        job = _job(config, workspace, source)
+        try:
+            job = _job(config, workspace, source)
+        except DataError as error:  # what an earlier stage of the same pipeline is going to make
+            return Plan(STAGE, (item,), notes=(str(error),))
         if job.stamp.is_current(job.made_from):
             return Plan(STAGE, current=1)
         note = f"{len(job.rows)} exams, views {', '.join(job.views)}, {len(job.folds)} folds"
@@ -120,6 +124,8 @@ def _work(job: Job, progress: Progress) -> StageReport:
     config, folder = job.config, job.folder
     for key, reason in job.excluded:
         progress.note(f"exam {key} is not used: {reason}")
+    if config.fuse.model in ENCODED and config.split.protocol != "thesis" and config.fuse.encoders == "fold":
+        Encoders.of(config, job.workspace).check_unseen(job.source, job.views, job.folds)
     result = _scores(job, config.fuse.model, progress)
     outputs = [folder / "config.yaml", folder / "history.jsonl", folder / "predictions.csv"]
     write_text(outputs[0], dump_yaml(config))
@@ -195,13 +201,25 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
         "excluded": [{"exam": key, "reason": reason} for key, reason in job.excluded],
         "seed": config.seed,
     }
+    if config.fuse.model in ENCODED:
+        facts |= {
+            "autoencoder": config.fuse.autoencoder or config.autoencoder.variant,
+            "untrained": config.fuse.untrained,
+        }
+    if config.fuse.model == "svm":
+        facts |= {"kernel": config.fuse.kernel, "C": config.fuse.C}
     return facts
 
 
 def _leaks(job: Job) -> list[str]:
-    if job.config.split.protocol != "thesis":
-        return []
-    return [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
+    """What the scored exams, or the choice of model and threshold, had to do with training."""
+    found = []
+    if job.config.split.protocol == "thesis":
+        found = [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
+    if job.config.fuse.model in ENCODED:
+        encoders = Encoders.of(job.config, job.workspace)
+        found += encoders.leaks(job.source, job.views, job.folds)
+    return list(dict.fromkeys(found))
 
 
 def _auc(result: CrossValidation) -> float | None:

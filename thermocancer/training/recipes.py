@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.tables import TableKind
 from thermocancer.files import read_json
 from thermocancer.training.calibrating import Calibration
-from thermocancer.training.classifiers.calibrated import CLASSIFIER_FILE, CalibratedRecipe, Classifier, Method
+from thermocancer.training.classifiers.calibrated import CLASSIFIER_FILE, CalibratedRecipe, Classifier, Method, Model
+from thermocancer.training.classifiers.encoders import Encoders
+from thermocancer.training.classifiers.grams import Grams
 from thermocancer.training.classifiers.index import AsymmetryIndex
+from thermocancer.training.classifiers.kernel import SvmMethod
+from thermocancer.training.classifiers.support import SupportVectors
 from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod, TabularModel
 from thermocancer.training.recipe import Fitted, Recipe
 from thermocancer.workspace import Workspace
@@ -22,8 +26,17 @@ from thermocancer.workspace import Workspace
 KINDS = ("svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels")
 """What ``make_recipe`` makes; ``fuse.model: late`` combines runs instead of fitting a recipe."""
 
+ENCODED = ("svm", "network")
+"""Those that read encoder features."""
+
 THERMAL_C = 0.1
 """Inverse strength of the ridge on thermal statistics: there are nearly as many of them as exams in a fold."""
+
+LOADERS: dict[str, Callable[[Path, dict[str, Any]], Model]] = {
+    "tabular": TabularModel.load,
+    "svm": SupportVectors.load,
+}
+"""By the ``kind`` in ``classifier.json``."""
 
 
 def chosen_views(config: Config, source: ExamSource) -> tuple[str, ...]:
@@ -71,6 +84,11 @@ def make_recipe(
 
 
 def _method(config: Config, workspace: Workspace, kind: str, views: tuple[str, ...]) -> Method:
+    if kind == "svm":
+        encoders = Encoders.of(config, workspace)
+        return SvmMethod(
+            Grams(encoders, views, config.features.residualise, workspace.cache), config.fuse.kernel, config.fuse.C
+        )
     if kind in ("thermal", "asymmetry"):
         table = _table(config, workspace, "thermal" if kind == "thermal" else "asymmetry", views)
         return TabularMethod(table, THERMAL_C, residualise=config.features.residualise)
@@ -91,6 +109,10 @@ def recipe_identity(
     fuse = config.fuse
     identity: list[Any] = [kind, views, config.seed, config.split.protocol, config.split.inner_folds]
     identity += [config.features.model_dump(mode="json"), fuse.aim, fuse.aim_sensitivity, fuse.C]
+    if kind in ENCODED:
+        encoders = Encoders.of(config, workspace)
+        identity += [[encoders.identity(view, fold) for view in views for fold in (*folds, "all")]]
+        identity += [fuse.kernel, config.strategy.precision]
     return identity
 
 
@@ -116,7 +138,7 @@ def _load(folder: Path, settings: dict[str, Any]) -> Fitted:
     if settings["kind"] == "index":
         rows, columns = settings["pixels"]
         return AsymmetryIndex(FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns)), preparation)
-    model = TabularModel.load(folder, settings)
+    model = LOADERS[settings["kind"]](folder, settings)
     described = {
         key: value for key, value in settings.items() if key not in ("preparation", "calibration", "threshold")
     }

@@ -12,7 +12,7 @@ import numpy as np
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.errors import DataError
 from thermocancer.features.remembered import Remembered
-from thermocancer.features.residual import NuisanceFit, standardised_nuisance
+from thermocancer.features.residual import NuisanceFit, NuisanceScale
 from thermocancer.features.tables import TableKind, measured_table
 from thermocancer.training.classifiers.decisions import (
     KernelDecision,
@@ -56,15 +56,13 @@ class FeatureTable:
 
 @dataclass(frozen=True)
 class Residual:
-    """What nuisance adds to each feature: names (k,), mean and scale (k,), effect (k, p)."""
+    """What nuisance adds to each feature: ``effect`` (k, p)."""
 
-    names: tuple[str, ...]
-    mean: FloatArray
-    scale: FloatArray
+    scaling: NuisanceScale
     effect: FloatArray
 
     def removed_from(self, table: FloatArray, source: ExamSource, rows: IntArray) -> FloatArray:
-        return table - standardised_nuisance(source, rows, self.names, self.mean, self.scale) @ self.effect
+        return table - self.scaling.design(source, rows) @ self.effect
 
 
 @dataclass(frozen=True)
@@ -84,8 +82,7 @@ class TabularModel:
     def save(self, folder: Path) -> None:
         arrays = arrays_of(self.decision)
         if self.residual is not None:
-            arrays |= {f"nuisance_{name}": getattr(self.residual, name) for name in ("mean", "scale", "effect")}
-            arrays["nuisance_names"] = np.array(self.residual.names)
+            arrays |= self.residual.scaling.arrays() | {"nuisance_effect": self.residual.effect}
         write_arrays(folder, arrays)
 
     @classmethod
@@ -94,10 +91,8 @@ class TabularModel:
         arrays = read_arrays(folder)
         rows, columns = settings["pixels"]
         features = FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns))
-        residual = None
-        if "nuisance_names" in arrays:
-            names = tuple(str(name) for name in arrays["nuisance_names"])
-            residual = Residual(names, *(arrays[f"nuisance_{name}"] for name in ("mean", "scale", "effect")))
+        scaling = NuisanceScale.from_arrays(arrays)
+        residual = None if scaling is None else Residual(scaling, arrays["nuisance_effect"])
         return cls(features, decision_from(arrays), residual)
 
 
@@ -129,7 +124,7 @@ class TabularMethod:
         if self.residualise:
             fit = NuisanceFit.of(source, rows, labels)
             effect = fit.coefficients(self.features.of(source, fit.healthy))
-            residual = Residual(fit.names, fit.mean, fit.scale, effect)
+            residual = Residual(fit.scaling, effect)
             table = residual.removed_from(table, source, rows)
         if self.components is None:
             return TabularModel(self.features, fit_logistic(table, labels, self.C), residual)
