@@ -56,6 +56,7 @@ def build_backbone(
         model = _mobilenet(size, weights)
     else:
         model = _efficientnet(name, size, weights)
+    _number_anew(model)
     model.trainable = False
     return model
 
@@ -242,3 +243,19 @@ def _leaves(model: Any) -> list[Any]:
 def _block_of(name: str) -> str:
     found = _BLOCK.match(name)
     return found.group() if found else ""
+
+
+def _number_anew(model: Any) -> None:
+    """Name the layers that Keras named itself by their place in this model alone.
+
+    Keras counts through the whole process, and names are part of a saved file: equal networks would
+    give different bytes.
+    """
+    seen: dict[str, int] = {}
+    for layer in model.layers:
+        base = re.sub(r"_\d+$", "", layer.name)
+        if base.replace("_", "") == type(layer).__name__.lower():
+            seen[base] = seen.get(base, 0) + 1
+            layer.name = f"{base}_{seen[base]}"
+        if hasattr(layer, "layers"):
+            _number_anew(layer)

@@ -76,17 +76,17 @@ def _attention(x: Any, units: int) -> Any:
 _READERS = {"lstm": _lstm, "gru": _gru, "tcn": _tcn, "attention": _attention}
 
 
-def join_backbone(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """Frames (n, T, H, W, C), as ``backbone`` takes them, to the probability of sick (n, 1).
+def join_backbone(backbone: keras.Model, head: keras.Model, channels: int = 1) -> keras.Model:
+    """Images (n, T, channels, H, W, depth), as ``backbone`` takes them, to the probability of sick (n, 1).
 
     Time is folded into the batch axis: a time-distributed layer would unroll its static axis and
-    trace the backbone once a frame.
+    trace the backbone once a frame. This model is for training; its two parts are what is saved.
     """
     import keras
 
     frames, features = head.input_shape[1:]
     shape = tuple(backbone.input_shape[1:])
-    inputs = keras.Input((frames, *shape), name="frames")  # (n, T, H, W, C)
-    folded = keras.ops.reshape(inputs, (-1, *shape))  # (n * T, H, W, C)
-    x = keras.ops.reshape(backbone(folded), (-1, frames, features))  # (n, T, F)
+    inputs = keras.Input((frames, channels, *shape), name="images")  # (n, T, C, H, W, depth)
+    folded = keras.ops.reshape(inputs, (-1, *shape))  # (n * T * C, H, W, depth)
+    x = keras.ops.reshape(backbone(folded), (-1, frames, features))  # (n, T, C * F)
     return keras.Model(inputs, head(x), name=f"{backbone.name}_{head.name}")

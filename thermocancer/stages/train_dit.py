@@ -6,16 +6,15 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.loader import dump_yaml
-from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import choose_rows
-from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.predictions import to_units, write_predictions
 from thermocancer.data.sequences import SequenceSource, open_sequences
 from thermocancer.data.split import Fold, Split, thesis_leaks
@@ -26,7 +25,7 @@ from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.calibrated import CalibratedRecipe
 from thermocancer.training.crossval import CrossValidation, cross_validate
-from thermocancer.training.sequences import SequenceMethod
+from thermocancer.training.sequences import SequenceMethod, sequence_recipe
 from thermocancer.training.sequences_backbone import VIEW, FrameReaders
 from thermocancer.training.sequences_features import check_frames
 from thermocancer.training.sequences_folds import dynamic_folds, restrict
@@ -83,7 +82,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 def _job(config: Config, workspace: Workspace, source: SequenceSource) -> Job:
     check_frames(source, config.dit.frames)
-    rows, weights = choose_rows(source, config.cohort)
+    rows, weights = choose_rows(cast(ExamSource, source), config.cohort)  # it reads exams and nuisance alone
     exam_weights = None if config.cohort.match != "weight" else np.ones(len(source.exams))
     if exam_weights is not None:
         exam_weights[rows] = weights
@@ -121,24 +120,12 @@ def _identity(config: Config, workspace: Workspace) -> list[Any]:
     return identity
 
 
-def make_recipe(
-    config: Config, workspace: Workspace, *, calibrate: bool = True, exam_weights: FloatArray | None = None
-) -> CalibratedRecipe:
-    """The recipe of ``dit``. Without ``calibrate`` the threshold is 0.5 and no inner folds are trained."""
-    method = SequenceMethod(config, workspace, FrameReaders(config, workspace), exam_weights)
-    inner = config.split.inner_folds if calibrate and config.split.protocol != "thesis" else 0
-    return CalibratedRecipe(
-        method, FeaturesSection(), inner, aim=config.dit.aim, aim_sensitivity=config.dit.aim_sensitivity
-    )
-
-
 def _work(job: Job, progress: Progress) -> StageReport:
     config = job.config
     running = strategy.set_up(config.strategy, config.seed)
     progress.note(running.why)
-    recipe = make_recipe(config, job.workspace, exam_weights=job.exam_weights)
-    method = recipe.method
-    assert isinstance(method, SequenceMethod)
+    method = SequenceMethod(config, job.workspace, FrameReaders(config, job.workspace), job.exam_weights)
+    recipe = sequence_recipe(method)
     _check_encoders(job, method)
     _read_features(job, method, progress)
     result = cross_validate(
@@ -189,7 +176,7 @@ def _keep_model(job: Job, recipe: CalibratedRecipe) -> list[Path]:
     labels = np.array([job.source.exams[row].label for row in fold.train], dtype=np.int64)
     side, final = job.folder / ".model.partial", job.folder / "model"
     shutil.rmtree(side, ignore_errors=True)
-    recipe.fit(job.source, fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
+    recipe.fit(cast(ExamSource, job.source), fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
     shutil.rmtree(final, ignore_errors=True)
     side.rename(final)
     return sorted(path for path in final.rglob("*") if path.is_file())

@@ -21,6 +21,7 @@ from thermocancer.training.classifiers.kernel import SvmMethod
 from thermocancer.training.classifiers.support import SupportVectors
 from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod, TabularModel
 from thermocancer.training.recipe import Fitted, Recipe
+from thermocancer.training.sequences import load_sequence_model
 from thermocancer.workspace import Workspace
 
 KINDS = ("svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels")
@@ -35,6 +36,7 @@ THERMAL_C = 0.1
 LOADERS: dict[str, Callable[[Path, dict[str, Any]], Model]] = {
     "tabular": TabularModel.load,
     "svm": SupportVectors.load,
+    "sequence": load_sequence_model,
 }
 """By the ``kind`` in ``classifier.json``."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from thermocancer import strategy
 from thermocancer.config import Config
+from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.exams import FloatArray, IntArray
 from thermocancer.files import fingerprint, read_json, write_json
 from thermocancer.progress import Progress
@@ -23,6 +24,7 @@ from thermocancer.training.backbone_cache import content_hash
 from thermocancer.training.batches import ArrayExamples, Examples
 from thermocancer.training.calibrating import logit
 from thermocancer.training.checkpoint import load_model, save_model
+from thermocancer.training.classifiers.calibrated import CalibratedRecipe, inner_parts
 from thermocancer.training.fit import FitSettings, fit_resumable, forget
 from thermocancer.training.sequences_backbone import FrameReader, FrameReaders, describe_reader, reader_identity
 from thermocancer.training.sequences_features import SequenceFeatures, Sequences, exam_images
@@ -76,10 +78,10 @@ class SequenceModel:
         write_json(folder / SETTINGS_FILE, {"frames": list(self.indices), **describe_reader(self.reader)})
 
 
-def load_sequence_model(folder: Path) -> SequenceModel:
-    """The network that ``SequenceModel.save`` wrote; a strategy must be set up to use it.
+def load_sequence_model(folder: Path, settings: Mapping[str, Any]) -> SequenceModel:
+    """The network that ``SequenceModel.save`` wrote, with the settings of ``classifier.json``.
 
-    Raises DataError when a file is missing or damaged.
+    A strategy must have been set up. Raises DataError when a file is missing or damaged.
     """
     settings = read_json(folder / SETTINGS_FILE)
     head, backbone = load_model(folder / HEAD_FILE), load_model(folder / BACKBONE_FILE)
@@ -165,8 +167,6 @@ class SequenceMethod:
         return self._slots[shape]
 
     def _held_out(self, source: Any, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
-        from thermocancer.training.classifiers.calibrated import inner_parts
-
         folds = inner_parts(source, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
         return np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
 
@@ -248,6 +248,15 @@ class SequenceMethod:
 
     def _settings(self) -> dict[str, Any]:
         return self.config.dit.model_dump(mode="json", include=_DECIDES)
+
+
+def sequence_recipe(method: SequenceMethod, *, calibrate: bool = True) -> CalibratedRecipe:
+    """The method with calibration and threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
+    config = method.config
+    inner = config.split.inner_folds if calibrate and config.split.protocol != "thesis" else 0
+    return CalibratedRecipe(
+        method, FeaturesSection(), inner, aim=config.dit.aim, aim_sensitivity=config.dit.aim_sensitivity
+    )
 
 
 @dataclass(frozen=True, eq=False)

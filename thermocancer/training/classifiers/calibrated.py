@@ -126,8 +126,9 @@ class CalibratedRecipe:
         calibration, threshold, scores = self._operating_point(prepared, rows, labels, inner, seed, fold)
         model = self.method.train(prepared, rows, labels, seed=seed, fold=fold)
         return Classifier(
-            model, self.method.describe(), self.preparation, calibration, threshold, (), scores, self._prepared
-        )
+            model, self.method.describe(), self.preparation, calibration, threshold,
+            tuple(getattr(model, "history", ())), scores, self._prepared,
+        )  # fmt: skip
 
     def _operating_point(
         self, source: ExamSource, rows: IntArray, labels: IntArray, inner: Sequence[Fold], seed: int, fold: str
