@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from thermocancer.cli.common import Call, app, run_stage, stage_command, with_common_options
+from thermocancer.cli.common import Call, app, run_stage, stage_command, with_common_options, write_json_report
 
 
 @stage_command("evaluate", example="thermocancer evaluate -w demo --run svm5")
@@ -47,4 +47,6 @@ def predict(
     """
     page = str(html) if html is not None else "" if call.json_file is not None else None
     options = {"evaluate.exam": str(path), "evaluate.run": run, "evaluate.page": page, "evaluate.explain": explain}
-    return run_stage("predict", call.load(options), call)
+    code, content = run_stage("predict", call.load(options), call)
+    write_json_report(content, call)
+    return code

@@ -11,7 +11,7 @@ from typing import Any
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.predictions import Prediction, read_predictions
-from thermocancer.errors import DataError
+from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.metrics import RunFacts
 from thermocancer.files import hash_file, read_json
 from thermocancer.workspace import Workspace
@@ -36,9 +36,17 @@ class RunRecord:
         return content_of(self.folder)
 
     def config(self, workspace: Workspace) -> Config | None:
-        """The settings that made the run, in the workspace where it now lies; None where it kept none."""
+        """The settings that made the run, in the workspace where it now lies.
+
+        None where it kept none, or an older version wrote settings that this one does not know.
+        """
         path = self.folder / "config.yaml"
-        return load_config([path], workspace=workspace.root, environment={}) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return load_config([path], workspace=workspace.root, environment={})
+        except ConfigError:
+            return None
 
     def facts(self) -> RunFacts:
         """What the metrics need to know about how the run was made."""

@@ -14,7 +14,7 @@ from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, NUI
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.forest import Row, draw_forest
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
-from thermocancer.evaluation.audit.nuisance import nuisance_controls
+from thermocancer.evaluation.audit.nuisance import association, nuisance_controls
 from thermocancer.evaluation.audit.refits import REFITS, Bench
 from thermocancer.evaluation.audit.scope import Scope, make_scope
 from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
@@ -64,7 +64,9 @@ def audit_run(
         "unavailable": unavailable,
         "leak_checks": checks,
         "repeats": settings.audit_repeats,
-        "verdict": audit_verdict(controls, matched, checks, judged.document["auc"]),
+        "verdict": audit_verdict(
+            controls, matched, checks, judged.document["auc"], lambda one, other: association(scope, one, other)
+        ),
     }
 
 
@@ -72,7 +74,7 @@ def _open_source(own: Config | None, workspace: Workspace, stack: ExitStack) -> 
     from thermocancer.data.store import open_dataset
 
     if own is None:
-        return None, "the run kept no config"
+        return None, "the run kept no config that this version can read"
     try:
         return stack.enter_context(open_dataset(workspace.dataset(own.dataset.name))), None
     except DataError as error:
@@ -107,17 +109,15 @@ def _matched(scope: Scope, judged: Judgement, settings: EvaluateSection, seed: i
     ]
     if stratum is not None:
         name, keep = stratum
-        wanted.append((Matching(days, room), keep, f"the same within {name}"))
-        wanted.append((Matching(days, None), keep, f"dates within {days:g} days, within {name}"))
-    results = []
-    for matching, keep, title in wanted:
-        result = matched_auc(
+        wanted += [(Matching(days, None), keep, name), (Matching(days, room), keep, name)]
+    found = [
+        matched_auc(
             scope, judged.run.rows, matching, confidence=settings.confidence, bootstrap=settings.bootstrap,
-            seed=seed, keep=keep, title=title,
-        )  # fmt: skip
-        if result is not None:
-            results.append(result | {"stratum": None if keep is None else name})
-    return results
+            seed=seed, keep=keep, within=within,
+        )
+        for matching, keep, within in wanted
+    ]  # fmt: skip
+    return [each for each in found if each is not None]
 
 
 def _stratum(scope: Scope, judged: Judgement, settings: EvaluateSection) -> dict[str, Any] | None:
@@ -137,7 +137,9 @@ def audit_picture(audit: dict[str, Any], model_auc: dict[str, Any]) -> Picture:
     groups: list[tuple[str, list[Row]]] = [("the model", [("as trained", model_auc, "model")])]
     remains = [(f"{row['title']} ({row['pairs']} pairs)", row["auc"], "model") for row in audit["matched"]]
     if audit["stratum"] is not None:
-        remains.insert(0, (f"within {audit['stratum']['layout']}", audit["stratum"]["auc"], "model"))
+        remains.insert(
+            0, (f"within the largest format, {audit['stratum']['layout']}", audit["stratum"]["auc"], "model")
+        )
     groups[0][1].extend(remains)
     for group, title in GROUP_TITLES.items():
         rows = [(each["title"], each["auc"], each["flag"]) for each in audit["controls"] if each["group"] == group]

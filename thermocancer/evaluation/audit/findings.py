@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from thermocancer.evaluation.audit.controls import NUISANCE, Control
@@ -12,28 +12,42 @@ from thermocancer.evaluation.notices import number
 NAMED_BELOW = 0.01
 """A shortcut is named in the verdict where its p, corrected for the number of variables, is below this."""
 
+FOLLOWS = 0.5
+"""A variable that goes with the strongest shortcut this closely within the classes only follows it."""
+
 TOGETHER = ("outside_the_breast", "no_breast")
 
 
-def named_shortcuts(controls: Sequence[Control]) -> list[dict[str, Any]]:
-    """Families of nuisance variables that predict the label, strongest first, each with its best variable."""
-    named: dict[str, Control] = {}
-    for control in controls:
-        if control.p_holm is not None and control.p_holm < NAMED_BELOW and control.flag in ("amber", "red"):
-            best = named.get(control.family)
-            if best is None or _value(control) > _value(best):
-                named[control.family] = control
-    order = sorted(named.values(), key=lambda control: -_value(control))
-    return [
-        {
-            "family": control.family,
-            "words": FAMILIES[control.family],
-            "variable": control.title,
-            "auc": control.auc.as_dict(),
-            "flag": control.flag,
-        }
-        for control in order
-    ]
+Association = Callable[[str, str], float]
+"""How closely two variables, by name, go together within the classes (0 to 1)."""
+
+
+def named_shortcuts(controls: Sequence[Control], association: Association) -> list[dict[str, Any]]:
+    """Families of nuisance variables that predict the label, strongest first, each with its best variable.
+
+    ``goes_with`` is True for a family that follows the first one (a warmer room makes blurred edges), so
+    that it is no shortcut of its own.
+    """
+    found = [c for c in controls if c.p_holm is not None and c.p_holm < NAMED_BELOW and c.flag in ("amber", "red")]
+    families: dict[str, list[Control]] = {}
+    for control in sorted(found, key=lambda control: -_value(control)):
+        families.setdefault(control.family, []).append(control)
+    strongest = next(iter(families.values()), [])
+    named = []
+    for family, members in families.items():
+        best = members[0]
+        follows = members is not strongest and any(association(one.name, best.name) >= FOLLOWS for one in strongest)
+        named.append(
+            {
+                "family": family,
+                "words": FAMILIES[family],
+                "variable": best.title,
+                "auc": best.auc.as_dict(),
+                "flag": best.flag,
+                "goes_with": follows,
+            }
+        )
+    return named
 
 
 def _value(control: Control) -> float:
@@ -45,9 +59,10 @@ def audit_verdict(
     matched: Sequence[dict[str, Any]],
     checks: Sequence[dict[str, Any]],
     model_auc: dict[str, Any],
+    association: Association,
 ) -> dict[str, Any]:
     """``tone``, ``sentences`` and ``shortcuts`` (the families named, strongest first)."""
-    shortcuts = named_shortcuts(controls)
+    shortcuts = named_shortcuts(controls, association)
     by_name = {control.name: control for control in controls}
     sentences = [
         _what_could_be_read(shortcuts, by_name, model_auc),
@@ -94,10 +109,13 @@ def _what_could_be_read(
         f"The label of these exams can be read from {first['words']}, without looking at a breast: "
         f"{first['variable']} alone reaches AUC {_interval(first['auc'])}"
     )
-    if others:
-        words += "; also from " + ", ".join(
-            f"{each['words']} ({each['variable']} {number(each['auc']['value'])})" for each in others
-        )
+    for link, members in (
+        ("also from", [each for each in others if not each["goes_with"]]),
+        ("with it goes", [each for each in others if each["goes_with"]]),
+    ):
+        if members:
+            named = [f"{each['words']} ({each['variable']} {number(each['auc']['value'])})" for each in members]
+            words += f"; {link} {', '.join(named)}"
     words += "."
     together = by_name.get("no_breast")
     if together is not None:

@@ -31,6 +31,12 @@ class Matching:
         parts += [] if self.room_celsius is None else [f"background within {self.room_celsius:g} degC"]
         return " and ".join(parts)
 
+    def title(self) -> str:
+        """The same, short enough for a plot."""
+        parts = [] if self.days is None else [f"{self.days:g} days"]
+        parts += [] if self.room_celsius is None else [f"{self.room_celsius:g} degC of background"]
+        return f"pairs within {' and '.join(parts)}"
+
 
 def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
     """Mean score of each exam in ``scope.exams`` over its rows; NaN where it was not scored. Shape (n,)."""
@@ -57,7 +63,7 @@ def matched_auc(
     bootstrap: int,
     seed: int,
     keep: npt.NDArray[np.bool_] | None = None,
-    title: str | None = None,
+    within: str | None = None,
 ) -> dict[str, Any] | None:
     """Share of matched sick-healthy pairs of exams that the scores rank right, ties counting half.
 
@@ -79,13 +85,14 @@ def matched_auc(
     pairs, of_sick, of_healthy = int(match.sum()), int(match.any(axis=1).sum()), int(match.any(axis=0).sum())
     few = pairs < FEW_PAIRS or min(of_sick, of_healthy) < FEW_EXAMS
     return {
-        "title": title or f"pairs with {matching.words()}",
+        "title": matching.title() + (f", within {within}" if within else ""),
         "matching": matching.words(),
         "auc": estimate.as_dict(),
         "pairs": pairs,
         "sick": of_sick,
         "healthy": of_healthy,
         "few": few,
+        "stratum": within,
     }
 
 

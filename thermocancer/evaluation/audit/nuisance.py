@@ -17,7 +17,7 @@ from thermocancer.workspace import VIEWS
 
 FAMILIES = {
     "calendar": "the calendar",
-    "camera": "the camera (acquisition format)",
+    "camera": "the camera",
     "room": "the room temperature",
     "marker": "the reference marker",
     "framing": "the framing",
@@ -135,6 +135,24 @@ def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
                 flag_shortcut(judge.control(name, title, NUISANCE, score_together(scope, table), note=note))
             )
     return controls
+
+
+def association(scope: Scope, first: str, second: str) -> float:
+    """How closely two variables go together among exams of one label: mean absolute rank correlation.
+
+    Looking inside each class keeps the label itself from tying them. Categories count by their first column.
+    """
+    from thermocancer.evaluation.intervals import midranks
+
+    columns = {each.name: each.columns[:, 0] for each in variables(scope)}
+    values = []
+    for label in (0, 1):
+        rows = scope.scored[scope.labels[scope.scored] == label]
+        one, other = columns[first][rows], columns[second][rows]
+        known = np.isfinite(one) & np.isfinite(other)
+        if known.sum() > 3 and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
+            values.append(abs(float(np.corrcoef(midranks(one[known]), midranks(other[known]))[0, 1])))
+    return float(np.mean(values)) if values else 0.0
 
 
 def _outside(found: list[Variable]) -> list[Variable]:
