@@ -155,7 +155,9 @@ class _Handler(BaseHTTPRequestHandler):
         replica, faults = self.replica, self.replica.faults
         length = int(self.headers.get("Content-Length") or 0)
         self.form = {key: values[0] for key, values in parse_qs(self.rfile.read(length).decode()).items()}
-        replica.seen.append(Seen(self.command, self.path, time.monotonic(), dict(self.headers)))
+        replica.seen.append(
+            Seen(self.command, self.path, time.monotonic(), {k.lower(): v for k, v in self.headers.items()})
+        )
         try:
             if faults.delay_s:
                 time.sleep(faults.delay_s)

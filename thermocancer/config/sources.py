@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -22,8 +23,8 @@ class FetchSection(Section):
     limit: PositiveInt | None = Field(None, description="fetch at most this many files")
     recheck: Literal["page", "validators", "always", "never"] = Field(
         "page",
-        description="when to ask again for files already here: if the patient's page changed, "
-        "every file with a validator, every file in full, or never",
+        description="when to ask whether files already here have changed: where the patient's page has, "
+        "every file with a validator, every file (in full where there is none), or never",
     )
     connections: Annotated[int, Field(ge=1, le=4)] = 1
     interval_s: Annotated[float, Field(ge=0)] = Field(1.0, description="seconds between requests, all connections")
@@ -58,22 +59,61 @@ class ImportSection(Section):
     """``import DIR``: a folder somebody already has."""
 
     folder: str | None = Field(None, description="the folder to import")
-    labels: str | None = Field(None, description="CSV or JSON file with one label an exam or patient")
-    id_column: str | None = None
-    label_column: str | None = None
-    visit_column: str | None = None
-    date_column: str | None = None
+    labels: str | None = Field(
+        None, description="CSV, JSON or .xlsx file with one label a patient or exam; null: folders named healthy, sick"
+    )
+    id_column: str | None = Field(None, description="column of the labels file that names the patient; null: detected")
+    label_column: str | None = Field(None, description="column that holds the label; null: detected")
+    visit_column: str | None = Field(None, description="column that holds the visit's number")
+    date_column: str | None = Field(None, description="column that holds the exam's date, YYYY-MM-DD")
+    match_columns: tuple[str, ...] = Field(
+        (), description="columns whose value must be a folder's or the file's name: several exams a patient"
+    )
     healthy_values: tuple[str, ...] = ("healthy", "0", "negative", "normal", "no", "false")
     sick_values: tuple[str, ...] = ("sick", "1", "positive", "cancer", "yes", "true")
-    id_pattern: str | None = Field(None, description="regular expression; group 1 is the patient")
-    view: ViewName | None = None
-    protocol: ProtocolLetter = "S"
-    visit: PositiveInt | None = None
-    dates: str | None = Field(None, description="JSON or CSV file of exam dates")
-    range: CelsiusRange | None = Field(None, description="degC of grey level 0 and of the highest")
+    id_pattern: str | None = Field(
+        None, description="regular expression on the path below the folder; group 1 is the patient"
+    )
+    view: ViewName | None = Field(None, description="view of files whose names do not tell")
+    protocol: ProtocolLetter = Field("S", description="protocol of files whose names do not tell")
+    visit: PositiveInt | None = Field(None, description="visit of files whose names do not tell; null: 1")
+    dates: tuple[str, ...] = Field((), description="JSON or CSV files of exam dates, or folders of such files")
+    range: CelsiusRange | None = Field(None, description="degC of an image's grey level 0 and of its highest")
     shape: tuple[int, int] | None = Field(None, description="refuse matrices of any other shape")
     frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
-    frames: PositiveInt = 20
+    frames: PositiveInt = Field(20, description="radiometric videos: keep at most so many frames")
+
+    @field_validator("dates", "match_columns", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _shape_from_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and "x" in value.lower():
+            return tuple(int(part) for part in value.lower().split("x"))
+        return value
+
+    @field_validator("id_pattern")
+    @classmethod
+    def _pattern_has_a_group(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        try:
+            groups = re.compile(value).groups
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from None
+        if groups < 1:
+            raise ValueError("a regular expression with a group in parentheses: the patient")
+        return value
+
+    @model_validator(mode="after")
+    def _no_label_means_two_things(self) -> ImportSection:
+        both = {each.casefold() for each in self.healthy_values} & {each.casefold() for each in self.sick_values}
+        if both:
+            raise ValueError(f"import.healthy_values and import.sick_values share {sorted(both)}")
+        return self
 
 
 class SimulateSection(Section):

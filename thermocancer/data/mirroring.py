@@ -17,12 +17,16 @@ KNOWN_BAD = ("missing", "failed")
 
 @dataclass(frozen=True)
 class Step:
-    """One file to ask the site for. ``old`` is its record so far; ``conditional`` asks only whether it changed."""
+    """One file to ask the site for. ``old`` is its record so far; ``conditional`` asks only whether it changed.
+
+    ``damaged``: what stands under the name is not what was fetched.
+    """
 
     offer: Offer
     page: str
     old: Record | None = None
     conditional: bool = False
+    damaged: bool = False
 
     @property
     def path(self) -> str:
@@ -142,7 +146,7 @@ def _decide_file(
     if not filters.want(offer):
         return
     if old is None or not (here or old.status in KNOWN_BAD):
-        decisions.steps.append(Step(offer, page))
+        decisions.steps.append(Step(offer, page, damaged=old is not None))
         return
     if not _ask_again(old, here, page, recheck):
         decisions.records.append(replace(old, extra={**old.extra, "page": page}, **_well_again(old)))

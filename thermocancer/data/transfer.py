@@ -96,7 +96,7 @@ class Carrier:
 
     def _adopt(self, step: Step, target: Path) -> Received | None:
         """A whole file under its final name that no catalog knows (a lost one) is not fetched again."""
-        if step.old is not None or not target.is_file():
+        if step.old is not None or step.damaged or not target.is_file():
             return None
         content = target.read_bytes()
         try:

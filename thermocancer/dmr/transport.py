@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import ssl
 import threading
@@ -201,7 +202,12 @@ def check_password_is_safe(url: str, manners: Manners) -> None:
 
 
 def is_loopback(host: str | None) -> bool:
-    return host in ("localhost", "::1") or (host or "").startswith("127.")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:  # a name, even one that begins like a loopback address
+        return False
 
 
 def prepare_session(address: SiteAddress, manners: Manners, meter: Meter) -> requests.Session:
