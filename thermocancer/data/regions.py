@@ -63,7 +63,8 @@ def _without_holes(torso: Mask) -> Mask:
     _, labelled, facts, centres = cv2.connectedComponentsWithStats((~torso).astype(np.uint8), connectivity=4)
     left, top, area = facts[:, cv2.CC_STAT_LEFT], facts[:, cv2.CC_STAT_TOP], facts[:, cv2.CC_STAT_AREA]
     inside = (left > 0) & (left + facts[:, cv2.CC_STAT_WIDTH] < width) & (top > 0)
-    off_centre = np.abs(centres[:, 0] - np.median(np.flatnonzero(torso) % width)) > 0.15 * width
+    middle = float(torso.sum(axis=0) @ np.arange(width)) / max(int(torso.sum()), 1)
+    off_centre = np.abs(centres[:, 0] - middle) > 0.15 * width
     notch = (top + facts[:, cv2.CC_STAT_HEIGHT] >= height) & ((area > (_MARKER_REACH * height) ** 2) | off_centre)
     room = (centres[:, 1] < _UPPER_PART * height) & (area > 0.001 * torso.size)
     fill = inside & ~notch & ~room
@@ -201,31 +202,34 @@ def halves(celsius: Celsius) -> tuple[Mask, Mask]:
 def torso_only(centi: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
     """A matrix (H, W) whose background is one constant (the torso's coolest percent) and whose marker is inpainted.
 
-    What is left is what a model may use: the body.
+    What is left is what a model may use: the body, without the blurred rim in which the room shows.
     """
     import cv2
 
     celsius = centi.astype(np.float32) / 100
     torso = torso_mask(celsius)
     marker = find_marker(celsius, torso)
-    result = centi.copy()
-    if marker is not None:
-        rim = _odd(2 * _RIM * centi.shape[0])
-        grown = cv2.dilate(marker.mask.astype(np.uint8), np.ones((rim, rim), np.uint8))
-        result = _inpainted(result, grown)
-    coolest = int(np.percentile(result[torso], 1))
-    result[~torso] = coolest
-    return result
+    rim = np.ones((_odd(2 * _RIM * len(centi)),) * 2, np.uint8)
+    result = centi if marker is None else _without_marker(centi, marker.mask, rim)
+    body = cv2.erode(torso.astype(np.uint8), rim) > 0
+    coolest = np.percentile(result[body if body.any() else torso][::16], 1)
+    return np.where(body, result, np.uint16(coolest))
 
 
-def _inpainted(centi: npt.NDArray[np.uint16], hole: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
-    """Fill a hole from its rim, in the part of the matrix around it."""
+def _without_marker(centi: npt.NDArray[np.uint16], marker: Mask, rim: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint16]:
+    """Replace the marker's rectangle and its rim by what surrounds them, weighted by the inverse cube of distance."""
     import cv2
 
-    rows, columns = np.flatnonzero(hole.any(axis=1)), np.flatnonzero(hole.any(axis=0))
-    window = np.s_[max(rows[0] - 4, 0) : rows[-1] + 5, max(columns[0] - 4, 0) : columns[-1] + 5]
+    corners = cv2.boxPoints(cv2.minAreaRect(np.argwhere(marker)[:, ::-1].astype(np.int32)))
+    box = cv2.fillConvexPoly(np.zeros(marker.shape, np.uint8), corners.round().astype(np.int32), 1)
+    hole = cv2.dilate(np.maximum(box, marker.astype(np.uint8)), rim)
+    edge = np.argwhere((cv2.dilate(hole, np.ones((3, 3), np.uint8)) > 0) & (hole == 0)).astype(np.float32)
+    inside = np.argwhere(hole)
+    squared = ((inside[:, None, :] - edge[None, ::2, :]) ** 2).sum(axis=2, dtype=np.float32)
+    weights = squared**-1.5
+    known = centi[tuple(edge[::2].astype(int).T)].astype(np.float32)
     result = centi.copy()
-    result[window] = cv2.inpaint(centi[window], hole[window], 3, cv2.INPAINT_TELEA)
+    result[tuple(inside.T)] = np.rint(weights @ known / weights.sum(axis=1)).astype(np.uint16)
     return result
 
 
