@@ -16,6 +16,7 @@ from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
 from thermocancer.strategy.choice import Choice, Counted, Seen, choose_backend, choose_kind
 from thermocancer.strategy.hosts import Hosts, find_hosts
+from thermocancer.strategy.quiet import quietly
 from thermocancer.strategy.running import Engine, Running
 
 __all__ = ["Running", "current", "describe", "is_writer", "set_up"]
@@ -69,7 +70,8 @@ def _start(section: StrategySection) -> Running:
 
 def reasons(backend: Choice, kind: Choice, hosts: Hosts | None) -> tuple[str, ...]:
     """Why this backend and this kind, in order."""
-    said = (backend.reason, kind.reason) + ((hosts.reason,) if hosts else ())
+    said = (backend.reason,) if kind.reason in backend.reason else (backend.reason, kind.reason)
+    said += (hosts.reason,) if hosts else ()
     if backend.value == "tensorflow" and kind.value == "tpu":
         said += ("TPUStrategy with Keras 3 is experimental; JAX is the sound way to a TPU",)
     return said
@@ -128,7 +130,8 @@ def _start_engine(
 def _set_seeds(seed: int, deterministic: bool) -> None:
     import keras
 
-    keras.utils.set_random_seed(seed)
+    with quietly():  # under JAX too, Keras imports TensorFlow here if it is installed
+        keras.utils.set_random_seed(seed)
     if deterministic and keras.config.backend() == "tensorflow":
         from thermocancer.strategy import on_tensorflow
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
 from thermocancer.strategy.choice import Counted
 from thermocancer.strategy.hosts import Hosts
-from thermocancer.strategy.quiet import import_quietly
+from thermocancer.strategy.quiet import quietly
 from thermocancer.strategy.running import Arrays, Engine, OneProgram
 
 CONNECT_TIMEOUT_S = 120
@@ -69,9 +68,6 @@ class _explaining:  # noqa: N801  a context manager reads as a verb
 def prepare(section: StrategySection, hosts: Hosts | None) -> Counted:
     """Import JAX, join the other hosts, make virtual devices, and count what is there."""
     import jax
-
-    if importlib.util.find_spec("tensorflow") is not None:
-        import_quietly("tensorflow")  # Keras imports it under JAX too, when a model is saved
 
     if section.virtual_cpus:
         # refused once JAX has started; whether that matters shows in the count below
@@ -133,4 +129,9 @@ def start(section: StrategySection, kind: str, hosts: Hosts | None) -> tuple[Eng
     else:
         keras.distribution.set_distribution(None)
         jax.config.update("jax_default_device", chosen[0])
-    return (OneProgram() if hosts is None else ManyHosts(hosts)), names, True
+    if hosts is None:
+        return OneProgram(), names, True
+    everyone = ManyHosts(hosts)
+    with quietly(1, 2):  # Gloo tells its peers on standard output when they first meet
+        everyone.barrier("the hosts have met")
+    return everyone, names, True

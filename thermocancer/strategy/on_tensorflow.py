@@ -64,6 +64,7 @@ def prepare(section: StrategySection) -> Counted:
     import_quietly("tensorflow")
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # it warns of retracing where the last batch is shorter
     with quietly():  # a missing CUDA driver is told as an error on every machine without a GPU
         cpus = tf.config.list_physical_devices("CPU")
         gpus = tf.config.list_physical_devices("GPU")

@@ -11,26 +11,29 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
-    """Hold back what is written to file descriptor 2; show it after all when the block raises.
+def quietly(*descriptors: int) -> Iterator[None]:
+    """Hold back what is written to file descriptors (2, standard error, if none is named).
 
-    TensorFlow 2.21 announces oneDNN and missing CUDA drivers whatever ``TF_CPP_MIN_LOG_LEVEL``
-    says; a cron job or ``--json -`` must stay silent.
+    It is shown after all when the block raises. TensorFlow 2.21 announces oneDNN and missing CUDA
+    drivers whatever ``TF_CPP_MIN_LOG_LEVEL`` says, and Gloo its peers; a cron job or ``--json -`` must
+    stay silent.
     """
+    sys.stdout.flush()
     sys.stderr.flush()
-    kept = os.dup(2)
+    held = {each: os.dup(each) for each in descriptors or (2,)}
     with tempfile.TemporaryFile() as aside:
-        os.dup2(aside.fileno(), 2)
+        for each in held:
+            os.dup2(aside.fileno(), each)
         try:
             yield
         except BaseException:
-            os.dup2(kept, 2)
             aside.seek(0)
-            os.write(2, aside.read())
+            os.write(held.get(2, next(iter(held.values()))), aside.read())
             raise
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            for each, kept in held.items():
+                os.dup2(kept, each)
+                os.close(kept)
 
 
 def import_quietly(name: str) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from thermocancer.errors import DataError
 from thermocancer.files import written_aside
+from thermocancer.strategy.quiet import quietly
 from thermocancer.training.history import Row
 
 Values = list[npt.NDArray[Any]]
@@ -137,7 +138,8 @@ def save_model(model: Any, path: Path) -> None:
 
     bare = keras.Model(model.inputs, model.outputs, name=model.name)
     with written_aside(path) as side:
-        bare.save(side)
+        with quietly():  # under JAX too, Keras imports TensorFlow here if it is installed
+            bare.save(side)
         _make_repeatable(side)
 
 
@@ -168,7 +170,8 @@ def load_model(path: Path) -> Any:
     if not path.is_file():
         raise DataError("this model file does not exist", where=path, hint="train it first: thermocancer train-ae")
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        with quietly():
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise DataError(
             "this model file cannot be read",
