@@ -10,6 +10,7 @@ from thermocancer.evaluation.checklist import checklist
 from thermocancer.evaluation.cohort_flow import cohort_flow, is_phantom, sources_of
 from thermocancer.evaluation.environment import environment, exact_command
 from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
+from thermocancer.evaluation.explain.survey import Survey
 from thermocancer.evaluation.gallery import misclassified, with_pictures
 from thermocancer.evaluation.judgement import Judgement
 from thermocancer.evaluation.report import render_page
@@ -32,12 +33,11 @@ METRIC_TITLES = (
 
 @dataclass
 class Dossier:
-    """``facts`` is JSON; ``gallery`` and ``heatmaps`` hold picture bytes and only reach the HTML."""
+    """``facts`` is JSON; the pictures of ``gallery`` and ``survey`` only reach the HTML."""
 
     facts: dict[str, Any]
     gallery: list[dict[str, Any]] = field(default_factory=list)
-    heatmaps: list[dict[str, Any]] = field(default_factory=list)
-    heatmap_note: str = ""
+    survey: Survey | None = None
 
 
 def gather(
@@ -47,6 +47,7 @@ def gather(
     facts: dict[ExamKey, ExamFacts],
     *,
     audit: dict[str, Any] | None = None,
+    survey: Survey | None = None,
 ) -> Dossier:
     """Everything the report says, from the judgement, the workspace and (if it was run) the audit."""
     run, document = judged.run, judged.document
@@ -70,6 +71,7 @@ def gather(
         "subgroups": groups,
         "misclassified": wrong,
         "audit": audit,
+        "explanation": None if survey is None else survey.facts | {"note": survey.note},
         "checklist": checklist(
             document, run.manifest, flow, sources=sources, audit=audit, subgroups=groups
         ),
@@ -77,7 +79,7 @@ def gather(
         "command": exact_command(run.name, run.manifest),
         "config_text": None if kept is None else portable_config(kept),
     }  # fmt: skip
-    return Dossier(content, gallery=with_pictures(wrong[: config.report.gallery], facts, workspace))
+    return Dossier(content, with_pictures(wrong[: config.report.gallery], facts, workspace), survey)
 
 
 def portable_config(config: Config) -> str:
@@ -90,7 +92,6 @@ def to_html(dossier: Dossier, judged: Judgement) -> str:
     extra = {
         "metric_titles": METRIC_TITLES,
         "gallery": dossier.gallery,
-        "heatmaps": dossier.heatmaps,
-        "heatmap_note": dossier.heatmap_note,
+        "survey": dossier.survey,
     }
     return render_page("report.html", dossier.facts | extra, judged.pictures)

@@ -40,13 +40,26 @@ class RunRecord:
 
         None where it kept none, or an older version wrote settings that this one does not know.
         """
-        path = self.folder / "config.yaml"
-        if not path.exists():
+        if not (self.folder / "config.yaml").exists():
             return None
         try:
-            return load_config([path], workspace=workspace.root, environment={})
+            return self.required_config(workspace)
         except ConfigError:
             return None
+
+    def required_config(self, workspace: Workspace) -> Config:
+        """The same for who cannot do without. Raises ConfigError where it cannot be read."""
+        path = self.folder / "config.yaml"
+        try:
+            return load_config([path], workspace=workspace.root, environment={})
+        except ConfigError as error:
+            raise ConfigError(
+                f"the settings of run {self.name!r} cannot be read by this version",
+                where=error.where,
+                expected=error.expected,
+                found=error.what,
+                hint="train the run again",
+            ) from error
 
     def facts(self) -> RunFacts:
         """What the metrics need to know about how the run was made."""

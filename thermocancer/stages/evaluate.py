@@ -96,13 +96,15 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
     from thermocancer.evaluation.dossier import gather, to_html
     from thermocancer.evaluation.exam_facts import exam_facts
+    from thermocancer.evaluation.explain.survey import survey_run
     from thermocancer.evaluation.judgement import judge
     from thermocancer.evaluation.runs import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
     facts = exam_facts(workspace)
     audit = _audit(judged, workspace, config, facts, progress) if config.evaluate.audit else None
-    dossier = gather(judged, workspace, config, facts, audit=audit)
+    survey = survey_run(judged, workspace, progress) if config.evaluate.explain else None
+    dossier = gather(judged, workspace, config, facts, audit=audit, survey=survey)
     folder = task.folder
     documents = {"metrics.json": judged.document, "report.json": dossier.facts}
     if audit is None:

@@ -19,7 +19,7 @@ def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, vie
     """
     from matplotlib.colors import Normalize, TwoSlopeNorm
 
-    figure, axes = new_figure(4.8, 3.9)
+    figure, axes = new_figure(5.6, 3.3)
     axes.grid(False)
     step = max(1, celsius.shape[1] // 320)
     warm = Normalize(*np.percentile(celsius, [2, 99.8]))
@@ -34,8 +34,8 @@ def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, vie
     mark_sides(axes, view)
     axes.set_xticks([])
     axes.set_yticks([])
-    figure.colorbar(grey, ax=axes, location="left", shrink=0.7, label="degC", pad=0.02)
-    bar = figure.colorbar(_solid(strongest), ax=axes, location="right", shrink=0.7, pad=0.02)
+    figure.colorbar(grey, ax=axes, location="left", shrink=0.9, label="degC", pad=0.02)
+    bar = figure.colorbar(_solid(strongest), ax=axes, location="right", shrink=0.9, pad=0.02)
     bar.set_label(unit)
     return png_bytes(figure, dpi=100)
 

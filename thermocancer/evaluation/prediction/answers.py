@@ -43,13 +43,13 @@ def load_oracle(run: RunRecord, workspace: Workspace, reference: Reference | Non
     """Load the run's classifier. Raises ConfigError for runs that score something other than static exams."""
     from thermocancer.training.recipes import load_fitted
 
-    config = run.config(workspace)
-    if config is None or run.manifest.get("stage", "fuse") != "fuse":
+    config = run.required_config(workspace)
+    if run.manifest.get("stage", "fuse") != "fuse":
         raise ConfigError(
             f"run {run.name!r} cannot score a new static exam",
             where=run.folder,
             expected="a run of fuse",
-            found=run.manifest.get("stage", "no config"),
+            found=run.manifest.get("stage"),
         )
     folder = run.folder / "model"
     fitted = load_fitted(folder, workspace)
