@@ -78,8 +78,8 @@ class SequenceModel:
         write_json(folder / SETTINGS_FILE, {"frames": list(self.indices), **describe_reader(self.reader)})
 
 
-def load_sequence_model(folder: Path, settings: Mapping[str, Any]) -> SequenceModel:
-    """The network that ``SequenceModel.save`` wrote, with the settings of ``classifier.json``.
+def load_sequence_model(folder: Path, classifier: Mapping[str, Any]) -> SequenceModel:
+    """The network that ``SequenceModel.save`` wrote; ``classifier`` is what ``classifier.json`` says of it.
 
     A strategy must have been set up. Raises DataError when a file is missing or damaged.
     """
