@@ -132,6 +132,11 @@ class SimulateSection(Section):
     tumour_heat: Literal["gautherie", "calibrated"] = "calibrated"
     contrast: float | None = Field(None, description="force the peak contrast in degC; null: physics")
     noise_celsius: Annotated[float, Field(ge=0)] = 0.05
+    drift_celsius: Annotated[float, Field(ge=0)] = Field(0.02, description="offset of the whole frame, redrawn a frame")
+    vessels: Annotated[float, Field(ge=0)] = Field(1.0, description="warmth of veins; 0 switches them off")
+    mottle: Annotated[float, Field(ge=0)] = Field(1.0, description="patches of perfusion; 0 switches them off")
+    asymmetry: Annotated[float, Field(ge=0)] = Field(1.0, description="differences between the breasts; 0: none")
+    framing: Annotated[float, Field(ge=0)] = Field(1.0, description="how freely the body stands in the frame; 0: fixed")
     second_visits: Fraction = 0.06
     missing_views: Fraction = 0.05
     missing_frames: Fraction = 0.05

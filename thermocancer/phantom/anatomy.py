@@ -14,6 +14,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
+SIDES = ("right", "left")
+"""The patient's own sides, in the order of ``Body.breasts``."""
+
 
 @dataclass(frozen=True)
 class Breast:
@@ -28,10 +31,15 @@ class Breast:
     projection: float
     sag: float
 
+    @property
+    def skin_radius(self) -> float:
+        """Radius of the sphere that has this base and projection, millimetres."""
+        return (self.radius**2 + self.projection**2) / (2 * self.projection)
+
 
 @dataclass(frozen=True)
 class Body:
-    """A torso with two breasts, ``breasts`` right then left (the patient's own sides)."""
+    """A torso with two breasts, right then left, and two raised arms. Millimetres and radians."""
 
     half_width: float
     half_depth: float
@@ -42,33 +50,54 @@ class Body:
     arm_radius: float
     breasts: tuple[Breast, Breast]
 
-    def torso_radius(self, azimuth: FloatArray, y: FloatArray) -> FloatArray:
-        """Radius of the torso without breasts."""
-        narrowing = 1.0 - self.waist * smooth_step((-40.0 - y) / 140.0)
-        rise = smooth_step((y - self.shoulder_height + 55.0) / 75.0)
-        half_width = self.half_width * narrowing * (1 - rise) + self.neck_radius * rise
-        half_depth = self.half_depth * narrowing * (1 - 0.15 * smooth_step((y - 40) / 100)) * (1 - rise)
-        half_depth = half_depth + self.neck_radius * rise
-        return superellipse(azimuth, half_width, half_depth, 2.5)
+    @property
+    def arc_per_radian(self) -> float:
+        """Millimetres of skin a radian of azimuth, on the front of the chest."""
+        return 0.62 * self.half_width + 0.38 * self.half_depth
 
-    def breast_cap(self, side: int, azimuth: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """(share of the projection 0..1, u, v) of one breast; u, v are offsets from its centre over its radius."""
+    def torso_radius(self, azimuth: FloatArray, y: FloatArray) -> FloatArray:
+        """Radius of the torso without breasts; ``azimuth`` and ``y`` broadcast."""
+        waist = (
+            1.0 - self.waist * smooth_step((-30.0 - y) / 130.0) + 0.5 * self.waist * smooth_step((-150.0 - y) / 80.0)
+        )
+        tapered = 1.0 - 0.15 * smooth_step((y - 15.0) / (self.shoulder_height - 55.0))
+        rise = smooth_step((y - self.shoulder_height + 45.0) / 80.0)
+        half_width = self.half_width * waist * tapered * (1 - rise) + self.neck_radius * rise
+        half_depth = self.half_depth * waist * (1.0 - 0.25 * smooth_step((y - 40.0) / 110.0)) * (1 - rise)
+        half_depth = half_depth + self.neck_radius * rise
+        return superellipse(azimuth, half_width, half_depth, 2.3)
+
+    def breast_place(self, side: int, azimuth: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Offsets (u, v) from the centre of a breast, in units of its radius."""
         breast = self.breasts[side]
-        arc = (azimuth - breast.azimuth) * (0.62 * self.half_width + 0.38 * self.half_depth)
-        u = arc / breast.radius
-        v = (y - breast.height) / breast.radius
-        below = np.where(v < 0, v * (1.0 + 0.25 * (1 - breast.sag)), v * (0.78 - 0.12 * breast.sag))
-        rho2 = u**2 * (1.0 + 0.10 * v) + below**2
-        dome = np.sqrt(np.maximum(1.0 - rho2, 0.0))
-        slope = np.where(v > 0, 1.0 - 0.45 * smooth_step(v / 1.3), 1.0 + 0.10 * breast.sag * smooth_step(-v))
-        return dome * slope, u, v
+        return (azimuth - breast.azimuth) * (self.arc_per_radian / breast.radius), (y - breast.height) / breast.radius
+
+    def breast_cap(self, side: int, azimuth: FloatArray, y: FloatArray) -> FloatArray:
+        """Share (0 to about 1) of the breast's projection at each point.
+
+        It runs out gently towards the collarbone and ends in a steep rim below: the fold.
+        """
+        u, v = self.breast_place(side, azimuth, y)
+        return cap(u, v, self.breasts[side].sag)
 
     def radius(self, azimuth: FloatArray, y: FloatArray) -> FloatArray:
-        """Radius of the skin, breasts included."""
-        result = self.torso_radius(azimuth, y)
+        """Radius of the skin, breasts included; ``azimuth`` (n) and ``y`` (m, 1) give (m, n)."""
+        result = np.broadcast_to(self.torso_radius(azimuth, y), np.broadcast_shapes(azimuth.shape, y.shape)).copy()
         for side, breast in enumerate(self.breasts):
-            result = result + breast.projection * self.breast_cap(side, azimuth, y)[0]
+            result += breast.projection * self.breast_cap(side, azimuth, y)
         return result
+
+
+def cap(u: FloatArray, v: FloatArray, sag: float) -> FloatArray:
+    """Profile of a breast over (u, v), 1 near its centre and 0 from the rim on."""
+    lower = np.maximum(-v, 0.0)
+    upper = np.maximum(v, 0.0)
+    rho2 = u**2 + (lower * (1.15 - 0.2 * sag)) ** 2 + (upper * (0.80 - 0.12 * sag)) ** 2
+    inside = rho2 < 1.0
+    down = -v / np.sqrt(u**2 + v**2 + 1e-9)
+    power = 1.0 - 0.42 * down
+    dome = np.where(inside, 1.0 - np.minimum(rho2, 1.0), 0.0) ** power
+    return dome * (1.0 - (0.10 + 0.15 * sag) * np.clip(v, -1.0, 1.0))
 
 
 def smooth_step(t: FloatArray) -> FloatArray:
@@ -83,31 +112,30 @@ def superellipse(azimuth: FloatArray, a: FloatArray, b: FloatArray, power: float
     return (x**power + z**power) ** (-1.0 / power)
 
 
-def draw_body(rng: np.random.Generator) -> Body:
-    """A body from stated distributions; nothing in it depends on health."""
-    half_width = float(np.clip(rng.normal(152, 13), 125, 185))
-    radius = float(np.clip(rng.normal(0.44, 0.035), 0.36, 0.52)) * half_width
-    projection = float(np.clip(rng.normal(48, 13), 20, 80))
+def draw_body(rng: np.random.Generator, asymmetry: float = 1.0) -> Body:
+    """A body from stated distributions; nothing in it depends on health. ``asymmetry`` 0 makes it symmetric."""
+    half_width = float(np.clip(rng.normal(152, 12), 125, 185))
+    radius = float(np.clip(rng.normal(0.47, 0.03), 0.40, 0.54)) * half_width
+    projection = float(np.clip(rng.normal(52, 12), 25, 80))
     sag = float(rng.uniform(0.1, 1.0))
-    azimuth = float(rng.uniform(0.56, 0.66))
-    breasts = []
-    for sign in (-1, 1):
-        breasts.append(
-            Breast(
-                sign * azimuth + float(rng.normal(0, 0.015)),
-                float(rng.normal(0, 4)),
-                radius * float(rng.normal(1, 0.025)),
-                projection * float(np.clip(rng.normal(1, 0.07), 0.8, 1.2)),
-                sag,
-            )
+    azimuth = float(rng.uniform(0.58, 0.68))
+    breasts = [
+        Breast(
+            sign * azimuth + asymmetry * float(rng.normal(0, 0.012)),
+            asymmetry * float(rng.normal(0, 4)),
+            radius * (1 + asymmetry * float(rng.normal(0, 0.025))),
+            projection * (1 + asymmetry * float(np.clip(rng.normal(0, 0.07), -0.2, 0.2))),
+            sag,
         )
+        for sign in (-1, 1)
+    ]
     return Body(
         half_width,
         half_width * float(rng.uniform(0.62, 0.72)),
-        float(rng.uniform(0.02, 0.14)),
+        float(rng.uniform(0.02, 0.12)),
         float(rng.uniform(150, 175)),
         float(rng.uniform(54, 64)),
-        float(rng.uniform(0.35, 0.75)),
-        float(rng.uniform(0.27, 0.34)) * half_width,
+        float(rng.uniform(0.45, 0.95)),
+        float(rng.uniform(0.31, 0.37)) * half_width,
         (breasts[0], breasts[1]),
     )

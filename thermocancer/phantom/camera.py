@@ -18,6 +18,13 @@ AZIMUTHS = {"Frontal": 0.0, "Right45": -np.pi / 4, "Right": -np.pi / 2, "Left45"
 SKIN_INDEX = 1.33
 """Refractive index that gives skin its emissivity of .98 seen square on, and its fall when seen obliquely."""
 
+ROUGHNESS = 0.3
+"""Slope of the skin's own relief (root mean square): what keeps the rim of a body from going dark."""
+
+ARM_LENGTH = 300.0
+CREASE = 9.0
+"""Millimetres of depth over which arm and torso run into one another."""
+
 
 @dataclass(frozen=True)
 class Framing:
@@ -46,136 +53,186 @@ class SkinGrid:
     heights: FloatArray
     radius: FloatArray
 
+    def normals(self) -> tuple[FloatArray, FloatArray]:
+        """x and z components of the skin's unit normal, (rows, samples)."""
+        r = self.radius
+        across = np.gradient(r, self.azimuth, axis=1) / r
+        up = np.gradient(r, self.heights, axis=0)
+        length = np.sqrt(1.0 + across**2 + up**2)
+        sine, cosine = np.sin(self.azimuth), np.cos(self.azimuth)
+        return (sine - cosine * across) / length, (cosine + sine * across) / length
+
 
 @dataclass(frozen=True)
 class Sight:
-    """One view: for each pixel the fractional azimuth sample it shows (torso), or the place on an arm.
+    """One view, arrays (rows, columns): what each pixel shows.
 
-    ``sample`` (rows, columns), ``torso`` and ``arm`` masks, ``along`` 0 shoulder to 1 elbow,
-    ``cosine`` of the angle between line of sight and skin normal.
+    ``row``, ``sample``: place on the coarse skin grid, fractional. ``arm``: share of arm, 0 torso to 1.
+    ``along``: 0 shoulder to 1 elbow. ``body``: is it skin at all. ``cosine`` between line of sight and normal.
     """
 
+    row: FloatArray
     sample: FloatArray
-    torso: npt.NDArray[np.bool_]
-    arm: npt.NDArray[np.bool_]
+    arm: FloatArray
     along: FloatArray
+    body: npt.NDArray[np.bool_]
     cosine: FloatArray
 
     def from_grid(self, values: FloatArray) -> FloatArray:
-        """Values of a map on the skin grid at every pixel, linear between samples; garbage off the torso."""
-        low = self.sample.astype(np.int64)
-        low = np.clip(low, 0, values.shape[1] - 2)
-        part = self.sample - low
-        at = low + np.arange(values.shape[0])[:, None] * values.shape[1]
-        flat = values.ravel()
-        first: FloatArray = flat[at]
-        return first + part * (flat[at + 1] - first)
+        """Values of a map on the coarse skin grid at every pixel, bilinear; meaningless off the torso."""
+        rows, columns = values.shape
+        low_r = np.clip(self.row.astype(np.int64), 0, rows - 2)
+        low_s = np.clip(self.sample.astype(np.int64), 0, columns - 2)
+        down, across = self.row - low_r, np.clip(self.sample - low_s, 0.0, 1.0)
+        corner = low_r * columns + low_s
+        flat = np.ascontiguousarray(values).ravel()
+        upper = flat[corner]
+        upper += across * (flat[corner + 1] - upper)
+        lower = flat[corner + columns]
+        lower += across * (flat[corner + columns + 1] - lower)
+        lower -= upper
+        lower *= down
+        upper += lower
+        return upper
 
 
-def make_grid(body: Body, framing: Framing) -> SkinGrid:
-    """Sample the torso densely enough that no pixel of any view is jumped over often."""
-    samples = max(200, int(2.6 * np.pi * body.half_width / framing.pitch))
+class Stage:
+    """The body in front of the camera: sampled once, looked at from five sides."""
+
+    def __init__(self, body: Body, framing: Framing) -> None:
+        self.body, self.framing = body, framing
+        samples = max(200, int(2.6 * np.pi * body.half_width / framing.pitch))
+        self._fine = _sample(body, framing.heights(), samples)
+        self._normals = self._fine.normals()
+        # temperatures vary over millimetres: every second row and sample is enough for them
+        step = max(1, round(1.4 / framing.pitch))
+        ends = framing.heights()[[0, -1]]
+        rows = int(np.ceil((framing.rows - 1) / step)) + 1
+        self.grid = _sample(body, np.linspace(ends[0], ends[1], rows), max(200, samples // step))
+
+    def look(self, view: str) -> Sight:
+        """Project torso and arms as the camera of ``view`` sees them (parallel rays, level camera)."""
+        angle = AZIMUTHS[view]
+        sample, depth = _visible(self.framing, self._fine, angle)
+        torso = sample >= 0
+        nearest = np.clip(np.rint(sample).astype(np.int64), 0, len(self._fine.azimuth) - 1)
+        nearest += np.arange(self.framing.rows)[:, None] * len(self._fine.azimuth)
+        x, z = (part.ravel()[nearest] for part in self._normals)
+        cosine = np.where(torso, np.maximum(x * np.sin(angle) + z * np.cos(angle), 0.0), 0.0)
+        arm, along = np.zeros(sample.shape), np.zeros(sample.shape)
+        for side in (-1, 1):
+            share, part, arm_depth, arm_cosine = _arm(self.body, self.framing, angle, side, depth)
+            cosine += share * (arm_cosine - cosine)
+            along += share * (part - along)
+            arm += share * (1.0 - arm)
+            depth = np.where(share > 0.5, arm_depth, depth)
+        rows = np.linspace(0, len(self.grid.heights) - 1, self.framing.rows)
+        scale = (len(self.grid.azimuth) - 1) / (len(self._fine.azimuth) - 1)
+        row = np.broadcast_to(rows[:, None], sample.shape)
+        # skin is rough: its furrows turn some of it towards any camera
+        cosine = np.sqrt((np.minimum(cosine, 1.0) ** 2 + ROUGHNESS**2) / (1.0 + ROUGHNESS**2))
+        return Sight(row, sample * scale, arm, along, torso | (arm > 0), cosine)
+
+
+def _sample(body: Body, heights: FloatArray, samples: int) -> SkinGrid:
     azimuth = np.linspace(-2.9, 2.9, samples)
-    heights = framing.heights()
-    return SkinGrid(azimuth, heights, body.radius(azimuth[None, :], heights[:, None]))
+    return SkinGrid(azimuth, heights, body.radius(azimuth, heights[:, None]))
 
 
-def look(body: Body, framing: Framing, grid: SkinGrid, view: str) -> Sight:
-    """Project torso and arms as the camera of ``view`` sees them (parallel rays, level camera)."""
-    angle = AZIMUTHS[view]
-    sample, depth, cosine = _torso(framing, grid, angle)
-    torso = sample >= 0
-    along = np.zeros(sample.shape)
-    arm = np.zeros(sample.shape, dtype=bool)
-    for side in (-1, 1):
-        part, arm_depth, arm_cosine = _arm(body, framing, angle, side)
-        front = (part >= 0) & (arm_depth > depth)
-        depth = np.where(front, arm_depth, depth)
-        along = np.where(front, part, along)
-        cosine = np.where(front, arm_cosine, cosine)
-        arm |= front
-    return Sight(sample, torso & ~arm, arm, along, cosine)
-
-
-def _torso(framing: Framing, grid: SkinGrid, angle: float) -> tuple[FloatArray, FloatArray, FloatArray]:
+def _visible(framing: Framing, grid: SkinGrid, angle: float) -> tuple[FloatArray, FloatArray]:
+    """For every pixel the foremost sample of its row (fractional, -1 for none) and its depth in millimetres."""
     rows, columns = framing.rows, framing.columns
-    turned = grid.azimuth - angle
-    facing = np.flatnonzero(np.abs(turned) < 2.2)
-    x = grid.radius[:, facing] * np.sin(turned[facing])
-    z = grid.radius[:, facing] * np.cos(turned[facing])
-    position = (x - framing.left) / framing.pitch + columns / 2 - 0.5
+    facing = np.flatnonzero(np.abs(grid.azimuth - angle) < 2.0)
+    turned = grid.azimuth[facing] - angle
+    radius = grid.radius[:, facing[0] : facing[-1] + 1]
+    position = radius * (np.sin(turned) / framing.pitch)
+    position += columns / 2 - 0.5 - framing.left / framing.pitch
+    depth = radius * np.cos(turned)
+    row = np.arange(rows)[:, None] * columns
+    number = np.broadcast_to(facing.astype(np.float64), position.shape)
+    splats = [_splat(position, depth, number, row, columns)]
+    # steep flanks jump over pixels: put points between samples there, or the chest behind shows through
+    stride = np.abs(np.diff(position, axis=1))
+    for parts in (2, 4, 8):
+        at, sample = np.nonzero((stride > parts / 2) & (stride <= parts) if parts < 8 else stride > parts / 2)
+        for part in range(1, parts):
+            share = part / parts
+            between = (position[at, sample] * (1 - share) + position[at, sample + 1] * share)[:, None]
+            halfway = (depth[at, sample] * (1 - share) + depth[at, sample + 1] * share)[:, None]
+            splats.append(
+                _splat(between, halfway, (facing[0] + sample + share)[:, None], at[:, None] * columns, columns)
+            )
+    place, front, index = (np.concatenate(each) for each in zip(*splats, strict=True))
+    return _foremost(place, front, index, (rows, columns))
+
+
+def _splat(
+    position: FloatArray, depth: FloatArray, number: FloatArray, row: IntArray, columns: int
+) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Points that fall into the frame: flat pixel, depth, sample."""
     column = np.rint(position).astype(np.int64)
     inside = (column >= 0) & (column < columns)
-    place = (column + np.arange(rows)[:, None] * columns)[inside]
-    nearest = np.full(rows * columns, -np.inf)
-    np.maximum.at(nearest, place, z[inside])
-    wins = z[inside] == nearest[place]
-    index = np.full(rows * columns, -1.0)
-    number = np.broadcast_to(facing.astype(float), x.shape)[inside][wins]
-    index[place[wins]] = number
-    sample = _fill_gaps(index.reshape(rows, columns))
-    seen = np.where(np.isfinite(nearest), nearest, -1e9).reshape(rows, columns)
-    seen = np.where((sample >= 0) & (seen < -1e8), -1e3, seen)
-    cosine = _grid_cosine(grid, angle)
-    low = np.clip(sample.astype(np.int64), 0, len(grid.azimuth) - 1)
-    return sample, seen, np.where(sample >= 0, np.take_along_axis(cosine, low, axis=1), 1.0)
+    return (column + row)[inside], depth[inside], number[inside]
 
 
-def _fill_gaps(index: FloatArray) -> FloatArray:
-    """Pixels between two skin pixels of a row are skin: interpolate short gaps."""
+def _foremost(
+    place: IntArray, front: FloatArray, index: FloatArray, shape: tuple[int, int]
+) -> tuple[FloatArray, FloatArray]:
+    nearest = np.full(shape[0] * shape[1], -np.inf)
+    np.maximum.at(nearest, place, front)
+    wins = front == nearest[place]
+    sample = np.full(shape[0] * shape[1], -1.0)
+    sample[place[wins]] = index[wins]
+    nearest[np.isneginf(nearest)] = -1e9
+    sample, nearest = sample.reshape(shape), nearest.reshape(shape)
+    _fill_gaps(sample, nearest)
+    return sample, nearest
+
+
+def _fill_gaps(index: FloatArray, depth: FloatArray) -> None:
+    """Pixels between two skin pixels of a row are skin: take over the one on their left, or interpolate."""
     columns = index.shape[1]
     here = np.arange(columns)
     known = index >= 0
     left = np.maximum.accumulate(np.where(known, here, -1), axis=1)
     right = np.minimum.accumulate(np.where(known, here, columns)[:, ::-1], axis=1)[:, ::-1]
-    gap = ~known & (left >= 0) & (right < columns)
-    row, column = np.nonzero(gap)
-    filled = index.copy()
+    row, column = np.nonzero(~known & (left >= 0) & (right < columns))
     a, b = left[row, column], right[row, column]
-    part = (column - a) / (b - a)
     low, high = index[row, a], index[row, b]
-    near = np.where(part < 0.5, low, high)
-    smooth = np.abs(high - low) < 60
-    filled[row, column] = np.where(smooth, low + part * (high - low), near)
-    return filled
+    part = (column - a) / (b - a)
+    # across a cliff (the rim of a breast in front of the chest) nothing lies between
+    smooth = np.abs(depth[row, a] - depth[row, b]) < 8.0
+    index[row, column] = np.where(smooth, low + part * (high - low), np.where(part < 0.5, low, high))
+    depth[row, column] = np.where(part < 0.5, depth[row, a], depth[row, b])
 
 
-def _grid_cosine(grid: SkinGrid, angle: float) -> FloatArray:
-    """Cosine between the skin's normal and the direction of the camera, (rows, samples)."""
-    r = grid.radius
-    r_azimuth = np.gradient(r, grid.azimuth, axis=1)
-    r_y = np.gradient(r, grid.heights, axis=0)
-    sine, cosine = np.sin(grid.azimuth), np.cos(grid.azimuth)
-    # the normal of (r sin a, y, r cos a): radial 1, azimuthal -r_a / r, vertical -r_y
-    normal_x = sine - cosine * r_azimuth / r
-    normal_z = cosine + sine * r_azimuth / r
-    length = np.sqrt(normal_x**2 + normal_z**2 + r_y**2)
-    return np.clip((normal_x * np.sin(angle) + normal_z * np.cos(angle)) / length, 0.0, 1.0)
-
-
-def _arm(body: Body, framing: Framing, angle: float, side: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """A raised upper arm: (share of the way to the elbow or -1, depth, cosine) at every pixel."""
-    length = 290.0
-    root = np.array(
-        [side * (body.half_width - 0.55 * body.arm_radius), body.shoulder_height - 62.0, -0.12 * body.half_depth]
-    )
-    direction = np.array([side * np.cos(body.arm_angle), np.sin(body.arm_angle), -0.25])
+def _arm(
+    body: Body, framing: Framing, angle: float, side: int, depth: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """A raised upper arm before ``depth``: (share of arm, way to the elbow, depth, cosine) at every pixel."""
+    root = np.array([side * 0.80 * body.half_width, body.shoulder_height - 62.0, -0.10 * body.half_depth])
+    direction = np.array([side * np.cos(body.arm_angle), np.sin(body.arm_angle), -0.20])
     direction /= np.sqrt(np.sum(direction**2))
-    turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])
-    root, direction = turn @ root, turn @ direction
+    cosine, sine = np.cos(angle), np.sin(angle)
+    root = np.array([cosine * root[0] - sine * root[2], root[1], sine * root[0] + cosine * root[2]])
+    direction = np.array(
+        [cosine * direction[0] - sine * direction[2], direction[1], sine * direction[0] + cosine * direction[2]]
+    )
     x = framing.abscissae()[None, :] - root[0]
     y = framing.heights()[:, None] - root[1]
     flat = direction[0] ** 2 + direction[1] ** 2
-    along = (x * direction[0] + y * direction[1]) / flat / length
     # off the ends the nearest point of the axis is the end itself
-    nearest = np.clip(along, 0.0, 1.0)
-    dx, dy = x - nearest * length * direction[0], y - nearest * length * direction[1]
-    radius = body.arm_radius * (1.0 - 0.25 * smooth_step(nearest))
+    way = (x * direction[0] + y * direction[1]) / (flat * ARM_LENGTH)
+    along = np.clip(way, 0.0, 1.0)
+    dx, dy = x - along * (ARM_LENGTH * direction[0]), y - along * (ARM_LENGTH * direction[1])
+    radius = body.arm_radius * (1.0 - 0.30 * smooth_step(along * 1.2))
     bulge = radius**2 - dx**2 - dy**2
-    inside = bulge > 0
     height = np.sqrt(np.maximum(bulge, 0.0))
-    depth = root[2] + nearest * length * direction[2] + height
-    return np.where(inside, nearest, -1.0), depth, np.clip(height / radius, 0.0, 1.0)
+    front = root[2] + along * (ARM_LENGTH * direction[2]) + height
+    # the shoulder end runs out into the torso, where there is a torso to run into
+    joined = np.where(depth > -1e8, smooth_step(1.0 + way * (ARM_LENGTH / body.arm_radius)), 1.0)
+    share = np.where(bulge > 0, smooth_step((front - depth) / (2 * CREASE) + 0.5) * joined, 0.0)
+    return share, along, front, height / radius
 
 
 def emissivity(cosine: FloatArray) -> FloatArray:
@@ -190,9 +247,14 @@ def emissivity(cosine: FloatArray) -> FloatArray:
     return 1.0 - (across + along) / 2
 
 
-def apparent_celsius(celsius: FloatArray, cosine: FloatArray, room_celsius: float) -> FloatArray:
-    """What a camera set to emissivity .98 reads: emitted plus reflected room radiation, as T^4."""
+def apparent_celsius(celsius: FloatArray, cosine: FloatArray, room_celsius: float) -> tuple[FloatArray, FloatArray]:
+    """What a camera set to emissivity .98 reads: emitted plus reflected room radiation, as T^4.
+
+    Returns the reading and its derivative by the skin's temperature.
+    """
     square_on = float(emissivity(np.ones(1))[0])
     share = emissivity(cosine) / square_on
     room = (room_celsius + 273.15) ** 4
-    return (room + share * ((celsius + 273.15) ** 4 - room)) ** 0.25 - 273.15
+    kelvin = celsius + 273.15
+    reading = np.sqrt(np.sqrt(room + share * (kelvin**4 - room)))
+    return reading - 273.15, share * (kelvin / reading) ** 3

@@ -18,21 +18,29 @@ LAST_DATE = datetime.date(2020, 3, 1)
 QUADRANTS = {"upper-outer": 0.50, "upper-inner": 0.15, "lower-outer": 0.11, "lower-inner": 0.06, "central": 0.18}
 """Share of breast cancers by quadrant, rounded from registry figures."""
 
+RESPONSE = (1.3, 2.6)
+"""Perfusion of the breast that holds a tumour relative to the other, log-uniform."""
+
 BODY, HEALTH, VISIT, NOISE, ORDER = 1, 2, 3, 4, 5
 """Keys of the independent streams of random numbers: ``default_rng([seed, key, patient, ...])``."""
 
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera: text layout, noise and blur in pixels at 640 columns."""
+    """A camera: text layout, share of the configured noise, blur in pixels at 640 columns, range in degC."""
 
     name: str
     layout: str
     noise_factor: float
     blur: float
+    low: float
+    high: float
 
 
-CAMERAS = {"older": Camera("older", "space2", 1.0, 0.8), "newer": Camera("newer", "semicolon5", 0.8, 0.6)}
+CAMERAS = {
+    "older": Camera("older", "space2", 1.0, 0.9, 10.0, 40.0),
+    "newer": Camera("newer", "semicolon5", 0.8, 0.7, 5.0, 45.0),
+}
 
 
 @dataclass(frozen=True)
@@ -68,8 +76,10 @@ class Visit:
     room_celsius: float
     convection: float
     marker: Marker
+    calibration_celsius: float
     tumour: Tumour | None
     site: Site | None
+    response: float
     missing_views: tuple[str, ...]
     missing_frames: tuple[int, ...]
 
@@ -106,6 +116,7 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
     rng = np.random.default_rng([seed, HEALTH, patient])
     # everything is drawn for everybody, so that no number of a healthy patient tells it is healthy
     tumour, site = _draw_tumour(settings, rng)
+    response = round(float(np.exp(rng.uniform(np.log(RESPONSE[0]), np.log(RESPONSE[1])))), 4)
     age = int(np.clip(rng.normal(55, 12), 25, 85))
     again = rng.random() < settings.second_visits
     gap = int(rng.integers(120, 720))
@@ -122,6 +133,7 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
                 age=age + (day - first).days // 365,
                 tumour=tumour if sick else None,
                 site=site if sick else None,
+                response=response if sick else 1.0,
                 **facts,
             )
         )
@@ -131,7 +143,7 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
 def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[Tumour, Site]:
     """Diameter 1.0 to 3.5 cm (log-normal around 1.8), the skin over it 3 to 25 mm thick, heat as configured."""
     diameter = float(np.clip(np.exp(rng.normal(np.log(0.018), 0.3)), 0.010, 0.035))
-    cover = float(np.clip(rng.gamma(3.0, 0.0025) + 0.003, 0.003, 0.025))
+    cover = float(np.clip(0.006 + rng.gamma(2.5, 0.005), 0.006, 0.035))
     calibrated = float(np.exp(rng.uniform(np.log(1e5), np.log(1.2e6))))
     quadrant = str(rng.choice(list(QUADRANTS), p=list(QUADRANTS.values())))
     side = int(rng.integers(0, 2))
@@ -153,13 +165,13 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     """Camera, room, marker and what is missing: independent of the label unless a tie is asked for."""
     tied = rng.random() < settings.tie_strength
     camera = "newer" if rng.random() < 0.25 else "older"
-    room = float(np.clip(rng.normal(21.5, 0.8), 19.5, 23.5))
+    room = float(np.clip(rng.normal(22.0, 0.8), 20.0, 24.0))
     size, below = float(rng.uniform(14, 24)), float(rng.uniform(3.0, 9.0))
     shift, tilt = float(rng.normal(0, 8)), float(rng.normal(0, 0.08))
     if tied and settings.tie == "camera":
         camera = "newer" if sick else "older"
     if tied and settings.tie == "room":
-        room = float(rng.uniform(22.4, 23.2) if sick else rng.uniform(20.0, 20.8))
+        room = float(rng.uniform(22.8, 23.6) if sick else rng.uniform(20.4, 21.2))
     if tied and settings.tie == "marker":
         size, below = (15.0, 3.5) if sick else (28.0, 9.0)
     lost = rng.random() < settings.missing_views
@@ -169,6 +181,7 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     return {
         "camera": camera,
         "room_celsius": round(room, 3),
+        "calibration_celsius": round(float(rng.normal(0, 0.2)), 3),
         "convection": round(float(rng.uniform(8.0, 10.5)), 3),
         "marker": Marker(round(size, 2), round(below, 2), round(shift, 2), round(tilt, 4)),
         "missing_views": views if lost else (),

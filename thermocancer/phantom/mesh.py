@@ -80,16 +80,20 @@ def spherical_mesh(depth_edges: FloatArray, radius_edges: FloatArray, skin_radiu
     )
 
 
-def column_mesh(depth_edges: FloatArray) -> Mesh:
-    """Separate columns of one square metre: ``depth_edges`` (rows + 1, columns); no heat flows across."""
+def column_mesh(depth_edges: FloatArray, curvature: FloatArray | float = 0.0) -> Mesh:
+    """Separate columns below one square metre of skin: ``depth_edges`` (rows + 1, columns); no heat flows across.
+
+    ``curvature`` (1/m, one a column or one for all) narrows a column towards the centre of a spherical skin.
+    """
     height = np.diff(depth_edges, axis=0)
-    rows, columns = height.shape
+    columns = height.shape[1]
+    area = (1.0 - np.asarray(curvature) * depth_edges) ** 2
     return Mesh(
         height,
         np.ones_like(height),
-        height.copy(),
-        np.ones((rows + 1, columns)),
-        np.zeros((rows, columns - 1)),
+        height * (area[1:] + area[:-1]) / 2,
+        area,
+        np.zeros((len(height), columns - 1)),
         (depth_edges[1:] + depth_edges[:-1]) / 2,
         np.arange(columns, dtype=float),
     )

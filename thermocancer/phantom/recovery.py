@@ -1,8 +1,9 @@
 """Skin temperature of columns of tissue, at rest and while they recover from a fan.
 
-A column is known by two numbers: ``padding`` (0: thin fat over muscle, as on the breastbone; 1: the
-middle of the breast, thick fat and gland) and the heat transfer coefficient at its skin. Both are
-tabulated once a visit and interpolated over the body.
+A column is known by three numbers: ``padding`` (0: thin fat over muscle, as on the breastbone; 1: the
+middle of the breast, thick fat and gland under curved skin), the heat transfer coefficient at its
+skin, and the perfusion of its tissue relative to the parameter set. All combinations are solved at
+once for a visit and interpolated over the body.
 """
 
 from __future__ import annotations
@@ -18,101 +19,108 @@ from thermocancer.phantom.solver import Bioheat, Properties, Surroundings
 from thermocancer.phantom.tissue import Tissue
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
-PADDING = np.linspace(0.0, 1.0, 7)
-CONVECTION = np.array([2.5, 4.0, 6.0, 8.0, 10.0, 13.0, 17.0])
+PADDING = np.linspace(0.0, 1.0, 5)
+CONVECTION = np.array([2.5, 4.0, 6.0, 8.0, 10.0, 13.0])
+PERFUSION = np.array([0.4, 0.7, 1.0, 1.6, 2.6, 5.0])
+SHAPE = (len(PADDING), len(CONVECTION), len(PERFUSION))
+CELLS_A_LAYER = 8
 RANK = 3
-"""Courses in time that describe the recovery of every column to better than a hundredth of a degree."""
+"""Courses in time that describe the recovery of every column to about a hundredth of a degree."""
 
 
 @dataclass(frozen=True)
 class ColumnTable:
-    """Skin temperatures of all columns, (padding, convection), and their deficit while recovering.
+    """Skin temperatures of all columns, ``SHAPE``, and their deficit while recovering.
 
-    The deficit of column (p, c) in frame t is the sum over r of ``shapes[r, p, c] * courses[r, t]``.
+    The deficit of column c in frame t is the sum over r of ``shapes[r, c] * courses[r, t]``.
     """
 
     steady: FloatArray
     shapes: FloatArray
     courses: FloatArray
 
-    def spread(self, padding: FloatArray, convection: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Bilinear interpolation: steady temperature and the deficit's shapes (rank, ...) at every point."""
-        p = np.clip(padding, 0.0, 1.0) * (len(PADDING) - 1)
-        c = np.interp(convection, CONVECTION, np.arange(len(CONVECTION), dtype=float))
-        low_p = np.minimum(p.astype(np.int64), len(PADDING) - 2)
-        low_c = np.minimum(c.astype(np.int64), len(CONVECTION) - 2)
-        p -= low_p
-        c -= low_c
-        corner = low_p * len(CONVECTION) + low_c
-        tables = [self.steady.ravel(), *(each.ravel() for each in self.shapes)]
-        found = [_bilinear(table, corner, p, c, len(CONVECTION)) for table in tables]
-        return found[0], np.array(found[1:]).reshape(-1, *found[0].shape)
+    def spread(self, padding: FloatArray, convection: FloatArray, perfusion: FloatArray) -> FloatArray:
+        """Steady temperature, then the deficit's shapes, at every point: (1 + rank, ...), trilinear."""
+        places = [_place(padding, PADDING), _place(convection, CONVECTION), _place(perfusion, PERFUSION)]
+        strides = (SHAPE[1] * SHAPE[2], SHAPE[2], 1)
+        corner = sum(low * stride for (low, _), stride in zip(places, strides, strict=True))
+        tables = np.concatenate([self.steady[None], self.shapes]).reshape(1 + len(self.shapes), -1)
+        result = np.zeros((len(tables), *padding.shape))
+        for number in range(8):
+            bits = [number >> axis & 1 for axis in range(3)]
+            weight = np.ones(padding.shape)
+            for bit, (_, part) in zip(bits, places, strict=True):
+                weight *= part if bit else 1.0 - part
+            at = corner + sum(bit * stride for bit, stride in zip(bits, strides, strict=True))
+            for values, table in zip(result, tables, strict=True):
+                values += weight * table[at]
+        return result
 
 
-def _bilinear(
-    table: FloatArray, corner: npt.NDArray[np.int64], p: FloatArray, c: FloatArray, stride: int
-) -> FloatArray:
-    near: FloatArray = table[corner] * (1 - c) + table[corner + 1] * c
-    far: FloatArray = table[corner + stride] * (1 - c) + table[corner + stride + 1] * c
-    return near + p * (far - near)
+def _place(values: FloatArray, nodes: FloatArray) -> tuple[IntArray, FloatArray]:
+    """Index of the node below each value, and the share of the way to the next."""
+    position = np.interp(values, nodes, np.arange(len(nodes), dtype=np.float64))
+    low = np.minimum(position.astype(np.int64), len(nodes) - 2)
+    return low, position - low
 
 
-def tabulate(tissue: Tissue, extra_fat: float, cooling: Cooling | None, *, step_s: float = 7.5) -> ColumnTable:
-    """Solve all columns at once. ``extra_fat`` metres are added to the fat of the fullest column."""
-    thickness = _thicknesses(tissue, extra_fat)
-    columns = len(PADDING) * len(CONVECTION)
-    per_layer = 12
-    tops = np.zeros(columns)
-    edges, rows = [tops], []
-    for layer, depth in zip(tissue.layers, thickness, strict=True):
-        depth = np.repeat(depth, len(CONVECTION))
-        edges += [edges[-1] + depth * (part + 1) / per_layer for part in range(per_layer)]
-        rows += [layer.material] * per_layer
-    mesh = column_mesh(np.array(edges))
-    values = [
-        np.repeat(np.array(row)[:, None], columns, axis=1)
-        for row in (
-            [m.conductivity for m in rows],
-            [m.density * m.heat_capacity for m in rows],
-            [m.perfusion * tissue.blood for m in rows],
-            [m.heat for m in rows],
-        )
-    ]
-    model = Bioheat(mesh, Properties(*values), tissue.core_celsius)
-    surroundings = Surroundings(np.tile(CONVECTION, len(PADDING)), tissue.ambient_celsius)
+def tabulate(
+    tissue: Tissue, padding_fat: float, curvature: float, cooling: Cooling | None, *, step_s: float = 7.5
+) -> ColumnTable:
+    """Solve all columns. ``padding_fat`` metres are added to the fat of the fullest column.
+
+    ``curvature`` is that of the breast's skin in 1/m; the breastbone is flat.
+    """
+    columns = int(np.prod(SHAPE))
+    padding, convection, perfusion = (
+        each.ravel() for each in np.meshgrid(PADDING, CONVECTION, PERFUSION, indexing="ij")
+    )
+    model = _columns(tissue, padding, perfusion, padding_fat, curvature)
+    surroundings = Surroundings(convection, tissue.ambient_celsius)
     state = model.steady(surroundings)
-    steady = model.skin_celsius(state, surroundings)
-    shape = (len(PADDING), len(CONVECTION))
+    steady = _rounded(model.skin_celsius(state, surroundings))
     if cooling is None:
-        return ColumnTable(_rounded(steady).reshape(shape), np.zeros((0, *shape)), np.zeros((0, 0)))
+        return ColumnTable(steady.reshape(SHAPE), np.zeros((0, *SHAPE)), np.zeros((0, 0)))
     # the fan reaches each piece of skin as still air does: in proportion to its own coefficient
-    reach = np.tile(CONVECTION, len(PADDING)) / tissue.convection
-    fan = Surroundings(np.asarray(cooling.fan.convection) * reach, cooling.fan.ambient_celsius)
+    fan = Surroundings(np.asarray(cooling.fan.convection) * convection / tissue.convection, cooling.fan.ambient_celsius)
     course = skin_course(model, state, surroundings, replace(cooling, fan=fan), step_s)
-    shapes, courses = _low_rank(_rounded(steady - course))
-    return ColumnTable(_rounded(steady).reshape(shape), shapes.reshape(-1, *shape), courses)
+    left, size, right = np.linalg.svd(_rounded(steady - course), full_matrices=False)
+    rank = min(RANK, len(size), columns)
+    return ColumnTable(steady.reshape(SHAPE), right[:rank].reshape(-1, *SHAPE), (left[:, :rank] * size[:rank]).T)
 
 
-def _thicknesses(tissue: Tissue, extra_fat: float) -> list[FloatArray]:
-    """Thickness of each layer for every padding: a column thins to a third of its fat and a tenth of its gland."""
-    result = []
+def _columns(
+    tissue: Tissue, padding: FloatArray, perfusion: FloatArray, padding_fat: float, curvature: float
+) -> Bioheat:
+    edges = [np.zeros(len(padding))]
+    materials = []
     for layer in tissue.layers:
-        if layer.name == "fat":
-            result.append(layer.thickness * (0.8 + 0.2 * PADDING) + extra_fat * PADDING)
-        elif layer.name == "gland":
-            result.append(layer.thickness * (0.1 + 0.9 * PADDING))
-        else:
-            result.append(np.full(len(PADDING), layer.thickness))
-    return result
+        thickness = _thickness(layer.name, layer.thickness, padding, padding_fat)
+        edges += [edges[-1] + thickness * (part + 1) / CELLS_A_LAYER for part in range(CELLS_A_LAYER)]
+        materials += [layer.material] * CELLS_A_LAYER
+    depth = np.array(edges)
+    # a column may not narrow to nothing before it reaches the core
+    bend = np.minimum(curvature * padding, 0.8 / depth[-1])
+    ones = np.ones((1, len(padding)))
+    properties = Properties(
+        np.array([[each.conductivity] for each in materials]) * ones,
+        np.array([[each.density * each.heat_capacity] for each in materials]) * ones,
+        np.array([[each.perfusion * tissue.blood] for each in materials]) * perfusion,
+        np.array([[each.heat] for each in materials]) * ones,
+    )
+    return Bioheat(column_mesh(depth, bend), properties, tissue.core_celsius)
+
+
+def _thickness(name: str, thickness: float, padding: FloatArray, padding_fat: float) -> FloatArray:
+    """Thickness of a layer for every padding: over the breastbone there is a tenth of the gland."""
+    if name == "fat":
+        return thickness + padding_fat * padding
+    if name == "gland":
+        return thickness * (0.1 + 0.9 * padding)
+    return np.full(len(padding), thickness)
 
 
 def _rounded(celsius: FloatArray) -> FloatArray:
     return np.round(celsius / SIGNIFICANT_CELSIUS) * SIGNIFICANT_CELSIUS
-
-
-def _low_rank(deficit: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Split (frames, columns) into (rank, columns) shapes and (rank, frames) courses."""
-    left, size, right = np.linalg.svd(deficit, full_matrices=False)
-    rank = min(RANK, len(size))
-    return right[:rank], (left[:, :rank] * size[:rank]).T

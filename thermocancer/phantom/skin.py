@@ -15,47 +15,83 @@ from thermocancer.phantom.vessels import Vessels, warmth
 
 FloatArray = npt.NDArray[np.float64]
 
+MOTTLE = ((60.0, 0.16), (24.0, 0.20), (10.0, 0.13))
+"""Patches of perfusion: spacing of their centres in millimetres, standard deviation of its logarithm."""
+
+ARM_STEPS = 33
+"""Points along the arm at which its temperature is known."""
+
 
 @dataclass(frozen=True)
-class Mottle:
-    """Patches of stronger and weaker perfusion: random values on two coarse grids of the body."""
+class Lesion:
+    """A tumour as the skin knows it: its footprint, the breast (0 right, 1 left), where on it, what it does to it.
 
-    wide: FloatArray
-    narrow: FloatArray
+    ``response`` multiplies the perfusion of the whole breast: tumours dilate the vessels around them.
+    """
+
+    footprint: Footprint
+    side: int
+    u: float
+    v: float
+    response: float
 
 
 @dataclass(frozen=True)
 class SkinMaps:
-    """Maps on the skin grid, (rows, samples): steady degC without tumour, recovery shapes, tumour contrast.
+    """Maps on the coarse skin grid, (rows, samples).
 
-    ``shapes`` (rank, rows, samples) goes with ``courses`` (rank, frames); ``tumour_shapes`` and
-    ``tumour_courses`` likewise. ``arm`` holds (steady, shapes...) of the arms.
+    ``steady`` degC with everything in it; ``shapes`` (rank, rows, samples) of the deficit whose
+    ``courses`` (rank, frames) run in time; ``contrast`` degC of the tumour alone; ``arm`` (1 + rank,
+    ``ARM_STEPS``) the same along the arms.
     """
 
     steady: FloatArray
     shapes: FloatArray
     courses: FloatArray
     contrast: FloatArray
-    tumour_shapes: FloatArray
-    tumour_courses: FloatArray
+    arm: FloatArray
 
 
-def draw_mottle(rng: np.random.Generator) -> Mottle:
-    """Standard normal values; ``mottle_celsius`` scales and smooths them."""
-    return Mottle(rng.standard_normal((14, 22)), rng.standard_normal((36, 60)))
+@dataclass(frozen=True)
+class Circulation:
+    """How blood is spread over one body: patches at three scales, each breast's own level, the veins.
+
+    ``patches`` holds one array of coefficients for each entry of ``MOTTLE``; ``breasts`` logarithms.
+    """
+
+    patches: tuple[FloatArray, ...]
+    breasts: tuple[float, float]
+    vessels: Vessels
 
 
-def mottle_celsius(mottle: Mottle, grid: SkinGrid) -> FloatArray:
-    """Smooth random warmth in degC on the skin grid."""
-    return 0.32 * _smooth(mottle.wide, grid) + 0.28 * _smooth(mottle.narrow, grid)
+def draw_patches(rng: np.random.Generator, strength: float) -> tuple[FloatArray, ...]:
+    """Coefficients of the patches over azimuth -3 to 3 and y -320 to 320 mm."""
+    result = []
+    for spacing, spread in MOTTLE:
+        rows, columns = int(640 / spacing) + 4, int(6 * 140 / spacing) + 4
+        # a cubic B-spline surface through white noise has .48 of its standard deviation
+        result.append(strength * spread / 0.48 * rng.standard_normal((rows, columns)))
+    return tuple(result)
 
 
-def _smooth(values: FloatArray, grid: SkinGrid) -> FloatArray:
-    """Cubic B-spline surface through coefficients laid over azimuth -3..3 and y -300..300 mm."""
+def perfusion(body: Body, grid: SkinGrid, blood: Circulation, lesion: Lesion | None) -> FloatArray:
+    """Perfusion relative to the parameter set, (rows, samples)."""
+    logarithm = sum((_spline_surface(each, grid) for each in blood.patches), np.zeros(grid.radius.shape))
+    azimuth, y = grid.azimuth, grid.heights[:, None]
+    for side in range(2):
+        level = blood.breasts[side]
+        if lesion is not None and lesion.side == side:
+            level += float(np.log(lesion.response))
+        if level:
+            logarithm += level * smooth_step(2.0 * body.breast_cap(side, azimuth, y))
+    return np.exp(logarithm)
+
+
+def _spline_surface(values: FloatArray, grid: SkinGrid) -> FloatArray:
     rows, columns = values.shape
-    down = _spline((300.0 - grid.heights) / 600.0 * (rows - 3) + 1, rows)
-    across = _spline((grid.azimuth + 3.0) / 6.0 * (columns - 3) + 1, columns)
-    surface: FloatArray = 1.8 * (down @ values @ across.T)
+    down = _spline((320.0 - grid.heights) / 640.0 * (rows - 4) + 1.5, rows)
+    across = _spline((grid.azimuth + 3.0) / 6.0 * (columns - 4) + 1.5, columns)
+    surface: FloatArray = down @ values @ across.T
     return surface
 
 
@@ -66,77 +102,69 @@ def _spline(position: FloatArray, count: int) -> FloatArray:
 
 
 def exposure(body: Body, grid: SkinGrid) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """(padding, factor on the heat transfer coefficient, areola mask 0..1) over the grid.
+    """(padding 0..1, factor on the heat transfer coefficient, areola mask 0..1) over the grid.
 
     Folds shelter the skin: under the breasts, between them and in the armpits still air insulates.
     """
-    azimuth, y = grid.azimuth[None, :], grid.heights[:, None]
-    shape = grid.radius.shape
-    padding = np.zeros(shape)
-    shelter = np.zeros(shape)
-    areola = np.zeros(shape)
+    azimuth, y = grid.azimuth, grid.heights[:, None]
+    padding, shelter, areola = (np.zeros(grid.radius.shape) for _ in range(3))
     for side, breast in enumerate(body.breasts):
-        dome, u, v = body.breast_cap(side, azimuth, y)
-        padding = np.maximum(padding, np.sqrt(dome) * min(1.0, breast.projection / 45.0))
-        low = np.where(v < 0, v * (1.0 + 0.25 * (1 - breast.sag)), v)
-        rho = np.sqrt(u**2 + low**2)
-        medial = smooth_step(-u * np.sign(breast.azimuth) * 1.2) * smooth_step(0.9 - v)
-        under = smooth_step(-v * 1.4 + 0.1)
-        ring = np.exp(-(((rho - 1.03) / (0.10 + 0.10 * breast.sag)) ** 2))
-        shelter = np.maximum(shelter, ring * np.maximum(under, 0.5 * medial) * (0.35 + 0.45 * breast.sag))
-        areola = np.maximum(areola, smooth_step((0.20 - np.sqrt((u - 0.02) ** 2 + (v + 0.12) ** 2)) / 0.05))
-    shoulder = (y - body.shoulder_height + 70.0) / 45.0
-    armpit = np.exp(-(((np.abs(azimuth) - 1.30) / 0.28) ** 2) - shoulder**2)
-    neck = smooth_step((y - body.shoulder_height + 25.0) / 60.0)
-    shelter = np.maximum(shelter, np.maximum(0.60 * armpit, 0.45 * neck))
+        u, v = body.breast_place(side, azimuth, y)
+        dome = body.breast_cap(side, azimuth, y)
+        padding = np.maximum(padding, np.minimum(dome, 1.0) ** 0.7 * min(1.0, breast.projection / 45.0))
+        rho = np.sqrt(u**2 + (np.minimum(v, 0.0) * (1.15 - 0.2 * breast.sag)) ** 2)
+        medial = smooth_step(-u * np.sign(breast.azimuth) * 1.3) * smooth_step(0.8 - v)
+        under = smooth_step(-v * 1.5)
+        ring = np.exp(-(((rho - 1.06) / (0.10 + 0.08 * breast.sag)) ** 2))
+        shelter = np.maximum(shelter, ring * np.maximum(under, 0.55 * medial) * (0.30 + 0.40 * breast.sag))
+        nipple = np.sqrt((u - 0.02) ** 2 + (v + 0.10) ** 2)
+        areola = np.maximum(
+            areola, 0.6 * smooth_step((0.21 - nipple) / 0.06) + 0.4 * smooth_step((0.09 - nipple) / 0.05)
+        )
+    shoulder = (y - body.shoulder_height + 85.0) / 50.0
+    armpit = np.exp(-(((np.abs(azimuth) - 1.25) / 0.33) ** 2) - shoulder**2)
+    neck = smooth_step((y - body.shoulder_height + 10.0) / 60.0)
+    shelter = np.maximum(shelter, np.maximum(0.50 * armpit, 0.40 * neck))
     return padding, 1.0 - shelter, areola
 
 
 def build_maps(
-    body: Body,
-    grid: SkinGrid,
-    table: ColumnTable,
-    convection: float,
-    mottle: Mottle,
-    vessels: Vessels,
-    tumour: tuple[Footprint, int, float, float] | None,
+    body: Body, grid: SkinGrid, table: ColumnTable, convection: float, blood: Circulation, lesion: Lesion | None
 ) -> SkinMaps:
-    """Everything the camera needs. ``tumour`` is (footprint, side, u, v) or None."""
+    """Lay the columns, the veins and the tumour over the body."""
     padding, factor, areola = exposure(body, grid)
-    steady, shapes = table.spread(padding, convection * factor)
-    arc = arc_per_radian(body)
-    relief = mottle_celsius(mottle, grid) + warmth(vessels, grid.azimuth, grid.heights, arc)
-    steady = steady + relief - 0.5 * areola
-    if tumour is None:
-        none = np.zeros((0, *steady.shape))
-        return SkinMaps(steady, shapes, table.courses, np.zeros_like(steady), none, np.zeros((0, 0)))
-    footprint, side, u, v = tumour
-    distance = distance_on_skin(body, grid, side, u, v)
-    contrast = np.interp(distance, footprint.radius, footprint.steady, right=0.0)
-    courses, tumour_shapes = np.zeros((0, 0)), np.zeros((0, *steady.shape))
-    if len(footprint.course):
-        left, size, right = np.linalg.svd(footprint.course - footprint.steady, full_matrices=False)
-        rank = min(2, len(size))
-        courses = (left[:, :rank] * size[:rank]).T
-        tumour_shapes = np.array([np.interp(distance, footprint.radius, each, right=0.0) for each in right[:rank]])
-    return SkinMaps(steady, shapes, table.courses, contrast, tumour_shapes, courses)
+    spread = table.spread(padding, convection * factor, perfusion(body, grid, blood, lesion))
+    steady, shapes, courses = spread[0], spread[1:], table.courses
+    steady = steady + warmth(blood.vessels, grid.azimuth, grid.heights, body.arc_per_radian) - 0.6 * areola
+    contrast = np.zeros_like(steady)
+    if lesion is not None:
+        distance = distance_on_skin(body, grid, lesion)
+        contrast = np.interp(distance, lesion.footprint.radius, lesion.footprint.steady, right=0.0)
+        steady = steady + contrast
+        extra, extra_courses = _fading(lesion.footprint, distance)
+        shapes, courses = np.concatenate([shapes, extra]), np.concatenate([courses, extra_courses])
+    way = np.linspace(0.0, 1.0, ARM_STEPS)
+    arm = table.spread(0.25 + 0.1 * way, convection * (0.95 + 0.35 * way), np.ones(ARM_STEPS))
+    arm = np.concatenate([arm, np.zeros((len(shapes) + 1 - len(arm), ARM_STEPS))])
+    return SkinMaps(steady, shapes, courses, contrast, arm)
 
 
-def arc_per_radian(body: Body) -> float:
-    """Millimetres of skin a radian of azimuth, on the front of the chest."""
-    return 0.62 * body.half_width + 0.38 * body.half_depth
+def _fading(footprint: Footprint, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """How the tumour's contrast differs from its steady one in time, as shapes on the grid and courses."""
+    if not len(footprint.course):
+        return np.zeros((0, *distance.shape)), np.zeros((0, 0))
+    left, size, right = np.linalg.svd(footprint.steady - footprint.course, full_matrices=False)
+    rank = min(2, len(size))
+    shapes = [np.interp(distance, footprint.radius, each, right=0.0) for each in right[:rank]]
+    return np.array(shapes), (left[:, :rank] * size[:rank]).T
 
 
-def spot_on_breast(body: Body, side: int, u: float, v: float) -> tuple[float, float]:
-    """(azimuth, height) of the point (u, v) of a breast."""
-    breast = body.breasts[side]
-    return breast.azimuth + u * breast.radius / arc_per_radian(body), breast.height + v * breast.radius
-
-
-def distance_on_skin(body: Body, grid: SkinGrid, side: int, u: float, v: float) -> FloatArray:
+def distance_on_skin(body: Body, grid: SkinGrid, lesion: Lesion) -> FloatArray:
     """Straight distance in metres of every grid point from the skin above the tumour."""
-    azimuth, y = spot_on_breast(body, side, u, v)
-    centre = float(body.radius(np.array([[azimuth]]), np.array([[y]]))[0, 0])
+    breast = body.breasts[lesion.side]
+    azimuth = breast.azimuth + lesion.u * breast.radius / body.arc_per_radian
+    y = breast.height + lesion.v * breast.radius
+    centre = float(body.radius(np.array([azimuth]), np.array([[y]]))[0, 0])
     r = grid.radius
     square = r**2 + centre**2 - 2 * r * centre * np.cos(grid.azimuth - azimuth) + (grid.heights[:, None] - y) ** 2
     return np.sqrt(np.maximum(square, 0.0)) * 1e-3

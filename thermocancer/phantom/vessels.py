@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.phantom.anatomy import Body
+
 FloatArray = npt.NDArray[np.float64]
 
 
@@ -21,19 +23,36 @@ class Vessels:
     branches: int
 
 
-def grow(rng: np.random.Generator, centres: list[tuple[float, float, float]], density: float) -> Vessels:
-    """Let veins wander over each breast and branch.
+def grow(rng: np.random.Generator, body: Body, strength: float) -> Vessels:
+    """Let veins wander over the breasts, the upper chest and the belly, and branch.
 
-    ``centres`` holds (arc position, height, radius) of each breast in millimetres.
+    ``strength`` scales their warmth; 0 leaves the veins there but cold.
     """
     walks: list[FloatArray] = []
-    for arc, height, radius in centres:
-        for _ in range(int(rng.poisson(5 * density)) + 1):
+    density = float(rng.uniform(0.5, 1.5))
+    for breast in body.breasts:
+        arc = breast.azimuth * body.arc_per_radian
+        for _ in range(int(rng.poisson(6 * density)) + 2):
             angle = rng.uniform(0, 2 * np.pi)
-            start = (arc + radius * 1.1 * np.cos(angle), height + radius * (0.2 + 1.1 * abs(np.sin(angle))))
-            heading = np.arctan2(height - start[1], arc - start[0]) + rng.normal(0, 0.6)
-            _walk(rng, walks, start, heading, rng.uniform(0.4, 1.3), rng.uniform(2.0, 5.0), rng.uniform(60, 130), 0)
-    points = np.concatenate(walks) if walks else np.zeros((0, 4))
+            x = arc + breast.radius * 1.1 * float(np.cos(angle))
+            y = breast.height + breast.radius * (0.2 + 1.1 * abs(float(np.sin(angle))))
+            heading = float(np.arctan2(breast.height - y, arc - x)) + rng.normal(0, 0.7)
+            _walk(
+                rng,
+                walks,
+                (x, y),
+                heading,
+                strength * rng.uniform(0.3, 1.2),
+                rng.uniform(2, 5),
+                rng.uniform(60, 140),
+                0,
+            )
+    for low, high, count in ((60.0, 150.0, 6), (-190.0, -90.0, 3)):
+        for _ in range(int(rng.poisson(count * density))):
+            x, y = rng.uniform(-1, 1) * body.half_width, rng.uniform(low, high)
+            warm = strength * rng.uniform(0.2, 0.8)
+            _walk(rng, walks, (x, y), rng.uniform(0, 2 * np.pi), warm, rng.uniform(2.5, 6), rng.uniform(60, 160), 0)
+    points = np.concatenate(walks)
     return Vessels(points[:, 0], points[:, 1], points[:, 2], points[:, 3], len(walks))
 
 
@@ -68,6 +87,8 @@ def warmth(vessels: Vessels, azimuth: FloatArray, heights: FloatArray, arc_per_r
     """Warmth in degC on a (heights, azimuth) grid: each vein blurred by the tissue above it."""
     from scipy.ndimage import gaussian_filter
 
+    if not vessels.celsius.any():
+        return np.zeros((len(heights), len(azimuth)))
     step_a = (azimuth[1] - azimuth[0]) * arc_per_radian
     step_y = heights[0] - heights[1]
     column = np.rint((vessels.arc / arc_per_radian - azimuth[0]) / (azimuth[1] - azimuth[0])).astype(np.int64)

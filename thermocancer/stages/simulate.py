@@ -219,7 +219,8 @@ def make_visit(task: Task) -> VisitFiles:
     import hashlib
 
     from thermocancer.dmr.names import ThermogramName, view_code
-    from thermocancer.phantom.exam import footprint_masks, make_scene, matrices, truth_line
+    from thermocancer.phantom.exam import matrices
+    from thermocancer.phantom.scene import footprint_masks, make_scene, truth_line
     from thermocancer.thermal.writing import format_matrix
 
     workspace, visit = Workspace(Path(task.workspace)), task.visit
