@@ -66,10 +66,37 @@ ask_with(_ask_for_account)
 @stage_command("import", example="thermocancer import scans --labels labels.csv --view Frontal -w study")
 def import_folder(
     folder: Annotated[Path, typer.Argument(help="Folder of matrices, images or radiometric videos.")],
-    labels: Annotated[Path | None, typer.Option(help="CSV file with one label a patient or exam.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="CSV, JSON or .xlsx file with one label a patient or exam.")
+    ] = None,
+    id_column: Annotated[str | None, typer.Option(help="Column of the labels file that names the patient.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels file that holds the label.")] = None,
+    id_pattern: Annotated[
+        str | None, typer.Option(help="Regular expression on a file's path; group 1 is the patient.")
+    ] = None,
+    view: Annotated[
+        str | None, typer.Option(help="View of files whose names do not tell, for example Frontal.")
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="S (static) or D (dynamic), for files whose names do not tell.")
+    ] = None,
+    visit: Annotated[int | None, typer.Option(help="Visit of files whose names do not tell.")] = None,
+    dates: Annotated[
+        list[Path] | None, typer.Option(help="JSON or CSV file of exam dates, or a folder of them; repeat it.")
+    ] = None,
 ) -> dict[str, Any]:
     """Bring a folder somebody already has into raw/."""
-    return {"import.folder": str(folder), "import.labels": None if labels is None else str(labels)}
+    return {
+        "import.folder": str(folder),
+        "import.labels": None if labels is None else str(labels),
+        "import.id_column": id_column,
+        "import.label_column": label_column,
+        "import.id_pattern": id_pattern,
+        "import.view": view,
+        "import.protocol": protocol,
+        "import.visit": visit,
+        "import.dates": [str(path) for path in dates] if dates else None,
+    }
 
 
 @stage_command("simulate", example="thermocancer simulate --patients 40 --seed 1 --shape 480x640 -w demo")

@@ -1,0 +1,240 @@
+"""``import DIR``: bring a folder somebody already has into ``raw/`` and the catalog."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from thermocancer.config import Config
+from thermocancer.config.sources import ImportSection
+from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source
+from thermocancer.data.importing import (
+    SOURCE,
+    Content,
+    Placed,
+    known_numbers,
+    label_counts,
+    merge,
+    place_files,
+)
+from thermocancer.data.importing_dates import ExamDates, date_files
+from thermocancer.data.importing_files import Facts, Made, SourceFile, check_shape, find_sources, inspect, make
+from thermocancer.data.importing_labels import Labels, read_labels
+from thermocancer.errors import DataError
+from thermocancer.files import HashIndex
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress, Silent, Task
+from thermocancer.workspace import Workspace
+
+_THREADS = 4
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class _Work:
+    """Everything decided about a folder, before anything is written."""
+
+    placed: list[Placed]
+    previous: list[Record]
+    todo: list[Placed]
+    notes: list[str]
+
+    @property
+    def records(self) -> list[Record]:
+        return [record for each in self.placed for record in each.records]
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """Say where every file would go; reads the folder and touches nothing."""
+    work = _survey(config, workspace, workspace.hashes(), Silent())
+    todo = [f"{each.source.relative} -> {record.path}" for each in work.todo for record in each.records]
+    failed = [f"{each.source.relative}: {each.problem}" for each in work.placed if each.problem]
+    current = len(work.placed) - len(work.todo) - len(failed)
+    return Plan("import", tuple(todo), current, (*work.notes, *failed))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Link, copy or convert every file that has a place, then write the catalog.
+
+    Raises ConfigError for a folder, labels file, column or date file that is not there, DataError for
+    an exam with two labels, and when not one file could be imported.
+    """
+    hashes = workspace.hashes()
+    work = _survey(config, workspace, hashes, progress)
+    _write(work, config.import_, workspace, progress)
+    if not any(record.status == "ok" for record in work.records):
+        raise _nothing_imported(work, config.import_)
+    merged = merge(work.previous, work.records)
+    gone = {each.path for each in work.previous if each.path} - {each.path for each in merged}
+    for path in gone:  # before the catalog: a run killed here finds them missing, and drops them again
+        (workspace.raw / path).unlink(missing_ok=True)
+    changed = _in_order(merged) != _in_order(work.previous)
+    if changed:
+        replace_source(workspace, SOURCE, merged)
+    hashes.save()
+    return _report(work, workspace, changed)
+
+
+def _in_order(records: Sequence[Record]) -> list[Record]:
+    return sorted(records, key=lambda each: (each.path, str(each.extra.get("original"))))
+
+
+def _report(work: _Work, workspace: Workspace, changed: bool) -> StageReport:
+    made = sum(len(each.records) for each in work.todo if not each.problem)
+    usable = [record for record in work.records if record.status == "ok"]
+    report = StageReport("import", made=made or int(changed), current=len(usable) - made, notes=work.notes)
+    report.failed = [Failure(str(each.source.relative), each.problem) for each in work.placed if each.problem]
+    report.figures = {"matrices": len(usable), "patients": len({each.patient for each in usable})}
+    report.figures |= {f"exams_{label}": count for label, count in label_counts(usable).items()}
+    report.figures |= {"dated": sum(each.date is not None for each in usable)}
+    report.figures |= {f"layout_{name}": count for name, count in sorted(Counter(r.layout for r in usable).items())}
+    if report.made:
+        report.outputs = [str(workspace.catalog)]
+    return report
+
+
+def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: Progress) -> _Work:
+    """Read tables and files, and decide; nothing is written."""
+    section = config.import_
+    tables = [Path(section.labels)] if section.labels else []
+    sources, notes = find_sources(section, [*tables, *date_files(section)])
+    labels, dates = read_labels(section), ExamDates(section)
+    catalog = read_catalog(workspace) if workspace.catalog.exists() else []
+    previous = [each for each in catalog if each.source == SOURCE]
+    contents = _read_all(sources, section, previous, hashes, progress)
+    order = {source: number for number, source in enumerate(sources)}
+    placed = place_files(contents, section, labels, dates, known_numbers(previous))
+    placed.sort(key=lambda each: order[each.source])
+    records = [record for each in placed for record in each.records]
+    check_labels([*(each for each in catalog if each.source != SOURCE), *merge(previous, records)])
+    standing = {each.path: each for each in previous if each.path}
+    todo = [each for each in placed if not each.problem and not _adopt(each, standing, workspace, hashes)]
+    return _Work(placed, previous, todo, [*notes, *_notes_on_labels(labels)])
+
+
+def _adopt(each: Placed, standing: Mapping[str, Record], workspace: Workspace, hashes: HashIndex) -> bool:
+    """Take over what an earlier import wrote for the same content at the same place; False if anything differs."""
+    adopted = []
+    for record in each.records:
+        old, path = standing.get(record.path), workspace.raw / record.path
+        if old is None or any(old.extra.get(key) != record.extra.get(key) for key in ("original_sha256", "recipe")):
+            return False
+        if not path.is_file() or hashes.of(path) != old.sha256:
+            return False
+        adopted.append(replace(record, sha256=old.sha256, bytes=old.bytes))
+    each.records = adopted
+    return True
+
+
+def _read_all(
+    sources: Sequence[SourceFile],
+    section: ImportSection,
+    previous: Sequence[Record],
+    hashes: HashIndex,
+    progress: Progress,
+) -> list[tuple[SourceFile, Content]]:
+    """Read every file once; what an earlier import found out about the same content is not read again."""
+    known: defaultdict[tuple[object, ...], list[Record]] = defaultdict(list)
+    for record in previous:
+        if record.status == "ok":
+            known[record.extra.get("original_sha256"), record.extra.get("recipe", ""), record.layout].append(record)
+    by_content = {key[:2]: records for key, records in known.items()}
+    asked = [(source, source.sha256(hashes), source.recipe(section)) for source in sources]
+
+    def read(item: tuple[SourceFile, str, str]) -> tuple[SourceFile, Content]:
+        source, sha256, recipe = item
+        try:
+            earlier = by_content.get((sha256, recipe))
+            facts = _remembered(earlier) if earlier else inspect(source, section)
+            check_shape(facts, source, section)
+        except DataError as error:
+            return source, Content(sha256, recipe, None, _in_one_line(error, source))
+        return source, Content(sha256, recipe, facts)
+
+    with progress.task("reading", len(asked), "files") as task:
+        return list(_in_threads(read, asked, task))
+
+
+def _remembered(earlier: Sequence[Record]) -> Facts:
+    """What the catalog knows of a file that was imported before."""
+    extra: Any = earlier[0].extra
+    height, width = extra["shape"]
+    originals = [each for each in earlier if each.extra.get("original") == extra.get("original")]
+    return Facts(
+        earlier[0].layout, (height, width), extra["low"], extra["high"], tuple(extra.get("notes", ())), len(originals)
+    )
+
+
+def _write(work: _Work, section: ImportSection, workspace: Workspace, progress: Progress) -> None:
+    """Write what is missing; a file that fails only now keeps its place in the catalog, with the reason."""
+    keep = {record.path for record in work.previous}
+
+    def write(each: Placed) -> list[Made] | DataError:
+        targets = [workspace.raw / record.path for record in each.records]
+        try:
+            return make(each.source, section, targets)
+        except DataError as error:
+            for target, record in zip(targets, each.records, strict=True):
+                if record.path not in keep:
+                    target.unlink(missing_ok=True)
+            return error
+
+    with progress.task("import", len(work.todo), "files") as task:
+        for each, made in zip(work.todo, _in_threads(write, work.todo, task), strict=True):
+            if isinstance(made, DataError):
+                reason = _in_one_line(made, each.source)
+                each.records = [replace(each.records[0], path="", status="failed", reason=reason)]
+            else:
+                each.records = [
+                    replace(record, sha256=file.sha256, bytes=file.bytes)
+                    for record, file in zip(each.records, made, strict=True)
+                ]
+
+
+def _in_threads(work: Callable[[Item], Result], items: Sequence[Item], task: Task) -> Iterator[Result]:
+    """``work`` on every item in a few threads (NumPy, OpenCV and the disk release the interpreter), in order."""
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        for result in pool.map(work, items):
+            task.advance()
+            yield result
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_one_line(error: DataError, source: SourceFile) -> str:
+    """An error for the list of failed files: what is wrong, in which line, what was found."""
+    line = (error.where or "").removeprefix(str(source.path)).strip(":")
+    parts = [error.what]
+    parts += [f"line {line}"] if line and line[0].isdigit() else []
+    parts += [f"expected {error.expected}"] if error.expected else []
+    parts += [f"found {error.found}"] if error.found else []
+    return ", ".join(parts)
+
+
+def _notes_on_labels(labels: Labels | None) -> list[str]:
+    if labels is None:
+        return []
+    notes = []
+    if labels.unknown_values():
+        notes.append(f"label values that are neither healthy nor sick: {', '.join(labels.unknown_values()[:10])}")
+    if labels.without_file():
+        notes.append(f"{labels.without_file()} patients of the labels file have no file here")
+    return notes
+
+
+def _nothing_imported(work: _Work, section: ImportSection) -> DataError:
+    reasons = Counter(each.problem for each in work.placed)
+    most, count = reasons.most_common(1)[0]
+    return DataError(
+        "not one file of this folder could be imported",
+        where=section.folder,
+        expected="matrices with a patient, a view and a label",
+        found=f"{count} of {len(work.placed)} files: {most}",
+        hint="see the options --labels, --id-pattern and --view of: thermocancer import --help",
+    )
