@@ -88,6 +88,8 @@ def batches(
 ) -> Iterator[tuple[Batch, float]]:
     """Batches from number ``first`` on, read one ahead in another thread; and the seconds waited for each."""
     starts = range(first * size, len(order), size)
+    if not starts:
+        return  # stopped behind the last step of an epoch: only its end is left to do
     with ThreadPoolExecutor(1) as reader:
 
         def ask(start: int) -> Future[Batch]:
