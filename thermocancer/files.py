@@ -26,7 +26,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     The side file keeps the suffix of ``path`` (writers such as OpenCV go by it) and is removed
     when the block raises. Raises RunError when the disk is full or the folder is read-only.
     """
-    side = path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
+    side = _side_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield side
@@ -42,6 +42,10 @@ def written_aside(path: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             side.unlink(missing_ok=True)
+
+
+def _side_path(path: Path) -> Path:
+    return path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
 
 
 def _flush_to_disk(path: Path) -> None:
@@ -93,17 +97,24 @@ def fingerprint(*parts: Any) -> str:
 def link_or_copy(source: Path, target: Path) -> str:
     """Hard-link ``source`` as ``target``, or copy where links are not possible.
 
-    Returns ``"link"`` or ``"copy"``. An existing ``target`` is replaced atomically.
+    Returns ``"link"`` or ``"copy"``. An existing ``target`` is replaced atomically. A link is not flushed:
+    its content is on disk already, and a read-only source could not be opened for it.
     """
     import shutil
 
-    with written_aside(target) as side:
+    side = _side_path(target)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         side.unlink(missing_ok=True)
-        try:
-            os.link(source, side)
-        except OSError:
-            shutil.copyfile(source, side)
-            return "copy"
+        os.link(source, side)
+        os.replace(side, target)
+    except OSError:
+        with written_aside(target) as copy:
+            shutil.copyfile(source, copy)
+        return "copy"
+    finally:  # renaming a file onto its own other name does nothing, and leaves both
+        with contextlib.suppress(OSError):
+            side.unlink(missing_ok=True)
     return "link"
 
 
