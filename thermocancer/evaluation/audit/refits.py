@@ -211,8 +211,20 @@ def early_to_late(bench: Bench) -> Control:
     """Trained on the early patients, tested on the late ones."""
     fold = time_fold(bench.scope)
     rows = bench.scores("late", bench.recipe(), folds=[fold])
-    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones"
+    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones" + _seen_by_encoders(bench, fold)
     return bench.judge.control("late", "trained on early exams, tested on late ones", CONTROL, rows, note=note)
+
+
+def _seen_by_encoders(bench: Bench, fold: Fold) -> str:
+    """A remark where the split's encoders have seen (without labels) some of the tested patients."""
+    if bench.scope.run.manifest.get("model") not in ("svm", "network"):
+        return ""
+    from thermocancer.training.classifiers.encoders import Encoders
+
+    views = tuple(bench.scope.run.manifest.get("views") or bench.source.views)
+    encoders = Encoders.of(bench.config, bench.workspace)
+    seen = {patient for view in views for patient in encoders.shown(bench.source, view, fold)}
+    return f"; the encoders had seen {len(seen)} of the late patients, without labels" if seen else ""
 
 
 def time_fold(scope: Scope) -> Fold:

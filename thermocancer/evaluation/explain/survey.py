@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config import Config
-from thermocancer.data.exams import ExamSource
+from thermocancer.data.exams import ExamSource, FloatArray
 from thermocancer.data.regions import torso_mask
 from thermocancer.data.store import open_dataset
 from thermocancer.errors import ThermocancerError
@@ -73,13 +73,25 @@ def _survey(
             for row in rows:
                 maps[row] = occlude(fitted, source, row, view)
                 bar.advance()
+        cams = _class_activation(fitted, source, view, shown)
         sanity = _sanity(scope, source, config, workspace, [(row, maps[row]) for row in shown[:3]])
-    survey = Survey({"view": view, "method": "occlusion", "sanity": sanity})
+    methods = ["occlusion", "Grad-CAM"] if cams else ["occlusion"]
+    survey = Survey({"view": view, "methods": methods, "sanity": sanity})
     survey.pictures = [_picture(source, scope, row, maps[row]) for row in shown]
+    survey.pictures += [_cam_picture(source, scope, row, view, cam) for row, cam in cams.items()]
     if pointed:
         survey.facts["pointing"] = _pointing(source, scope, workspace, [(row, maps[row]) for row in pointed])
     survey.note = _note(survey.facts)
     return survey
+
+
+def _class_activation(fitted: Fitted, source: ExamSource, view: str, rows: list[int]) -> dict[int, FloatArray]:
+    """Grad-CAM maps (height, width) of the code, 0 to 1, by row; none where the model is no network."""
+    from thermocancer.evaluation.explain.gradcam import explain_exam, network_inside
+
+    if network_inside(fitted) is None:
+        return {}
+    return {row: explain_exam(fitted, source, row, view) for row in rows}
 
 
 def telling_rows(judged: Judgement, scope: Scope) -> list[int]:
@@ -152,6 +164,17 @@ def _picture(source: ExamSource, scope: Scope, row: int, one: Occlusion) -> dict
         "picture": draw_heatmap(celsius, one.full_size(celsius.shape), one.view, unit="score lost when hidden"),
         "alternative": f"Occlusion map of {words}, {one.view} view",
         "caption": f"{words}; {one.view}",
+    }
+
+
+def _cam_picture(source: ExamSource, scope: Scope, row: int, view: str, cam: FloatArray) -> dict[str, Any]:
+    exam = scope.exams[row]
+    celsius = source.centi_celsius(view, np.array([row]))[0] / 100.0
+    words = f"exam {exam.key}, {LABELS[exam.label]}"
+    return {
+        "picture": draw_heatmap(celsius, Occlusion(view, 0.0, cam).full_size(celsius.shape), view, unit="Grad-CAM"),
+        "alternative": f"Grad-CAM map of {words}, {view} view",
+        "caption": f"{words}; {view}, Grad-CAM (largest is 1)",
     }
 
 
