@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from dataset_fixtures import add_file, body
+
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import write_catalog
 from thermocancer.data.exams import Exam, IntArray
@@ -26,7 +26,7 @@ TINY: dict[str, Any] = {
     "dit.size": list(SHAPE),
     "dit.frames": [0, 6, 12, 18],
     "dit.channels": ["difference"],
-    "dit.epochs": 6,
+    "dit.epochs": 12,
     "dit.batch": 8,
     "dit.learning_rate": 0.02,
     "split.folds": 2,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from sequence_fixtures import SHAPE, in_memory
+
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection
 from thermocancer.errors import ConfigError, DataError
