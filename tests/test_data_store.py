@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from dataset_fixtures import SHAPE, make_raw, settings
+from dataset_fixtures import SHAPE, body, make_raw, settings
 
 from thermocancer.data.exams import ArrayExamSource, ExamSource
 from thermocancer.data.sequences import open_sequences
@@ -132,11 +132,14 @@ def test_a_data_set_without_the_part_that_is_asked_for(tmp_path: Path) -> None:
 
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     marks = set()
-    for number, options in enumerate(({}, {"dataset__size": (24, 32)}, {"dataset__compression": "none"})):
+    forms = ({"dataset__compression": form} for form in ("gzip", "lzf", "none"))
+    for number, options in enumerate(({"dataset__size": (24, 32)}, *forms)):
         workspace = make_raw(tmp_path / str(number))
         run(settings(workspace, **options), workspace, Silent())
         with open_dataset(workspace.dataset("cohort")) as source:
             marks.add(source.fingerprint)
+            row = source.centi_celsius("Frontal", np.array([1]))[0]
+            assert np.array_equal(row, resize_centi(body(20), options.get("dataset__size")))
     assert len(marks) == 2, "how it is compressed does not matter, what it holds does"
 
 

@@ -44,7 +44,7 @@ class DatasetSection(Section):
     size: tuple[int, int] | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True
     dynamic: bool = False
-    compression: Literal["gzip", "none"] = "gzip"
+    compression: Literal["gzip", "lzf", "none"] = "gzip"
     threads: PositiveInt | None = Field(None, description="null: every core; the bytes do not depend on it")
 
 

