@@ -54,7 +54,7 @@ class _Work:
 def plan(config: Config, workspace: Workspace) -> Plan:
     """List the images and videos that are missing or out of date; touches nothing."""
     hashes = workspace.hashes()
-    works = _survey(config, workspace, hashes)
+    works = [work for work in _survey(config, workspace, hashes) if work is not None]
     todo = [f"make {work.conversions.folder.name}/{job.name}" for work in works for job in work.jobs]
     todo += [f"remove {work.conversions.folder.name}/{name}" for work in works for name in work.to_remove]
     notes = tuple(note for work in works for note in work.notes)
@@ -71,14 +71,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     hashes = workspace.hashes()
     report = StageReport("convert")
     images, videos = _survey(config, workspace, hashes)
-    _carry_out(images, lambda job: _make_image(images.conversions.folder, job, section), section, report, progress)
-    if section.videos:
-        colour_table(section.video_rendering.colormap)
-    _carry_out(videos, lambda job: _make_video(videos.conversions.folder, job, section), section, report, progress)
-    hashes.save()
+    _carry_out(images, lambda job: _make_image(workspace.images, job, section), section, report, progress)
     report.figures["images"] = len(images.conversions.files)
-    if section.videos:
+    if videos is not None:
+        colour_table(section.video_rendering.colormap)
+        _carry_out(videos, lambda job: _make_video(workspace.videos, job, section), section, report, progress)
         report.figures["videos"] = len(videos.conversions.files)
+    hashes.save()
     if report.failed and not report.made and not report.current:
         first = report.failed[0]
         raise DataError(
@@ -87,13 +86,15 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     return report
 
 
-def _survey(config: Config, workspace: Workspace, hashes: HashIndex) -> tuple[_Work, _Work]:
-    """Compare what the catalog asks for with what stands: (images, videos)."""
+def _survey(config: Config, workspace: Workspace, hashes: HashIndex) -> tuple[_Work, _Work | None]:
+    """Compare what the catalog asks for with what stands: images, and videos if they are asked for."""
     section = config.convert
     records = [each for each in read_catalog(workspace) if each.status == "ok" and each.path]
     still = [each for each in records if each.protocol == "S" or section.dynamic]
     images = _compare(workspace.images, _image_jobs(still, workspace, section), hashes, IMAGE_SUFFIXES)
-    frames = [each for each in records if each.protocol == "D" and each.view == "Frontal" and section.videos]
+    if not section.videos:
+        return images, None
+    frames = [each for each in records if each.protocol == "D" and each.view == "Frontal"]
     jobs, notes = _video_jobs(frames, workspace, section, config.filter.frames)
     videos = _compare(workspace.videos, jobs, hashes, (".avi",))
     videos.notes += notes
@@ -158,10 +159,12 @@ def _carry_out(
     for name in work.to_remove:
         conversions.files.pop(name, None)
         (conversions.folder / name).unlink(missing_ok=True)
-    report.made += len(work.to_remove)
-    if work.to_remove and not work.jobs:
-        conversions.write()
+    if work.to_remove:
+        report.figures["removed"] = report.figures.get("removed", 0) + len(work.to_remove)
     if not work.jobs:
+        if work.to_remove:
+            conversions.write()
+            report.made += len(work.to_remove)
         return
     made = 0
     with progress.task(conversions.folder.name, len(work.jobs), "files") as task:

@@ -75,8 +75,10 @@ def _report(work: _Work, table: Path, table_changed: bool) -> StageReport:
     kept = [exam for exam in work.exams if exam.kept]
     codes = Counter(code for exam in work.exams for code in {each.code for each in exam.verdicts})
     report = StageReport("filter", current=len(work.wanted) - len(work.to_link), notes=list(work.notes))
-    report.made = len(work.to_link) + len(work.to_remove) or int(table_changed)
+    report.made = len(work.to_link) or len(work.to_remove) or int(table_changed)
     report.figures = {"exams": len(work.exams), "kept": len(kept), "dropped": len(work.exams) - len(kept)}
+    if work.to_remove:
+        report.figures["removed"] = len(work.to_remove)
     report.figures |= {f"dropped_{code}": codes[code] for code in sorted(codes)}
     report.figures |= {f"kept_{label}": sum(each.label == label for each in kept) for label in ("healthy", "sick")}
     broken = [exam for exam in work.exams if any(each.code == "unreadable" for each in exam.verdicts)]

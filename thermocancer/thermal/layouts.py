@@ -167,7 +167,7 @@ def _explain_line(cells: list[bytes], width: int, place: str, may_be_cut: bool) 
     """Why a line of the matrix is no line of ``width`` numbers."""
     cells = [cell.strip() for cell in cells]
     wrong = [column for column, cell in enumerate(cells) if _NUMBER.fullmatch(cell) is None]
-    if len(cells) < width and may_be_cut and wrong in ([], [len(cells) - 1]):
+    if may_be_cut and (wrong == [len(cells) - 1] or (not wrong and len(cells) < width)):
         return truncated(width, len(cells), place)
     if wrong:
         cell = cells[wrong[0]]
