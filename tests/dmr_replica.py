@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import secrets
 import ssl
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -86,8 +87,7 @@ class Replica:
         self.served: dict[str, int] = {}
         self.lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"replica": self})
-        self.server = ThreadingHTTPServer(("127.0.0.1", port), handler)
-        self.server.daemon_threads = True
+        self.server = _Server(("127.0.0.1", port), handler)
         self.scheme = "http"
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -135,6 +135,16 @@ class Replica:
             count = self.served.get(path, 0)
             self.served[path] = count + 1
         return bodies[min(count, len(bodies) - 1)]()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 64
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that was killed or has hung up is no error of the server's."""
+        if not isinstance(sys.exception(), ConnectionError | ssl.SSLError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,3 +85,39 @@ def check_answer_key(client: Client, content: Content) -> None:
 def problem_key(record: Record) -> tuple[str, int, str]:
     name = str(record.extra["href"]) if record.status == "refused" else record.name.file_name
     return record.status, record.patient, name
+
+
+def cli_environment(password: str = PASSWORD) -> dict[str, str]:
+    """The environment of a shell with the account set, and nothing else of ours."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("THERMOCANCER_")}
+    return kept | {"THERMOCANCER_USER": USER, "THERMOCANCER_PASSWORD": password}
+
+
+def cli_arguments(client: Client, *more: str) -> list[str]:
+    """The command a user would type, with the settings that make the replica quick."""
+    settings = [f"--set={name}={json.dumps(value)}" for name, value in QUICK.items()]
+    return [sys.executable, "-m", "thermocancer", "fetch", "-w", str(client.root), "--url", client.replica.url,
+            *settings, *more]  # fmt: skip
+
+
+def kill_fetch(client: Client, *, after_requests: int, then_s: float, more: tuple[str, ...] = ()) -> bool:
+    """Run the command and SIGKILL it when the server has seen so many requests, and a little later.
+
+    Returns whether it was killed (and had not ended by itself).
+    """
+    client.replica.forget()
+    process = subprocess.Popen(
+        cli_arguments(client, *more), env=cli_environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    while len(client.replica.seen) < after_requests and process.poll() is None:
+        time.sleep(0.0005)
+    time.sleep(then_s)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+def comparable(client: Client) -> dict[str, bytes]:
+    """The mirror, but for the day on which the clinical fields were read."""
+    found = client.snapshot()
+    found["patients.jsonl"] = re.sub(rb'"read": "[0-9-]+"', b'"read": ""', found["patients.jsonl"])
+    return found

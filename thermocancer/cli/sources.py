@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from getpass import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +58,8 @@ def _ask_for_account() -> Credentials | None:
     if not sys.stdin.isatty():
         return None
     user = os.environ.get(USER_VARIABLE) or typer.prompt("Account at the DMR-IR site", err=True)
-    return Credentials.of(user, typer.prompt("Password", hide_input=True, err=True))
+    # getpass turns the echo off before it shows its prompt; typer.prompt does so after
+    return Credentials.of(user, getpass("Password: "))
 
 
 ask_with(_ask_for_account)
