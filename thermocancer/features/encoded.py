@@ -76,7 +76,7 @@ class ViewEncoder:
 
 @contextlib.contextmanager
 def all_codes(
-    encoder: ViewEncoder, source: ExamSource, view: str, cache: Path | None, *, keep: bool
+    encoder: ViewEncoder, source: ExamSource, view: str, cache: Path, *, keep: bool, in_memory: int = IN_MEMORY_BYTES
 ) -> Iterator[Float32Array]:
     """Codes of all exams of a source that have the view, (n, p) float32; zeros for the others.
 
@@ -85,10 +85,10 @@ def all_codes(
     """
     rows = np.flatnonzero(source.present(view)).astype(np.int64)
     shape = (len(source.exams), encoder.size)
-    if keep and cache is not None:
+    if keep:
         yield _kept(encoder, source, view, rows, shape, cache)
         return
-    with _room(shape, cache) as codes:
+    with _room(shape, cache, in_memory) as codes:
         _fill(codes, encoder, source, view, rows)
         yield codes
 
@@ -99,12 +99,11 @@ def _fill(codes: Float32Array, encoder: ViewEncoder, source: ExamSource, view: s
 
 
 @contextlib.contextmanager
-def _room(shape: tuple[int, int], cache: Path | None) -> Iterator[Float32Array]:
-    if 4 * shape[0] * shape[1] <= IN_MEMORY_BYTES:
+def _room(shape: tuple[int, int], cache: Path, in_memory: int) -> Iterator[Float32Array]:
+    if 4 * shape[0] * shape[1] <= in_memory:
         yield np.zeros(shape, np.float32)
         return
-    if cache is not None:
-        cache.mkdir(parents=True, exist_ok=True)
+    cache.mkdir(parents=True, exist_ok=True)
     # unnamed: the system removes it even when the process is killed
     with tempfile.TemporaryFile(dir=cache) as file:
         yield np.memmap(file, np.float32, "w+", shape=shape)

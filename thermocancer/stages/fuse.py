@@ -12,7 +12,8 @@ import numpy as np
 
 from thermocancer.config import Config
 from thermocancer.config.loader import dump_yaml
-from thermocancer.data.exams import ExamSource, IntArray
+from thermocancer.data.cohort import choose_rows
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.predictions import to_units, write_predictions
 from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
 from thermocancer.data.store import H5ExamSource, open_dataset
@@ -23,6 +24,7 @@ from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.encoders import Encoders
 from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread
+from thermocancer.training.recipe import Recipe
 from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
 from thermocancer.workspace import Stamp, Workspace
@@ -41,8 +43,13 @@ class Job:
     views: tuple[str, ...]
     folds: tuple[Fold, ...]
     rows: IntArray
+    exam_weights: FloatArray | None
     excluded: tuple[tuple[str, str], ...]
     made_from: str
+
+    @property
+    def weights(self) -> list[float] | None:
+        return None if self.exam_weights is None else [float(each) for each in self.exam_weights]
 
     @property
     def folder(self) -> Path:
@@ -82,7 +89,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
     views = chosen_views(config, source)
     split = Split.read(workspace.split)
-    rows, excluded = counted_exams(config, source, views)
+    rows, weights, excluded = counted_exams(config, source, views)
     # folds of all exams first, so that they are those of the autoencoders whatever the views
     folds = [
         Fold(each.name, np.intersect1d(each.train, rows), np.intersect1d(each.test, rows))
@@ -91,33 +98,36 @@ def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
     made_from = fingerprint(
         STAGE, recipe_identity(config, workspace, config.fuse.model, views, [each.name for each in folds]),
         source.fingerprint, [[each.name, each.train.tolist(), each.test.tolist()] for each in folds],
-        config.fuse.baseline, config.dataset.name,
+        config.fuse.baseline, config.dataset.name, weights.tolist(),
     )  # fmt: skip
-    return Job(config, workspace, source, views, tuple(folds), rows, excluded, made_from)
+    matched = weights if config.cohort.match == "weight" else None
+    return Job(config, workspace, source, views, tuple(folds), rows, matched, excluded, made_from)
 
 
 def counted_exams(
     config: Config, source: ExamSource, views: tuple[str, ...]
-) -> tuple[IntArray, tuple[tuple[str, str], ...]]:
-    """Rows of the exams that are scored, and (exam, reason) of the others. DataError when none is left."""
-    complete = set(complete_rows(source, views).tolist())
-    kept, excluded = [], []
+) -> tuple[IntArray, FloatArray, tuple[tuple[str, str], ...]]:
+    """Rows of the exams that are scored, a weight for every exam (n,), and (exam, reason) of those left out.
+
+    Raises DataError when no exam is left.
+    """
+    chosen, own_weights = choose_rows(source, config.cohort)
+    weights = np.zeros(len(source.exams))
+    weights[chosen] = own_weights
+    rows = np.intersect1d(chosen, complete_rows(source, views))
+    kept, excluded = set(rows.tolist()), []
+    present = {view: source.present(view) for view in views}
     for row, exam in enumerate(source.exams):
-        if row not in complete:
-            lacking = ", ".join(view for view in views if not source.present(view)[row])
-            excluded.append((exam.key, f"no {lacking} view"))
-        elif {exam.key, str(exam.patient)} & set(config.cohort.exclude):
-            excluded.append((exam.key, "left out by cohort.exclude"))
-        elif config.cohort.layouts and exam.layout not in config.cohort.layouts:
-            excluded.append((exam.key, f"layout {exam.layout or 'unknown'} is not in cohort.layouts"))
-        else:
-            kept.append(row)
+        if row not in kept:
+            lacking = [view for view in views if not present[view][row]]
+            reason = f"no {', '.join(lacking)} view" if lacking else "left out by the settings of cohort"
+            excluded.append((exam.key, reason))
     if not kept:
         raise DataError(
             "no exam is left to train on", where=f"views {', '.join(views)}", found=f"{len(excluded)} excluded",
-            hint="choose fewer views with fuse.views, or look into cohort.exclude and cohort.layouts",
+            hint="choose fewer views with fuse.views, or look into the settings of cohort",
         )  # fmt: skip
-    return np.array(kept, dtype=np.int64), tuple(excluded)
+    return rows, weights, tuple(excluded)
 
 
 def _work(job: Job, progress: Progress) -> StageReport:
@@ -139,16 +149,27 @@ def _work(job: Job, progress: Progress) -> StageReport:
     return report
 
 
+def _recipe(job: Job, kind: str) -> Recipe:
+    watched = {each.name: each.test for each in job.folds} if job.config.split.protocol == "thesis" else None
+    return make_recipe(
+        job.config, job.workspace, kind=kind, views=job.views, exam_weights=job.exam_weights, watched=watched
+    )
+
+
 def _scores(job: Job, kind: str, progress: Progress) -> CrossValidation:
     config = job.config
     identity = recipe_identity(config, job.workspace, kind, job.views, [each.name for each in job.folds])
     return cross_validate(
-        make_recipe(config, job.workspace, kind=kind, views=job.views),
+        _recipe(job, kind),
         job.source,
         job.folds,
         seed=config.seed,
         progress=progress,
-        folder=job.workspace.cache / "folds" / fingerprint(identity, job.source.fingerprint)[:32],
+        folder=job.workspace.cache
+        / "folds"
+        / fingerprint(
+            identity, job.source.fingerprint, None if job.exam_weights is None else job.exam_weights.tolist()
+        )[:32],
         disjoint=config.split.protocol != "thesis",
         processes=config.fuse.processes,
         title=kind,
@@ -174,9 +195,10 @@ def _keep_model(job: Job) -> list[Path]:
     labels = np.array([job.source.exams[row].label for row in fold.train], dtype=np.int64)
     side, final = job.folder / ".model.partial", job.folder / "model"
     shutil.rmtree(side, ignore_errors=True)
-    recipe = make_recipe(job.config, job.workspace, views=job.views)
     with one_thread():
-        recipe.fit(job.source, fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
+        _recipe(job, job.config.fuse.model).fit(
+            job.source, fold.train, labels, seed=job.config.seed, fold=fold.name
+        ).save(side)
     shutil.rmtree(final, ignore_errors=True)
     side.rename(final)
     return sorted(path for path in final.rglob("*") if path.is_file())

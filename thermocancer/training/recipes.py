@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.exams import ExamSource
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.tables import TableKind
 from thermocancer.files import read_json
@@ -18,6 +18,8 @@ from thermocancer.training.classifiers.encoders import Encoders
 from thermocancer.training.classifiers.grams import Grams
 from thermocancer.training.classifiers.index import AsymmetryIndex
 from thermocancer.training.classifiers.kernel import SvmMethod
+from thermocancer.training.classifiers.network import NetworkRecipe
+from thermocancer.training.classifiers.network_model import NetworkModel
 from thermocancer.training.classifiers.support import SupportVectors
 from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod, TabularModel
 from thermocancer.training.recipe import Fitted, Recipe
@@ -26,6 +28,9 @@ from thermocancer.workspace import Workspace
 
 KINDS = ("svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels")
 """What ``make_recipe`` makes; ``fuse.model: late`` combines runs instead of fitting a recipe."""
+
+NETWORK_INNER_FOLDS = 5
+"""The network is trained once a fold: one patient in five of the training part chooses epoch and threshold."""
 
 ENCODED = ("svm", "network")
 """Those that read encoder features."""
@@ -36,6 +41,7 @@ THERMAL_C = 0.1
 LOADERS: dict[str, Callable[[Path, dict[str, Any]], Model]] = {
     "tabular": TabularModel.load,
     "svm": SupportVectors.load,
+    "network": NetworkModel.load,
     "sequence": load_sequence_model,
 }
 """By the ``kind`` in ``classifier.json``."""
@@ -62,10 +68,15 @@ def make_recipe(
     kind: str | None = None,
     views: tuple[str, ...] | None = None,
     calibrate: bool = True,
+    exam_weights: FloatArray | None = None,
+    watched: Mapping[str, IntArray] | None = None,
 ) -> Recipe:
     """The recipe of ``fuse.model``, or of ``kind`` (one of ``KINDS``).
 
-    ``views`` are those that ``chosen_views`` gives; None goes by the config alone.
+    ``views`` are those that ``chosen_views`` gives; None goes by the config alone. ``exam_weights``
+    (n,) weigh the exams of the source in training; ``watched`` rows of a fold give the network's
+    validation curve under the thesis protocol.
+
     Without ``calibrate`` no inner folds are used: scores keep their order and the threshold is 0.5,
     which is all that an audit of the ranking needs, at a fraction of the time.
     """
@@ -73,35 +84,46 @@ def make_recipe(
     views = views or config.fuse.views or config.dataset.views or config.filter.views
     if kind not in KINDS:
         raise ConfigError("no recipe of this name", where="fuse.model", expected=", ".join(KINDS), found=kind)
+    thesis = config.split.protocol == "thesis"
     if kind == "asymmetry-index":
         return AsymmetryIndex(_table(config, workspace, "asymmetry-index", views), config.features)
-    thesis = config.split.protocol == "thesis"
-    return CalibratedRecipe(
-        _method(config, workspace, kind, views),
-        config.features,
-        inner_folds=config.split.inner_folds if calibrate and not thesis else 0,
-        aim=config.fuse.aim,
-        aim_sensitivity=config.fuse.aim_sensitivity,
-    )
+    if kind == "network":
+        return NetworkRecipe(
+            Encoders.of(config, workspace), views, config.fuse, _without_residuals(config), workspace.cache,
+            0 if thesis else NETWORK_INNER_FOLDS, watched or {}, exam_weights,
+        )  # fmt: skip
+    inner = config.split.inner_folds if calibrate and not thesis else 0
+    method = _method(config, workspace, kind, views, exam_weights)
+    return CalibratedRecipe(method, config.features, inner, config.fuse.aim, config.fuse.aim_sensitivity)
 
 
-def _method(config: Config, workspace: Workspace, kind: str, views: tuple[str, ...]) -> Method:
+def _method(
+    config: Config, workspace: Workspace, kind: str, views: tuple[str, ...], exam_weights: FloatArray | None
+) -> Method:
+    residualise = config.features.residualise
     if kind == "svm":
-        encoders = Encoders.of(config, workspace)
-        return SvmMethod(
-            Grams(encoders, views, config.features.residualise, workspace.cache), config.fuse.kernel, config.fuse.C
-        )
-    if kind in ("thermal", "asymmetry"):
-        table = _table(config, workspace, "thermal" if kind == "thermal" else "asymmetry", views)
-        return TabularMethod(table, THERMAL_C, residualise=config.features.residualise)
-    return TabularMethod(
-        _table(config, workspace, "pixels", views), config.fuse.C, config.features.components,
-        config.features.residualise,
-    )  # fmt: skip
+        grams = Grams(Encoders.of(config, workspace), views, residualise, workspace.cache)
+        return SvmMethod(grams, config.fuse.kernel, config.fuse.C, exam_weights)
+    if kind == "pixels":
+        table, C, components = _table(config, workspace, "pixels", views), config.fuse.C, config.features.components
+        return TabularMethod(table, C, components, residualise, exam_weights)
+    table = _table(config, workspace, "thermal" if kind == "thermal" else "asymmetry", views)
+    return TabularMethod(table, THERMAL_C, None, residualise, exam_weights)
 
 
 def _table(config: Config, workspace: Workspace, kind: TableKind, views: tuple[str, ...]) -> FeatureTable:
     return FeatureTable(kind, views, config.features.pixels, workspace.cache)
+
+
+def _without_residuals(config: Config) -> FeaturesSection:
+    if config.features.residualise:
+        raise ConfigError(
+            "the fusion network reads codes as they are; nuisance cannot be regressed out of them",
+            where="features.residualise",
+            expected="false with fuse.model: network",
+            hint="use fuse.model: svm, thermal, asymmetry or pixels",
+        )
+    return config.features
 
 
 def recipe_identity(
@@ -115,6 +137,8 @@ def recipe_identity(
         encoders = Encoders.of(config, workspace)
         identity += [[encoders.identity(view, fold) for view in views for fold in (*folds, "all")]]
         identity += [fuse.kernel, config.strategy.precision]
+    if kind == "network":
+        identity += [fuse.epochs, fuse.batch, fuse.learning_rate]
     return identity
 
 

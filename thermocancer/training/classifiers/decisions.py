@@ -69,17 +69,19 @@ class KernelDecision:
         return np.asarray(np.exp(-self.gamma * apart) @ self.dual + self.intercept)
 
 
-def fit_logistic(table: FloatArray, labels: IntArray, C: float) -> LinearDecision:
-    """L2-regularised logistic regression on standardised columns, table (n, p), labels (n,)."""
+def fit_logistic(table: FloatArray, labels: IntArray, C: float, weights: FloatArray | None = None) -> LinearDecision:
+    """L2-regularised logistic regression on standardised columns, table (n, p), labels and weights (n,)."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(table)
-    model = LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(table), labels)
+    model = LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(table), labels, weights)
     return LinearDecision(scaler.mean_, scaler.scale_, model.coef_[0], np.asarray(model.intercept_[0]))
 
 
-def fit_pca_svm(table: FloatArray, labels: IntArray, components: int, C: float) -> KernelDecision:
+def fit_pca_svm(
+    table: FloatArray, labels: IntArray, components: int, C: float, weights: FloatArray | None = None
+) -> KernelDecision:
     """Standardised columns, principal components (at most ``components``), RBF SVM with gamma 'scale'; table (n, p)."""
     from sklearn.decomposition import PCA
     from sklearn.preprocessing import StandardScaler
@@ -91,7 +93,7 @@ def fit_pca_svm(table: FloatArray, labels: IntArray, components: int, C: float) 
     pca = PCA(kept, svd_solver="full").fit(standard)  # its own mean is 0
     reduced = standard @ pca.components_.T  # (n, kept)
     gamma = 1.0 / (kept * max(float(reduced.var()), 1e-12))
-    model = SVC(C=C, kernel="rbf", gamma=gamma).fit(reduced, labels)
+    model = SVC(C=C, kernel="rbf", gamma=gamma).fit(reduced, labels, weights)
     return KernelDecision(
         scaler.mean_, scaler.scale_, pca.components_, model.support_vectors_, model.dual_coef_[0],
         np.asarray(model.intercept_[0]), np.asarray(gamma),

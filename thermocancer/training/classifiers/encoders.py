@@ -54,9 +54,10 @@ class Encoders:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_loaded": {}}
 
-    def is_shared(self, fold: str) -> bool:
-        """Do other folds use the same encoder?"""
-        return self.untrained or not self.per_fold or fold in FOLDLESS
+    @property
+    def shared(self) -> bool:
+        """Do several folds use the same encoder, so that its codes are worth keeping on disk?"""
+        return self.untrained or not self.per_fold
 
     def identity(self, view: str, fold: str) -> str:
         """Changes whenever the weights or the input do. Raises DataError when there is no such encoder."""
@@ -123,6 +124,14 @@ class Encoders:
 
         seed = int(np.random.default_rng([self.seed, 43, VIEWS.index(view)]).integers(2**31))
         return random_encoder(self.variant, source.shape, input_channels(self.input), seed)
+
+
+def save_encoder(encoder: ViewEncoder, path: Path) -> None:
+    """Write an encoder beside the classifier that reads its codes; equal weights, equal bytes."""
+    from thermocancer.training.checkpoint import save_model
+
+    encoder.model.set_weights(encoder.weights)
+    save_model(encoder.model, path)
 
 
 def load_saved_encoder(path: Path, trained: InputSection, batch: int) -> ViewEncoder:

@@ -52,7 +52,7 @@ class Grams:
             if not missing:
                 continue
             encoder = self.encoders.load(source, view, fold)
-            with all_codes(encoder, source, view, self.cache, keep=self.encoders.is_shared(fold)) as codes:
+            with all_codes(encoder, source, view, self.cache, keep=self.encoders.shared) as codes:
                 found = gram_matrices(codes, list(missing.values()))
             for key, gram in zip(missing, found, strict=True):
                 self._put(key, gram)

@@ -26,6 +26,7 @@ class SvmMethod:
     grams: Grams
     kernel: KernelName
     C: float
+    exam_weights: FloatArray | None = None
 
     @property
     def name(self) -> str:
@@ -51,7 +52,8 @@ class SvmMethod:
 
         part = self.grams.part(source, rows, labels)
         gram = self.grams.of(source, fold, part)
-        machine = SVC(C=self.C, kernel="precomputed").fit(gram.kernel(self.kernel, rows, rows), labels)
+        weights = None if self.exam_weights is None else self.exam_weights[rows]
+        machine = SVC(C=self.C, kernel="precomputed").fit(gram.kernel(self.kernel, rows, rows), labels, weights)
         support = rows[machine.support_]
         return SvmModel(
             self, source, fold, part, gram, support, machine.dual_coef_[0], float(machine.intercept_[0])
@@ -95,7 +97,7 @@ class SvmModel:
     def _view(self, grams: Grams, view: str) -> ViewVectors:
         encoder = grams.encoders.load(self.source, view, self.fold)
         wide = 2 * len(grams.views) * len(self.support) * encoder.size <= WIDE_BYTES
-        shared = grams.encoders.is_shared(self.fold)
+        shared = grams.encoders.shared
         return ViewVectors.of(
             encoder, self.source, view, self.part, self.support, grams.cache, shared=shared, wide=wide
         )  # fmt: skip

@@ -24,7 +24,7 @@ from thermocancer.features.gram import COLUMNS, KernelName, Part, Standardisatio
 from thermocancer.features.residual import NuisanceScale
 from thermocancer.files import write_json, written_aside
 from thermocancer.training.classifiers.decisions import read_arrays, write_arrays
-from thermocancer.training.classifiers.encoders import load_saved_encoder
+from thermocancer.training.classifiers.encoders import load_saved_encoder, save_encoder
 
 WIDE_BYTES = 256 << 20
 """Above it (16 bits, all views) vectors are kept in 8 bits."""
@@ -87,15 +87,12 @@ class ViewVectors:
         return products * self.step, squares
 
     def save(self, folder: Path) -> None:
-        from thermocancer.training.checkpoint import save_model
-
         arrays = {"vectors": self.whole, "standard": self.standard, "effect": self.effect}
         for name, array in arrays.items():
             if array is not None:
                 with written_aside(folder / f"{name}-{self.view}.npy") as side:
                     np.save(side, array, allow_pickle=False)
-        self.encoder.model.set_weights(self.encoder.weights)
-        save_model(self.encoder.model, folder / f"encoder-{self.view}.keras")
+        save_encoder(self.encoder, folder / f"encoder-{self.view}.keras")
 
     @classmethod
     def load(cls, folder: Path, view: str, step: FloatArray, trained: InputSection, batch: int) -> ViewVectors:

@@ -104,6 +104,7 @@ class TabularMethod:
     C: float
     components: int | None = None
     residualise: bool = False
+    exam_weights: FloatArray | None = None
 
     @property
     def name(self) -> str:
@@ -126,6 +127,7 @@ class TabularMethod:
             effect = fit.coefficients(self.features.of(source, fit.healthy))
             residual = Residual(fit.scaling, effect)
             table = residual.removed_from(table, source, rows)
+        weights = None if self.exam_weights is None else self.exam_weights[rows]
         if self.components is None:
-            return TabularModel(self.features, fit_logistic(table, labels, self.C), residual)
-        return TabularModel(self.features, fit_pca_svm(table, labels, self.components, self.C), residual)
+            return TabularModel(self.features, fit_logistic(table, labels, self.C, weights), residual)
+        return TabularModel(self.features, fit_pca_svm(table, labels, self.components, self.C, weights), residual)
