@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config import Config
-from thermocancer.config.loader import dump_yaml
 from thermocancer.data.cohort import choose_rows
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.predictions import to_units, write_predictions
@@ -19,11 +17,11 @@ from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
 from thermocancer.data.store import H5ExamSource, open_dataset
 from thermocancer.errors import DataError
 from thermocancer.features.tables import complete_rows
-from thermocancer.files import fingerprint, write_text
+from thermocancer.files import fingerprint
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.encoders import Encoders
-from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread
+from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread, write_scores
 from thermocancer.training.recipe import Recipe
 from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
@@ -137,10 +135,7 @@ def _work(job: Job, progress: Progress) -> StageReport:
     if config.fuse.model in ENCODED and config.split.protocol != "thesis" and config.fuse.encoders == "fold":
         Encoders.of(config, job.workspace).check_unseen(job.source, job.views, job.folds)
     result = _scores(job, config.fuse.model, progress)
-    outputs = [folder / "config.yaml", folder / "history.jsonl", folder / "predictions.csv"]
-    write_text(outputs[0], dump_yaml(config))
-    write_text(outputs[1], "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in result.history))
-    write_predictions(outputs[2], result.rows)
+    outputs = write_scores(folder, config, result)
     report = StageReport(STAGE, made=1, outputs=[str(folder)])
     report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), "auc": _auc(result)}
     outputs += _write_baseline(job, progress, report)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,19 +11,18 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.config import Config
-from thermocancer.config.loader import dump_yaml
 from thermocancer.data.cohort import choose_rows
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
-from thermocancer.data.predictions import to_units, write_predictions
+from thermocancer.data.predictions import to_units
 from thermocancer.data.sequences import SequenceSource, open_sequences
 from thermocancer.data.split import Fold, Split, thesis_leaks
 from thermocancer.data.store import open_dataset
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, hash_file, write_text
+from thermocancer.files import fingerprint, hash_file
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.calibrated import CalibratedRecipe
-from thermocancer.training.crossval import CrossValidation, cross_validate
+from thermocancer.training.crossval import CrossValidation, cross_validate, write_scores
 from thermocancer.training.sequences import SequenceMethod, sequence_recipe
 from thermocancer.training.sequences_backbone import VIEW, FrameReaders
 from thermocancer.training.sequences_features import check_frames
@@ -163,11 +161,7 @@ def _read_features(job: Job, method: SequenceMethod, progress: Progress) -> None
 
 
 def _write_scores(job: Job, result: CrossValidation) -> list[Path]:
-    paths = [job.folder / name for name in ("config.yaml", "history.jsonl", "predictions.csv")]
-    write_text(paths[0], dump_yaml(job.config))
-    write_text(paths[1], "".join(json.dumps(entry, sort_keys=True) + "\n" for entry in result.history))
-    write_predictions(paths[2], result.rows)
-    return paths
+    return write_scores(job.folder, job.config, result)
 
 
 def _keep_model(job: Job, recipe: CalibratedRecipe) -> list[Path]:

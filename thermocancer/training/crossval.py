@@ -15,12 +15,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from thermocancer.config import Config, dump_yaml
 from thermocancer.data.exams import Exam, FloatArray, IntArray
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.predictions import Prediction, write_predictions
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, read_json, write_json
+from thermocancer.files import fingerprint, read_json, write_json, write_text
 from thermocancer.progress import Progress, Silent
+from thermocancer.training.history import write_history
+
+INNER_FILE = "inner.csv"
+"""In a run's folder: scores of training exams by inner models, with the columns of ``predictions.csv``."""
 
 
 class HasExams(Protocol):
@@ -46,12 +51,17 @@ class _Recipe(Protocol):
 
 @dataclass(frozen=True)
 class FoldResult:
-    """What one fold gives: out-of-sample rows, the threshold that decided them, the training history."""
+    """What one fold gives: out-of-sample rows, the threshold that decided them, the training history.
+
+    ``inner`` are scores of training exams by inner models that had not seen them; what is fitted on
+    top of a run's scores (late fusion) learns from those, never from ``rows``.
+    """
 
     fold: str
     rows: tuple[Prediction, ...]
     threshold: float
     history: tuple[Mapping[str, Any], ...] = ()
+    inner: tuple[Prediction, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,10 @@ class CrossValidation:
     @property
     def rows(self) -> list[Prediction]:
         return [row for each in self.folds for row in each.rows]
+
+    @property
+    def inner(self) -> list[Prediction]:
+        return [row for each in self.folds for row in each.inner]
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -109,17 +123,39 @@ def cross_validate(
     return CrossValidation(tuple(found[fold.name] for fold in folds))
 
 
+def write_scores(folder: Path, config: Config, result: CrossValidation) -> list[Path]:
+    """Write what every run holds: the resolved config, the history, the scores, and the inner scores."""
+    paths = [folder / name for name in ("config.yaml", "history.jsonl", "predictions.csv", INNER_FILE)]
+    write_text(paths[0], dump_yaml(config))
+    # sorted: a fold that was kept and read again has its keys in another order
+    write_history(paths[1], (dict(sorted(entry.items())) for entry in result.history))
+    write_predictions(paths[2], result.rows)
+    write_predictions(paths[3], result.inner)
+    return paths
+
+
 def run_fold(recipe: _Recipe, source: HasExams, fold: Fold, seed: int) -> FoldResult:
     """Fit on one fold's training rows, score and decide its test rows."""
     labels = np.array([exam.label for exam in source.exams], dtype=np.int64)
     with one_thread():
         fitted = recipe.fit(source, fold.train, labels[fold.train], seed=seed, fold=fold.name)
         scores = fitted.scores(source, fold.test)
-    rows = tuple(
-        Prediction(exam.patient, exam.visit, fold.name, exam.label, float(score), int(score >= fitted.threshold))
-        for exam, score in zip((source.exams[row] for row in fold.test), scores, strict=True)
+    threshold = float(fitted.threshold)
+    inner = getattr(fitted, "inner", None)  # some recipes learn nothing, or hold nothing out
+    return FoldResult(
+        fold.name,
+        _rows(source, fold.name, fold.test, scores, threshold),
+        threshold,
+        tuple(fitted.history),
+        () if inner is None else _rows(source, fold.name, inner.rows, inner.scores, threshold),
     )
-    return FoldResult(fold.name, rows, float(fitted.threshold), tuple(fitted.history))
+
+
+def _rows(source: HasExams, fold: str, rows: IntArray, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
+    return tuple(
+        Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(score >= threshold))
+        for exam, score in zip((source.exams[row] for row in rows), scores, strict=True)
+    )
 
 
 @contextlib.contextmanager
@@ -190,7 +226,7 @@ def _kept(folder: Path | None, source: HasExams, fold: Fold, seed: int) -> FoldR
         content = read_json(path)
         if content["identity"] != _identity(source, fold, seed):
             return None
-        rows = tuple(Prediction(**each) for each in content["rows"])
-        return FoldResult(content["fold"], rows, float(content["threshold"]), tuple(content["history"]))
+        rows, inner = (tuple(Prediction(**each) for each in content[part]) for part in ("rows", "inner"))
+        return FoldResult(content["fold"], rows, float(content["threshold"]), tuple(content["history"]), inner)
     except (DataError, KeyError, TypeError):
         return None
