@@ -247,7 +247,7 @@ def _levels(path: Path, rendering: Rendering) -> npt.NDArray[np.uint8]:
     """Read one matrix: which of the 256 colours each pixel gets, uint8 (height, width)."""
     matrix = read_matrix(path)
     try:
-        if matrix.decimals == 2:
+        if matrix.decimals == 2 and matrix.numbers.dtype == np.uint16:  # the usual case, and the cheap one
             return levels_of_centi(matrix.centi, rendering)
         return levels(matrix.celsius, rendering)
     except DataError as error:
