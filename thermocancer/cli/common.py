@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -10,7 +11,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -127,8 +128,11 @@ def stage_module(name: str) -> Any:
     return importlib.import_module(f"thermocancer.stages.{suffix}")
 
 
-def run_stage(name: str, config: Config, call: Call) -> tuple[int, dict[str, Any]]:
-    """Plan or run one stage and show what came of it. Returns the exit code and the ``--json`` report."""
+def run_stage(name: str, config: Config, call: Call, **brought: Any) -> tuple[int, dict[str, Any]]:
+    """Plan or run one stage and show what came of it. Returns the exit code and the ``--json`` report.
+
+    ``brought`` is handed to the stage's ``run``: ``reproduce`` is brought a way to run other stages.
+    """
     workspace = Workspace(Path(config.workspace))
     workspace.check_version()
     console = make_console(stderr=call.json_file == "-")
@@ -138,14 +142,26 @@ def run_stage(name: str, config: Config, call: Call) -> tuple[int, dict[str, Any
         show_plan(plan, console)
         return 0, dataclasses.asdict(plan)
     started = time.monotonic()
-    with workspace.lock("raw" if name in SOURCES else name):
-        workspace.mark_version()
-        report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet))
+    with _writers_lock(name, config, workspace):
+        report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet), **brought)
     seconds = time.monotonic() - started
     if not call.quiet:
         show_report(report, console, seconds)
     show_failures(report, make_console(stderr=True) if call.quiet else console)
     return report.exit_code, report.as_dict() | {"seconds": round(seconds, 3)}
+
+
+@contextlib.contextmanager
+def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[None]:
+    """The stage's lock, for the one process of a job that writes; the others only compute."""
+    from thermocancer.strategy import is_writer
+
+    if not is_writer(config.strategy):
+        yield
+        return
+    with workspace.lock("raw" if name in SOURCES else name):
+        workspace.mark_version()
+        yield
 
 
 def write_json_report(content: dict[str, Any], call: Call) -> None:
