@@ -124,6 +124,22 @@ def test_a_cohort_without_sequences_says_how_to_get_them(tmp_path: Path) -> None
     assert "dataset.dynamic=true" in str(caught.value.hint)
 
 
+def test_the_report_has_its_dynamic_figures(made: Workspace) -> None:
+    from thermocancer.evaluation.dynamic import CURVES, SALIENCY, dynamic_figures
+
+    run = made.run("dit")
+    wrong = (run / "predictions.csv").read_text()
+    lines = wrong.splitlines()
+    lines[1] = ",".join([*lines[1].split(",")[:4], "0.99", "1"])  # patient 1 is healthy
+    (run / "predictions.csv").write_text("\n".join(lines) + "\n")
+    try:
+        figures = dynamic_figures(run, made)
+    finally:
+        (run / "predictions.csv").write_text(wrong)
+    assert list(figures) == [CURVES, SALIENCY, "Worst false alarm: exam 1_1, healthy, score 0.99"]
+    assert all(content.startswith(b"\x89PNG") for content in figures.values())
+
+
 def exams_of(patients: range, layout: str = "space2") -> list[Exam]:
     return [Exam(patient, 1, int(patient % 3 == 0), layout=layout) for patient in patients]
 
