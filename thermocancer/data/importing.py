@@ -74,7 +74,8 @@ def place_files(
         try:
             candidates.append(_candidate(source, content, section, labels))
         except _CannotPlace as error:
-            placed.append(Placed(source, content, [_nowhere(source, content, str(error))]))
+            reason = "; ".join(filter(None, (content.problem, str(error))))
+            placed.append(Placed(source, content, [_nowhere(source, content, reason)]))
     numbers = _numbers([each.identity for each in candidates], known_numbers)
     candidates = _with_visits(candidates)
     indices = _indices(candidates)
