@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 SIDES = ("right", "left")
 """The patient's own sides, in the order of ``Body.breasts``."""
@@ -55,6 +56,11 @@ class Body:
         """Millimetres of skin a radian of azimuth, on the front of the chest."""
         return 0.62 * self.half_width + 0.38 * self.half_depth
 
+    @property
+    def arm_height(self) -> float:
+        """Height of the shoulder joints."""
+        return self.shoulder_height - 62.0
+
     def torso_radius(self, azimuth: FloatArray, y: FloatArray) -> FloatArray:
         """Radius of the torso without breasts; ``azimuth`` and ``y`` broadcast."""
         waist = (
@@ -77,15 +83,23 @@ class Body:
 
         It runs out gently towards the collarbone and ends in a steep rim below: the fold.
         """
-        u, v = self.breast_place(side, azimuth, y)
-        return cap(u, v, self.breasts[side].sag)
+        return cap(*self.breast_place(side, azimuth, y), self.breasts[side].sag)
 
     def radius(self, azimuth: FloatArray, y: FloatArray) -> FloatArray:
         """Radius of the skin, breasts included; ``azimuth`` (n) and ``y`` (m, 1) give (m, n)."""
         result = np.broadcast_to(self.torso_radius(azimuth, y), np.broadcast_shapes(azimuth.shape, y.shape)).copy()
-        for side, breast in enumerate(self.breasts):
-            result += breast.projection * self.breast_cap(side, azimuth, y)
+        for breast in self.breasts:
+            here = np.ix_(*self._reach(breast, azimuth, y[:, 0]))
+            near = (azimuth[here[1][0]] - breast.azimuth) * (self.arc_per_radian / breast.radius)
+            result[here] += breast.projection * cap(
+                near, (y[here[0][:, 0]] - breast.height) / breast.radius, breast.sag
+            )
         return result
+
+    def _reach(self, breast: Breast, azimuth: FloatArray, y: FloatArray) -> tuple[IntArray, IntArray]:
+        """Rows and columns of a grid outside of which the breast does not rise from the chest."""
+        rows = np.flatnonzero(np.abs(y - breast.height) < 1.6 * breast.radius)
+        return rows, np.flatnonzero(np.abs(azimuth - breast.azimuth) * self.arc_per_radian < breast.radius)
 
 
 def cap(u: FloatArray, v: FloatArray, sag: float) -> FloatArray:

@@ -65,35 +65,37 @@ class SkinGrid:
 
 @dataclass(frozen=True)
 class Sight:
-    """One view, arrays (rows, columns): what each pixel shows.
+    """One view: what each pixel shows.
 
-    ``row``, ``sample``: place on the coarse skin grid, fractional. ``arm``: share of arm, 0 torso to 1.
-    ``along``: 0 shoulder to 1 elbow. ``body``: is it skin at all. ``cosine`` between line of sight and normal.
+    ``torso`` (n) are the flat pixels that show torso, in order; ``corner``, ``down``, ``across`` (n) their
+    places on the coarse skin grid. The other arrays are (rows, columns): ``arm`` share of arm, 0 torso to 1;
+    ``along`` 0 shoulder to 1 elbow; ``body`` is it skin at all; ``cosine`` between line of sight and normal.
     """
 
-    row: FloatArray
-    sample: FloatArray
+    torso: IntArray
+    corner: IntArray
+    down: FloatArray
+    across: FloatArray
     arm: FloatArray
     along: FloatArray
     body: npt.NDArray[np.bool_]
     cosine: FloatArray
 
-    def from_grid(self, values: FloatArray) -> FloatArray:
-        """Values of a map on the coarse skin grid at every pixel, bilinear; meaningless off the torso."""
-        rows, columns = values.shape
-        low_r = np.clip(self.row.astype(np.int64), 0, rows - 2)
-        low_s = np.clip(self.sample.astype(np.int64), 0, columns - 2)
-        down, across = self.row - low_r, np.clip(self.sample - low_s, 0.0, 1.0)
-        corner = low_r * columns + low_s
-        flat = np.ascontiguousarray(values).ravel()
-        upper = flat[corner]
-        upper += across * (flat[corner + 1] - upper)
-        lower = flat[corner + columns]
-        lower += across * (flat[corner + columns + 1] - lower)
+    def from_grid(self, maps: FloatArray) -> FloatArray:
+        """Maps (k, grid rows, samples) of the coarse grid as the camera sees them: (k, rows, columns), 0 off the torso."""
+        count, _, samples = maps.shape
+        # side by side, so that one look-up finds the values of all maps
+        flat = np.ascontiguousarray(maps.reshape(count, -1).T)
+        across, down = self.across[:, None], self.down[:, None]
+        upper, lower = flat[self.corner], flat[self.corner + samples]
+        upper += across * (flat[self.corner + 1] - upper)
+        lower += across * (flat[self.corner + samples + 1] - lower)
         lower -= upper
         lower *= down
         upper += lower
-        return upper
+        image = np.zeros((count, self.arm.size))
+        image[:, self.torso] = upper.T
+        return image.reshape(count, *self.arm.shape)
 
 
 class Stage:
@@ -120,18 +122,28 @@ class Stage:
         x, z = (part.ravel()[nearest] for part in self._normals)
         cosine = np.where(torso, np.maximum(x * np.sin(angle) + z * np.cos(angle), 0.0), 0.0)
         arm, along = np.zeros(sample.shape), np.zeros(sample.shape)
+        upper = slice(0, int(np.searchsorted(-self._fine.heights, self.body.arm_radius - self.body.arm_height)))
         for side in (-1, 1):
-            share, part, arm_depth, arm_cosine = _arm(self.body, self.framing, angle, side, depth)
-            cosine += share * (arm_cosine - cosine)
-            along += share * (part - along)
-            arm += share * (1.0 - arm)
-            depth = np.where(share > 0.5, arm_depth, depth)
-        rows = np.linspace(0, len(self.grid.heights) - 1, self.framing.rows)
-        scale = (len(self.grid.azimuth) - 1) / (len(self._fine.azimuth) - 1)
-        row = np.broadcast_to(rows[:, None], sample.shape)
+            share, part, arm_depth, arm_cosine = _arm(self.body, self.framing, angle, side, depth[upper])
+            cosine[upper] += share * (arm_cosine - cosine[upper])
+            along[upper] += share * (part - along[upper])
+            arm[upper] += share * (1.0 - arm[upper])
+            depth[upper] = np.where(share > 0.5, arm_depth, depth[upper])
         # skin is rough: its furrows turn some of it towards any camera
         cosine = np.sqrt((np.minimum(cosine, 1.0) ** 2 + ROUGHNESS**2) / (1.0 + ROUGHNESS**2))
-        return Sight(row, sample * scale, arm, along, torso | (arm > 0), cosine)
+        return Sight(*self._places(sample, torso & (arm < 1.0)), arm, along, torso | (arm > 0), cosine)
+
+    def _places(
+        self, sample: FloatArray, shown: npt.NDArray[np.bool_]
+    ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """Flat pixels that show torso, and (corner, down, across) of their places on the coarse grid."""
+        rows, samples = self.grid.radius.shape
+        row, column = np.nonzero(shown)
+        down = row * ((rows - 1) / (self.framing.rows - 1))
+        across = sample[row, column] * ((samples - 1) / (len(self._fine.azimuth) - 1))
+        low_r = np.minimum(down.astype(np.int64), rows - 2)
+        low_s = np.minimum(across.astype(np.int64), samples - 2)
+        return row * self.framing.columns + column, low_r * samples + low_s, down - low_r, across - low_s
 
 
 def _sample(body: Body, heights: FloatArray, samples: int) -> SkinGrid:
@@ -210,7 +222,7 @@ def _arm(
     body: Body, framing: Framing, angle: float, side: int, depth: FloatArray
 ) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
     """A raised upper arm before ``depth``: (share of arm, way to the elbow, depth, cosine) at every pixel."""
-    root = np.array([side * 0.80 * body.half_width, body.shoulder_height - 62.0, -0.10 * body.half_depth])
+    root = np.array([side * 0.80 * body.half_width, body.arm_height, -0.10 * body.half_depth])
     direction = np.array([side * np.cos(body.arm_angle), np.sin(body.arm_angle), -0.20])
     direction /= np.sqrt(np.sum(direction**2))
     cosine, sine = np.cos(angle), np.sin(angle)
@@ -219,7 +231,7 @@ def _arm(
         [cosine * direction[0] - sine * direction[2], direction[1], sine * direction[0] + cosine * direction[2]]
     )
     x = framing.abscissae()[None, :] - root[0]
-    y = framing.heights()[:, None] - root[1]
+    y = framing.heights()[: len(depth), None] - root[1]
     flat = direction[0] ** 2 + direction[1] ** 2
     # off the ends the nearest point of the axis is the end itself
     way = (x * direction[0] + y * direction[1]) / (flat * ARM_LENGTH)

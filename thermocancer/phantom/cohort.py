@@ -18,7 +18,7 @@ LAST_DATE = datetime.date(2020, 3, 1)
 QUADRANTS = {"upper-outer": 0.50, "upper-inner": 0.15, "lower-outer": 0.11, "lower-inner": 0.06, "central": 0.18}
 """Share of breast cancers by quadrant, rounded from registry figures."""
 
-RESPONSE = (1.3, 2.6)
+RESPONSE = (1.8, 3.6)
 """Perfusion of the breast that holds a tumour relative to the other, log-uniform."""
 
 BODY, HEALTH, VISIT, NOISE, ORDER = 1, 2, 3, 4, 5
@@ -165,7 +165,7 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     """Camera, room, marker and what is missing: independent of the label unless a tie is asked for."""
     tied = rng.random() < settings.tie_strength
     camera = "newer" if rng.random() < 0.25 else "older"
-    room = float(np.clip(rng.normal(22.0, 0.8), 20.0, 24.0))
+    room = float(np.clip(rng.normal(22.3, 0.9), 20.0, 24.5))
     size, below = float(rng.uniform(14, 24)), float(rng.uniform(3.0, 9.0))
     shift, tilt = float(rng.normal(0, 8)), float(rng.normal(0, 0.08))
     if tied and settings.tie == "camera":
@@ -182,7 +182,7 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
         "camera": camera,
         "room_celsius": round(room, 3),
         "calibration_celsius": round(float(rng.normal(0, 0.2)), 3),
-        "convection": round(float(rng.uniform(8.0, 10.5)), 3),
+        "convection": round(float(rng.uniform(9.0, 11.5)), 3),
         "marker": Marker(round(size, 2), round(below, 2), round(shift, 2), round(tilt, 4)),
         "missing_views": views if lost else (),
         "missing_frames": tuple(sorted(int(each) for each in frames)) if gaps else (),

@@ -79,24 +79,17 @@ class Picture:
         self.scene, self.view = scene, view
         self.camera = CAMERAS[scene.visit.camera]
         sight, maps, room = scene.sights[view], scene.maps, scene.visit.room_celsius
-        way = np.linspace(0.0, 1.0, ARM_STEPS)
+        count = 1 + len(maps.shapes) * dynamic
+        skin = sight.from_grid(np.concatenate([maps.steady[None], maps.shapes])[:count])
         arms = sight.arm > 0
-
-        def skin(grid: FloatArray, along_arm: FloatArray) -> FloatArray:
-            values = sight.from_grid(grid)
-            on_arm = np.interp(sight.along[arms], way, along_arm)
+        for values, along in zip(skin, maps.arm, strict=False):
+            on_arm = np.interp(sight.along[arms], np.linspace(0.0, 1.0, ARM_STEPS), along)
             values[arms] += sight.arm[arms] * (on_arm - values[arms])
-            return values
-
-        seen, gain = apparent_celsius(skin(maps.steady, maps.arm[0]), sight.cosine, room)
+        seen, gain = apparent_celsius(skin[0], sight.cosine, room)
         wall = room + _wall(scene.framing, self._random(WALL))
         self.base = self._through_lens(np.where(sight.body, seen, wall))
-        gain = np.where(sight.body, gain, 0.0)
-        self.deficits = [
-            (self._through_lens(gain * skin(shape, arm)), course)
-            for shape, arm, course in zip(maps.shapes, maps.arm[1:], maps.courses, strict=True)
-            if dynamic
-        ]
+        skin[1:] *= np.where(sight.body, gain, 0.0)
+        self.deficits = list(zip(skin[1:], maps.courses, strict=False))
         self.marker = _marker_mask(scene)
         lower = self.base[scene.framing.rows // 2 :]
         self.marker_celsius = float(np.mean(lower)) - scene.visit.marker.celsius_below
@@ -115,9 +108,9 @@ class Picture:
         return self._expose(self.base.copy(), "S", 0)
 
     def frame(self, index: int, moment: int) -> Matrix:
-        image = self.base.copy()
+        image, part = self.base.copy(), np.empty_like(self.base)
         for shape, course in self.deficits:
-            image -= shape * course[moment]
+            image -= np.multiply(shape, course[moment], out=part)
         return self._expose(image, "D", index)
 
     def _expose(self, image: FloatArray, protocol: str, index: int) -> Matrix:
@@ -127,7 +120,8 @@ class Picture:
         image += self.marker * (self.marker_celsius - image)
         image += self.scene.visit.calibration_celsius + settings.drift_celsius * rng.standard_normal()
         noise = rng.standard_normal(image.shape, dtype=np.float32)
-        image += settings.noise_celsius * camera.noise_factor * noise
+        noise *= np.float32(settings.noise_celsius * camera.noise_factor)
+        image += noise
         np.clip(image, camera.low, camera.high, out=image)
         image *= 100.0
         centi = np.rint(image, out=image).astype(np.uint16)

@@ -55,7 +55,7 @@ def draw_person(settings: SimulateSection, seed: int, patient: int) -> Person:
     body = draw_body(rng, settings.asymmetry)
     levels = settings.asymmetry * rng.normal(0, 0.10, 2)
     patches = draw_patches(rng, settings.mottle)
-    fat, padding_fat = float(rng.uniform(0.0, 0.008)), float(rng.uniform(0.001, 0.006))
+    fat, padding_fat = float(rng.uniform(0.002, 0.012)), float(rng.uniform(0.002, 0.008))
     vessels = grow(rng, body, settings.vessels)
     return Person(body, Circulation(patches, (float(levels[0]), float(levels[1])), vessels), fat, padding_fat)
 
@@ -130,7 +130,7 @@ def footprint_masks(scene: Scene) -> Iterator[tuple[str, bytes]]:
         return
     for view, sight in scene.sights.items():
         if scene.settings.static and view not in scene.visit.missing_views:
-            contrast = np.where(sight.body, sight.from_grid(scene.maps.contrast) * (1 - sight.arm), 0.0)
+            contrast = np.where(sight.body, sight.from_grid(scene.maps.contrast[None])[0] * (1 - sight.arm), 0.0)
             yield view, mask_png(contrast >= scene.lesion.footprint.peak / 2)
 
 

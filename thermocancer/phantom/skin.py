@@ -15,7 +15,7 @@ from thermocancer.phantom.vessels import Vessels, warmth
 
 FloatArray = npt.NDArray[np.float64]
 
-MOTTLE = ((60.0, 0.16), (24.0, 0.20), (10.0, 0.13))
+MOTTLE = ((110.0, 0.15), (50.0, 0.20), (24.0, 0.20), (10.0, 0.16))
 """Patches of perfusion: spacing of their centres in millimetres, standard deviation of its logarithm."""
 
 ARM_STEPS = 33
