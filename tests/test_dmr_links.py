@@ -109,9 +109,12 @@ def test_only_plain_addresses_and_nothing_of_a_bad_one_is_repeated(url: str) -> 
     assert "secret" not in str(caught.value)
 
 
-def test_pages_and_files_may_mix_http_and_https_on_one_host() -> None:
+def test_pages_and_files_may_mix_http_and_https_but_protection_is_not_lost() -> None:
     site = SiteAddress.parse("https://mirror.example/dmi")
     assert site.base == "https://mirror.example/dmi/"
-    assert site.holds("http://mirror.example/dmi/x")
-    assert not site.holds("http://mirror.example:8080/dmi/x")
-    assert not site.holds("http://mirror.example:port/dmi/x")
+    link = judge_link(f"http://mirror.example/dmi/bancovl/0276/{NAME}", site.patient(276), site)
+    assert link.url == f"https://mirror.example/dmi/bancovl/0276/{NAME}"
+    assert not site.holds("http://mirror.example/dmi/x")
+    assert not site.holds("https://mirror.example:8080/dmi/x")
+    assert not site.holds("https://mirror.example:port/dmi/x")
+    assert SiteAddress.parse("http://mirror.example/dmi").holds("https://mirror.example/dmi/x")

@@ -14,6 +14,12 @@ import pytest
 from dmr_replica import PASSWORD, USER, Faults, Replica
 from dmr_replica_content import cohort, fixtures
 from fetch_fixtures import SHAPE, Client, cli_arguments, cli_environment
+from typer.testing import CliRunner
+
+from thermocancer.cli import sources
+from thermocancer.cli.common import app
+
+assert sources, "importing it registers the command"
 
 
 @pytest.fixture
@@ -141,8 +147,8 @@ def test_no_secret_in_any_output_or_file(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_name_their_key(client: Client, options: list[str], key: str) -> None:
-    done = call(client, *options)
-    assert done.returncode == 2
+    done = CliRunner(env=cli_environment()).invoke(app, [*cli_arguments(client)[3:], *options])
+    assert done.exit_code == 2
     assert key in done.stderr
     assert not client.replica.seen
 

@@ -101,7 +101,7 @@ def test_redirects_in_a_circle_and_off_the_site_are_listed(tmp_path: Path) -> No
         report = client.fetch(patients=[2])
     reasons = {each.item: each.reason for each in report.failed}
     assert reasons["T0002.1.1.S.2013-03-13.00.txt"] == "redirects in a circle"
-    assert reasons["T0002.1.2.S.2013-03-13.00.txt"] == "redirected off the site, to 198.51.100.7"
+    assert reasons["T0002.1.2.S.2013-03-13.00.txt"] == "redirected off the site, to http://198.51.100.7"
     assert report.figures["new"] == 25
 
 

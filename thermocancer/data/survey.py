@@ -84,18 +84,20 @@ class Surveyor:
         survey.next_patient = patients[0] if patients else None
         with progress.task("reading patients' pages", len(patients), "patients") as task:
             for patient, page in patient_pages(self.site, patients):
+                files_left = False
                 if isinstance(page, PageFailed):
                     survey.failures.append(Failure(f"patient {patient}", page.found or page.what))
                 else:
-                    self._decide(patient, page, survey)
+                    files_left = self._decide(patient, page, survey)
                 survey.patients += 1
-                survey.next_patient = following[patient]
+                survey.next_patient = patient if files_left else following[patient]
                 task.advance()
                 task.say(f"{survey.downloads} files to fetch")
-                if self._is_enough(survey):
+                if survey.next_patient is not None and self._is_enough(survey):
                     return
 
-    def _decide(self, patient: int, page: PatientPage, survey: Survey) -> None:
+    def _decide(self, patient: int, page: PatientPage, survey: Survey) -> bool:
+        """Decide about a page's links; returns whether the limit left some of its files for the next run."""
         filters = Filters(self.section.protocols, self.section.views, self.section.diagnoses, self.section.since)
         address = self.site.address
         offers = judge_page(page, patient, address.patient(patient), address)
@@ -105,11 +107,11 @@ class Surveyor:
             survey.clinical.append(patient_record(patient, page, self.today))
         else:
             survey.without_exam += 1
-        for step in decisions.steps:
-            if self.section.limit is not None and survey.downloads >= self.section.limit and not step.validators:
-                survey.next_patient = patient
-                continue
-            survey.steps.append(step)
+        room = len(decisions.steps) if self.section.limit is None else self.section.limit - survey.downloads
+        downloads = [step for step in decisions.steps if not step.validators]
+        beyond = downloads[room:]
+        survey.steps += [step for step in decisions.steps if step not in beyond]
+        return bool(beyond)
 
     def _is_enough(self, survey: Survey) -> bool:
         if self.section.limit is not None and survey.downloads >= self.section.limit:

@@ -44,9 +44,10 @@ class SiteAddress:
         return urljoin(self.base, f"prontuario/details.php?id={patient}")
 
     def holds(self, url: str) -> bool:
-        """Is ``url`` on this site's host and port? Pages and files may mix http and https."""
+        """Is ``url`` on this site's host and port, and no less protected than the site itself?"""
         here, there = urlsplit(self.base), urlsplit(url)
-        if there.scheme not in ("http", "https") or there.hostname != here.hostname:
+        schemes = ("https",) if here.scheme == "https" else ("http", "https")
+        if there.scheme not in schemes or there.hostname != here.hostname:
             return False
         try:
             return there.port == here.port or {here.port, there.port} <= {None, 80, 443}
@@ -85,6 +86,8 @@ def judge_link(href: str, page_url: str, address: SiteAddress) -> FileLink:
         return FileLink(refusal="the link is empty")
     try:
         url = urljoin(page_url, text)
+        if address.base.startswith("https:") and url.startswith("http:"):
+            url = f"https:{url.removeprefix('http:')}"  # some pages mix the two; the protected one is meant
         parts = urlsplit(url)
     except ValueError:
         return FileLink(refusal="the link is no address")

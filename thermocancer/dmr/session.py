@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import mechanicalsoup
 import requests
-from bs4 import BeautifulSoup
+from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
 
 from thermocancer.dmr.address import SiteAddress
 from thermocancer.dmr.credentials import Credentials
@@ -49,6 +50,9 @@ class Site:
         self._browser = mechanicalsoup.StatefulBrowser(
             session=self._session, soup_config={"features": PARSER}, user_agent=self._session.headers["User-Agent"]
         )
+        # odd pages are expected here, and a cron job should hear of them only through the report
+        for odd in (XMLParsedAsHTMLWarning, MarkupResemblesLocatorWarning):
+            warnings.simplefilter("ignore", odd)
         self._login_lock = threading.Lock()
         self.logins = 0
 

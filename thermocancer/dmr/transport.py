@@ -154,6 +154,7 @@ class PoliteAdapter(HTTPAdapter):
     def __init__(self, address: SiteAddress, manners: Manners, meter: Meter) -> None:
         self._address, self._manners, self._meter = address, manners, meter
         self._pacer = Pacer(manners.interval_s, meter)
+        self._verify = _verification(manners)
         super().__init__(
             pool_connections=2,
             pool_maxsize=manners.connections,
@@ -164,13 +165,15 @@ class PoliteAdapter(HTTPAdapter):
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         url = request.url or ""
         if not self._address.holds(url):
-            raise RequestRefused(f"redirected off the site, to {urlsplit(url).hostname}")
+            raise RequestRefused(f"redirected off the site, to {urlsplit(url).scheme}://{urlsplit(url).hostname}")
         if request.method == "POST":
             check_password_is_safe(url, self._manners)
         self._pacer.wait()
         self._meter.count_request()
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self._manners.timeout_s
+        if self._verify is not True:  # else REQUESTS_CA_BUNDLE would overrule what the user asked for
+            kwargs["verify"] = self._verify
         started = time.monotonic()
         try:
             return super().send(request, *args, **kwargs)
@@ -221,7 +224,6 @@ def prepare_session(address: SiteAddress, manners: Manners, meter: Meter) -> req
     session.max_redirects = MOST_REDIRECTS
     session.auth = _no_netrc
     session.trust_env = not is_loopback(urlsplit(address.base).hostname)
-    session.verify = _verification(manners)
     return session
 
 
