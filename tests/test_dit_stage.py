@@ -140,6 +140,25 @@ def test_the_report_has_its_dynamic_figures(made: Workspace) -> None:
     assert all(content.startswith(b"\x89PNG") for content in figures.values())
 
 
+def test_encoders_of_each_fold_read_the_frames(tmp_path: Path) -> None:
+    from thermocancer.stages import train_ae
+
+    options = {"autoencoder__epochs": 1, "autoencoder__variant": "v2", "autoencoder__input__kind": "celsius"}
+    options |= {"dit__backbone": "autoencoder", "dit__epochs": 2}
+    workspace = built(tmp_path)
+    config = tiny_config(workspace, **options)
+    train_ae.run(config, workspace, Silent())
+    report = train_dit.run(config, workspace, Silent())
+    assert (
+        report.figures["features_computed"] == 3 * 12
+    )  # two folds, and the split
+    manifest = workspace.autoencoder("v2", "Frontal") / "folds/1.1/manifest.json"
+    content = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps(content | {"patients": list(range(1, 13))}))
+    with pytest.raises(DataError, match="trained on patients whom this fold tests"):
+        train_dit.run(config, workspace, Silent())
+
+
 def exams_of(patients: range, layout: str = "space2") -> list[Exam]:
     return [Exam(patient, 1, int(patient % 3 == 0), layout=layout) for patient in patients]
 
