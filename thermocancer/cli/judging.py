@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from thermocancer.cli.common import Call, app, run_stage, stage_command, with_common_options, write_json_report
+from thermocancer.cli.common import (
+    Call,
+    app,
+    run_stage,
+    stage_command,
+    stage_module,
+    with_common_options,
+    write_json_report,
+)
+from thermocancer.cli.console import ConsoleProgress, make_console
+from thermocancer.config import Config
+from thermocancer.outcome import StageReport
+from thermocancer.workspace import Workspace
 
 
 @stage_command("evaluate", example="thermocancer evaluate -w demo --run svm5")
@@ -50,3 +63,32 @@ def predict(
     code, content = run_stage("predict", call.load(options), call)
     write_json_report(content, call)
     return code
+
+
+@app.command("reproduce")
+@with_common_options
+def reproduce(
+    call: Call,
+    rows: Annotated[str | None, typer.Option("--rows", help="Names such as T3-v1,T7-5; by default all rows.")] = None,
+) -> int:
+    """Make the original study's result rows again, beside the published figures.
+
+    Example: thermocancer reproduce --rows T3-v1,T7-5 -w study
+    """
+    names = None if rows is None else [name.strip() for name in rows.split(",") if name.strip()]
+    config = call.load({"evaluate.rows": names})
+    code, content = run_stage("reproduce", config, call, runner=_stage_runner(call))
+    write_json_report(content, call)
+    return code
+
+
+def _stage_runner(call: Call) -> Callable[[str, Config, Workspace], StageReport]:
+    """Runs one stage under its lock, in whatever workspace it is given."""
+
+    def run_one(name: str, config: Config, workspace: Workspace) -> StageReport:
+        progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
+        with workspace.lock(name):
+            report: StageReport = stage_module(name).run(config, workspace, progress)
+        return report
+
+    return run_one

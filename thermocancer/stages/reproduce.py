@@ -1,0 +1,132 @@
+"""``reproduce``: the original study's rows, made again and put beside the published figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from thermocancer import __version__
+from thermocancer.config import Config
+from thermocancer.data.catalog import catalog_fingerprint, read_catalog
+from thermocancer.errors import DataError, Interrupted, ThermocancerError
+from thermocancer.files import fingerprint, read_json, write_json, write_text
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.workspace import Stamp, Workspace
+
+if TYPE_CHECKING:
+    from thermocancer.evaluation.published import PublishedRow
+    from thermocancer.evaluation.replication import Protocol
+
+Runner = Callable[[str, Config, Workspace], StageReport]
+"""Runs one stage by name. Stages never import one another, so the caller brings it."""
+
+DECIDES = (
+    "seed",
+    "filter",
+    "dataset",
+    "split",
+    "cohort",
+    "features",
+    "autoencoder",
+    "fuse",
+    "dit",
+    "convert",
+    "strategy",
+)
+"""Sections that a row's figures depend on."""
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """Which rows would be made, and which stand."""
+    jobs = _jobs(config, workspace)
+    todo = tuple(f"row {row.name}, {protocol}" for row, protocol, stamp, made in jobs if not stamp.is_current(made))
+    return Plan("reproduce", todo=todo, current=len(jobs) - len(todo))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner) -> StageReport:
+    """Make the missing rows one by one, then the table.
+
+    A row that cannot be made is listed and the others go on. Raises DataError when none could be.
+    """
+    report = StageReport("reproduce")
+    results: dict[tuple[str, str], dict[str, Any]] = {}
+    jobs = _jobs(config, workspace)
+    with progress.task("reproduce", len(jobs), "rows") as bar:
+        for row, protocol, stamp, made_from in jobs:
+            bar.say(f"{row.name}, {protocol}")
+            if stamp.is_current(made_from):
+                report.current += 1
+            else:
+                _make_row(row, protocol, config, workspace, stamp, made_from, runner, report)
+            results[row.name, protocol] = _result(stamp, made_from, report, f"{row.name}, {protocol}")
+            bar.advance()
+    if all("failed" in each for each in results.values()):
+        first = report.failed[0]
+        raise DataError("no row could be made", where=first.item, found=first.reason)
+    _write_table(config, workspace, results, report)
+    return report
+
+
+def _jobs(config: Config, workspace: Workspace) -> list[tuple[PublishedRow, Protocol, Stamp, str]]:
+    from thermocancer.evaluation.replication import PROTOCOLS, chosen_rows, steps_of
+
+    records = catalog_fingerprint(read_catalog(workspace))
+    jobs = []
+    for row in chosen_rows(config.evaluate.rows):
+        for protocol in PROTOCOLS:
+            settings = steps_of(row, protocol, config)[-1].config.model_dump(mode="json", include=set(DECIDES))
+            made_from = fingerprint(__version__, records, row.name, protocol, settings)
+            stamp = Stamp(workspace.root / "reproduce" / "rows" / f"{row.name}-{protocol}" / "manifest.json")
+            jobs.append((row, protocol, stamp, made_from))
+    return jobs
+
+
+def _make_row(
+    row: PublishedRow, protocol: Protocol, config: Config, workspace: Workspace, stamp: Stamp, made_from: str,
+    runner: Runner, report: StageReport,
+) -> None:  # fmt: skip
+    from thermocancer.evaluation.replication import branch_of, steps_of
+
+    branch = branch_of(workspace, protocol, row)
+    try:
+        for step in steps_of(row, protocol, config):
+            done = runner(step.stage, step.config, branch)
+            if done.failed and step.stage != "filter" and not done.made and not done.current:
+                raise DataError(f"{step.stage} failed", found=done.failed[0].reason)
+        kept = stamp.path.parent / "metrics.json"
+        write_json(kept, read_json(branch.run(row.name) / "metrics.json"))
+        stamp.write(made_from, [kept])
+        report.made += 1
+    except Interrupted:
+        raise
+    except ThermocancerError as error:
+        report.failed.append(Failure(f"{row.name}, {protocol}", str(error)))
+
+
+def _result(stamp: Stamp, made_from: str, report: StageReport, item: str) -> dict[str, Any]:
+    failed = next((each.reason for each in report.failed if each.item == item), None)
+    if failed is not None or not stamp.is_current(made_from):
+        return {"failed": failed or "was not made"}
+    return dict(read_json(stamp.path.parent / "metrics.json"))
+
+
+def _write_table(
+    config: Config, workspace: Workspace, results: dict[tuple[str, str], dict[str, Any]], report: StageReport
+) -> None:
+    from thermocancer.evaluation.cohort_flow import is_phantom
+    from thermocancer.evaluation.replication import chosen_rows
+    from thermocancer.evaluation.replication_table import table_of, terminal_lines
+    from thermocancer.evaluation.report import render_page
+
+    sources = sorted({record.source for record in read_catalog(workspace) if record.status == "ok"})
+    table = table_of(chosen_rows(config.evaluate.rows), results, phantom=is_phantom(sources))
+    folder: Path = workspace.root / "reproduce"
+    write_json(folder / "reproduce.json", table)
+    whose = "phantom" if table["phantom"] else "ours"
+    page = render_page("reproduce.html", table | {"title": "The published rows, made again", "whose": whose}, {})
+    write_text(folder / "report.html", page)
+    report.notes += [table["verdict"]["headline"], *terminal_lines(table)]
+    report.figures["rows"] = table["rows"]
+    report.outputs.append(str(folder / "report.html"))
