@@ -82,7 +82,7 @@ class Sight:
     cosine: FloatArray
 
     def from_grid(self, maps: FloatArray) -> FloatArray:
-        """Maps (k, grid rows, samples) of the coarse grid as the camera sees them: (k, rows, columns), 0 off the torso."""
+        """Coarse maps (k, grid rows, samples) as the camera sees them: (k, rows, columns), 0 off the torso."""
         count, _, samples = maps.shape
         # side by side, so that one look-up finds the values of all maps
         flat = np.ascontiguousarray(maps.reshape(count, -1).T)
