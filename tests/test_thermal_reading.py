@@ -191,7 +191,7 @@ def test_centi_refuses_what_it_cannot_hold(celsius: float) -> None:
         to_centi(np.array([[20.0, celsius]]))
 
 
-@pytest.mark.parametrize("layout", ["space2", "semicolon5", "comma2", "tab3", "semicolon2", "space6"])
+@pytest.mark.parametrize("layout", ["space2", "semicolon5", "comma2", "tab3", "semicolon2", "space4"])
 @pytest.mark.parametrize(("low", "high"), [(1800, 3800), (0, 65535), (900, 1100)])
 def test_written_hundredths_come_back(layout: str, low: int, high: int) -> None:
     centi = np.random.default_rng(3).integers(low, high, (HEIGHT, WIDTH), endpoint=True).astype(np.uint16)
@@ -217,7 +217,7 @@ def test_unwritable_temperatures_are_refused(temperatures: np.ndarray) -> None:
         format_matrix(temperatures)
 
 
-@pytest.mark.parametrize("layout", ["pipe2", "space1", "space", "semicolon9"])
+@pytest.mark.parametrize("layout", ["pipe2", "space1", "space", "semicolon6"])
 def test_unknown_layout_is_refused(layout: str) -> None:
     with pytest.raises(ValueError, match="unknown layout"):
         format_matrix(np.full((2, 2), 2000, np.uint16), layout)
