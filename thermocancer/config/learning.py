@@ -77,6 +77,7 @@ class FuseSection(Section):
     processes: PositiveInt = Field(1, description="folds fitted at the same time; the result does not depend on it")
     combine: tuple[str, ...] = Field((), description="late fusion: names of the runs to combine")
     stacking: bool = Field(False, description="late fusion: fitted weights instead of the mean of logits")
+    keep_folds: bool = Field(False, description="keep each fold's classifier; predict shows how far they disagree")
     baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
 
 
@@ -123,10 +124,18 @@ class CnnSection(Section):
     size: tuple[int, int] = (331, 331)
     color: Literal["rgb", "gray"] = "rgb"
     model: Literal["study", "pooled", "backbone"] = "study"
-    backbone: str = "efficientnet_lite0"
+    backbone: str = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")
+    weights: str | None = Field(None, description="local weights file of the backbone")
+    weights_sha256: str | None = None
     epochs: PositiveInt = 15
     batch: PositiveInt = 64
     learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain")
+    keep: Literal["best", "last"] = Field("best", description="weights of the best validation epoch, or the last")
+    aim: Literal["accuracy", "sensitivity", "youden", "fixed"] = Field(
+        "accuracy", description="what the threshold is chosen for, on validation images alone"
+    )
+    aim_sensitivity: Fraction = 0.90
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
     group: str | None = Field(None, description="regular expression on the file name: the patient")
     augment: bool = False
@@ -134,4 +143,4 @@ class CnnSection(Section):
     test_time_augmentation: bool = False
     seeds: PositiveInt = 1
     init: str | None = Field(None, description="Keras 2 HDF5 weights to start from")
-    train: bool = True
+    train: bool = Field(True, description="false: judge the weights of cnn.init as they are")

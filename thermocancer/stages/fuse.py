@@ -21,7 +21,8 @@ from thermocancer.files import fingerprint
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.encoders import Encoders
-from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread, write_scores
+from thermocancer.training.classifiers.late import RunScores, combine, describe_combination, read_run
+from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, one_thread, save_whole, write_scores
 from thermocancer.training.recipe import Recipe
 from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
@@ -46,10 +47,6 @@ class Job:
     made_from: str
 
     @property
-    def weights(self) -> list[float] | None:
-        return None if self.exam_weights is None else [float(each) for each in self.exam_weights]
-
-    @property
     def folder(self) -> Path:
         return self.workspace.run(self.config.fuse.name)
 
@@ -61,6 +58,8 @@ class Job:
 def plan(config: Config, workspace: Workspace) -> Plan:
     """What ``run`` would do. Touches nothing."""
     item = f"runs/{config.fuse.name}: {config.fuse.model}"
+    if config.fuse.model == "late":
+        return _plan_late(config, workspace, item)
     path = workspace.dataset(config.dataset.name)
     if not path.exists():
         return Plan(STAGE, (item,), notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
@@ -77,6 +76,8 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Cross-validate (or hold out), fit the model to keep, write the run. Raises DataError on unusable data."""
+    if config.fuse.model == "late":
+        return _run_late(config, workspace)
     with open_dataset(workspace.dataset(config.dataset.name)) as source:
         job = _job(config, workspace, source)
         if job.stamp.is_current(job.made_from):
@@ -96,7 +97,7 @@ def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
     made_from = fingerprint(
         STAGE, recipe_identity(config, workspace, config.fuse.model, views, [each.name for each in folds]),
         source.fingerprint, [[each.name, each.train.tolist(), each.test.tolist()] for each in folds],
-        config.fuse.baseline, config.dataset.name, weights.tolist(),
+        config.fuse.baseline, config.fuse.keep_folds, config.dataset.name, weights.tolist(),
     )  # fmt: skip
     matched = weights if config.cohort.match == "weight" else None
     return Job(config, workspace, source, views, tuple(folds), rows, matched, excluded, made_from)
@@ -134,7 +135,7 @@ def _work(job: Job, progress: Progress) -> StageReport:
         progress.note(f"exam {key} is not used: {reason}")
     if config.fuse.model in ENCODED and config.split.protocol != "thesis" and config.fuse.encoders == "fold":
         Encoders.of(config, job.workspace).check_unseen(job.source, job.views, job.folds)
-    result = _scores(job, config.fuse.model, progress)
+    result = _scores(job, config.fuse.model, progress, keep=config.fuse.keep_folds)
     outputs = write_scores(folder, config, result)
     report = StageReport(STAGE, made=1, outputs=[str(folder)])
     report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), "auc": _auc(result)}
@@ -151,22 +152,24 @@ def _recipe(job: Job, kind: str) -> Recipe:
     )
 
 
-def _scores(job: Job, kind: str, progress: Progress) -> CrossValidation:
-    config = job.config
-    identity = recipe_identity(config, job.workspace, kind, job.views, [each.name for each in job.folds])
+def _folds_folder(job: Job, kind: str) -> Path:
+    """Where finished folds wait for the others; runs that differ in nothing that matters share them."""
+    identity = recipe_identity(job.config, job.workspace, kind, job.views, [each.name for each in job.folds])
+    weights = None if job.exam_weights is None else job.exam_weights.tolist()
+    return job.workspace.cache / "folds" / fingerprint(identity, job.source.fingerprint, weights)[:32]
+
+
+def _scores(job: Job, kind: str, progress: Progress, *, keep: bool = False) -> CrossValidation:
     return cross_validate(
         _recipe(job, kind),
         job.source,
         job.folds,
-        seed=config.seed,
+        seed=job.config.seed,
         progress=progress,
-        folder=job.workspace.cache
-        / "folds"
-        / fingerprint(
-            identity, job.source.fingerprint, None if job.exam_weights is None else job.exam_weights.tolist()
-        )[:32],
-        disjoint=config.split.protocol != "thesis",
-        processes=config.fuse.processes,
+        folder=_folds_folder(job, kind),
+        disjoint=job.config.split.protocol != "thesis",
+        processes=job.config.fuse.processes,
+        keep=keep,
         title=kind,
     )
 
@@ -186,17 +189,15 @@ def _keep_model(job: Job) -> list[Path]:
     """Fit the classifier that ``predict`` uses: on every exam, or on the training part of a hold-out."""
     import shutil
 
+    config = job.config
     fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
     labels = np.array([job.source.exams[row].label for row in fold.train], dtype=np.int64)
-    side, final = job.folder / ".model.partial", job.folder / "model"
-    shutil.rmtree(side, ignore_errors=True)
     with one_thread():
-        _recipe(job, job.config.fuse.model).fit(
-            job.source, fold.train, labels, seed=job.config.seed, fold=fold.name
-        ).save(side)
-    shutil.rmtree(final, ignore_errors=True)
-    side.rename(final)
-    return sorted(path for path in final.rglob("*") if path.is_file())
+        fitted = _recipe(job, config.fuse.model).fit(job.source, fold.train, labels, seed=config.seed, fold=fold.name)
+        save_whole(fitted, job.folder / "model")
+    if config.fuse.keep_folds:
+        shutil.copytree(_folds_folder(job, config.fuse.model) / MODELS, job.folder / "model" / "folds")
+    return sorted(path for path in (job.folder / "model").rglob("*") if path.is_file())
 
 
 def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
@@ -248,3 +249,37 @@ def _auc(result: CrossValidation) -> float | None:
     if len(set(labels)) < 2:
         return None
     return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)
+
+
+def _plan_late(config: Config, workspace: Workspace, item: str) -> Plan:
+    try:
+        made_from = _late_made_from(config, [read_run(workspace, name) for name in config.fuse.combine])
+    except DataError as error:
+        return Plan(STAGE, (item,), notes=(str(error),))
+    if Stamp(workspace.run(config.fuse.name) / "manifest.json").is_current(made_from):
+        return Plan(STAGE, current=1)
+    return Plan(STAGE, (item,), notes=(f"combines {', '.join(config.fuse.combine)}",))
+
+
+def _late_made_from(config: Config, runs: Sequence[RunScores]) -> str:
+    fuse = config.fuse
+    settings = [fuse.combine, fuse.stacking, fuse.aim, fuse.aim_sensitivity]
+    return fingerprint(STAGE, "late", settings, [[run.name, run.identity, run.manifest["made_from"]] for run in runs])
+
+
+def _run_late(config: Config, workspace: Workspace) -> StageReport:
+    """Combine finished runs. Nothing of their models is kept: new exams are scored by the runs themselves."""
+    runs = [read_run(workspace, name) for name in config.fuse.combine]
+    folder, made_from = workspace.run(config.fuse.name), _late_made_from(config, runs)
+    stamp = Stamp(folder / "manifest.json")
+    if stamp.is_current(made_from):
+        return StageReport(STAGE, current=1, outputs=[str(folder)])
+    fuse = config.fuse
+    result = combine(runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
+    outputs = write_scores(folder, config, result)
+    source = describe_aim(fuse, str(runs[0].manifest["protocol"]))
+    facts = describe_combination(runs, result, stacking=fuse.stacking)
+    stamp.write(made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **facts)
+    report = StageReport(STAGE, made=1, outputs=[str(folder)])
+    report.figures |= {"patients": len({row.patient for row in result.rows}), "auc": _auc(result)}
+    return report

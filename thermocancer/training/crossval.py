@@ -8,6 +8,8 @@ nor an interruption changes a digit.
 from __future__ import annotations
 
 import contextlib
+import os
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +21,17 @@ from thermocancer.config import Config, dump_yaml
 from thermocancer.data.exams import Exam, FloatArray, IntArray
 from thermocancer.data.predictions import Prediction, write_predictions
 from thermocancer.data.split import Fold, check_disjoint
-from thermocancer.errors import DataError
+from thermocancer.errors import DataError, RunError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
 from thermocancer.progress import Progress, Silent
 from thermocancer.training.history import write_history
 
 INNER_FILE = "inner.csv"
 """In a run's folder: scores of training exams by inner models, with the columns of ``predictions.csv``."""
+
+
+MODELS = "models"
+"""In the folder of finished folds: their classifiers, where they are kept."""
 
 
 class HasExams(Protocol):
@@ -41,6 +47,7 @@ class _Fitted(Protocol):
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...
     def scores(self, source: Any, rows: IntArray) -> FloatArray: ...
+    def save(self, folder: Path) -> None: ...
 
 
 class _Recipe(Protocol):
@@ -97,30 +104,31 @@ def cross_validate(
     folder: Path | None = None,
     disjoint: bool = True,
     processes: int = 1,
+    keep: bool = False,
     title: str = "folds",
 ) -> CrossValidation:
     """Fit ``recipe`` on each fold's training rows and score its test rows.
 
     With ``folder`` each finished fold is kept there as ``FOLD.json`` and not computed again; the
-    folder must belong to one recipe and one data set. ``processes`` above 1 needs a recipe and a
-    source that pickle. Raises DataError when ``disjoint`` and a patient or an identical image is on
-    both sides of a fold.
+    folder must belong to one recipe and one data set. With ``keep`` the fold's classifier is kept
+    beside it, under ``models/FOLD``. ``processes`` above 1 needs a recipe and a source that pickle.
+    Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
     if disjoint:
         for fold in folds:
             check_disjoint(source.exams, fold)
     if not folds or any(len(fold.test) == 0 or len(fold.train) == 0 for fold in folds):
         raise DataError("a fold has no exams", expected="training and test exams in every fold", found=len(folds))
-    found = {fold.name: result for fold in folds if (result := _kept(folder, source, fold, seed))}
-    missing = [fold for fold in folds if fold.name not in found]
+    kept = {fold.name: result for fold in folds if (result := _kept(folder, source, fold, seed, keep))}
+    missing = {fold.name: fold for fold in folds if fold.name not in kept}
+    work = FoldWork(recipe, source, seed, folder / MODELS if keep and folder is not None else None)
     with (progress or Silent()).task(title, len(folds), "folds") as task:
-        task.advance(len(found))
-        for result in _run(recipe, source, missing, seed, processes):
-            fold = next(each for each in missing if each.name == result.fold)
-            _keep(folder, source, fold, seed, result)
-            found[result.fold] = result
+        task.advance(len(kept))
+        for result in _run(work, list(missing.values()), processes):
+            _keep(folder, source, missing[result.fold], seed, result)
+            kept[result.fold] = result
             task.advance()
-    return CrossValidation(tuple(found[fold.name] for fold in folds))
+    return CrossValidation(tuple(kept[fold.name] for fold in folds))
 
 
 def write_scores(folder: Path, config: Config, result: CrossValidation) -> list[Path]:
@@ -134,21 +142,43 @@ def write_scores(folder: Path, config: Config, result: CrossValidation) -> list[
     return paths
 
 
-def run_fold(recipe: _Recipe, source: HasExams, fold: Fold, seed: int) -> FoldResult:
-    """Fit on one fold's training rows, score and decide its test rows."""
-    labels = np.array([exam.label for exam in source.exams], dtype=np.int64)
-    with one_thread():
-        fitted = recipe.fit(source, fold.train, labels[fold.train], seed=seed, fold=fold.name)
-        scores = fitted.scores(source, fold.test)
-    threshold = float(fitted.threshold)
-    inner = getattr(fitted, "inner", None)  # some recipes learn nothing, or hold nothing out
-    return FoldResult(
-        fold.name,
-        _rows(source, fold.name, fold.test, scores, threshold),
-        threshold,
-        tuple(fitted.history),
-        () if inner is None else _rows(source, fold.name, inner.rows, inner.scores, threshold),
-    )
+@dataclass(frozen=True)
+class FoldWork:
+    """All that one fold needs, in this process or in another; classifiers are kept under ``models``."""
+
+    recipe: _Recipe
+    source: HasExams
+    seed: int
+    models: Path | None = None
+
+    def run(self, fold: Fold) -> FoldResult:
+        """Fit on one fold's training rows, score and decide its test rows."""
+        labels = np.array([exam.label for exam in self.source.exams], dtype=np.int64)
+        with one_thread():
+            fitted = self.recipe.fit(self.source, fold.train, labels[fold.train], seed=self.seed, fold=fold.name)
+            scores = fitted.scores(self.source, fold.test)
+            if self.models is not None:
+                save_whole(fitted, self.models / fold.name)
+        threshold = float(fitted.threshold)
+        inner = getattr(fitted, "inner", None)  # some recipes learn nothing, or hold nothing out
+        return FoldResult(
+            fold.name,
+            _rows(self.source, fold.name, fold.test, scores, threshold),
+            threshold,
+            tuple(fitted.history),
+            () if inner is None else _rows(self.source, fold.name, inner.rows, inner.scores, threshold),
+        )
+
+
+def save_whole(fitted: _Fitted, folder: Path) -> None:
+    """Save a classifier so that its folder is whole or not there."""
+    import shutil
+
+    side = folder.with_name(f".{folder.name}.partial")
+    for each in (side, folder):
+        shutil.rmtree(each, ignore_errors=True)
+    fitted.save(side)
+    side.rename(folder)
 
 
 def _rows(source: HasExams, fold: str, rows: IntArray, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
@@ -169,41 +199,55 @@ def one_thread() -> Iterator[None]:
         yield
 
 
-def _run(recipe: _Recipe, source: HasExams, folds: Sequence[Fold], seed: int, processes: int) -> Iterator[FoldResult]:
+def _run(work: FoldWork, folds: Sequence[Fold], processes: int) -> Iterator[FoldResult]:
     if processes <= 1 or len(folds) <= 1:
         for fold in folds:
-            yield run_fold(recipe, source, fold, seed)
+            yield work.run(fold)
         return
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
+    from concurrent.futures.process import BrokenProcessPool
 
     # spawn, not fork: a forked TensorFlow hangs
-    pool = ProcessPoolExecutor(
-        min(processes, len(folds)), multiprocessing.get_context("spawn"), _start_worker, (recipe, source, seed)
-    )
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(processes, len(folds)), spawn, _start_worker, (work,))
     with pool:
-        waiting = [pool.submit(_run_in_worker, fold) for fold in folds]
         try:
-            for each in as_completed(waiting):
+            for each in as_completed([pool.submit(_run_in_worker, fold) for fold in folds]):
                 yield each.result()
-        except BaseException:
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a process that fitted a fold died",
+                expected="enough memory for all of them",
+                found=error,
+                hint="lower fuse.processes; folds that were finished are kept",
+            ) from error
+        finally:
             pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
-_worker: tuple[_Recipe, HasExams, int] | None = None
+_in_worker: list[FoldWork] = []
+"""The work of this worker process: unpickled once, so that what its recipe remembers serves all its folds."""
 
 
-def _start_worker(recipe: _Recipe, source: HasExams, seed: int) -> None:
-    global _worker
-    _worker = (recipe, source, seed)
+def _start_worker(work: FoldWork) -> None:
+    _in_worker.append(work)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent tells nobody: its workers would wait for ever."""
+    import multiprocessing
+    from multiprocessing.connection import wait
+
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_in_worker(fold: Fold) -> FoldResult:
-    if _worker is None:
-        raise RuntimeError("the worker was not started")
-    recipe, source, seed = _worker
-    return run_fold(recipe, source, fold, seed)
+    return _in_worker[0].run(fold)
 
 
 def _identity(source: HasExams, fold: Fold, seed: int) -> str:
@@ -217,10 +261,10 @@ def _keep(folder: Path | None, source: HasExams, fold: Fold, seed: int, result: 
         write_json(folder / f"{fold.name}.json", content)
 
 
-def _kept(folder: Path | None, source: HasExams, fold: Fold, seed: int) -> FoldResult | None:
+def _kept(folder: Path | None, source: HasExams, fold: Fold, seed: int, keep: bool) -> FoldResult | None:
     """A finished fold, or None when it is missing, damaged or another one of the same name."""
     path = None if folder is None else folder / f"{fold.name}.json"
-    if path is None or not path.exists():
+    if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):
         return None
     try:
         content = read_json(path)
