@@ -46,6 +46,8 @@ def build_backbone(
     that was meant, RemoteError when a download is needed and cannot happen.
     """
     check_name(name)
+    if name == "autoencoder":
+        raise ConfigError("the autoencoder reads dynamic thermograms alone", where="backbone: autoencoder")
     if weights is not None:
         check_file(weights, sha256)
     if name == "random":

@@ -107,10 +107,3 @@ def _decide(x: Any) -> Any:
     x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name="dense_64")(x)
     x = keras.layers.Dense(1, name="logit")(x)
     return keras.layers.Activation("sigmoid", dtype="float32", name="probability")(x)
-
-
-def compile_classifier(model: keras.Model, config: CnnSection, *, jit_compile: bool | str = False) -> None:
-    """Adam and binary cross-entropy, as in the study."""
-    import keras
-
-    model.compile(keras.optimizers.Adam(config.learning_rate), "binary_crossentropy", jit_compile=jit_compile)
