@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from thermocancer.config.base import Fraction, PositiveInt, Section
+from thermocancer.config.learning import FuseSection
+from thermocancer.config.preparation import FeaturesSection
 
 AuditRefit = Literal[
     "permuted labels", "leaky twin", "untrained twin", "trivial baselines", "torso only", "background only",
@@ -40,9 +43,46 @@ class ReportSection(Section):
     gallery: PositiveInt = Field(24, description="at most so many misclassified exams")
 
 
-class SweepSection(Section):
-    """Hyper-parameter search inside inner folds."""
+class Range(Section):
+    """A range of numbers to search."""
 
-    trials: Annotated[int, Field(ge=0)] = 0
-    space: dict[str, Any] = Field(default_factory=dict)
-    storage: str | None = None
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+
+
+class SweepSection(Section):
+    """Hyper-parameter search inside inner folds (``fuse``)."""
+
+    trials: Annotated[int, Field(ge=0)] = Field(0, description="proposals judged in each outer fold; 0: no search")
+    space: dict[str, Range | tuple[Any, ...]] = Field(
+        default_factory=dict, description="settings of fuse and features to search, such as fuse.C: {low: .1, high: 10}"
+    )
+    storage: str | None = Field(None, description="journal file that several machines may share; null: in the cache")
+
+    @field_validator("space", mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        """``fuse: {C: ...}`` and ``fuse.C: ...`` say the same."""
+        return dict(_leaves(value)) if isinstance(value, dict) else value
+
+    @field_validator("space")
+    @classmethod
+    def _known_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for key in value:
+            section, _, name = key.partition(".")
+            if section not in _SEARCHED or name not in _SEARCHED[section].model_fields:
+                raise ValueError(f"{key} cannot be searched; only settings of {' and '.join(_SEARCHED)} can")
+        return value
+
+
+_SEARCHED: dict[str, type[Section]] = {"fuse": FuseSection, "features": FeaturesSection}
+
+
+def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict) and "low" not in value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value

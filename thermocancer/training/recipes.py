@@ -24,6 +24,7 @@ from thermocancer.training.classifiers.support import SupportVectors
 from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod, TabularModel
 from thermocancer.training.recipe import Fitted, Recipe
 from thermocancer.training.sequences import load_sequence_model
+from thermocancer.training.sweep import SweptRecipe
 from thermocancer.workspace import Workspace
 
 KINDS = ("svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels")
@@ -80,6 +81,8 @@ def make_recipe(
     Without ``calibrate`` no inner folds are used: scores keep their order and the threshold is 0.5,
     which is all that an audit of the ranking needs, at a fraction of the time.
     """
+    if config.sweep.trials and calibrate and kind in (None, config.fuse.model):
+        return SweptRecipe(config, workspace, views, exam_weights, watched)
     kind = kind or config.fuse.model
     views = views or config.fuse.views or config.dataset.views or config.filter.views
     if kind not in KINDS:
@@ -137,6 +140,8 @@ def recipe_identity(
         encoders = Encoders.of(config, workspace)
         identity += [[encoders.identity(view, fold) for view in views for fold in (*folds, "all")]]
         identity += [fuse.kernel, config.strategy.precision]
+    if config.sweep.trials:
+        identity.append(config.sweep.model_dump(mode="json", exclude={"storage"}))
     if kind == "network":
         identity += [fuse.epochs, fuse.batch, fuse.learning_rate]
     return identity
