@@ -26,8 +26,8 @@ BLOCK = 16
 def feature_names(kind: TableKind, views: tuple[str, ...]) -> tuple[str, ...]:
     """What the columns of a table mean, except for pixels, whose columns are places."""
     if kind == "asymmetry-index":
-        return tuple(f"{name}.mean" for name in _asymmetric(views))
-    sides = tuple(f"{name}.{each}" for name, indices in _asymmetric(views).items() for each in indices)
+        return tuple(f"{name}.asymmetry.mean" for name in _asymmetric(views))
+    sides = tuple(f"{name}.asymmetry.{each}" for name, indices in _asymmetric(views).items() for each in indices)
     if kind == "asymmetry":
         return sides
     own = (*thermal.GLOBAL_NAMES, *thermal.REGION_NAMES)
