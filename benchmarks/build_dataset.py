@@ -1,11 +1,12 @@
 """Building a data set: the original recipe (load everything, concatenate) beside ``build-dataset``.
 
-    python benchmarks/build_dataset.py [--images 72 145 290]
+    python benchmarks/build_dataset.py [--exams 72 290] [--views 5]
 
-Each side runs in a process of its own on the same files: seconds of the work alone (of the clock and of
-all cores together), and peak memory above what the imports took. ``images`` is the original recipe, JPEG to float32 RGB batch by batch (16)
-into one array; ``matrices`` the same with text, one matrix at a time. Ours runs after ``filter``, as in
-the pipeline, measures nuisance besides, and ends with a compressed file on disk.
+Each side runs in a process of its own on the same files: seconds of the work alone (of the clock and
+of all cores together), and peak memory above what the imports took. ``images`` is the original recipe:
+each view's JPEGs to one float32 RGB array, concatenated batch by batch (16). ``matrices`` is the same
+with text files, one by one. Ours runs after ``filter``, as in the pipeline, measures nuisance besides,
+and ends with a file on disk.
 """
 
 from __future__ import annotations
@@ -27,21 +28,22 @@ from thermocancer.dmr.names import ThermogramName
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
 from thermocancer.thermal.writing import format_matrix
-from thermocancer.workspace import Workspace
+from thermocancer.workspace import VIEWS, Workspace
 
 BATCH = 16
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
 def settings(workspace: Workspace, source: str, compression: str) -> Config:
+    views = sorted((path.name for path in (workspace.raw / "Static").iterdir()), key=VIEWS.index)
     options = {
-        "filter.views": ["Frontal"], "convert.dynamic": False, "convert.rendering.range": "minmax",
+        "filter.views": views, "convert.dynamic": False, "convert.rendering.range": "minmax",
         "dataset.source": source, "dataset.compression": compression,
     }  # fmt: skip
     return load_config(options=options, workspace=workspace.root)
 
 
-def make_workspace(folder: Path, images: int) -> Workspace:
+def make_workspace(folder: Path, exams: int, views: int) -> Workspace:
     """Warm bodies on a cool background with noise, 480x640, one a patient, converted to JPEG and filtered."""
     from thermocancer.stages import convert
     from thermocancer.stages import filter as filter_stage
@@ -49,29 +51,30 @@ def make_workspace(folder: Path, images: int) -> Workspace:
     workspace = Workspace(folder)
     rows, columns = np.mgrid[0:480, 0:640] / 480.0
     records = []
-    for patient in range(1, images + 1):
-        random = np.random.default_rng(patient)
-        body = 21 + 12 * (((columns - 0.67) / 0.5) ** 2 + ((rows - 0.6) / 0.7) ** 2 < 1)
-        celsius = body + np.sin(9 * columns + patient) + random.normal(0, 0.05, rows.shape)
+    for patient in range(1, exams + 1):
         label = "sick" if patient % 3 == 0 else "healthy"
-        name = ThermogramName(patient, 1, 1, "S", "2014-05-06", 0)
-        path = workspace.raw / name.tree_path(label)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(format_matrix(np.rint(celsius * 100).astype(np.uint16)))
-        digest = hash_file(path)
-        records.append(Record(name.tree_path(label), patient, 1, "Frontal", "S", name.date, 0, label, digest))
+        for code in range(1, views + 1):
+            random = np.random.default_rng([patient, code])
+            body = 21 + 12 * (((columns - 0.67) / 0.5) ** 2 + ((rows - 0.6) / 0.7) ** 2 < 1)
+            celsius = body + np.sin(9 * columns + patient) + random.normal(0, 0.05, rows.shape)
+            name = ThermogramName(patient, 1, code, "S", "2014-05-06", 0)
+            path = workspace.raw / name.tree_path(label)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(format_matrix(np.rint(celsius * 100).astype(np.uint16)))
+            place, view = name.tree_path(label), VIEWS[code - 1]
+            records.append(Record(place, patient, 1, view, "S", name.date, 0, label, hash_file(path)))
     write_catalog(workspace, records)
     for stage in (convert, filter_stage):
         stage.run(settings(workspace, "images", "gzip"), workspace, Silent())
     return workspace
 
 
-def original_images(workspace: Workspace) -> int:
-    """Every JPEG of the class folders into one float32 array (n, 480, 640, 3)."""
+def original_images(folder: Path) -> int:
+    """Every JPEG of one view's class folders into one float32 array (n, 480, 640, 3)."""
     import keras
 
     batches = keras.utils.image_dataset_from_directory(
-        workspace.filtered / "Static" / "Frontal", image_size=(480, 640), batch_size=BATCH, seed=1, verbose=False
+        folder, image_size=(480, 640), batch_size=BATCH, seed=1, verbose=False
     )
     everything = np.empty((0, 480, 640, 3), np.float32)
     for images, _ in batches:
@@ -79,12 +82,18 @@ def original_images(workspace: Workspace) -> int:
     return len(everything)
 
 
-def original_matrices(workspace: Workspace) -> int:
-    """Every text matrix into one float64 array (n, 480, 640)."""
+def original_matrices(folder: Path) -> int:
+    """Every text matrix of one view into one float64 array (n, 480, 640)."""
     everything = np.empty((0, 480, 640))
-    for path in sorted((workspace.raw / "Static").rglob("*.txt")):
+    for path in sorted(folder.rglob("*.txt")):
         everything = np.concatenate([everything, np.loadtxt(path)[np.newaxis]])
     return len(everything)
+
+
+def original(workspace: Workspace, source: str) -> int:
+    folder = workspace.filtered if source == "images" else workspace.raw
+    load = original_images if source == "images" else original_matrices
+    return max(load(view) for view in sorted((folder / "Static").iterdir()))
 
 
 def ours(workspace: Workspace, source: str, compression: str) -> int:
@@ -105,13 +114,10 @@ def work(side: str, workspace: Workspace) -> None:
         import keras  # noqa: F401
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started, started_cores = time.perf_counter(), time.process_time()
-    if kind == "original":
-        count = original_images(workspace) if rest == "images" else original_matrices(workspace)
-    else:
-        count = ours(workspace, *rest.split(":"))
+    count = original(workspace, rest) if kind == "original" else ours(workspace, *rest.split(":"))
     seconds, cores = time.perf_counter() - started, time.process_time() - started_cores
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert count == len(list((workspace.raw / "Static").rglob("*.txt")))
+    assert count == len(list((workspace.raw / "Static" / "Frontal").rglob("*.txt")))
     print(seconds, cores, 1024 * (peak - before))
 
 
@@ -125,32 +131,33 @@ def measure(side: str, workspace: Workspace) -> tuple[float, float, float]:
     return seconds, cores, peak / 1e6
 
 
-def compare(images: int, source: str, workspace: Workspace) -> None:
+def compare(exams: int, views: int, source: str, workspace: Workspace) -> None:
     """Print the original recipe's line and ours, with and without compression."""
-    row = f"{images:6}  {source:8}  {{:15}}  {{:7.2f}}  {{:7.2f}}  {{:8.1f}}  {{:7.0f}}"
-    original, cores, memory = measure(f"original:{source}", workspace)
-    print(row.format("original recipe", original, cores, 1000 * original / images, memory), flush=True)
+    row = f"{exams:5} x {views}  {source:8}  {{:15}}  {{:7.2f}}  {{:7.2f}}  {{:8.1f}}  {{:7.0f}}"
+    theirs, cores, memory = measure(f"original:{source}", workspace)
+    print(row.format("original recipe", theirs, cores, 1000 * theirs / exams / views, memory), flush=True)
     for compression in ("gzip", "none"):
         seconds, own_cores, memory = measure(f"ours:{source}:{compression}", workspace)
-        line = row.format(f"ours, {compression}", seconds, own_cores, 1000 * seconds / images, memory)
-        print(f"{line}   {original / seconds:5.1f} (cores {cores / own_cores:.1f})", flush=True)
+        line = row.format(f"ours, {compression}", seconds, own_cores, 1000 * seconds / exams / views, memory)
+        print(f"{line}   {theirs / seconds:5.1f} (cores {cores / own_cores:.1f})", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, nargs="+", default=[72, 145, 290])
+    parser.add_argument("--exams", type=int, nargs="+", default=[72, 290])
+    parser.add_argument("--views", type=int, choices=range(1, 6), default=5)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     parser.add_argument("--workspace", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.work:
         work(arguments.work, Workspace(arguments.workspace))
         return
-    print("images  source    side             seconds    cores  ms/image  peak MB   times faster")
-    for images in arguments.images:
+    print("   images  source    side             seconds    cores  ms/image  peak MB   times faster")
+    for exams in arguments.exams:
         with tempfile.TemporaryDirectory() as folder:
-            workspace = make_workspace(Path(folder), images)
+            workspace = make_workspace(Path(folder), exams, arguments.views)
             for source in ("images", "matrices"):
-                compare(images, source, workspace)
+                compare(exams, arguments.views, source, workspace)
 
 
 if __name__ == "__main__":

@@ -290,3 +290,18 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "a file could not be written", done.stderr
     assert not list((tmp_path / "datasets").iterdir())
+
+
+def test_options_of_the_command_line(tmp_path: Path) -> None:
+    from typer.testing import CliRunner
+
+    from thermocancer.cli import register
+
+    make_raw(tmp_path)
+    common = ["build-dataset", "-w", str(tmp_path), "--set", "filter.views=[Frontal]"]
+    done = CliRunner().invoke(register(), [*common, "--name", "small", "--size", "24x32"])
+    assert done.exit_code == 0, done.output
+    with open_dataset(tmp_path / "datasets" / "small.h5") as source:
+        assert (source.name, source.shape) == ("small", (24, 32))
+    for wrong in (["--name", "../up"], ["--size", "24xten"], ["--source", "dreams"]):
+        assert CliRunner().invoke(register(), [*common, *wrong]).exit_code == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from thermocancer.cli.common import stage_command
 
@@ -19,7 +21,12 @@ def filter_exams() -> dict[str, Any]:
     return {}
 
 
-@stage_command("build-dataset", example="thermocancer build-dataset -w demo")
-def build_dataset() -> dict[str, Any]:
+@stage_command("build-dataset", example="thermocancer build-dataset -w demo --name small --size 240x320")
+def build_dataset(
+    name: Annotated[str | None, typer.Option(help="Name of the data set: datasets/NAME.h5.")] = None,
+    source: Annotated[str | None, typer.Option(help="matrices (exact degrees), images or videos.")] = None,
+    size: Annotated[str | None, typer.Option(help="Rows x columns to average every matrix down to.")] = None,
+    dynamic: Annotated[bool | None, typer.Option(help="Also store the dynamic sequences.")] = None,
+) -> dict[str, Any]:
     """Write the HDF5 data set and the one patient-wise split."""
-    return {}
+    return {"dataset.name": name, "dataset.source": source, "dataset.size": size, "dataset.dynamic": dynamic}

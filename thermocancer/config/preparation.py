@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from thermocancer.config.base import PositiveInt, Rendering, Section, ViewName
 
@@ -38,14 +38,21 @@ class FilterSection(Section):
 class DatasetSection(Section):
     """``build-dataset``: one HDF5 file."""
 
-    name: str = "cohort"
+    name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="datasets/NAME.h5")
     source: Literal["matrices", "images", "videos"] = "matrices"
     views: tuple[ViewName, ...] | None = Field(None, description="null: those of filter.views")
-    size: tuple[int, int] | None = Field(None, description="rows, columns; null: as they are")
+    size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True
     dynamic: bool = False
     compression: Literal["gzip", "lzf", "none"] = "gzip"
     threads: PositiveInt | None = Field(None, description="null: every core; the bytes do not depend on it")
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def _size_from_text(cls, value: Any) -> Any:
+        if isinstance(value, str) and "x" in value.lower():
+            return tuple(value.lower().split("x"))
+        return value
 
 
 class SplitSection(Section):

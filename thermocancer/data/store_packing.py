@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from thermocancer.data.exams import Exam
 from thermocancer.data.nuisance import exam_facts, measure_matrix
 from thermocancer.data.sequences import fill_gaps
 from thermocancer.data.store_items import Item, SourceFile
-from thermocancer.data.store_writing import Packed, pack, resize_centi, resize_rgb
+from thermocancer.data.store_writing import Packed, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.data.video import read_video
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
@@ -103,17 +103,13 @@ def _read_bytes(file: SourceFile) -> bytes:
 
 
 def _pack_matrix(centi: npt.NDArray[np.uint16], config: DatasetSection) -> Packed:
-    return pack(resize_centi(centi, config.size), config.compression, _content(centi))
+    resized = resize_centi(centi, config.size)
+    return pack(resized, config.compression, None if resized is centi else hash_array(centi))
 
 
 def _pack_image(image: npt.NDArray[np.uint8], config: DatasetSection) -> Packed:
-    return pack(resize_rgb(image, config.size), config.compression, _content(image))
-
-
-def _content(array: npt.NDArray[Any]) -> str:
-    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
+    resized = resize_rgb(image, config.size)
+    return pack(resized, config.compression, None if resized is image else hash_array(image))
 
 
 def _sized_like(matrix: ThermalMatrix, first: ThermalMatrix) -> npt.NDArray[np.uint16]:

@@ -50,11 +50,18 @@ class Packed:
 def pack(array: npt.NDArray[Any], compression: str, content: str | None = None) -> Packed:
     """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``."""
     raw = np.ascontiguousarray(array).tobytes()
-    stored = hashlib.sha256(f"{array.dtype}{array.shape}".encode() + raw).hexdigest()
+    stored = hash_array(array)
     chunk = raw
     if compression == "gzip":
         chunk = _deflate(raw, array.dtype.itemsize)
     return Packed(chunk, array.shape, array.dtype.str, stored, content or stored)
+
+
+def hash_array(array: npt.NDArray[Any]) -> str:
+    """SHA-256 of an array's type, shape and content."""
+    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _deflate(raw: bytes, itemsize: int) -> bytes:
