@@ -96,13 +96,18 @@ class Mirror:
         self.workspace.raw.mkdir(parents=True, exist_ok=True)
         self._journal.write_bytes(b"")
 
-    def announce(self, record: Record) -> None:
-        """Write down, durably, what is about to get its final name. Safe to call from several threads."""
+    def announce(self, record: Record, *, durably: bool = False) -> None:
+        """Write down what is about to get its final name. Safe to call from several threads.
+
+        ``durably`` survives a power cut as well as a kill. A new file does without: should its line
+        be lost, the file is found and taken in. One that replaces another of the same length is not.
+        """
         line = json.dumps(asdict(record), sort_keys=True, ensure_ascii=False) + "\n"
         with self._lock, open(self._journal, "ab") as handle:
             handle.write(line.encode("utf-8"))
-            handle.flush()
-            os.fsync(handle.fileno())
+            if durably:
+                handle.flush()
+                os.fsync(handle.fileno())
             self._announced[key_of(record)] = record
 
     def put_announced(self, key: str) -> None:
@@ -118,7 +123,7 @@ class Mirror:
     def move(self, record: Record, label: str) -> Record:
         """Give a file its place under another label; nothing is fetched for that."""
         moved = replace(record, path=record.name.tree_path(label), label=label)
-        self.announce(moved)
+        self.announce(moved, durably=True)
         target = self.file(moved)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self.file(record), target)

@@ -112,7 +112,7 @@ class Carrier:
         if step.old is not None and self._mirror.holds(step.old):
             aside.append(self._mirror.keep_aside(step.old))
         more: dict[str, Any] = {"replaced": sorted(set(aside))} if aside else {}
-        self._mirror.announce(_file_record(step, received, **more))
+        self._mirror.announce(_file_record(step, received, **more), durably=bool(aside))
 
     def _record(self, step: Step, transfer: Transfer) -> None:
         brought, old = self.brought, step.old

@@ -153,14 +153,16 @@ class Downloader:
 
     def _receive(self, wish: Wish, response: requests.Response, side: Path) -> Received:
         """Write the body to the side file and judge it. Raises _Corrupt, _LoggedOut or _Same."""
-        body = bytearray()
+        chunks: list[bytes] = []
+        size = 0
         with open(side, "wb") as handle:
             for chunk in self._chunks(response):
                 handle.write(chunk)
-                body += chunk
-                if len(body) > MOST_BYTES:
+                chunks.append(chunk)
+                size += len(chunk)
+                if size > MOST_BYTES:
                     raise _Corrupt(f"longer than {MOST_BYTES // 2**20} MiB")
-        content = bytes(body)
+        content = b"".join(chunks)
         digest = hashlib.sha256(content).hexdigest()
         if digest == wish.known_sha256:
             raise _Same
@@ -208,10 +210,9 @@ def _has_known_length(response: requests.Response) -> bool:
 
 def _judge(content: bytes, name: str, verify: Verify) -> str:
     """The layout of a whole matrix. Raises _Corrupt with the reason, or _LoggedOut."""
-    if not content.strip():
+    if not content or content.isspace():
         raise _Corrupt("the file is empty")
-    start = content.lstrip(b"\xef\xbb\xbf \r\n\t")[:1]
-    if start == b"<":
+    if content[:64].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
         if has_login_form(BeautifulSoup(content, PARSER)):
             raise _LoggedOut
         raise _Corrupt("an HTML page came instead of a matrix")
