@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -173,3 +176,17 @@ def test_plan_touches_nothing(tmp_path: Path) -> None:
     before = tree_of(tmp_path)
     assert len(convert.plan(config_for(workspace), workspace).todo) == 2
     assert tree_of(tmp_path) == before
+
+
+@pytest.mark.parametrize("images_before_the_kill", [1, 25])
+def test_killed_and_run_again_gives_the_same_bytes(images_before_the_kill: int, tmp_path: Path) -> None:
+    workspace = make_workspace(tmp_path / "killed", patients=60, views=("Frontal",))
+    command = [sys.executable, "-m", "thermocancer", "convert", "-w", str(workspace.root)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None and len(list(workspace.images.rglob("*.jpg"))) < images_before_the_kill:
+            time.sleep(0.001)
+        process.kill()
+    convert.run(config_for(workspace), workspace, Silent())
+    whole = make_workspace(tmp_path / "whole", patients=60, views=("Frontal",))
+    convert.run(config_for(whole), whole, Silent())
+    assert tree_of(workspace.images) == tree_of(whole.images)

@@ -9,6 +9,7 @@ accurately", section 4).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ Integers = npt.NDArray[np.integer]
 Places = npt.NDArray[np.intp]
 
 MOST_DIGITS = 15
+_BLOCK_BYTES = 1 << 18
 _ZERO, _NINE, _MINUS, _NEWLINE, _SPACE = b"09-\n "
 _FIRST_LINE = re.compile(rb"( *)(\d{1,4})([.,])(\d{1,9})([ ;,\t]+)\d[^\r\n]*?(\r*\n)")
 
@@ -179,7 +181,49 @@ def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | No
     ``[-]digits[mark digits]``, a cell is empty, or the lines are of unequal length: the caller then
     goes through the text line by line and says what is wrong.
     """
-    text = np.frombuffer(body, np.uint8)
+    blocks: list[_Block] = []
+    for text in _blocks(body):
+        block = _decode_block(text, separator, mark)
+        if block is None or (blocks and (block.columns, block.trailing) != (blocks[0].columns, blocks[0].trailing)):
+            return None
+        blocks.append(block)
+    decimals = max(block.decimals for block in blocks)
+    parts = [block.scaled_to(decimals) for block in blocks]
+    if max(abs(int(part.max())) for part in parts) >= 10**MOST_DIGITS:
+        return None
+    notes = ["blank lines"] if any(block.blank for block in blocks) else []
+    notes += ["trailing separators"] if blocks[0].trailing else []
+    numbers = np.concatenate(parts).reshape(-1, blocks[0].columns)
+    return Decoded(numbers, separator, decimals, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some whole lines, decoded: ``numbers`` (cells,) in units of 10**-``decimals``."""
+
+    numbers: Integers
+    decimals: int
+    columns: int
+    trailing: bool
+    blank: bool
+
+    def scaled_to(self, decimals: int) -> Integers:
+        if decimals == self.decimals:
+            return self.numbers
+        return self.numbers.astype(np.int64) * 10 ** (decimals - self.decimals)
+
+
+def _blocks(body: bytes) -> Iterator[Bytes]:
+    """Cut a text at line ends into pieces whose intermediate arrays stay in the processor's cache."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start + _BLOCK_BYTES) + 1 or len(body)
+        if body[start:end].strip():
+            yield np.frombuffer(body, np.uint8, end - start, start)
+        start = end
+
+
+def _decode_block(text: Bytes, separator: bytes, mark: bytes) -> _Block | None:
     starts, ends = _words((text > _SPACE) & (text != separator[0]))
     line_ends = np.flatnonzero(text == _NEWLINE)
     widths = np.diff(np.searchsorted(starts, line_ends), prepend=0, append=starts.size)
@@ -194,10 +238,7 @@ def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | No
         if separators not in (starts.size, starts.size - widths.size):
             return None  # an empty cell
     decoded = _words_to_numbers(text, starts, ends, mark)
-    if decoded is None:
-        return None
-    notes = (["blank lines"] if blank else []) + (["trailing separators"] if trailing else [])
-    return Decoded(decoded[0].reshape(widths.size, -1), separator, decoded[1], tuple(notes))
+    return None if decoded is None else _Block(*decoded, int(widths[0]), trailing, blank)
 
 
 def _words(inside: npt.NDArray[np.bool_]) -> tuple[Places, Places]:
@@ -214,7 +255,10 @@ def _words_to_numbers(text: Bytes, starts: Places, ends: Places, mark: bytes) ->
     """The numbers that stand from ``starts`` to ``ends``, and the most decimals any of them has."""
     negative = text[starts] == _MINUS
     starts = starts + negative
-    points = _points(np.flatnonzero(text == mark[0]), starts, ends)
+    is_mark = text == mark[0]
+    points = _points_as_in_first(is_mark, starts, ends)
+    if points is None:
+        points = _points(np.flatnonzero(is_mark), starts, ends)
     if points is None:
         return None
     before, after = points - starts, np.maximum(ends - points - 1, 0)
@@ -226,6 +270,17 @@ def _words_to_numbers(text: Bytes, starts: Places, ends: Places, mark: bytes) ->
     if negative.any():
         numbers = np.where(negative, -numbers.astype(np.int64), numbers.astype(np.int64))
     return numbers, decimals
+
+
+def _points_as_in_first(is_mark: npt.NDArray[np.bool_], starts: Places, ends: Places) -> Places | None:
+    """Where the decimal marks stand if every number has as many decimals as the first; None if not."""
+    first = np.flatnonzero(is_mark[starts[0] : ends[0]])
+    if first.size != 1:
+        return None
+    points = ends - (ends[0] - starts[0] - first[0])
+    if (points < starts).any() or np.count_nonzero(is_mark) != points.size or not is_mark[points].all():
+        return None
+    return points
 
 
 def _points(found: Places, starts: Places, ends: Places) -> Places | None:

@@ -72,7 +72,10 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
     binary content, a truncated or ragged matrix, a cell that is no number, and commas that could be
     separators as well as decimal marks.
     """
-    decoded = decode_fixed_width(content) or _decode_unusual(find_numbers(content, where))
+    decoded = decode_fixed_width(content)
+    if decoded is None:
+        text = find_numbers(content, where)
+        decoded = _decode_unusual(text, maybe_regular=text.body is not content)
     height, width = decoded.numbers.shape
     if height < 2 or width < 2:
         raise DataError(
@@ -85,14 +88,15 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
     return ThermalMatrix(decoded.numbers, decoded.decimals, layout, decoded.notes)
 
 
-def _decode_unusual(text: MatrixText) -> Decoded:
+def _decode_unusual(text: MatrixText, *, maybe_regular: bool) -> Decoded:
     """Decode what does not look like a camera's own file from the first byte on."""
-    below_header = decode_fixed_width(text.body)
+    below_header = decode_fixed_width(text.body) if maybe_regular else None
     if below_header is not None:
         return replace(below_header, notes=(*text.notes, *below_header.notes))
     separator, mark = find_separator(text)
     notes = [*text.notes]
-    notes += ["CR CR LF line ends"] if b"\r\r\n" in text.body else ["CR LF line ends"] if b"\r" in text.body else []
+    if b"\r" in text.body:
+        notes.append("CR CR LF line ends" if b"\r\r\n" in text.body else "CR LF line ends")
     notes += ["decimal commas"] if mark == b"," else []
     decoded = decode_any_width(text.body, separator, mark)
     if decoded is None:
@@ -104,8 +108,8 @@ def _decode_unusual(text: MatrixText) -> Decoded:
 
 def _refuse_broken_last_number(text: MatrixText) -> None:
     """A file without a last line end whose last number alone is shorter than all others was cut off."""
-    above, line_end, last = text.body.rpartition(b"\n")
-    regular = decode_fixed_width(above + line_end) if last.strip() else None
+    last = text.body[text.body.rfind(b"\n") + 1 :]
+    regular = decode_fixed_width(text.body.removesuffix(last)) if last.strip() else None
     if regular is None:
         return
     cells = last.strip().split(regular.separator)
