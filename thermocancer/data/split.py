@@ -152,21 +152,18 @@ def _place(groups: Sequence[Group], sides: list[str | None], label: int, fractio
             sides[members[index]] = "test" if rank < quota[key] else "train"
 
 
-def outer_folds(
-    exams: Sequence[Exam], split: Split, config: SplitSection, seed: int, *, rows: IntArray | None = None
-) -> list[Fold]:
-    """The folds on which a model is judged; ``rows`` restricts them to some exams.
+def outer_folds(exams: Sequence[Exam], split: Split, config: SplitSection, seed: int) -> list[Fold]:
+    """The folds on which every model of a data set is judged, encoders included.
 
     ``grouped-cv``: repeated stratified grouped k-fold over all patients; every exam is tested once a
     repeat. ``holdout``: one fold from ``split``. ``thesis``: one fold by file, as in the original
     study (leaky). Raises DataError when there are too few patients, or a sound fold would leak.
     """
-    rows = np.arange(len(exams), dtype=np.int64) if rows is None else np.asarray(rows, dtype=np.int64)
+    rows = np.arange(len(exams), dtype=np.int64)
     if config.protocol == "thesis":
-        return [_thesis_fold(exams, rows, config.test_fraction)]
+        return [_thesis_fold(exams, config.test_fraction)]
     if config.protocol == "holdout":
-        train, test = (np.intersect1d(rows, split.rows(exams, part)) for part in ("train", "test"))
-        folds = [Fold("test", train, test)]
+        folds = [Fold("test", split.rows(exams, "train"), split.rows(exams, "test"))]
     else:
         folds = [
             Fold(f"{repeat}.{number}", train, test)
@@ -215,13 +212,13 @@ def _grouped_folds(
     raise DataError(f"no {n} folds with both classes in each were found", found=f"{len(groups)} patients", hint=hint)
 
 
-def _thesis_fold(exams: Sequence[Exam], rows: IntArray, test_fraction: float) -> Fold:
+def _thesis_fold(exams: Sequence[Exam], test_fraction: float) -> Fold:
     """The original study's division: the list of class folders' files, shuffled, its last part for testing.
 
     That is what Keras' ``image_dataset_from_directory(validation_split, seed)`` does with files
     named ``image_PATIENT_VISIT`` in class folders.
     """
-    listed = sorted(rows.tolist(), key=lambda row: (exams[row].label, f"image_{exams[row].key}."))
+    listed = sorted(range(len(exams)), key=lambda row: (exams[row].label, f"image_{exams[row].key}."))
     np.random.RandomState(THESIS_SEED).shuffle(listed)
     held_out = int(test_fraction * len(listed))
     if not 0 < held_out < len(listed):
