@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
-from thermocancer.config import dump_yaml, load_config
+from thermocancer.config import Config, dump_yaml, load_config
+from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.nuisance import measure_matrix, nuisance_columns
 from thermocancer.data.predictions import Prediction, write_predictions
+from thermocancer.data.store_writing import DatasetWriter, pack
 from thermocancer.workspace import Workspace
 
 
@@ -56,3 +61,64 @@ def write_run(
     (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     (folder / "config.yaml").write_text(dump_yaml(load_config(options={"fuse.name": name}, environment={})))
     return folder
+
+
+def toy_matrix(
+    random: np.random.Generator, *, sick: bool, room: float, shape: tuple[int, int] = (48, 64)
+) -> np.ndarray:
+    """A warm body in a cool room, hundredths of a degree; sick bodies have a hot spot on their right (image left)."""
+    height, width = shape
+    rows, columns = np.mgrid[:height, :width]
+    body = ((columns - width / 2) / (0.33 * width)) ** 2 + ((rows - 0.6 * height) / (0.55 * height)) ** 2 < 1
+    celsius = np.where(body, 32.0 + random.normal(0, 0.4), room)
+    if sick:
+        celsius += 1.5 * np.exp(-((columns - 0.35 * width) ** 2 + (rows - 0.55 * height) ** 2) / 18) * body
+    return np.round((celsius + random.normal(0, 0.06, shape)) * 100).astype(np.uint16)
+
+
+HOT_SPOT = (26, 22)
+"""Row and column of the hot spot of ``toy_matrix`` at 48x64."""
+
+
+def toy_source(rows: list[Prediction], *, seed: int = 0, room_tie: float = 0.0) -> ArrayExamSource:
+    """The exams that ``rows`` speak of, one frontal view each, with their nuisance measured."""
+    random = np.random.default_rng([seed, 5])
+    labels = {(row.patient, row.visit): row.label for row in rows}
+    exams, matrices = [], []
+    for (patient, visit), label in sorted(labels.items()):
+        day = datetime.date(2013, 1, 1) + datetime.timedelta(days=int(random.integers(0, 1500)))
+        room = 21.0 + random.normal(0, 0.6) + room_tie * label
+        matrix = toy_matrix(random, sick=label == 1, room=room)
+        digest = hashlib.sha256(matrix.tobytes()).hexdigest()
+        exams.append(Exam(patient, visit, label, day.isoformat(), "space2", (("Frontal", digest),)))
+        matrices.append(matrix)
+    measured = nuisance_columns(exams, [measure_matrix(matrix / 100.0) for matrix in matrices])
+    return ArrayExamSource(tuple(exams), {"Frontal": np.stack(matrices)}, measured=measured)
+
+
+def write_dataset(workspace: Workspace, source: ArrayExamSource, name: str = "cohort") -> None:
+    """The source as ``datasets/NAME.h5``."""
+    path = workspace.dataset(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    measured = source.nuisance()
+    with DatasetWriter(path, name, "gzip", static=len(source.exams)) as writer:
+        for row, exam in enumerate(source.exams):
+            frame = pack(source.matrices["Frontal"][row], "gzip")
+            writer.add(exam, {"Frontal": frame}, {key: float(values[row]) for key, values in measured.items()})
+        writer.finish("celsius", "")
+
+
+def pixels_config(workspace: Workspace, **options: object) -> Config:
+    """A small, quick configuration on the toy cohort."""
+    chosen: dict[str, object] = {
+        "filter.views": ["Frontal"],
+        "fuse.model": "pixels",
+        "fuse.name": "pixels",
+        "features.pixels": [12, 16],
+        "features.components": 6,
+        "split.folds": 3,
+        "split.repeats": 1,
+        "split.inner_folds": 2,
+        "evaluate.bootstrap": 300,
+    }
+    return load_config(options=chosen | options, workspace=workspace.root, environment={})

@@ -1,0 +1,335 @@
+"""The audit: planted shortcuts are named, planted leaks are caught, and an honest cohort is left in peace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
+
+from thermocancer.config import dump_yaml, load_config
+from thermocancer.data.exams import ArrayExamSource
+from thermocancer.data.predictions import Prediction, read_predictions
+from thermocancer.data.split import make_split
+from thermocancer.evaluation.audit.checks import leak_checks
+from thermocancer.evaluation.audit.controls import Judge, holm, mann_whitney_p
+from thermocancer.evaluation.audit.examination import audit_run
+from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
+from thermocancer.evaluation.audit.nuisance import nuisance_controls, ridge_logistic, variables
+from thermocancer.evaluation.audit.refits import (
+    Bench,
+    Unavailable,
+    early_to_late,
+    leaky_twin,
+    permuted_labels,
+    time_fold,
+    untrained_twin,
+)
+from thermocancer.evaluation.audit.scope import Scope, make_scope
+from thermocancer.evaluation.exam_facts import exam_facts
+from thermocancer.evaluation.judgement import Judgement, judge
+from thermocancer.evaluation.runs import read_run
+from thermocancer.evaluation.units import gather_units
+from thermocancer.progress import Silent
+from thermocancer.stages import build_dataset, evaluate, fuse, simulate
+from thermocancer.stages import filter as filter_stage
+from thermocancer.workspace import Workspace
+
+
+def scope_of(tmp_path: Path, rows: list[Prediction], source: ArrayExamSource | None, **manifest: object) -> Scope:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "toy", rows, **manifest)
+    return make_scope(read_run(workspace, "toy"), source, {})
+
+
+def judge_of(rows: list[Prediction]) -> Judge:
+    return Judge(gather_units(rows), 0.95, 300, 0)
+
+
+def judged_run(workspace: Workspace, name: str) -> Judgement:
+    return judge(read_run(workspace, name), load_config(environment={}).evaluate, 0)
+
+
+# the phantom with its label tied to something
+
+
+@pytest.mark.parametrize(
+    ("tie", "family"),
+    [("none", None), ("marker", "marker"), ("camera", "camera"), ("room", "room"), ("calendar", "calendar")],
+)
+def test_names_what_the_phantom_ties_the_label_to(tmp_path: Path, tie: str, family: str | None) -> None:
+    workspace = Workspace(tmp_path)
+    options = {
+        "simulate.patients": 16, "simulate.shape": "48x64", "simulate.dynamic": False, "simulate.tie": tie,
+        "simulate.sick_fraction": 0.5, "filter.views": ["Frontal"], "filter.dynamic": False,
+        "simulate.missing_views": 0.0, "evaluate.bootstrap": 300,
+    }  # fmt: skip
+    config = load_config(options=options, workspace=tmp_path, environment={})
+    for stage in (simulate, filter_stage, build_dataset):
+        stage.run(config, workspace, Silent())
+    random = np.random.default_rng(1)
+    exams = sorted({(e.patient, e.visit, e.label) for e in _exams(workspace)})
+    rows = [Prediction(p, v, f"1.{1 + p % 4}", label, float(random.random()), 1) for p, v, label in exams]
+    folder = write_run(workspace, "toy", rows, stage="elsewhere")
+    (folder / "config.yaml").write_text(dump_yaml(config))
+    audit = audit_run(judged_run(workspace, "toy"), workspace, config, exam_facts(workspace), Silent())
+    named = [shortcut["family"] for shortcut in audit["verdict"]["shortcuts"]]
+    assert named[:1] == ([] if family is None else [family])
+    first = audit["verdict"]["sentences"][0]
+    if family is None:
+        assert "nothing here points to a shortcut" in first
+        assert audit["verdict"]["tone"] == "good"
+    else:
+        assert first.startswith("The label of these exams can be read from")
+        assert audit["verdict"]["tone"] == "bad"
+
+
+def _exams(workspace: Workspace) -> list:
+    from thermocancer.data.store import open_dataset
+
+    with open_dataset(workspace.dataset("cohort")) as source:
+        return list(source.exams)
+
+
+def test_the_whole_audit_of_a_real_run(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    source = toy_source(toy_rows(36, repeats=1))
+    write_dataset(workspace, source)
+    config = pixels_config(workspace)
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    fuse.run(config, workspace, Silent())
+    audit = audit_run(judged_run(workspace, "pixels"), workspace, config, {}, Silent())
+    by_name = {control["name"]: control for control in audit["controls"]}
+    assert {
+        "permuted",
+        "leaky",
+        "thermal",
+        "asymmetry",
+        "asymmetry_index",
+        "torso_only",
+        "background_only",
+        "late",
+    } <= set(by_name)
+    assert by_name["permuted"]["auc"]["low"] <= 0.5
+    assert by_name["torso_only"]["auc"]["value"] > by_name["background_only"]["auc"]["value"]
+    assert by_name["leaky"]["flag"] == "leaky"
+    assert [row["name"] for row in audit["unavailable"]] == ["untrained twin"]
+    assert all(check["passed"] for check in audit["leak_checks"])
+    assert audit["matched"][0]["pairs"] > 0
+    again = audit_run(judged_run(workspace, "pixels"), workspace, config, {}, Silent())
+    assert again == audit
+
+
+# nuisance variables
+
+
+def test_a_variable_is_scored_out_of_fold_with_its_direction_learnt(tmp_path: Path) -> None:
+    rows = toy_rows(60, repeats=1)
+    source = toy_source(rows, room_tie=-4.0)  # sick rooms are colder: the direction must be turned round
+    controls = nuisance_controls(scope_of(tmp_path, rows, source), judge_of(rows))
+    by_name = {control.name: control for control in controls}
+    assert by_name["room_celsius"].auc.value > 0.97
+    assert by_name["room_celsius"].p_holm < 0.001
+    assert by_name["room_celsius"].flag == "red"
+    assert by_name["outside_the_breast"].auc.value > 0.9
+    assert by_name["centroid_x"].flag == "none"
+
+
+def test_unknown_dates_tell_by_being_unknown(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows(50, repeats=1) if row.patient != 14]
+    source = toy_source(rows)
+    undated = replace(source, exams=tuple(replace(e, date=None) if e.label else e for e in source.exams))
+    scope = scope_of(tmp_path, rows, undated)
+    by_name = {control.name: control for control in nuisance_controls(scope, judge_of(rows))}
+    assert by_name["date_ordinal"].auc.value > 0.99
+
+
+def test_constant_variables_are_not_shown(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows(20, repeats=1) if row.visit == 1]
+    names = {variable.name for variable in variables(scope_of(tmp_path, rows, toy_source(rows)))}
+    assert "visit" not in names
+    assert "layout" not in names
+    assert {"patient", "date_ordinal", "room_celsius"} <= names
+
+
+def test_ridge_logistic_against_scikit_learn() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(0)
+    design = random.normal(size=(80, 2))
+    labels = (design[:, 0] + random.normal(size=80) > 0.8).astype(int)
+    ours = ridge_logistic(design, labels, ridge=1.0)
+    theirs = LogisticRegression(C=1.0, class_weight="balanced", tol=1e-10, max_iter=500).fit(design, labels)
+    np.testing.assert_allclose(ours[1:], theirs.coef_[0], atol=1e-3)
+
+
+def test_rank_sum_and_holm_against_scipy() -> None:
+    from scipy.stats import mannwhitneyu
+
+    random = np.random.default_rng(4)
+    labels = random.integers(0, 2, 40)
+    scores = np.round(random.random(40) + 0.2 * labels, 1)
+    expected = mannwhitneyu(
+        scores[labels == 1], scores[labels == 0], alternative="greater", use_continuity=False, method="asymptotic"
+    ).pvalue
+    assert mann_whitney_p(labels, scores) == pytest.approx(expected)
+    assert mann_whitney_p(labels, np.ones(40)) == 1.0
+    assert holm([0.01, 0.01, 0.5]) == pytest.approx([0.03, 0.03, 0.5])
+
+
+# matched pairs
+
+
+def test_matched_auc_counts_pairs_one_by_one(tmp_path: Path) -> None:
+    rows = toy_rows(40, repeats=2)
+    source = toy_source(rows)
+    scope = scope_of(tmp_path, rows, source)
+    result = matched_auc(scope, rows, Matching(270, 0.75), confidence=0.95, bootstrap=400, seed=0)
+    assert result is not None
+    score = {
+        key: np.mean([r.score for r in rows if (r.patient, r.visit) == key])
+        for key in {(r.patient, r.visit) for r in rows}
+    }
+    days, room = scope.dates(), source.nuisance()["room_celsius"]
+    wins = []
+    for i, one in enumerate(source.exams):
+        for j, other in enumerate(source.exams):
+            alike = abs(days[i] - days[j]) <= 270 and abs(room[i] - room[j]) <= 0.75
+            if one.label == 1 and other.label == 0 and alike and one.patient != other.patient:
+                wins.append(score[one.patient, one.visit] > score[other.patient, other.visit])
+    assert result["pairs"] == len(wins)
+    assert result["auc"]["value"] == pytest.approx(np.mean(wins))
+    assert result["auc"]["low"] < np.mean(wins) < result["auc"]["high"]
+    assert result["few"] == (len(wins) < 100 or min(result["sick"], result["healthy"]) < 15)
+
+
+def test_matching_without_dates_or_pairs_gives_nothing(tmp_path: Path) -> None:
+    rows = toy_rows(20, repeats=1)
+    undated = replace(toy_source(rows), exams=tuple(replace(e, date=None) for e in toy_source(rows).exams))
+    scope = scope_of(tmp_path, rows, undated)
+    assert matched_auc(scope, rows, Matching(270, None), confidence=0.95, bootstrap=50, seed=0) is None
+    assert largest_stratum(scope) is None
+
+
+def test_largest_stratum_is_the_commonest_layout(tmp_path: Path) -> None:
+    rows = toy_rows(30, repeats=1)
+    source = toy_source(rows)
+    mixed = replace(
+        source, exams=tuple(replace(e, layout="semicolon5") if e.patient % 5 == 0 else e for e in source.exams)
+    )
+    name, keep = largest_stratum(scope_of(tmp_path, rows, mixed))
+    assert name == "space2"
+    assert keep.sum() == sum(exam.patient % 5 != 0 for exam in source.exams)
+
+
+# controls that train again
+
+
+def bench_of(tmp_path: Path, rows: list[Prediction], **options: object) -> Bench:
+    source = toy_source(rows)
+    scope = scope_of(tmp_path, rows, source, model="pixels")
+    workspace = Workspace(tmp_path)
+    return Bench(scope, source, pixels_config(workspace, **options), workspace, judge_of(rows), 1)
+
+
+def test_permuted_labels_cannot_be_learnt_and_are_remembered(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, toy_rows(40, repeats=1))
+    first = permuted_labels(bench)
+    assert first.flag == "none"
+    assert first.auc.low <= 0.5
+    assert len(list((tmp_path / "cache" / "audit").glob("*.json"))) == 1
+    assert permuted_labels(bench) == first
+
+
+def test_a_recipe_that_peeks_fails_the_permutation_check(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, toy_rows(40, repeats=1))
+
+    class Peeking:
+        """Knows every exam by heart, whatever fold it is in."""
+
+        name = "peeking"
+
+        def __init__(self, labels: np.ndarray) -> None:
+            self.labels = labels
+
+        def fit(self, source, rows, labels, *, seed, fold):
+            return self
+
+        def scores(self, source, rows):
+            return self.labels[rows].astype(float)
+
+    from thermocancer.evaluation.audit.refits import permute_by_patient
+
+    peeking = Peeking(permute_by_patient(bench.scope, bench.config.seed))
+    bench = type("Leaking", (Bench,), {"recipe": lambda self, *_, **__: peeking})(**bench.__dict__)
+    assert permuted_labels(bench).flag == "failed"
+
+
+def test_leaky_twin_needs_second_visits(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows(24, repeats=1) if row.visit == 1]
+    with pytest.raises(Unavailable, match="no patient has two exams"):
+        leaky_twin(bench_of(tmp_path, rows))
+    assert leaky_twin(bench_of(tmp_path / "b", toy_rows(24, repeats=1))).flag == "leaky"
+    with pytest.raises(Unavailable):
+        untrained_twin(bench_of(tmp_path / "c", rows))
+
+
+def test_time_fold_trains_on_the_past(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, toy_rows(40, repeats=1))
+    fold = time_fold(bench.scope)
+    dates = bench.scope.dates()
+    by_patient = {
+        e.patient: max(dates[i] for i, o in enumerate(bench.scope.exams) if o.patient == e.patient)
+        for e in bench.scope.exams
+    }
+    train = {bench.scope.exams[row].patient for row in fold.train}
+    test = {bench.scope.exams[row].patient for row in fold.test}
+    assert not train & test
+    assert max(by_patient[p] for p in train) <= min(by_patient[p] for p in test)
+    assert early_to_late(bench).n == len(test)
+
+
+# leaks planted in a run
+
+
+def test_a_patient_on_both_sides_is_found(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows(20, repeats=1) if row.patient not in (7, 14)]
+    torn = [*rows, Prediction(7, 1, "1.1", 0, 0.4, 0), Prediction(7, 2, "1.2", 0, 0.4, 0)]
+    checks = {check["name"]: check for check in leak_checks(scope_of(tmp_path, torn, None), [])}
+    assert not checks["no patient on both sides of a fold"]["passed"]
+    assert checks["no patient on both sides of a fold"]["found"] == "7"
+
+
+def test_one_image_under_two_names_is_found(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows(20, repeats=1) if row.visit == 1]
+    source = toy_source(rows)
+    same = source.exams[0].hashes
+    copied = replace(source, exams=tuple(replace(e, hashes=same) if e.patient == 2 else e for e in source.exams))
+    checks = {check["name"]: check for check in leak_checks(scope_of(tmp_path, rows, copied), [])}
+    assert not checks["no identical image on both sides of a fold"]["passed"]
+
+
+def test_an_exam_scored_twice_and_a_changed_label_are_found(tmp_path: Path) -> None:
+    rows = [row for row in toy_rows(20, repeats=1) if row.visit == 1]
+    source = toy_source(rows)
+    turned = [replace(row, label=1 - row.label) if row.patient == 3 else row for row in rows]
+    checks = {c["name"]: c for c in leak_checks(scope_of(tmp_path, [*turned, rows[0]], source), [])}
+    assert not checks["each exam scored once in each repeat"]["passed"]
+    assert checks["labels of the predictions are those of the data set"]["found"] == "3_1"
+
+
+def test_a_perfect_result_calls_for_the_leak_audit(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    rows = [replace(row, score=0.9 if row.label else 0.1, predicted=row.label) for row in toy_rows(40)]
+    folder = write_run(workspace, "perfect", rows)
+    evaluate.run(load_config(workspace=tmp_path, environment={}), workspace, Silent())
+    verdict = json.loads((folder / "report.json").read_text())["verdict"]
+    assert verdict["sentences"][0].startswith("A result of 99 % or more (accuracy and AUC): look for a leak first.")
+    document = json.loads((folder / "metrics.json").read_text())
+    assert document["accuracy"]["value"] == 1.0
+    assert document["accuracy"]["low"] < 0.95
+    assert document["auc"]["low"] < 0.95
+    assert read_predictions(folder / "predictions.csv")[0].predicted in (0, 1)
