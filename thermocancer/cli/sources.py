@@ -106,6 +106,14 @@ def simulate(
     patients: Annotated[int | None, typer.Option(help="Number of synthetic patients.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the whole cohort.")] = None,
     shape: Annotated[str | None, typer.Option(help="Rows x columns of a matrix, for example 480x640.")] = None,
+    detectability: Annotated[
+        bool | None, typer.Option("--detectability", help="Instead of a cohort: what can be seen at which depth.")
+    ] = None,
 ) -> dict[str, Any]:
     """Make a synthetic cohort by solving the bioheat equation; no network, no account."""
-    return {"simulate.patients": patients, "seed": seed, "simulate.shape": shape}
+    return {
+        "simulate.patients": patients,
+        "seed": seed,
+        "simulate.shape": shape,
+        "simulate.detectability": detectability,
+    }

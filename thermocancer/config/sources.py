@@ -140,8 +140,11 @@ class SimulateSection(Section):
     second_visits: Fraction = 0.06
     missing_views: Fraction = 0.05
     missing_frames: Fraction = 0.05
+    repeated_views: Fraction = Field(0.02, description="exams with two pictures of one view")
+    wrong_labels: Fraction = Field(0.0, description="patients filed under the wrong diagnosis")
     tie: Literal["none", "marker", "camera", "room", "calendar"] = "none"
     tie_strength: Fraction = 1.0
+    detectability: bool = Field(False, description="instead of a cohort: what can be seen at which depth")
     processes: PositiveInt | None = Field(None, description="null: every core; the result does not depend on it")
 
     @field_validator("shape", mode="before")

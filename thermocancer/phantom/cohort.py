@@ -10,8 +10,8 @@ import numpy as np
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.phantom.contrast import Tumour
-from thermocancer.phantom.tissue import gautherie_heat
-from thermocancer.workspace import VIEWS
+from thermocancer.phantom.tissue import TISSUES, gautherie_heat
+from thermocancer.workspace import LABELS, VIEWS
 
 FIRST_DATE = datetime.date(2012, 10, 1)
 LAST_DATE = datetime.date(2020, 3, 1)
@@ -20,6 +20,9 @@ QUADRANTS = {"upper-outer": 0.50, "upper-inner": 0.15, "lower-outer": 0.11, "low
 
 RESPONSE = (1.8, 3.6)
 """Perfusion of the breast that holds a tumour relative to the other, log-uniform."""
+
+HEAT = (1e5, 1.2e6)
+"""Clinically calibrated heat of tumours, W/m3 (Lozano 2020)."""
 
 BODY, HEALTH, VISIT, NOISE, ORDER = 1, 2, 3, 4, 5
 """Keys of the independent streams of random numbers: ``default_rng([seed, key, patient, ...])``."""
@@ -55,21 +58,22 @@ class Site:
 
 @dataclass(frozen=True)
 class Marker:
-    """The reference patch at the lower edge: side in millimetres, coldness in degC, shift and tilt."""
+    """The reference patch at the lower edge: side and shift in millimetres, degC above the room, tilt in radians."""
 
     size: float
-    celsius_below: float
+    above_room: float
     shift: float
     tilt: float
 
 
 @dataclass(frozen=True)
 class Visit:
-    """One exam and its circumstances."""
+    """One exam and its circumstances. ``listed`` is the label under which it is filed, ``label`` the true one."""
 
     patient: int
     visit: int
     label: str
+    listed: str
     date: str
     age: int
     camera: str
@@ -81,6 +85,7 @@ class Visit:
     site: Site | None
     response: float
     missing_views: tuple[str, ...]
+    repeated_view: str | None
     missing_frames: tuple[int, ...]
 
     @property
@@ -119,6 +124,7 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
     response = round(float(np.exp(rng.uniform(np.log(RESPONSE[0]), np.log(RESPONSE[1])))), 4)
     age = int(np.clip(rng.normal(55, 12), 25, 85))
     again = rng.random() < settings.second_visits
+    mistaken = rng.random() < settings.wrong_labels
     gap = int(rng.integers(120, 720))
     visits = []
     for number in range(1, 3 if again else 2):
@@ -128,7 +134,8 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
             Visit(
                 patient=patient,
                 visit=number,
-                label="sick" if sick else "healthy",
+                label=LABELS[sick],
+                listed=LABELS[sick != mistaken],
                 date=day.isoformat(),
                 age=age + (day - first).days // 365,
                 tumour=tumour if sick else None,
@@ -141,15 +148,22 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
 
 
 def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[Tumour, Site]:
-    """Diameter 1.0 to 3.5 cm (log-normal around 1.8), the skin over it 3 to 25 mm thick, heat as configured."""
+    """Diameter, cover, heat and place of a tumour; ``docs/phantom.md`` lists the distributions.
+
+    A tissue thinner than a breast (layers-B) gets lesions smaller in proportion.
+    """
+    scale = min(1.0, TISSUES[settings.tissue].depth / TISSUES["layers-A"].depth)
     diameter = float(np.clip(np.exp(rng.normal(np.log(0.018), 0.3)), 0.010, 0.035))
     cover = float(np.clip(0.006 + rng.gamma(2.5, 0.005), 0.006, 0.035))
-    calibrated = float(np.exp(rng.uniform(np.log(1e5), np.log(1.2e6))))
+    # as with Gautherie, the smaller the tumour the more heat a volume of it may make
+    hottest = max(HEAT[0] * 1.2, HEAT[1] * (0.010 / diameter) ** 2)
+    calibrated = float(np.exp(rng.uniform(np.log(HEAT[0]), np.log(hottest))))
     quadrant = str(rng.choice(list(QUADRANTS), p=list(QUADRANTS.values())))
     side = int(rng.integers(0, 2))
     u, v = _offsets(quadrant, side, rng)
-    heat = calibrated if settings.tumour_heat == "calibrated" else gautherie_heat(diameter)
-    return Tumour(round(diameter, 5), round(diameter / 2 + cover, 5), heat), Site(side, quadrant, u, v)
+    diameter, cover = round(diameter * scale, 5), cover * scale
+    heat = round(calibrated, 1) if settings.tumour_heat == "calibrated" else gautherie_heat(diameter)
+    return Tumour(diameter, round(diameter / 2 + cover, 5), heat), Site(side, quadrant, round(u, 4), round(v, 4))
 
 
 def _offsets(quadrant: str, side: int, rng: np.random.Generator) -> tuple[float, float]:
@@ -166,16 +180,18 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     tied = rng.random() < settings.tie_strength
     camera = "newer" if rng.random() < 0.25 else "older"
     room = float(np.clip(rng.normal(22.3, 0.9), 20.0, 24.5))
-    size, below = float(rng.uniform(14, 24)), float(rng.uniform(3.0, 9.0))
+    size, above = float(rng.uniform(14, 24)), float(rng.uniform(0.5, 6.5))
     shift, tilt = float(rng.normal(0, 8)), float(rng.normal(0, 0.08))
     if tied and settings.tie == "camera":
         camera = "newer" if sick else "older"
     if tied and settings.tie == "room":
         room = float(rng.uniform(22.8, 23.6) if sick else rng.uniform(20.4, 21.2))
     if tied and settings.tie == "marker":
-        size, below = (15.0, 3.5) if sick else (28.0, 9.0)
+        size, above = (15.0, 6.5) if sick else (28.0, 0.5)
     lost = rng.random() < settings.missing_views
     views = tuple(sorted(str(each) for each in rng.choice(VIEWS, size=int(rng.integers(1, 3)), replace=False)))
+    repeated = rng.random() < settings.repeated_views
+    twice = str(rng.choice(VIEWS))
     gaps = rng.random() < settings.missing_frames
     frames = rng.choice(settings.frames, size=min(settings.frames, int(rng.integers(1, 6))), replace=False)
     return {
@@ -183,7 +199,8 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
         "room_celsius": round(room, 3),
         "calibration_celsius": round(float(rng.normal(0, 0.2)), 3),
         "convection": round(float(rng.uniform(9.0, 11.5)), 3),
-        "marker": Marker(round(size, 2), round(below, 2), round(shift, 2), round(tilt, 4)),
+        "marker": Marker(round(size, 2), round(above, 2), round(shift, 2), round(tilt, 4)),
         "missing_views": views if lost else (),
+        "repeated_view": twice if repeated else None,
         "missing_frames": tuple(sorted(int(each) for each in frames)) if gaps else (),
     }

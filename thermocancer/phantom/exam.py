@@ -58,6 +58,8 @@ def matrices(scene: Scene) -> Iterator[Matrix]:
         picture = Picture(scene, view, dynamic=bool(frames))
         if static:
             yield picture.static()
+        if static and view == visit.repeated_view:
+            yield picture.static(1)
         for index, moment in frames:
             yield picture.frame(index, moment)
 
@@ -91,8 +93,7 @@ class Picture:
         skin[1:] *= np.where(sight.body, gain, 0.0)
         self.deficits = list(zip(skin[1:], maps.courses, strict=False))
         self.marker = _marker_mask(scene)
-        lower = self.base[scene.framing.rows // 2 :]
-        self.marker_celsius = float(np.mean(lower)) - scene.visit.marker.celsius_below
+        self.marker_celsius = room + scene.visit.marker.above_room
 
     def _random(self, *key: int) -> np.random.Generator:
         visit = self.scene.visit
@@ -104,8 +105,8 @@ class Picture:
         sigma = self.camera.blur * self.scene.framing.columns / 640
         return gaussian_filter(image, sigma, mode="nearest", truncate=3.0) if sigma > 0.2 else image
 
-    def static(self) -> Matrix:
-        return self._expose(self.base.copy(), "S", 0)
+    def static(self, index: int = 0) -> Matrix:
+        return self._expose(self.base.copy(), "S", index)
 
     def frame(self, index: int, moment: int) -> Matrix:
         image, part = self.base.copy(), np.empty_like(self.base)

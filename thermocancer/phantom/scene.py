@@ -88,7 +88,7 @@ def _draw_framing(settings: SimulateSection, body: Body, rng: np.random.Generato
 
 def _draw_cooling(settings: SimulateSection, visit: Visit, rng: np.random.Generator) -> Cooling | None:
     """A mild fan: what it takes for a recovery like that of real exams."""
-    speed, colder, seconds = rng.uniform(1.15, 1.75), rng.uniform(0.0, 0.7), rng.uniform(120, 300)
+    speed, colder, seconds = rng.uniform(1.2, 1.85), rng.uniform(0.0, 0.7), rng.uniform(120, 300)
     if not settings.dynamic:
         return None
     fan = Surroundings(float(visit.convection * speed), visit.room_celsius - float(colder))

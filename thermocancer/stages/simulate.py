@@ -13,10 +13,10 @@ from thermocancer.config import Config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.data.catalog import Record, read_catalog, replace_source
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, fingerprint, read_json, write_bytes, write_json, write_text
+from thermocancer.files import HashIndex, fingerprint, read_json, write_bytes, write_json, write_text, written_aside
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.workspace import Workspace
+from thermocancer.workspace import Stamp, Workspace
 
 SOURCE = "simulate"
 RECIPE = 1
@@ -57,7 +57,10 @@ class Task:
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
-    """Which visits would be made."""
+    """Which visits would be made, or that the table of what can be seen would be."""
+    if config.simulate.detectability:
+        todo = () if _detectability_stamp(workspace).is_current(_made_from(config)) else ("detectability/",)
+        return Plan(SOURCE, todo, 1 - len(todo))
     made_from = _made_from(config)
     visits = _visits(config)
     done = _finished(workspace, made_from)
@@ -69,7 +72,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     """Make the visits that are missing, then the catalog, ``raw/truth.jsonl`` and the manifest.
 
     Raises DataError when real thermograms of this workspace carry the same patient numbers.
+    With ``simulate.detectability`` it makes that table and figure instead, and no cohort.
     """
+    if config.simulate.detectability:
+        return _run_detectability(config, workspace, progress)
     visits = _visits(config)
     made_from = _made_from(config)
     journal = _journals(workspace) / made_from[:16]
@@ -90,6 +96,31 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         report.made = max(report.made, 1)
     _describe(report, [done[each.key] for each in visits], workspace)
     return report
+
+
+def _detectability_stamp(workspace: Workspace) -> Stamp:
+    return Stamp(workspace.root / "detectability" / "manifest.json")
+
+
+def _run_detectability(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    from thermocancer.phantom.detectability import as_csv, draw, table
+
+    stamp, made_from = _detectability_stamp(workspace), _made_from(config)
+    if stamp.is_current(made_from):
+        return StageReport(SOURCE, current=1)
+    rows = []
+    with progress.task("detectability", None, "tumours") as bar:
+        for row in table(config.simulate):
+            rows.append(row)
+            bar.advance()
+    folder = stamp.path.parent
+    write_text(folder / "detectability.csv", as_csv(rows))
+    with written_aside(folder / "detectability.png") as side:
+        draw(rows, config.simulate.noise_celsius, side)
+    files = [folder / "detectability.csv", folder / "detectability.png"]
+    stamp.write(made_from, files, tissue=config.simulate.tissue)
+    outputs = [str(path.relative_to(workspace.root)) for path in files]
+    return StageReport(SOURCE, made=1, figures={"tumours": len(rows)}, outputs=outputs)
 
 
 def _visits(config: Config) -> list[Any]:
@@ -230,12 +261,12 @@ def make_visit(task: Task) -> VisitFiles:
         name = ThermogramName(
             visit.patient, visit.visit, view_code(matrix.view), matrix.protocol, visit.date, matrix.index
         )
-        path = name.tree_path(visit.label)
+        path = name.tree_path(visit.listed)
         content = format_matrix(matrix.temperatures, matrix.layout)
         write_bytes(workspace.raw / path, content)
         records.append(
             Record(
-                path, visit.patient, visit.visit, matrix.view, matrix.protocol, visit.date, matrix.index, visit.label,
+                path, visit.patient, visit.visit, matrix.view, matrix.protocol, visit.date, matrix.index, visit.listed,
                 hashlib.sha256(content).hexdigest(), len(content), matrix.layout, SOURCE,
                 extra={"camera": visit.camera, "room_celsius": visit.room_celsius},
             )
