@@ -489,6 +489,14 @@ def test_broken_videos_are_listed(desk: Desk) -> None:
     assert "cannot be read" in reasons["IM02C2/Back/left.avi"]
 
 
+def test_workspace_inside_the_folder_is_left_out(desk: Desk) -> None:
+    put_two(desk)
+    inside = Workspace(desk.folder / "study")
+    config = desk.config(labels=desk.labels(TWO), view="Frontal")
+    assert stage.run(config, inside, Silent()).made == 2
+    assert stage.run(config, inside, Silent()).nothing_to_do
+
+
 def test_plan_touches_nothing(desk: Desk) -> None:
     put_two(desk)
     config = desk.config(labels=desk.labels(TWO), view="Frontal")

@@ -9,16 +9,23 @@ import typer
 from thermocancer.cli.common import stage_command
 
 
-@stage_command("convert", example="thermocancer convert -w demo --set convert.format=png")
-def convert() -> dict[str, Any]:
+@stage_command("convert", example="thermocancer convert --format png -w demo")
+def convert(
+    image_format: Annotated[str | None, typer.Option("--format", help="jpg, or png for exact colours.")] = None,
+    videos: Annotated[
+        bool | None, typer.Option("--videos/--no-videos", help="Also make one AVI a complete dynamic exam.")
+    ] = None,
+) -> dict[str, Any]:
     """Turn matrices into images, and dynamic exams into videos."""
-    return {}
+    return {"convert.format": image_format, "convert.videos": videos}
 
 
-@stage_command("filter", example="thermocancer filter -w demo --set 'filter.views=[Frontal]'")
-def filter_exams() -> dict[str, Any]:
+@stage_command("filter", example="thermocancer filter --views Frontal,Right,Left -w demo")
+def filter_exams(
+    views: Annotated[str | None, typer.Option(help="Views that an exam must have, separated by commas.")] = None,
+) -> dict[str, Any]:
     """Keep complete and sound exams; say why each other one was dropped."""
-    return {}
+    return {"filter.views": None if views is None else [view.strip() for view in views.split(",")]}
 
 
 @stage_command("build-dataset", example="thermocancer build-dataset -w demo --name small --size 240x320")

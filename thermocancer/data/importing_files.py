@@ -81,8 +81,8 @@ class Made:
 def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[SourceFile], list[str]]:
     """Every file of ``import.folder`` that can hold a matrix, in natural order, and notes on what was left out.
 
-    ``apart`` are files with another role (labels, dates). Of a folder with radiometric videos the videos
-    are taken when ``import.protocol`` is D, everything else otherwise; images need ``import.range``.
+    ``apart`` are files with another role (labels, dates) and folders to stay out of (the workspace).
+    Of a folder with radiometric videos the videos are taken when ``import.protocol`` is D, everything else otherwise; images need ``import.range``.
     Raises ConfigError for a folder that is not there or images without a range, DataError for no files.
     """
     if section.folder is None:
@@ -95,7 +95,7 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[So
     for path in folder.rglob("*"):
         relative = PurePosixPath(path.relative_to(folder).as_posix())
         kind = _kind_of(path, relative)
-        if kind is not None and path.resolve() not in excluded:
+        if kind is not None and excluded.isdisjoint((path.resolve(), *path.resolve().parents)):
             found[kind].append(SourceFile(kind, path, relative))
     chosen, notes = _choose(found, section, folder)
     return sorted(chosen, key=lambda each: natural_order(each.relative)), notes

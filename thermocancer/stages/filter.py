@@ -166,5 +166,5 @@ def _nothing_kept(exams: Sequence[ExamVerdict], table: Path) -> DataError:
         where=table,
         expected="at least one complete and sound exam",
         found=found,
-        hint="set filter.views to the views you have, for example --set 'filter.views=[Frontal]'" if missing else None,
+        hint="set filter.views to the views you have, for example --views Frontal" if missing else None,
     )

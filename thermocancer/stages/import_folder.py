@@ -102,7 +102,7 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     """Read tables and files, and decide; nothing is written."""
     section = config.import_
     tables = [Path(section.labels)] if section.labels else []
-    sources, notes = find_sources(section, [*tables, *date_files(section)])
+    sources, notes = find_sources(section, [workspace.root, *tables, *date_files(section)])
     labels, dates = read_labels(section), ExamDates(section)
     catalog = read_catalog(workspace) if workspace.catalog.exists() else []
     previous = [each for each in catalog if each.source == SOURCE]
