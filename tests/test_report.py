@@ -1,0 +1,261 @@
+"""The report: one file, readable by people and machines, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
+
+from thermocancer.config import load_config
+from thermocancer.data.catalog import Record, write_catalog
+from thermocancer.data.split import make_split
+from thermocancer.dmr.names import ThermogramName
+from thermocancer.errors import DataError
+from thermocancer.evaluation.cohort_flow import cohort_flow, is_phantom, sources_of
+from thermocancer.evaluation.exam_facts import exam_facts
+from thermocancer.evaluation.notices import ADJUNCT_NOTICE
+from thermocancer.evaluation.report import render_page
+from thermocancer.evaluation.subgroups import subgroup_table
+from thermocancer.files import hash_file
+from thermocancer.progress import Silent
+from thermocancer.stages import evaluate, fuse
+from thermocancer.thermal.writing import format_matrix
+from thermocancer.workspace import LABELS, Workspace
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+class Page(HTMLParser):
+    """What a page loads and says."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.loads: list[str] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        if tag == "img":
+            self.images.append(found)
+        if tag in ("script", "link", "iframe"):
+            self.loads.append(tag)
+        self.loads += [str(found[name]) for name in ("src", "href") if name in found]
+        if tag not in ("img", "meta", "br", "input", "link", "hr"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def fill_raw(workspace: Workspace, source_name: str = "import") -> None:
+    """The toy cohort as raw/ files with a catalog and a filter.csv."""
+    source = toy_source(toy_rows(24, repeats=1))
+    records = []
+    for exam, matrix in zip(source.exams, source.matrices["Frontal"], strict=True):
+        path = ThermogramName(exam.patient, exam.visit, 1, "S", exam.date, 0).tree_path(LABELS[exam.label])
+        content = format_matrix(matrix, "space2")
+        (workspace.raw / path).parent.mkdir(parents=True, exist_ok=True)
+        (workspace.raw / path).write_bytes(content)
+        layout = "space2" if exam.patient % 3 else "semicolon5"
+        digest, label = hash_file(workspace.raw / path), LABELS[exam.label]
+        records.append(
+            Record(path, exam.patient, exam.visit, "Frontal", "S", exam.date, 0, label, digest, len(content), layout,
+                   source_name)
+        )  # fmt: skip
+    broken = Record("", 99, 1, "Frontal", "S", None, 0, "sick", source=source_name, status="refused", reason="flat")
+    write_catalog(workspace, [*records, broken])
+    lines = ["exam,patient,visit,label,protocol,kept,verdict,reason"]
+    lines += [f"{e.patient}_{e.visit},{e.patient},{e.visit},{LABELS[e.label]},S,yes,ok," for e in source.exams]
+    lines.append("98_1,98,1,sick,S,no,missing_view,no Left view")
+    workspace.filtered.mkdir()
+    (workspace.filtered / "filter.csv").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A judged run with everything a report can show."""
+    workspace = Workspace(tmp_path_factory.mktemp("reported"))
+    fill_raw(workspace)
+    source = toy_source(toy_rows(24, repeats=1))
+    write_dataset(workspace, source)
+    config = pixels_config(workspace)
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    fuse.run(config, workspace, Silent())
+    history = [{"fold": "1.1", "epoch": n, "loss": 1 / n, "val_loss": 2 / n} for n in (1, 2, 3)]
+    path = workspace.run("pixels")
+    (path / "history.jsonl").write_text("".join(json.dumps(each) + "\n" for each in history))
+    evaluate.run(config, workspace, Silent())
+    return path
+
+
+def test_one_self_contained_page(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    page = Page(text)
+    assert page.open == []
+    assert page.images
+    for image in page.images:
+        assert str(image["src"]).startswith("data:image/png;base64,")
+        assert len(str(image["alt"])) > 10
+    assert all(each.startswith("data:") for each in page.loads)
+    assert not re.search(r"https?://|url\(|@import", re.sub(r"<pre>.*?</pre>", "", text, flags=re.S))
+    assert 'name="viewport"' in text
+    assert "@media print" in text
+
+
+def test_the_notice_the_verdict_and_the_checklist_are_there(folder: Path) -> None:
+    text = (folder / "report.html").read_text()
+    assert ADJUNCT_NOTICE in text
+    assert text.index("Verdict") < text.index("Figures") < text.index("Audit")
+    assert "not reported" in text
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["verdict"]["headline"] in text
+    named = {item["item"]: item["answer"] for item in facts["checklist"]}
+    assert named["Ethics approval, consent, registration and protocol"] is None
+    assert named["Confusion matrix"].startswith("TN ")
+    assert facts["baseline"]["auc"]["value"] > 0.5
+
+
+def test_every_misclassified_unit_is_shown(folder: Path) -> None:
+    facts = json.loads((folder / "report.json").read_text())
+    document = json.loads((folder / "metrics.json").read_text())
+    wrong = facts["misclassified"]
+    assert len(wrong) == document["confusion"]["fp"] + document["confusion"]["fn"]
+    text = (folder / "report.html").read_text()
+    for item in wrong:
+        assert item["truth"] != item["called"]
+        assert f"Thermogram of {item['name']}, Frontal view, truth {item['truth']}, called {item['called']}" in text
+
+
+def test_flow_from_files_to_scores(folder: Path) -> None:
+    flow = json.loads((folder / "report.json").read_text())["flow"]
+    assert [step["step"] for step in flow] == ["found", "complete and sound", "scored out of sample"]
+    assert flow[0]["losses"] == [{"reason": "file refused", "count": 1}]
+    assert flow[1]["losses"] == [{"reason": "S: missing_view", "count": 1}]
+    assert flow[0]["exams"] == flow[1]["exams"] == flow[2]["exams"]
+
+
+def test_nothing_that_differs_between_two_equal_runs(folder: Path) -> None:
+    workspace = Workspace(folder.parents[1])
+    names = ("report.html", "report.json", "metrics.json", "audit.json", "figures/roc.png", "figures/audit.png")
+    before = {name: hash_file(folder / name) for name in names}
+    (folder / "evaluation.json").unlink()
+    report = evaluate.run(pixels_config(workspace), workspace, Silent())
+    assert report.made == 1
+    assert {name: hash_file(folder / name) for name in names} == before
+    assert evaluate.run(pixels_config(workspace), workspace, Silent()).nothing_to_do
+    for name in ("report.html", "report.json", "metrics.json", "audit.json"):
+        assert str(workspace.root) not in (folder / name).read_text()
+
+
+def test_a_damaged_output_is_made_again(folder: Path) -> None:
+    workspace = Workspace(folder.parents[1])
+    whole = hash_file(folder / "metrics.json")
+    (folder / "metrics.json").write_text("{}")
+    assert evaluate.plan(pixels_config(workspace), workspace).todo == ("judge run pixels",)
+    evaluate.run(pixels_config(workspace), workspace, Silent())
+    assert hash_file(folder / "metrics.json") == whole
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+@pytest.mark.parametrize("width", [1280, 390])
+def test_fits_a_browser_window(folder: Path, tmp_path: Path, width: int) -> None:
+    measure = "<script>document.title = 'WIDTH ' + document.documentElement.scrollWidth + ' OF ' + innerWidth</script>"
+    page = tmp_path / "page.html"
+    page.write_text((folder / "report.html").read_text().replace("</body>", f"{measure}</body>"))
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    done = subprocess.run(
+        [*command, f"--window-size={width},900", "--dump-dom", page.as_uri()], capture_output=True, text=True
+    )
+    found = re.search(r"WIDTH (\d+) OF (\d+)", done.stdout)
+    assert found, done.stderr[-500:]
+    assert int(found[1]) <= int(found[2])
+
+
+def test_values_are_escaped(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "toy", toy_rows(20), model="<script>alert(1)</script>", leaks=["a < b & c"])
+    options = {"evaluate.audit": False, "report.title": "<b>bold</b>"}
+    evaluate.run(load_config(options=options, workspace=tmp_path, environment={}), workspace, Silent())
+    text = (folder / "report.html").read_text()
+    assert "<script>" not in text
+    assert "<b>bold" not in text
+    assert "a &lt; b &amp; c" in text
+    with pytest.raises(Exception, match="undefined"):
+        render_page("report.html", {}, {})
+
+
+def test_a_leaky_protocol_says_so(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "toy", toy_rows(30), protocol="thesis", leaks=["split by file, not by patient"])
+    evaluate.run(
+        load_config(options={"evaluate.audit": False}, workspace=tmp_path, environment={}), workspace, Silent()
+    )
+    facts = json.loads((folder / "report.json").read_text())
+    assert facts["verdict"]["tone"] == "bad"
+    assert facts["metrics"]["leaks"] == ["split by file, not by patient"]
+    assert any("The protocol leaks" in sentence for sentence in facts["verdict"]["sentences"])
+
+
+def test_phantom_is_called_phantom(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    fill_raw(workspace, "simulate")
+    rows = toy_rows(24, repeats=1)
+    assert is_phantom(sources_of(workspace, rows))
+    folder = write_run(workspace, "toy", rows)
+    evaluate.run(
+        load_config(options={"evaluate.audit": False}, workspace=tmp_path, environment={}), workspace, Silent()
+    )
+    assert "These exams are synthetic" in (folder / "report.html").read_text()
+
+
+def test_subgroups_by_what_the_catalog_knows(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    fill_raw(workspace)
+    rows = toy_rows(24, repeats=1)
+    table = subgroup_table(rows, exam_facts(workspace), 0.95)
+    groups = {(line["grouping"], line["group"]) for line in table}
+    assert {("layout", "space2"), ("layout", "semicolon5"), ("visit", "first visit"), ("year", "2013")} <= groups
+    assert all(line["grouping"] != "views" for line in table)  # all have the one view: nothing to compare
+    by_layout = [line for line in table if line["grouping"] == "layout"]
+    assert sum(line["sick"] for line in by_layout) == sum(1 for line in {(r.patient, r.label) for r in rows} if line[1])
+
+
+def test_flow_without_catalog_or_filter(tmp_path: Path) -> None:
+    assert [step["step"] for step in cohort_flow(Workspace(tmp_path), toy_rows(10))] == ["scored out of sample"]
+
+
+def test_what_cannot_be_judged_is_listed_and_the_rest_done(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "good", toy_rows(30))
+    one_class = [row for row in toy_rows(30) if row.label == 0]
+    write_run(workspace, "bad", one_class)
+    config = load_config(options={"evaluate.audit": False}, workspace=tmp_path, environment={})
+    report = evaluate.run(config, workspace, Silent())
+    assert report.made == 1
+    assert report.exit_code == 5
+    assert report.failed[0].item == "bad"
+    assert "only one class" in report.failed[0].reason
+    alone = load_config(options={"evaluate.run": "bad"}, workspace=tmp_path, environment={})
+    with pytest.raises(DataError, match="only one class"):
+        evaluate.run(alone, workspace, Silent())
+
+
+def test_missing_runs_and_broken_predictions(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with pytest.raises(DataError, match="no run to evaluate"):
+        evaluate.run(load_config(workspace=tmp_path, environment={}), workspace, Silent())
+    folder = write_run(workspace, "toy", toy_rows(20))
+    named = load_config(options={"evaluate.run": "other"}, workspace=tmp_path, environment={})
+    with pytest.raises(DataError, match="no run 'other'"):
+        evaluate.run(named, workspace, Silent())
+    (folder / "predictions.csv").write_text("patient,visit,fold,label,score,predicted\n1,1,1.1,0,2.0,0\n")
+    with pytest.raises(DataError, match="out of range"):
+        evaluate.run(load_config(workspace=tmp_path, environment={}), workspace, Silent())
