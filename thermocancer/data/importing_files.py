@@ -82,7 +82,8 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[So
     """Every file of ``import.folder`` that can hold a matrix, in natural order, and notes on what was left out.
 
     ``apart`` are files with another role (labels, dates) and folders to stay out of (the workspace).
-    Of a folder with radiometric videos the videos are taken when ``import.protocol`` is D, everything else otherwise; images need ``import.range``.
+    Of a folder with radiometric videos the videos are taken when ``import.protocol`` is D, everything
+    else otherwise; images need ``import.range``.
     Raises ConfigError for a folder that is not there or images without a range, DataError for no files.
     """
     if section.folder is None:

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.decoding import Decoded, decode_any_width, decode_fixed_width
+from thermocancer.thermal.decoding import Decoded, decode_fixed_width
+from thermocancer.thermal.decoding_uneven import decode_any_width
 from thermocancer.thermal.layouts import MatrixText, decode_line_by_line, find_numbers, find_separator, truncated
 
 SEPARATORS = {"space": b" ", "semicolon": b";", "comma": b",", "tab": b"\t"}
