@@ -3,7 +3,7 @@
 A number with at most 15 digits is an integer below 2**53 divided by a power of ten below 10**22:
 both are exact in float64, so the one division rounds correctly and the result is bit for bit what
 ``strtod`` (and with it ``numpy.loadtxt``) gives (Clinger 1990, "How to read floating point numbers
-accurately", section 4).
+accurately", the fast path).
 """
 
 from __future__ import annotations
