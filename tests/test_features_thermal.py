@@ -153,7 +153,6 @@ def test_what_nuisance_explains_in_the_healthy_is_removed_from_all() -> None:
     room = source.measured["room_celsius"]
     features = np.column_stack([2.0 * room, labels + 0.0])
     left = features - fit.scaling.design(source, rows) @ fit.coefficients(features[fit.healthy])
-    assert np.corrcoef(left[:, 0], room)[0, 1] ** 2 < 1 or left[:, 0].std() < 0.1
     assert left[:, 0].std() < 0.1 * features[:, 0].std()
     assert left[labels == 1, 1].mean() - left[labels == 0, 1].mean() == pytest.approx(1.0, abs=0.05)
 

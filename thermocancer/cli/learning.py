@@ -17,10 +17,23 @@ def train_ae() -> dict[str, Any]:
     return {}
 
 
-@stage_command("fuse", example="thermocancer fuse -w demo --name svm5")
-def fuse(name: RunName = None) -> dict[str, Any]:
-    """Train a classifier on 1, 3 or 5 views: SVM, fusion network or thermal features."""
-    return {"fuse.name": name}
+@stage_command("fuse", example="thermocancer fuse -w demo --name svm3 --model svm --views Frontal,Right,Left")
+def fuse(
+    name: RunName = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="svm, network, thermal, asymmetry, asymmetry-index, pixels, or late (combines runs)."),
+    ] = None,
+    views: Annotated[str | None, typer.Option(help="Views to join, with commas; by default all of them.")] = None,
+    combine: Annotated[str | None, typer.Option(help="Names of finished runs to combine, with commas.")] = None,
+) -> dict[str, Any]:
+    """Train a classifier on 1, 3 or 5 views: SVM, fusion network or thermal features; or combine finished runs."""
+    return {
+        "fuse.name": name,
+        "fuse.model": model if model or not combine else "late",
+        "fuse.views": views.split(",") if views else None,
+        "fuse.combine": combine.split(",") if combine else None,
+    }
 
 
 @stage_command("train-dit", example="thermocancer train-dit -w demo --name lstm24")

@@ -27,7 +27,7 @@ def read_arrays(folder: Path) -> dict[str, FloatArray]:
 
     path = folder / ARRAYS_FILE
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
             return {name: content[name] for name in content.files}
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError("a fitted model cannot be read", where=path, found=error, hint="train the run again") from error

@@ -100,7 +100,7 @@ class Grams:
 def _read(path: Path) -> Gram | None:
     """A kept Gram matrix; None where there is none or a damaged one, which is then made again."""
     try:
-        with np.load(path, allow_pickle=False) as content:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
             return Gram(content["products"].astype(np.float64), float(content["variance"]))
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None

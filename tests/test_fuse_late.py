@@ -1,0 +1,144 @@
+"""Late fusion: runs of two protocols become one score a patient, fitted on inner scores alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuse_fixtures import config_for
+
+from thermocancer.config import load_config
+from thermocancer.data.predictions import Prediction, read_predictions, write_predictions
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import read_json, write_json
+from thermocancer.progress import Silent
+from thermocancer.stages import fuse
+from thermocancer.training.calibrating import logistic, logit
+from thermocancer.workspace import Workspace
+
+FOLDS = 3
+
+
+def write_run(
+    workspace: Workspace, name: str, patients: range, *, signal: float, seed: int, folds: int = FOLDS, visit: int = 1
+) -> None:
+    """A run whose logits are ``signal`` times the label plus noise; inner scores alike."""
+    rng = np.random.default_rng(seed)
+
+    def row(patient: int, fold: str) -> Prediction:
+        label = int(patient % 4 == 0)
+        score = float(logistic(np.array(signal * (label - 0.5) + rng.normal())))
+        return Prediction(patient, visit, fold, label, score, int(score >= 0.5))
+
+    rows = [row(patient, f"1.{1 + patient % folds}") for patient in patients]
+    inner = [row(patient, f"1.{1 + fold}") for fold in range(folds) for patient in patients if patient % folds != fold]
+    folder = workspace.run(name)
+    write_predictions(folder / "predictions.csv", rows)
+    write_predictions(folder / "inner.csv", inner)
+    manifest = {"made_from": name, "outputs": {}, "stage": "fuse", "protocol": "grouped-cv", "views": ["Frontal"]}
+    write_json(folder / "manifest.json", manifest | {"leaks": ["a leak"] if name == "dit" else []})
+
+
+def late(workspace: Workspace, **options: object) -> Path:
+    settings = {"fuse__model": "late", "fuse__name": "both", "fuse__combine": ["sit", "dit"]} | options
+    config = config_for(workspace, **settings)
+    report = fuse.run(config, workspace, Silent())
+    assert report.made == 1
+    assert fuse.run(config, workspace, Silent()).made == 0
+    assert fuse.plan(config, workspace).current == 1
+    return workspace.run("both")
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "sit", range(1, 61), signal=1.0, seed=1)
+    write_run(workspace, "dit", range(31, 91), signal=4.0, seed=2)
+    return workspace
+
+
+def test_the_mean_of_logits_with_patients_of_one_protocol_included(workspace: Workspace) -> None:
+    folder = late(workspace)
+    rows = {row.patient: row for row in read_predictions(folder / "predictions.csv")}
+    assert sorted(rows) == list(range(1, 91))
+    parts = {
+        name: {row.patient: row.score for row in read_predictions(workspace.run(name) / "predictions.csv")}
+        for name in ("sit", "dit")
+    }
+    assert rows[5].score == pytest.approx(parts["sit"][5])
+    assert rows[80].score == pytest.approx(parts["dit"][80])
+    both = logit(np.array([parts["sit"][40], parts["dit"][40]])).mean()
+    assert rows[40].score == pytest.approx(float(logistic(both)))
+    manifest = read_json(folder / "manifest.json")
+    assert manifest["patients_in_all"] == 30
+    assert manifest["patients_by_run"] == {"sit": 60, "dit": 60}
+    assert manifest["leaks"] == ["dit: a leak"]
+    assert manifest["threshold_source"].startswith("inner folds")
+
+
+def test_stacking_trusts_the_better_run(workspace: Workspace) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    def auc(folder: Path) -> float:
+        rows = [row for row in read_predictions(folder / "predictions.csv") if 31 <= row.patient <= 60]
+        return float(roc_auc_score([row.label for row in rows], [row.score for row in rows]))
+
+    plain = auc(late(workspace))
+    stacked = auc(late(workspace, fuse__stacking=True))
+    assert stacked >= plain - 0.01
+    assert stacked >= auc(workspace.run("sit"))
+    assert read_json(workspace.run("both") / "manifest.json")["combination"] == "stacking on inner scores"
+
+
+def test_nothing_is_fitted_on_the_scores_that_are_judged(workspace: Workspace) -> None:
+    """Labels of one fold's test patients turned round leave the scores of that fold as they were."""
+    before = {
+        row.patient: row.score for row in read_predictions(late(workspace, fuse__stacking=True) / "predictions.csv")
+    }
+    for name in ("sit", "dit"):
+        path = workspace.run(name) / "predictions.csv"
+        turned = [
+            Prediction(r.patient, r.visit, r.fold, r.label, 1 - r.score if r.fold == "1.1" else r.score, r.predicted)
+            for r in read_predictions(path)
+        ]
+        write_predictions(path, turned)
+    after = {row.patient: row for row in read_predictions(late(workspace, fuse__stacking=True) / "predictions.csv")}
+    assert all(before[patient] == row.score for patient, row in after.items() if row.fold != "1.1")
+
+
+def test_visits_with_different_labels_stay_apart(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "sit", range(1, 31), signal=1.0, seed=1)
+    write_run(workspace, "dit", range(1, 31), signal=1.0, seed=2, visit=2)
+    path = workspace.run("dit") / "predictions.csv"
+    rows = [Prediction(r.patient, r.visit, r.fold, 1 - r.label if r.patient == 7 else r.label, r.score, r.predicted)
+            for r in read_predictions(path)]  # fmt: skip
+    write_predictions(path, rows)
+    found = read_predictions(late(workspace) / "predictions.csv")
+    assert [(row.visit, row.label) for row in found if row.patient == 7] == [(1, 0), (2, 1)]
+    assert [(row.visit, row.label) for row in found if row.patient == 8] == [(1, 1)]
+
+
+def test_runs_on_other_folds_are_refused(workspace: Workspace) -> None:
+    write_run(workspace, "dit", range(31, 91), signal=1.0, seed=2, folds=4)
+    with pytest.raises(DataError, match="different folds"):
+        late(workspace)
+
+
+def test_a_missing_or_old_run_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(DataError, match="there is no run nobody"):
+        late(workspace, fuse__combine=["sit", "nobody"])
+    (workspace.run("dit") / "inner.csv").unlink()
+    with pytest.raises(DataError, match="no inner scores"):
+        late(workspace)
+    with pytest.raises(ConfigError, match="two or more"):
+        load_config(options={"fuse.model": "late", "fuse.combine": ["sit"]}, environment={})
+
+
+def test_stacking_needs_patients_to_learn_from(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "sit", range(1, 31), signal=1.0, seed=1)
+    write_run(workspace, "dit", range(25, 61), signal=1.0, seed=2)
+    with pytest.raises(DataError, match="too few patients"):
+        late(workspace, fuse__stacking=True)

@@ -1,0 +1,120 @@
+"""The fusion network: the original study's layers, and a recipe that trains, stops, saves and loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fuse_fixtures import cohort, config_for, labels_of
+
+from thermocancer.data.split import Fold
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.models.fusion import build_fusion
+from thermocancer.training.classifiers.calibrated import Classifier
+from thermocancer.training.crossval import cross_validate
+from thermocancer.training.recipes import load_fitted, make_recipe
+from thermocancer.workspace import VIEWS, Workspace
+
+THREE = ("Frontal", "Right", "Left")
+V1, V2 = (120, 160, 32), (60, 80, 32)
+
+
+def conv(inputs: int, filters: int) -> int:
+    return 9 * inputs * filters + filters
+
+
+def dense(inputs: int, width: int) -> int:
+    return (inputs + 1) * width
+
+
+def branch(code: tuple[int, int, int], filters: tuple[int, ...], width: int) -> int:
+    """Parameters of one branch, from the study's table: a pooling between two convolutions."""
+    height, wide, channels = code
+    total = 0
+    for number, count in enumerate(filters):
+        if number:
+            height, wide = height // 2, wide // 2
+        total += conv(channels, count)
+        channels = count
+    return total + dense(height * wide * channels, width)
+
+
+def expected(code: tuple[int, int, int], views: tuple[str, ...]) -> int:
+    table = {"Frontal": ((16, 8, 4), 400), "Left": ((8, 4, 2), 200), "Right": ((8, 4, 2), 200)}
+    table |= {"Left45": ((3, 1), 200), "Right45": ((3, 1), 200)}
+    joined = sum(table[view][1] for view in views)
+    total, width = sum(branch(code, *table[view]) for view in views), joined
+    for each in (600, 300, 150, 80, 40, 20, 10, 1):
+        total += dense(width, each)
+        width = each
+    return total
+
+
+@pytest.mark.parametrize("code", [V1, V2], ids=["v1", "v2"])
+@pytest.mark.parametrize("views", [("Frontal",), THREE, VIEWS], ids=["1 view", "3 views", "5 views"])
+def test_parameters_are_the_original_networks(code: tuple[int, int, int], views: tuple[str, ...]) -> None:
+    model = build_fusion(dict.fromkeys(views, code))
+    assert model.count_params() == expected(code, views)
+    assert [each.name for each in model.inputs] == list(views)
+
+
+def test_layers_are_those_of_the_study() -> None:
+    model = build_fusion(dict.fromkeys(VIEWS, V2))
+    layers = {layer.name: layer for layer in model.layers}
+    assert layers["Frontal_conv_3"].output.shape == (None, 15, 20, 4)
+    assert layers["Left_conv_3"].output.shape == (None, 15, 20, 2)
+    assert layers["Right45_conv_2"].output.shape == (None, 30, 40, 1)
+    assert layers["joined"].output.shape == (None, 1200)
+    assert layers["dropout"].rate == 0.2
+    assert [layers[f"dense_{number}"].units for number in range(1, 8)] == [600, 300, 150, 80, 40, 20, 10]
+    assert layers["score"].activation.__name__ == "sigmoid"
+    relu = [layer for name, layer in layers.items() if "conv" in name or "dense" in name]
+    assert all(layer.activation.__name__ == "relu" for layer in relu)
+
+
+def test_what_it_cannot_join_is_refused() -> None:
+    with pytest.raises(ConfigError, match="no such view"):
+        build_fusion({"Back": V2})
+    with pytest.raises(ConfigError, match="too small"):
+        build_fusion({"Frontal": (3, 4, 32)})
+    with pytest.raises(ConfigError, match="needs a view"):
+        build_fusion({})
+
+
+def test_it_trains_in_each_fold_and_loads_again(tmp_path: Path) -> None:
+    source, workspace = cohort(15, THREE), Workspace(tmp_path)
+    config = config_for(workspace, fuse__untrained=True, fuse__epochs=2)
+    recipe = make_recipe(config, workspace, kind="network", views=THREE)
+    rows, labels = np.arange(12), labels_of(source)[:12]
+    fitted = recipe.fit(source, rows, labels, seed=3, fold="1.1")
+    assert [entry["epoch"] for entry in fitted.history] == [1, 2]
+    assert "val_loss" in fitted.history[0]
+    assert isinstance(fitted, Classifier)
+    assert fitted.inner is not None
+    held = {source.exams[row].patient for row in fitted.inner.rows}
+    assert 0 < len(held) < 12
+    everyone = np.arange(len(source.exams))
+    scores = fitted.scores(source, everyone)
+    assert ((scores > 0) & (scores < 1)).all()
+    assert fitted.scores(source, np.array([5])) == pytest.approx(scores[5])
+    fitted.save(tmp_path / "model")
+    loaded = load_fitted(tmp_path / "model", workspace)
+    assert loaded.scores(source, everyone) == pytest.approx(scores, abs=1e-6)
+    assert not list((tmp_path / "cache" / "fits").glob("*"))  # nothing is left of the checkpoints
+    again = recipe.fit(source, rows, labels, seed=3, fold="1.1")
+    assert np.array_equal(again.scores(source, everyone), scores)
+    (tmp_path / "model" / "network.keras").write_bytes(b"no model")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_fitted(tmp_path / "model", workspace)
+
+
+def test_under_the_thesis_protocol_the_test_part_gives_the_validation_curve(tmp_path: Path) -> None:
+    source, workspace = cohort(12), Workspace(tmp_path)
+    config = config_for(workspace, fuse__untrained=True, fuse__epochs=1, split__protocol="thesis")
+    fold = Fold("test", np.arange(8), np.arange(8, 14))
+    recipe = make_recipe(config, workspace, kind="network", views=("Frontal",), watched={"test": fold.test})
+    result = cross_validate(recipe, source, [fold], seed=0, disjoint=False)
+    assert result.thresholds == {"test": 0.5}
+    assert "val_accuracy" in result.history[0]
+    assert not result.inner
