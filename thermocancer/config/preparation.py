@@ -44,7 +44,10 @@ class DatasetSection(Section):
     size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True
     dynamic: bool = False
-    compression: Literal["gzip", "lzf", "none"] = "gzip"
+    compression: Literal["auto", "gzip", "lzf", "none"] = Field(
+        "auto",
+        description="auto: gzip for degrees; none for colours, which can be made again and load five times as fast",
+    )
     threads: PositiveInt | None = Field(None, description="null: every core; the bytes do not depend on it")
 
     @field_validator("size", mode="before")

@@ -35,6 +35,13 @@ class PackedExam:
     filled: npt.NDArray[np.bool_]
 
 
+def compression_of(config: DatasetSection) -> str:
+    """``gzip``, ``lzf`` or ``none``: what ``auto`` stands for."""
+    if config.compression != "auto":
+        return config.compression
+    return "gzip" if config.source == "matrices" else "none"
+
+
 def pack_static(item: Item, config: DatasetSection) -> PackedExam:
     """Read, check, measure and compress one static exam. Raises DataError naming the file that is wrong."""
     if config.source == "matrices":
@@ -104,12 +111,12 @@ def _read_bytes(file: SourceFile) -> bytes:
 
 def _pack_matrix(centi: npt.NDArray[np.uint16], config: DatasetSection) -> Packed:
     resized = resize_centi(centi, config.size)
-    return pack(resized, config.compression, None if resized is centi else hash_array(centi))
+    return pack(resized, compression_of(config), None if resized is centi else hash_array(centi))
 
 
 def _pack_image(image: npt.NDArray[np.uint8], config: DatasetSection) -> Packed:
     resized = resize_rgb(image, config.size)
-    return pack(resized, config.compression, None if resized is image else hash_array(image))
+    return pack(resized, compression_of(config), None if resized is image else hash_array(image))
 
 
 def _sized_like(matrix: ThermalMatrix, first: ThermalMatrix) -> npt.NDArray[np.uint16]:

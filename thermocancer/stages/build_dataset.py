@@ -142,13 +142,15 @@ def _hash_of(file: SourceFile, hashes: HashIndex) -> str:
 
 def _build(config: Config, workspace: Workspace, work: Work, stamp: Stamp, progress: Progress) -> None:
     """Stream every exam into the HDF5 file, rename it, then write the manifest beside it."""
+    from thermocancer.data.store_packing import compression_of
     from thermocancer.data.store_writing import DatasetWriter
 
     path = workspace.dataset(config.dataset.name)
     failed: list[Failure] = []
+    compression = compression_of(config.dataset)
     with (
         written_aside(path) as side,
-        DatasetWriter(side, path.stem, config.dataset.compression, len(work.static), len(work.dynamic)) as writer,
+        DatasetWriter(side, path.stem, compression, len(work.static), len(work.dynamic)) as writer,
     ):
         _store_exams(config, work, writer, failed, progress)
         kinds = ["celsius" if config.dataset.source == "matrices" else "rgb"] * 2
