@@ -19,8 +19,8 @@ TINY: dict[str, Any] = {
     "cnn.size": [48, 48],
     "cnn.model": "pooled",
     "cnn.color": "gray",
-    "cnn.epochs": 8,
-    "cnn.batch": 16,
+    "cnn.epochs": 16,
+    "cnn.batch": 8,
     "cnn.learning_rate": 0.005,
 }
 

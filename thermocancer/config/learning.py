@@ -97,6 +97,7 @@ class DitSection(Section):
     head: Literal["lstm", "gru", "tcn", "attention"] = "lstm"
     units: PositiveInt = 24
     dropout: Fraction = 0.2
+    norm_momentum: Fraction = Field(0.9, description="of batch normalisation (original study: 0.99)")
     optimizer: Literal["adamw", "adam"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 0.1

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 STUDY_PARAMETERS = 109_073
 STUDY_FILTERS = (16, 16, 32, 32, 64, 64)
 POOLED_FILTERS = (16, 32, 64, 128)
+MOMENTUM = 0.8
+"""Of batch normalisation: a small folder has few steps, and Keras' 0.99 would still remember its start."""
 
 
 def build_classifier(config: CnnSection, *, backbone: keras.Model | None = None) -> keras.Model:
@@ -72,7 +74,7 @@ def pooled_network(shape: tuple[int, int, int]) -> keras.Model:
     x = inputs
     for number, filters in enumerate(POOLED_FILTERS, start=1):
         x = keras.layers.Conv2D(filters, 3, strides=2, padding="same", use_bias=False, name=f"conv_{number}")(x)
-        x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm_{number}")(x)
+        x = keras.layers.BatchNormalization(momentum=MOMENTUM, name=f"norm_{number}")(x)
         x = keras.layers.ReLU(name=f"relu_{number}")(x)  # (n, H/2^k, W/2^k, filters)
     average = keras.layers.GlobalAveragePooling2D(name="average")(x)
     most = keras.layers.GlobalMaxPooling2D(name="most")(x)  # a small bright spot vanishes in an average
@@ -85,7 +87,7 @@ def backbone_head(features: int) -> keras.Model:
     import keras
 
     inputs = keras.Input((features,), name="features")
-    x = keras.layers.BatchNormalization(momentum=0.9, name="normalise")(inputs)
+    x = keras.layers.BatchNormalization(momentum=MOMENTUM, name="normalise")(inputs)
     return keras.Model(inputs, _decide(x), name="backbone_head")
 
 

@@ -17,12 +17,17 @@ if TYPE_CHECKING:
 Reader = Literal["lstm", "gru", "tcn", "attention"]
 
 
-def build_head(frames: int, features: int, *, reader: Reader, units: int, dropout: float) -> keras.Model:
-    """Frame features (n, frames, features) to the probability of sick (n, 1), float32."""
+def build_head(
+    frames: int, features: int, *, reader: Reader, units: int, dropout: float, norm_momentum: float = 0.99
+) -> keras.Model:
+    """Frame features (n, frames, features) to the probability of sick (n, 1), float32.
+
+    ``norm_momentum`` is that of batch normalisation; with few steps Keras' 0.99 still remembers its start.
+    """
     import keras
 
     inputs = keras.Input((frames, features), name="frame_features")  # (n, T, F)
-    x = keras.layers.BatchNormalization(name="normalise")(inputs)  # (n, T, F)
+    x = keras.layers.BatchNormalization(momentum=norm_momentum, name="normalise")(inputs)  # (n, T, F)
     x = _READERS[reader](x, units)  # (n, units)
     x = keras.layers.Dropout(dropout, name="dropout_1")(x)
     x = keras.layers.Dense(8, name="dense_8")(x)  # (n, 8), linear

@@ -38,8 +38,8 @@ VALIDATION_FOLDS = 5
 """With early stopping one patient in five of the training part is held out to stop on."""
 
 _DECIDES = {
-    "frames", "channels", "head", "units", "dropout", "optimizer", "learning_rate", "weight_decay", "ema_momentum",
-    "loss", "class_weights", "epochs", "batch", "patience", "augment", "finetune", "finetune_blocks",
+    "frames", "channels", "head", "units", "dropout", "norm_momentum", "optimizer", "learning_rate", "weight_decay",
+    "ema_momentum", "loss", "class_weights", "epochs", "batch", "patience", "augment", "finetune", "finetune_blocks",
 }  # fmt: skip
 
 Weights = list[npt.NDArray[Any]]

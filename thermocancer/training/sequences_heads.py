@@ -35,7 +35,7 @@ class HeadSlot:
         """Build and compile. Call it inside the strategy's scope."""
         from thermocancer.models.sequence import build_head
 
-        model = build_head(frames, features, reader=config.head, units=config.units, dropout=config.dropout)
+        model = build_head(frames, features, **head_settings(config))
         compile_model(model, compilation(config), strategy.current())
         return cls(model, Snapshot.of(model))
 
@@ -74,6 +74,14 @@ def start_from(model: Any, seed: int) -> None:
         variable.assign(np.array([seed % 2**32, number], dtype="uint32"))
 
 
+def head_settings(config: DitSection) -> dict[str, Any]:
+    """The config's part of ``build_head``."""
+    return {
+        "reader": config.head, "units": config.units, "dropout": config.dropout,
+        "norm_momentum": config.norm_momentum,
+    }  # fmt: skip
+
+
 def compilation(config: DitSection) -> Compilation:
     """Optimiser and loss of the config; by default the original study's optimiser."""
     return Compilation(
@@ -96,7 +104,7 @@ def compile_end_to_end(reader: FrameReader, slot: HeadSlot, config: DitSection, 
     from thermocancer.models.sequence import build_head, join_backbone
 
     frames, features = slot.model.input_shape[1:]
-    head = build_head(frames, features, reader=config.head, units=config.units, dropout=config.dropout)
+    head = build_head(frames, features, **head_settings(config))
     start_from(head, seed)
     backbone = reader.model
     if config.finetune:

@@ -1,0 +1,237 @@
+"""Reading images of every usual kind, and refusing folders that would teach nothing or prove nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from image_fixtures import CLASSES, draw_slice, make_slices
+
+from thermocancer.data.image_folder import read_image_folder, validation_rows
+from thermocancer.data.image_folder_reading import pixel_hash, read_image
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import HashIndex
+
+GRAY = draw_slice(1, vessels=True)
+
+
+@pytest.fixture
+def slices(tmp_path: Path) -> Path:
+    return make_slices(tmp_path / "slices", train=4, test=2, patients=4, size=24)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".jpg"])
+def test_usual_files(tmp_path: Path, suffix: str) -> None:
+    cv2.imwrite(str(tmp_path / f"a{suffix}"), GRAY, [cv2.IMWRITE_JPEG_QUALITY, 100])
+    found = read_image(tmp_path / f"a{suffix}")
+    assert found.shape == (*GRAY.shape, 3)
+    assert abs(found[..., 0].astype(int) - GRAY).max() <= (3 if suffix == ".jpg" else 0)
+
+
+def test_colours_stay_in_order_and_alpha_is_dropped(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), np.full((4, 5, 4), (10, 20, 30, 128), np.uint8))  # blue, green, red, alpha
+    assert read_image(tmp_path / "a.png")[0, 0].tolist() == [30, 20, 10]
+    assert read_image(tmp_path / "a.png", colour="gray").shape == (4, 5, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_wider_values_are_stretched_over_their_own_range(tmp_path: Path, dtype: type) -> None:
+    values = np.array([[100, 150], [350, 600]], dtype)
+    cv2.imwrite(str(tmp_path / "a.tiff"), values)
+    assert read_image(tmp_path / "a.tiff", colour="gray")[..., 0].tolist() == [[0, 26], [128, 255]]
+
+
+def test_images_come_at_the_size_asked_for(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.png"), GRAY)
+    for size in ((32, 16), (100, 90)):
+        assert read_image(tmp_path / "a.png", size=size, colour="gray").shape == (*size, 1)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".bmp", ".tif"])
+def test_damaged_files_are_refused(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    cv2.imwrite(str(path), GRAY)
+    content = path.read_bytes()
+    for wrong in (b"", content[: len(content) // 3], b"<html>log in</html>"):
+        path.write_bytes(wrong)
+        with pytest.raises(DataError, match="image"):
+            read_image(path)
+
+
+def write_dicom(path: Path, values: np.ndarray, kind: str = "MONOCHROME2", **tags: object) -> None:
+    pydicom = pytest.importorskip("pydicom", reason="pip install 'thermocancer[dicom]'")
+    meta = pydicom.dataset.FileMetaDataset()
+    meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.3"
+    data = pydicom.Dataset()
+    data.file_meta = meta
+    data.SOPClassUID, data.SOPInstanceUID = meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID
+    data.Rows, data.Columns = values.shape[:2]
+    data.SamplesPerPixel = 1 if values.ndim == 2 else 3
+    data.PhotometricInterpretation = kind
+    data.BitsAllocated = data.BitsStored = 8 * values.itemsize
+    data.HighBit, data.PixelRepresentation = data.BitsStored - 1, 0
+    if values.ndim == 3:
+        data.PlanarConfiguration = 0
+    for name, value in tags.items():
+        setattr(data, name, value)
+    data.PixelData = values.tobytes()
+    data.save_as(path, enforce_file_format=True)
+
+
+STEPS = np.array([[0, 100], [150, 200]], np.uint16)
+
+
+def test_dicom_without_window_is_stretched(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", STEPS)
+    assert read_image(tmp_path / "a.dcm", colour="gray")[..., 0].tolist() == [[0, 128], [191, 255]]
+
+
+def test_dicom_goes_through_its_window_and_rescaling(tmp_path: Path) -> None:
+    write_dicom(
+        tmp_path / "a.dcm", STEPS, WindowCenter=[250, 9], WindowWidth=[101, 9], RescaleSlope=2, RescaleIntercept=0
+    )
+    # values 0, 200, 300, 400; the window spans 199.5 to 299.5 (PS3.3 C.11.2.1.2)
+    assert read_image(tmp_path / "a.dcm", colour="gray")[..., 0].tolist() == [[0, 1], [255, 255]]
+
+
+def test_monochrome1_is_inverted(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", STEPS, "MONOCHROME1")
+    assert read_image(tmp_path / "a.dcm", colour="gray")[..., 0].tolist() == [[255, 127], [64, 0]]
+
+
+def test_dicom_colours(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "a.dcm", np.full((2, 2, 3), (200, 100, 50), np.uint8), "RGB")
+    assert read_image(tmp_path / "a.dcm")[0, 0].tolist() == [200, 100, 50]
+
+
+def test_a_damaged_or_moving_dicom_is_refused(tmp_path: Path) -> None:
+    write_dicom(tmp_path / "cut.dcm", STEPS)
+    (tmp_path / "cut.dcm").write_bytes((tmp_path / "cut.dcm").read_bytes()[:-5])
+    write_dicom(tmp_path / "film.dcm", np.vstack([STEPS, STEPS]), NumberOfFrames=2, Rows=2)
+    for name in ("cut.dcm", "film.dcm"):
+        with pytest.raises(DataError, match="DICOM"):
+            read_image(tmp_path / name)
+
+
+def test_a_folder_is_read_in_one_order(slices: Path, tmp_path: Path) -> None:
+    index = HashIndex(tmp_path / "hashes.json")
+    folder = read_image_folder(slices, index=index)
+    assert folder.classes == CLASSES
+    assert [image.path for image in folder.images] == sorted(image.path for image in folder.images)
+    assert (len(folder.rows("Train")), len(folder.rows("Test"))) == (8, 4)
+    assert len({(image.patient, image.visit) for image in folder.images}) == 12
+    assert read_image_folder(slices, index=index).fingerprint == folder.fingerprint
+
+
+def test_the_positive_class_can_be_chosen(slices: Path) -> None:
+    folder = read_image_folder(slices, positive="no_gad")
+    assert folder.classes == ("with_gad", "no_gad")
+    with pytest.raises(ConfigError, match="no such class"):
+        read_image_folder(slices, positive="gad")
+
+
+def test_broken_images_and_copies_are_listed_and_left_out(slices: Path) -> None:
+    first, second, third, _ = sorted((slices / "Train/no_gad").iterdir())
+    first.write_bytes(b"")
+    cv2.imwrite(str(second.with_suffix(".tif")), cv2.imread(str(second)))  # the same picture in another format
+    folder = read_image_folder(slices)
+    reasons = {failure.item: failure.reason for failure in folder.rejected}
+    assert reasons[f"Train/no_gad/{first.name}"] == "the image is empty (0 bytes)"
+    copy = next(item for item in reasons if item != f"Train/no_gad/{first.name}")
+    assert reasons[copy].startswith("a copy of Train/no_gad/")
+    assert len(folder.rows("Train")) == 7
+    assert third.exists()
+
+
+def test_a_picture_of_both_parts_is_refused(slices: Path) -> None:
+    shutil.copy(next((slices / "Train/no_gad").iterdir()), slices / "Test/no_gad/again.png")
+    with pytest.raises(DataError, match="in Train and in Test"):
+        read_image_folder(slices)
+
+
+def test_a_picture_of_both_classes_is_refused(slices: Path) -> None:
+    shutil.copy(next((slices / "Train/no_gad").iterdir()), slices / "Train/with_gad/again.png")
+    with pytest.raises(DataError, match="two classes"):
+        read_image_folder(slices)
+
+
+def empty_class(root: Path) -> None:
+    shutil.rmtree(root / "Train/no_gad")
+    (root / "Train/no_gad").mkdir()
+
+
+def single_class(root: Path) -> None:
+    shutil.rmtree(root / "Train/no_gad")
+    shutil.rmtree(root / "Test/no_gad")
+
+
+def three_classes(root: Path) -> None:
+    for part in ("Train", "Test"):
+        shutil.copytree(root / part / "no_gad", root / part / "other")
+
+
+def only_in_test(root: Path) -> None:
+    shutil.rmtree(root / "Train/no_gad")
+
+
+def not_in_test(root: Path) -> None:
+    shutil.rmtree(root / "Test/no_gad")
+
+
+def no_test(root: Path) -> None:
+    shutil.rmtree(root / "Test")
+
+
+def all_broken(root: Path) -> None:
+    for path in (root / "Test/no_gad").iterdir():
+        path.write_bytes(b"GIF89a")
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (empty_class, "has no images"), (single_class, "two classes are needed"),
+        (three_classes, "two classes are needed"), (only_in_test, "stands only in Test"),
+        (not_in_test, "Test lacks a class"), (no_test, "has no Test"),
+        (all_broken, "no image of a class can be read"), (shutil.rmtree, "not there"),
+    ],
+    ids=lambda each: getattr(each, "__name__", None),
+)  # fmt: skip
+def test_useless_folders_are_refused(slices: Path, damage, message: str) -> None:
+    damage(slices)
+    with pytest.raises(DataError, match=message):
+        read_image_folder(slices)
+
+
+def test_groups_come_from_file_names(slices: Path) -> None:
+    folder = read_image_folder(slices, group=r"^(\w+)_")
+    train = [image for image in folder.images if image.part == "Train"]
+    assert folder.grouped
+    assert len({image.patient for image in train}) == 8
+    inside, held_out = validation_rows(folder, 0.5, 0)
+    groups = [{folder.images[row].group for row in rows} for rows in (inside, held_out)]
+    assert not groups[0] & groups[1]
+    assert {folder.images[row].label for row in held_out} == {0, 1}
+
+
+def test_a_patient_of_both_parts_is_refused(slices: Path) -> None:
+    cv2.imwrite(str(slices / "Test/no_gad/Tr000_900.png"), draw_slice(77, vessels=False))
+    with pytest.raises(DataError, match="patient is in Train and in Test"):
+        read_image_folder(slices, group=r"^(\w+)_")
+
+
+@pytest.mark.parametrize(("group", "message"), [("(", "not a regular expression"), (r"^(\d+)_", "does not fit")])
+def test_patterns_that_fit_nothing_are_refused(slices: Path, group: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        read_image_folder(slices, group=group)
+
+
+def test_the_same_picture_has_one_hash_in_every_format(tmp_path: Path) -> None:
+    for name in ("a.png", "b.bmp", "c.tif"):
+        cv2.imwrite(str(tmp_path / name), GRAY)
+    assert len({pixel_hash(path) for path in tmp_path.iterdir()}) == 1
