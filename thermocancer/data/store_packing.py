@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,23 +16,13 @@ from thermocancer.data.exams import Exam
 from thermocancer.data.nuisance import exam_facts, measure_matrix
 from thermocancer.data.sequences import fill_gaps
 from thermocancer.data.store_items import Item, SourceFile
-from thermocancer.data.store_writing import Packed, hash_array, pack, resize_centi, resize_rgb
+from thermocancer.data.store_writing import Packed, PackedExam, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.data.video import read_video
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class PackedExam:
-    """One exam ready to be stored: its frames by place (view or frame number), and its nuisance."""
-
-    exam: Exam
-    frames: dict[str, Packed]
-    measured: dict[str, float]
-    filled: npt.NDArray[np.bool_]
 
 
 def compression_of(config: DatasetSection) -> str:
@@ -52,7 +42,7 @@ def pack_static(item: Item, config: DatasetSection) -> PackedExam:
     else:
         frames = {file.place: _pack_image(read_image(file), config) for file in item.files}
         exam, measured = _describe(item, None)
-    return PackedExam(_with_hashes(exam, frames), frames, measured, np.zeros(0, bool))
+    return PackedExam(_with_hashes(exam, frames), frames, measured)
 
 
 def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
@@ -142,10 +132,10 @@ def _with_hashes(exam: Exam, frames: dict[str, Packed]) -> Exam:
 
 def in_order(
     work: Callable[[Task], Result], tasks: Iterable[Task], threads: int
-) -> Iterator[tuple[Task, Result | DataError]]:
+) -> Iterator[tuple[Task, Callable[[], Result]]]:
     """Do ``work`` on several threads, a few tasks ahead of whoever takes the results, in the tasks' order.
 
-    A DataError becomes a result; anything else is raised.
+    Yields each task with a function that returns its result, or raises what ``work`` has raised.
     """
     from collections import deque
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -153,12 +143,9 @@ def in_order(
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Task, Future[Result]]] = deque()
 
-    def take() -> tuple[Task, Result | DataError]:
+    def take() -> tuple[Task, Callable[[], Result]]:
         task, future = waiting.popleft()
-        try:
-            return task, future.result()
-        except DataError as error:
-            return task, error
+        return task, future.result
 
     try:
         for task in tasks:

@@ -47,6 +47,19 @@ class Packed:
     content: str
 
 
+@dataclass(frozen=True)
+class PackedExam:
+    """One exam ready to be stored: its frames by place (view or frame number, in order) and its nuisance.
+
+    ``filled`` (T,) marks the interpolated frames of a dynamic exam.
+    """
+
+    exam: Exam
+    frames: dict[str, Packed]
+    measured: dict[str, float]
+    filled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+
 def pack(array: npt.NDArray[Any], compression: str, content: str | None = None) -> Packed:
     """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``."""
     raw = np.ascontiguousarray(array).tobytes()
@@ -108,6 +121,7 @@ class _Table:
     exams: list[Exam] = field(default_factory=list)
     stored: list[list[str]] = field(default_factory=list)
     measured: list[Mapping[str, float]] = field(default_factory=list)
+    filled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     form: tuple[Any, ...] | None = None  # shape and type of every frame
 
     def check(self, frames: Iterable[Packed], length: int = 1) -> None:
@@ -123,6 +137,13 @@ class _Table:
                     hint="set dataset.size to resize every matrix",
                 )
 
+    def note(self, packed: PackedExam, stored: list[str]) -> None:
+        """Remember an exam whose frames have been stored."""
+        self.exams.append(packed.exam)
+        self.stored.append(stored)
+        self.measured.append(packed.measured)
+        self.filled.append(packed.filled)
+
 
 class DatasetWriter:
     """Writes one data set; at most ``static`` exams and ``dynamic`` sequences. Use as a context manager."""
@@ -133,7 +154,6 @@ class DatasetWriter:
         self._compression = compression
         self._capacity = {"static": static, "dynamic": dynamic}
         self._static, self._dynamic = _Table(), _Table()
-        self._filled: list[npt.NDArray[np.bool_]] = []
         # the earliest object headers: newer ones carry the time of writing, and equal inputs must give equal bytes
         self._file = h5py.File(path, "w", libver=("earliest", "v110"), locking=False)
         self._file.attrs.update({"format": FORMAT, "version": FORMAT_VERSION, "name": name})
@@ -149,33 +169,24 @@ class DatasetWriter:
         if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, ThermocancerError):
             raise _as_os_error(error) from error
 
-    def add(self, exam: Exam, frames: Mapping[str, Packed], measured: Mapping[str, float]) -> None:
+    def add(self, packed: PackedExam) -> None:
         """Store the views of one exam. Raises DataError when a frame's shape differs from the first exam's."""
-        table = self._static
+        table, frames = self._static, packed.frames
         table.check(frames.values())
-        row = len(table.exams)
         present = [view for view in VIEWS if view in frames]
         for view in present:
             dataset = self._dataset(f"static/{view}", self._capacity["static"], frames[view], ())
-            self._write(dataset, (row,), frames[view])
-        table.exams.append(exam)
-        table.stored.append([f"{view} {frames[view].stored}" for view in present])
-        table.measured.append(measured)
+            self._write(dataset, (len(table.exams),), frames[view])
+        table.note(packed, [f"{view} {frames[view].stored}" for view in present])
 
-    def add_sequence(
-        self, exam: Exam, frames: Sequence[Packed], filled: npt.NDArray[np.bool_], measured: Mapping[str, float]
-    ) -> None:
-        """Store the frames of one dynamic exam in order of time; ``filled`` (T,) marks interpolated ones."""
-        table = self._dynamic
+    def add_sequence(self, packed: PackedExam) -> None:
+        """Store the frames of one dynamic exam in order of time. Raises DataError as ``add``."""
+        table, frames = self._dynamic, list(packed.frames.values())
         table.check(frames, len(frames))
-        row = len(table.exams)
         for index, frame in enumerate(frames):
             dataset = self._dataset("dynamic/frames", self._capacity["dynamic"], frame, (len(frames),))
-            self._write(dataset, (row, index), frame)
-        table.exams.append(exam)
-        table.stored.append([frame.stored for frame in frames])
-        table.measured.append(measured)
-        self._filled.append(filled)
+            self._write(dataset, (len(table.exams), index), frame)
+        table.note(packed, [frame.stored for frame in frames])
 
     def _write(self, dataset: h5py.Dataset, place: tuple[int, ...], frame: Packed) -> None:
         if self._compression == "lzf":  # only HDF5 itself knows this one
@@ -232,10 +243,10 @@ class DatasetWriter:
         columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
         digests = [[dict(exam.hashes).get(name, "") for name in columns] for exam in exams]
         self._plain("dynamic/hashes", np.array(digests, dtype="S64"))
-        self._plain("dynamic/filled", np.array(self._filled, dtype=bool))
+        self._plain("dynamic/filled", np.array(self._dynamic.filled, dtype=bool))
         self._exams("dynamic/exams", exams)
         measured = self._nuisance("dynamic/nuisance", self._dynamic)
-        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._filled], measured)
+        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._dynamic.filled], measured)
         group.attrs.update({"kind": kind, "fingerprint": mark})
         return mark
 

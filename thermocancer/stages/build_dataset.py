@@ -167,26 +167,26 @@ def _build(config: Config, workspace: Workspace, work: Work, stamp: Stamp, progr
 
 
 def _store_exams(config: Config, work: Work, writer: Any, failed: list[Failure], progress: Progress) -> None:
+    """Read and pack exams on several threads, store them in order; what cannot be read goes to ``failed``."""
     import os
 
     from thermocancer.data.store_packing import in_order, pack_dynamic, pack_static
 
     threads = config.dataset.threads or min(os.cpu_count() or 1, 8)
-    pack = functools.partial(pack_static, config=config.dataset)
-    pack_frames = functools.partial(pack_dynamic, config=config.dataset, length=config.filter.frames)
+    static = functools.partial(pack_static, config=config.dataset)
+    dynamic = functools.partial(pack_dynamic, config=config.dataset, length=config.filter.frames)
+    parts = (
+        ("exam", in_order(static, work.static, threads), writer.add),
+        ("dynamic exam", in_order(dynamic, work.dynamic, threads), writer.add_sequence),
+    )
     with progress.task(STAGE, len(work.static) + len(work.dynamic), "exams") as bar:
-        for items, packer, name in ((work.static, pack, "exam"), (work.dynamic, pack_frames, "dynamic exam")):
-            for item, result in in_order(packer, items, threads):
+        for kind, results, store in parts:
+            for item, packed in results:
                 bar.say(item.exam.key)
                 try:
-                    if isinstance(result, DataError):
-                        raise result
-                    if name == "exam":
-                        writer.add(result.exam, result.frames, result.measured)
-                    else:
-                        writer.add_sequence(result.exam, list(result.frames.values()), result.filled, result.measured)
+                    store(packed())
                 except DataError as error:
-                    failed.append(Failure(f"{name} {item.exam.key}", str(error)))
+                    failed.append(Failure(f"{kind} {item.exam.key}", str(error)))
                 bar.advance()
 
 
