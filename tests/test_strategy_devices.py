@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,12 @@ def start(folder: Path, *sections: dict[str, Any], **job: Any) -> subprocess.Pop
     # XLA spends most of its time in optimising these few steps
     environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    out, err = process.communicate(timeout=280)
+    assert process.returncode == 0, err
+    assert out == ""
 
 
 def losses(path: Path) -> list[list[float]]:
@@ -52,9 +60,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         start(folder / "hosts", hosts | {"process_index": 1}),
     ]  # fmt: skip
     for process in started:
-        out, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-        assert out == ""
+        finish(process)
     return {
         "tensorflow cpu": folder / "tensorflow" / "0.0.json",
         "tensorflow mirrored x 2": folder / "tensorflow" / "1.0.json",
@@ -95,6 +101,69 @@ def test_a_model_trained_under_one_backend_predicts_alike_under_the_other(done: 
     ]
     for other in found[1:]:
         np.testing.assert_allclose(other, found[0], atol=1e-5)
+
+
+def kill_in_training(folder: Path, section: dict[str, Any]) -> None:
+    """Start the same training, slowed down, and kill it when it has checkpoints and is at work on."""
+    process = start(folder, section, pause_s=0.3)
+    checkpoint = folder / "0" / "checkpoint" / "checkpoint.npz"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.25)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("name", "section"),
+    [
+        ("tensorflow cpu", {"backend": "tensorflow", "kind": "cpu", "virtual_cpus": 2}),
+        ("jax cpu", {"backend": "jax", "kind": "cpu", "virtual_cpus": 4}),
+    ],
+)
+def test_killed_and_resumed_gives_the_same_bits(
+    tmp_path: Path, done: dict[str, Path], name: str, section: dict[str, Any]
+) -> None:
+    kill_in_training(tmp_path, section)
+    process = start(tmp_path, section)
+    finish(process)
+    resumed, whole = (json.loads(path.read_text()) for path in (tmp_path / "0.0.json", done[name]))
+    assert resumed["resumed_at"] is not None
+    assert resumed["history"] == whole["history"]
+    assert resumed["digest"] == whole["digest"]
+    assert (tmp_path / "0.keras").read_bytes() == (done[name].parent / "0.keras").read_bytes()
+
+
+def test_killed_under_one_backend_goes_on_under_the_other(tmp_path: Path, done: dict[str, Path]) -> None:
+    kill_in_training(tmp_path, {"backend": "tensorflow"})
+    process = start(tmp_path, {"backend": "jax"})
+    finish(process)
+    assert json.loads((tmp_path / "0.0.json").read_text())["resumed_at"] is not None
+    np.testing.assert_allclose(losses(tmp_path / "0.0.json"), losses(done["jax cpu"]), rtol=1e-5)
+
+
+def test_a_host_that_dies_ends_the_job_with_a_message(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hosts = {"kind": "multi-host", "coordinator": f"127.0.0.1:{port}", "processes": 2}
+    first, second = (start(tmp_path, hosts | {"process_index": index}, pause_s=0.3, epochs=50) for index in (0, 1))
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "0" / "checkpoint" / "checkpoint.npz").exists():
+        assert first.poll() is None, first.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    second.send_signal(signal.SIGKILL)
+    _, said = first.communicate(timeout=180)
+    second.communicate()
+    assert first.returncode not in (0, None)
+    print(first.returncode, said[-3000:])
+    assert "lost one of its hosts" in said
+    assert "last checkpoint" in said
 
 
 class FourDevices(strategy.Running):

@@ -70,7 +70,7 @@ def _start(section: StrategySection) -> Running:
 
 def reasons(backend: Choice, kind: Choice, hosts: Hosts | None) -> tuple[str, ...]:
     """Why this backend and this kind, in order."""
-    said = (backend.reason,) if kind.reason in backend.reason else (backend.reason, kind.reason)
+    said: tuple[str, ...] = (backend.reason,) if kind.reason in backend.reason else (backend.reason, kind.reason)
     said += (hosts.reason,) if hosts else ()
     if backend.value == "tensorflow" and kind.value == "tpu":
         said += ("TPUStrategy with Keras 3 is experimental; JAX is the sound way to a TPU",)

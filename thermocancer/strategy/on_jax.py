@@ -3,64 +3,52 @@
 from __future__ import annotations
 
 import contextlib
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
 from thermocancer.strategy.choice import Counted
 from thermocancer.strategy.hosts import Hosts
 from thermocancer.strategy.quiet import quietly
-from thermocancer.strategy.running import Arrays, Engine, OneProgram
+from thermocancer.strategy.running import Engine, OneProgram
 
 CONNECT_TIMEOUT_S = 120
+SIGNS_OF_LOSS = ("gloo", "nccl", "unavailable", "deadline_exceeded", "heartbeat", "connection", "coordination service")
+"""What the runtime's errors about a lost peer contain; it raises them as whatever it was doing."""
 
 
 @dataclass(frozen=True)
-class ManyHosts:
+class ManyHosts(OneProgram):
     """Several processes run one program; a dead one ends the job with a message that says so."""
 
     hosts: Hosts
-    inner: OneProgram = field(default_factory=OneProgram)
-
-    def scope(self) -> AbstractContextManager[Any]:
-        return nullcontext()
-
-    def step(self, model: Any, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
-        with _explaining(self.hosts):
-            return self.inner.step(model, batch, training=training)
-
-    def predict(self, model: Any, x: Arrays) -> npt.NDArray[np.float32]:
-        with _explaining(self.hosts):
-            return self.inner.predict(model, x)
 
     def barrier(self, name: str) -> None:
         from jax.experimental import multihost_utils
 
-        with _explaining(self.hosts):
+        with self.guard():
             multihost_utils.sync_global_devices(name)
 
+    def guard(self) -> AbstractContextManager[None]:
+        return _guarded(self.hosts)
 
-class _explaining:  # noqa: N801  a context manager reads as a verb
-    """Turn the runtime's error about a lost peer into one a user can act on."""
 
-    def __init__(self, hosts: Hosts) -> None:
-        self._hosts = hosts
+@contextmanager
+def _guarded(hosts: Hosts) -> Iterator[None]:
+    """Any operation may be the first to notice that a peer is gone: even setting a variable talks to it."""
+    import jax
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if kind is None or "JaxRuntimeError" not in [each.__name__ for each in kind.__mro__]:
-            return
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        if not any(word in str(error).lower() for word in SIGNS_OF_LOSS):
+            raise
         raise RunError(
             "this job lost one of its hosts, or the network between them",
-            where=f"process {self._hosts.process_index + 1} of {self._hosts.processes}, {self._hosts.coordinator}",
-            found=str(error).splitlines()[0] if str(error) else kind.__name__,
+            where=f"process {hosts.process_index + 1} of {hosts.processes}, coordinator {hosts.coordinator}",
+            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
             hint="start the same command again on every host: it goes on from the last checkpoint",
         ) from error
 
@@ -75,6 +63,8 @@ def prepare(section: StrategySection, hosts: Hosts | None) -> Counted:
             jax.config.update("jax_num_cpu_devices", section.virtual_cpus)
     if hosts is not None and not jax.distributed.is_initialized():
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        # a process that outlives another then ends by itself; else JAX waits for the dead and aborts
+        jax.config.update("jax_enable_recoverability", True)
         _join(hosts)
     found = _platforms()
     if section.virtual_cpus and found.cpus < section.virtual_cpus:

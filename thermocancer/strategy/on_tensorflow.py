@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,9 @@ class Replicas:
 
     def barrier(self, name: str) -> None:
         return None
+
+    def guard(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def _split(self, batch: tuple[Arrays, Arrays, Arrays]) -> Any:
         import keras

@@ -28,6 +28,9 @@ class Engine(Protocol):
     def barrier(self, name: str) -> None:
         """Wait until every process of the job is here."""
 
+    def guard(self) -> AbstractContextManager[None]:
+        """Wraps work on the devices: the loss of another host becomes an error a user can act on."""
+
 
 @dataclass(frozen=True)
 class OneProgram:
@@ -47,6 +50,9 @@ class OneProgram:
 
     def barrier(self, name: str) -> None:
         return None
+
+    def guard(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Checkpoint:
         A damaged file counts as none: starting over gives the same result, only later.
         """
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
                 facts = json.loads(arrays["standing"].tobytes())
                 if facts["identity"] != identity:
                     return None

@@ -125,11 +125,11 @@ class _Fit:
 
     def run(self) -> FitResult:
         started = time.perf_counter()
-        resumed = self._resume()
-        with Stopping() as stopping:
+        with self.running.engine.guard(), Stopping() as stopping:
+            resumed = self._resume()
             while not self.standing.finished:
                 self._epoch(stopping)
-        self._keep()
+            self._keep()
         standing = self.standing
         return FitResult(
             standing.history, standing.best_epoch + 1, resumed, time.perf_counter() - started, self.waited, self.steps
