@@ -139,7 +139,7 @@ def _novelty(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
 
 def _interval(source: ExamSource, oracle: Oracle) -> dict[str, Any]:
     if len(oracle.folds) < FEWEST_FOLDS:
-        method = "not available: the run kept no models of its folds"
+        method = "not available: the run kept no models of its folds (fuse.keep_folds)"
         return {"low": None, "high": None, "method": method}
     scores = np.array([float(fitted.scores(source, np.array([0]))[0]) for fitted in oracle.folds])
     low, high = np.percentile(scores, [2.5, 97.5])

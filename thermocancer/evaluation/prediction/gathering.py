@@ -97,7 +97,7 @@ def _place(
     if parsed is not None:
         notes = ["a frame of a dynamic exam"] if parsed.protocol == "D" else []
         return parsed.exam, parsed.patient, parsed.visit, parsed.view if not notes else None, notes
-    name = file.stem if alone or (file.parent == root and root.is_file()) else _folder_name(file, root)
+    name = file.stem if root.is_file() else _folder_name(file, root)
     view = view_in_name(file.stem)
     if view is None and alone and len(run_views) == 1:
         return name, 0, 0, run_views[0], [f"the name does not tell the view; taken for {run_views[0]}"]
@@ -105,8 +105,8 @@ def _place(
 
 
 def _folder_name(file: Path, root: Path) -> str:
-    folder = file.parent.relative_to(root) if root.is_dir() else Path()
-    return folder.as_posix() if folder != Path() else root.name
+    folder = file.parent.relative_to(root)
+    return folder.as_posix() if folder != Path() else root.resolve().name
 
 
 def view_in_name(stem: str) -> str | None:

@@ -1,0 +1,114 @@
+"""Paired tests between runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_fixtures import toy_rows, write_run
+
+from thermocancer.config import load_config
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.comparison import auc_difference, mcnemar, pair_units, share_differences
+from thermocancer.evaluation.units import gather_units
+from thermocancer.progress import Silent
+from thermocancer.stages import compare
+from thermocancer.workspace import Workspace
+
+
+def comparing(tmp_path: Path, *names: str) -> object:
+    options = {"evaluate.compare": list(names), "evaluate.bootstrap": 300}
+    return load_config(options=options, workspace=tmp_path, environment={})
+
+
+def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    strong, weak = toy_rows(strength=3.0), toy_rows(strength=0.6)
+    write_run(workspace, "strong", strong)
+    write_run(workspace, "weak", weak)
+    report = compare.run(comparing(tmp_path, "strong", "weak"), workspace, Silent())
+    folder = tmp_path / "compare" / "strong-vs-weak"
+    document = json.loads((folder / "compare.json").read_text())
+    pair = document["pairs"][0]
+    assert pair["auc"]["value"] > 0
+    assert pair["auc"]["low"] > 0
+    assert pair["auc"]["p"] < 0.05
+    assert document["verdict"]["headline"].startswith("strong ranks better than weak")
+    assert report.made == 1
+    assert (folder / "forest.png").read_bytes().startswith(b"\x89PNG")
+    assert "data:image/png;base64," in (folder / "report.html").read_text()
+    units = [gather_units(rows) for rows in (strong, weak)]
+    right = [each.decisions == each.labels for each in units]
+    assert pair["mcnemar"]["only_first_right"] == int(np.sum(right[0] & ~right[1]))
+    assert compare.run(comparing(tmp_path, "strong", "weak"), workspace, Silent()).nothing_to_do
+
+
+def test_only_common_patients_count(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "a", [row for row in toy_rows(60) if row.patient <= 45 or row.patient == 99])
+    write_run(workspace, "b", [row for row in toy_rows(60, strength=0.5) if row.patient > 15])
+    write_run(workspace, "c", [row for row in toy_rows(60) if row.patient > 15])
+    compare.run(comparing(tmp_path, "a", "b", "c"), workspace, Silent())
+    document = json.loads((tmp_path / "compare" / "a-vs-b-vs-c" / "compare.json").read_text())
+    assert document["n"] == 30
+    assert [(p["first"], p["second"]) for p in document["pairs"]] == [("a", "b"), ("a", "c"), ("b", "c")]
+    same = document["pairs"][1]["auc"]
+    assert (same["value"], same["p"], same["p_holm"]) == (0.0, 1.0, 1.0)
+
+
+def test_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "a", [row for row in toy_rows(60) if row.patient <= 30])
+    write_run(workspace, "b", [row for row in toy_rows(60) if row.patient > 30])
+    write_run(workspace, "turned", [replace(row, label=1 - row.label) for row in toy_rows(60) if row.patient > 30])
+    with pytest.raises(DataError, match="no patient in common"):
+        compare.run(comparing(tmp_path, "a", "b"), workspace, Silent())
+    with pytest.raises(DataError, match="disagree about labels"):
+        compare.run(comparing(tmp_path, "b", "turned"), workspace, Silent())
+    with pytest.raises(ConfigError, match="two or more"):
+        compare.run(comparing(tmp_path, "a", "a"), workspace, Silent())
+    with pytest.raises(DataError, match="no run 'c'"):
+        compare.run(comparing(tmp_path, "a", "c"), workspace, Silent())
+
+
+def test_a_leaky_run_is_named(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    write_run(workspace, "sound", toy_rows(30))
+    write_run(workspace, "thesis", toy_rows(30, strength=4), protocol="thesis", leaks=["split by file"])
+    compare.run(comparing(tmp_path, "sound", "thesis"), workspace, Silent())
+    verdict = json.loads((tmp_path / "compare" / "sound-vs-thesis" / "compare.json").read_text())["verdict"]
+    assert verdict["tone"] == "caution"
+    assert "thesis leaks" in verdict["sentences"][0]
+
+
+def test_paired_delong_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Two scores of equal worth: the 90 % interval of their difference holds 0 in about 90 of 100 samples."""
+    random = np.random.default_rng(8)
+    held = 0
+    for _ in range(100):
+        rows = toy_rows(80, repeats=1, seed=int(random.integers(1e6)))
+        first = gather_units(rows)
+        hidden = 1.2 * (first.labels - 0.5) + random.normal(size=len(first))
+        second = replace(first, scores=1 / (1 + np.exp(-hidden)))
+        difference = auc_difference(pair_units(first, second), confidence=0.9, bootstrap=20, seed=0)
+        held += difference["low"] <= 0 <= difference["high"]
+    assert 80 <= held <= 99
+
+
+def test_differences_of_shares_and_decisions() -> None:
+    first, second = gather_units(toy_rows(60)), gather_units(toy_rows(60, strength=0.4))
+    paired = pair_units(first, second)
+    shares = share_differences(paired, confidence=0.95, bootstrap=300, seed=0)
+    right = [np.mean(each.decisions == each.labels) for each in (paired.first, paired.second)]
+    assert shares["accuracy"]["value"] == pytest.approx(right[0] - right[1])
+    sick = paired.first.labels == 1
+    assert shares["sensitivity"]["value"] == pytest.approx(
+        paired.first.decisions[sick].mean() - paired.second.decisions[sick].mean()
+    )
+    table = mcnemar(paired)
+    assert sum(table[key] for key in ("both_right", "only_first_right", "only_second_right", "both_wrong")) == len(
+        first
+    )

@@ -1,0 +1,209 @@
+"""A new exam: grouped, judged, scored, doubted, explained; never diagnosed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source, write_dataset
+
+from thermocancer.config import Config
+from thermocancer.data.split import make_split
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.notices import ADJUNCT_NOTICE
+from thermocancer.evaluation.prediction.gathering import gather_exams, view_in_name
+from thermocancer.evaluation.prediction.novelty import distance_to, judge_novelty, make_reference
+from thermocancer.progress import Silent
+from thermocancer.stages import fuse, predict
+from thermocancer.thermal.writing import format_matrix
+from thermocancer.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with one trained run that kept the models of its folds."""
+    workspace = Workspace(tmp_path_factory.mktemp("trained"))
+    source = toy_source(toy_rows(30, repeats=1))
+    write_dataset(workspace, source)
+    config = pixels_config(workspace, **{"fuse.keep_folds": True})
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    fuse.run(config, workspace, Silent())
+    return workspace
+
+
+def asking(workspace: Workspace, path: Path, **options: object) -> Config:
+    asked = {"evaluate.exam": str(path), "evaluate.run": "pixels", "evaluate.page": ""}
+    return pixels_config(workspace, **{**asked, **options})
+
+
+def new_matrix(*, sick: bool, seed: int = 3, room: float = 21.0, shape: tuple[int, int] = (48, 64)) -> np.ndarray:
+    return toy_matrix(np.random.default_rng(seed), sick=sick, room=room, shape=shape)
+
+
+def test_scores_one_file_as_json(workspace: Workspace, tmp_path: Path) -> None:
+    scores = {}
+    for sick in (False, True):
+        path = tmp_path / f"frontal_{sick}.txt"
+        path.write_bytes(format_matrix(new_matrix(sick=sick), "space2"))
+        report = predict.run(asking(workspace, path), workspace, Silent())
+        answer = report.figures["exams"][0]
+        assert answer["status"] == "scored"
+        assert answer["views"] == ["Frontal"]
+        assert answer["interval"]["low"] <= answer["interval"]["high"]
+        assert "3 models of folds" in answer["interval"]["method"]
+        assert answer["like_scores"]["n"] >= 1
+        assert report.figures["notice"] == ADJUNCT_NOTICE
+        assert json.dumps(report.as_dict(), allow_nan=False)
+        scores[sick] = answer["score"]
+        decision = "at or above" if answer["score"] >= answer["threshold"] else "below"
+        assert answer["decision"] == f"{decision} the operating point"
+    assert scores[True] > scores[False]
+
+
+def test_a_page_with_a_heat_map(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "T0900.1.1.S.2019-05-02.00.txt").write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+    page = tmp_path / "out" / "page.html"
+    report = predict.run(asking(workspace, tmp_path, **{"evaluate.page": str(page)}), workspace, Silent())
+    text = page.read_text()
+    assert report.outputs == [str(page)]
+    assert "Not a diagnosis." in text
+    assert ADJUNCT_NOTICE in text
+    assert "900_1" in text
+    assert 'alt="Thermogram, Frontal, occlusion"' in text
+    assert "data:image/png;base64," in text
+
+
+def test_unlike_the_training_exams_means_no_decision(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "frontal.txt"
+    path.write_bytes(format_matrix(new_matrix(sick=False, room=31.0) - 600, "space2"))
+    answer = predict.run(asking(workspace, path), workspace, Silent()).figures["exams"][0]
+    assert answer["status"] == "abstained"
+    assert answer["decision"] is None
+    assert any("outside" in reason for reason in answer["out_of_distribution"]["reasons"])
+    other = tmp_path / "frontal2.txt"
+    other.write_bytes(format_matrix(new_matrix(sick=False), "semicolon5"))
+    answer = predict.run(asking(workspace, other), workspace, Silent()).figures["exams"][0]
+    assert any("acquisition format semicolon5" in reason for reason in answer["out_of_distribution"]["reasons"])
+
+
+def test_many_exams_and_those_unfit_are_listed(workspace: Workspace, tmp_path: Path) -> None:
+    for name in ("anna", "berta"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "frontal.txt").write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+    for name, content in {
+        "empty": b"",
+        "html": b"<html>login</html>",
+        "flat": format_matrix(np.full((48, 64), 2787, np.uint16), "space2"),
+        "small": format_matrix(new_matrix(sick=True, shape=(24, 32)), "space2"),
+    }.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "frontal.txt").write_bytes(content)
+    (tmp_path / "lateral").mkdir()
+    (tmp_path / "lateral" / "left.txt").write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+    report = predict.run(asking(workspace, tmp_path), workspace, Silent())
+    status = {each["exam"]: each["status"] for each in report.figures["exams"]}
+    assert status == {
+        "anna": "scored", "berta": "scored", "empty": "refused", "html": "refused", "flat": "refused",
+        "small": "refused", "lateral": "refused",
+    }  # fmt: skip
+    assert report.exit_code == 5
+    reasons = {failure.item: failure.reason for failure in report.failed}
+    assert "missing or unfit: Frontal" in reasons["lateral"]
+    assert "24x32 instead of 48x64" in reasons["small"]
+
+
+def test_nothing_that_can_be_scored(workspace: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        predict.run(asking(workspace, tmp_path / "nowhere"), workspace, Silent())
+    with pytest.raises(DataError, match="no matrix here"):
+        predict.run(asking(workspace, tmp_path), workspace, Silent())
+    (tmp_path / "frontal.txt").write_text("")
+    with pytest.raises(DataError, match="no exam could be scored"):
+        predict.run(asking(workspace, tmp_path), workspace, Silent())
+    with pytest.raises(DataError, match="no run 'x'"):
+        predict.run(asking(workspace, tmp_path, **{"evaluate.run": "x"}), workspace, Silent())
+    with pytest.raises(ConfigError, match="which run"):
+        predict.run(pixels_config(workspace, **{"evaluate.exam": "x"}), workspace, Silent())
+
+
+def test_without_its_data_set_a_run_still_answers(workspace: Workspace, tmp_path: Path) -> None:
+    path = tmp_path / "frontal.txt"
+    path.write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+    dataset = workspace.dataset("cohort")
+    hidden = dataset.with_suffix(".away")
+    dataset.rename(hidden)
+    try:
+        answer = predict.run(asking(workspace, path), workspace, Silent()).figures["exams"][0]
+    finally:
+        hidden.rename(dataset)
+    assert answer["status"] == "scored"
+    assert "not here" in answer["out_of_distribution"]["note"]
+
+
+def test_the_plan_touches_nothing(workspace: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "frontal.txt").write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+    plan = predict.plan(asking(workspace, tmp_path), workspace)
+    assert plan.todo == (f"score exam {tmp_path.name} (1 files)",)
+    assert not (workspace.root / "predict").exists()
+
+
+# which file is which
+
+
+@pytest.mark.parametrize(
+    ("stem", "view"),
+    [
+        ("Frontal", "Frontal"), ("p3-right45", "Right45"), ("LEFT_45", "Left45"), ("left", "Left"),
+        ("exam right", "Right"), ("upright", None), ("leftover", None), ("17", None),
+    ],
+)  # fmt: skip
+def test_view_from_a_free_name(stem: str, view: str | None) -> None:
+    assert view_in_name(stem) == view
+
+
+def test_files_are_grouped_into_exams(tmp_path: Path) -> None:
+    names = [
+        "T0007.1.1.S.2015-03-13.00.txt", "T0007.1.3.S.2015-03-13.00.txt", "T0007.2.1.S.2015-09-13.00.txt",
+        "T0007.1.1.D.2015-03-13.04.txt", "other/frontal.txt", "other/left45.csv", "notes.pdf", ".hidden.txt",
+    ]  # fmt: skip
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    exams = {exam.name: exam for exam in gather_exams(tmp_path, ("Frontal",))}
+    assert sorted(exams) == ["7_1", "7_2", "other"]
+    assert (exams["7_2"].patient, exams["7_2"].visit) == (7, 2)
+    assert {file.view for file in exams["7_1"].files} == {"Frontal", "Right", None}
+    assert {file.view for file in exams["other"].files} == {"Frontal", "Left45"}
+
+
+def test_one_nameless_file_is_taken_for_the_only_view(tmp_path: Path) -> None:
+    (tmp_path / "scan.txt").touch()
+    one = gather_exams(tmp_path / "scan.txt", ("Frontal",))[0].files[0]
+    assert one.view == "Frontal"
+    assert "taken for Frontal" in one.notes[0]
+    assert gather_exams(tmp_path / "scan.txt", ("Frontal", "Left"))[0].files[0].view is None
+
+
+# likeness
+
+
+def test_training_exams_are_like_themselves() -> None:
+    source = toy_source(toy_rows(30, repeats=1))
+    rows = np.arange(len(source.exams))
+    reference = make_reference(source, "Frontal", rows)
+    for row in rows:
+        celsius = source.matrices["Frontal"][row] / 100.0
+        assert not judge_novelty(reference, celsius, "space2")["flag"]
+    distance, limit = distance_to(reference.values, reference.values.mean(axis=0))
+    assert distance < limit
+
+
+def test_an_unknown_variable_does_not_make_an_exam_strange() -> None:
+    source = toy_source(toy_rows(20, repeats=1))
+    reference = make_reference(source, "Frontal", np.arange(len(source.exams)))
+    unknown = replace(reference, values=np.where(np.arange(len(reference.names)) == 0, np.nan, reference.values))
+    celsius = source.matrices["Frontal"][0] / 100.0
+    assert not judge_novelty(unknown, celsius, "space2")["flag"]
