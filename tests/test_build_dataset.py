@@ -77,9 +77,12 @@ def test_a_build_that_was_killed_leaves_no_trace_in_the_next(tmp_path: Path) -> 
     run(settings(workspace), workspace, Silent())
     before = contents(workspace)
     (workspace.datasets / "cohort.json").unlink()
-    (workspace.datasets / ".cohort.4242.partial.h5").write_bytes(b"half")
+    leftovers = [workspace.datasets / ".cohort.4242.partial.h5", workspace.root / ".split.4242.partial.json"]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
     assert run(settings(workspace), workspace, Silent()).made == 1
     assert contents(workspace) == before
+    assert not any(leftover.exists() for leftover in leftovers)
 
 
 def test_changed_content_is_noticed_whatever_its_date(tmp_path: Path) -> None:

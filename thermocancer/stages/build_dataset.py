@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     work = _decide(config, workspace, progress, remember=True)
     path = workspace.dataset(config.dataset.name)
     stamp = _stamp(path)
+    _remove_leftovers((path, stamp.path, workspace.split))
     report = StageReport(STAGE, notes=list(work.kept.notes), outputs=[f"datasets/{path.name}", "split.json"])
     if stamp.is_current(work.made_from):
         report.current += 1
     else:
-        for leftover in path.parent.glob(f".{path.stem}.*{PARTIAL_SUFFIX}{path.suffix}"):
-            leftover.unlink(missing_ok=True)
         _build(config, workspace, work, stamp, progress)
         report.made += 1
     facts = read_json(stamp.path)
@@ -80,6 +79,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report.figures["bytes"] = path.stat().st_size
     _update_split(config, workspace, path, facts, report)
     return report
+
+
+def _remove_leftovers(paths: Iterable[Path]) -> None:
+    """Delete side files that a killed run has left (the stage's lock is held: they are nobody's)."""
+    for path in paths:
+        for leftover in path.parent.glob(f".{path.stem}.*{PARTIAL_SUFFIX}{path.suffix}"):
+            leftover.unlink(missing_ok=True)
 
 
 def _stamp(path: Path) -> Stamp:
