@@ -187,3 +187,22 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, data: Path) -> No
     with pytest.raises(DataError, match="not there"):
         train_cnn.plan(tiny_config(workspace, tmp_path / "none"), workspace)
     assert CnnSection().data is None
+
+
+def test_the_report_has_the_study_s_figures(made: Workspace, data: Path) -> None:
+    from thermocancer.evaluation import image_figures as figures
+
+    run = made.run("cnn")
+    kept = (run / "predictions.csv").read_text()
+    first = kept.splitlines()[1].split(",")
+    first[5] = str(1 - int(first[5]))
+    (run / "predictions.csv").write_text("\n".join([kept.splitlines()[0], ",".join(first), *kept.splitlines()[2:]]))
+    try:
+        found = figures.image_figures(run, made)
+    finally:
+        (run / "predictions.csv").write_text(kept)
+    assert list(found)[:4] == [figures.CURVES, figures.ROC, figures.CONFUSION, figures.THRESHOLD]
+    assert list(found)[4].startswith("Misclassified test images, ")
+    assert all(content.startswith(b"\x89PNG") for content in found.values())
+    part = figures.read_scored(run / "predictions.csv", "test")
+    assert part.accuracy_at(np.array([0.0])).tolist() == [0.5]

@@ -79,11 +79,16 @@ def read_scored(path: Path, name: str) -> ScoredImages:
     )
 
 
+def _side_by_side(width: float, height: float) -> tuple[Any, Any, Any]:
+    figure, only = new_figure(width, height)
+    only.remove()
+    left, right = figure.subplots(1, 2)
+    return figure, left, right
+
+
 def draw_learning(history: Sequence[dict[str, Any]]) -> bytes:
     """Loss left, accuracy right; training and validation, one line a seed."""
-    figure, left = new_figure(9.0, 3.6)
-    right = figure.add_subplot(1, 2, 2)
-    left.set_subplotspec(right.get_subplotspec().get_gridspec()[0])
+    figure, left, right = _side_by_side(9.0, 3.6)
     for axes, name in ((left, "loss"), (right, "accuracy")):
         for key, colour, title in ((name, MODEL, "training"), (f"val_{name}", BASELINE, "validation")):
             for number, fold in enumerate(dict.fromkeys(row["fold"] for row in history)):
@@ -111,9 +116,7 @@ def draw_roc(parts: Sequence[ScoredImages]) -> bytes:
 
 def draw_confusions(parts: Sequence[ScoredImages], classes: Sequence[str]) -> bytes:
     """Truth down, decision across; one matrix a part."""
-    figure, left = new_figure(7.6, 3.6)
-    right = figure.add_subplot(1, 2, 2)
-    left.set_subplotspec(right.get_subplotspec().get_gridspec()[0])
+    figure, left, right = _side_by_side(7.6, 3.6)
     for axes, part in zip((left, right), parts, strict=True):
         table = np.zeros((2, 2), int)
         np.add.at(table, (part.labels, part.decisions), 1)
