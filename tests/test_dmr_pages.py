@@ -111,6 +111,34 @@ def test_sections_of_other_exams_and_pictures_are_no_visits() -> None:
     assert parse_patient(soup(page(""))).visits == ()
 
 
+def test_pictures_under_a_thermal_heading_are_not_taken_for_matrices() -> None:
+    section = (
+        '<section id="exame-termico1"><h4>Thermal images</h4><div><div class="imagem"><a href="../bancovl/a.jpg"></a>'
+        '</div></div><h4>Thermal matrices</h4><div><ul><li><a href="../bancovl/a.txt">a.txt</a></li>'
+        '<li><a href="">b.txt</a></li><li><a href="../bancovl/c.zip">c.zip</a></li></ul></div></section>'
+    )
+    (visit,) = parse_patient(soup(section)).visits
+    assert [(link.href, link.text) for link in visit.links] == [
+        ("../bancovl/a.txt", "a.txt"),
+        ("", "b.txt"),
+        ("../bancovl/c.zip", "c.zip"),
+    ]
+
+
+@pytest.mark.parametrize("charset", ["; charset=ISO-8859-1", ""])
+def test_accents_survive_whatever_the_charset_header(charset: str) -> None:
+    import mechanicalsoup
+    import requests
+
+    content = fixtures()
+    html = details_page(content, content.patients[14], "both", "Thermal matrices")
+    response = requests.Response()
+    response._content, response.headers["Content-Type"] = html.encode("latin-1"), f"text/html{charset}"
+    mechanicalsoup.Browser.add_soup(response, {"features": "lxml"})
+    blocks = dict(parse_patient(response.soup).visits[0].entries)
+    assert dict(blocks["Personal history"])["Complaints"] == "Nódulo :: dor"
+
+
 def test_two_diagnoses_in_one_section_are_no_diagnosis() -> None:
     section = (
         '<section id="exame-termico1"><p class="view-diagnostico">Diagnosis: Sick</p>'

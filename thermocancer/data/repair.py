@@ -40,7 +40,7 @@ def check_raw(workspace: Workspace) -> RawState:
     Call it, as everything that repairs, under the lock ``raw``. Raises DataError when the catalog is broken.
     """
     records = read_catalog(workspace) if workspace.catalog.exists() else []
-    expected = {each.path: each for each in records if each.path}
+    expected = {each.path: each for each in records if each.path and each.sha256}
     found = {path.relative_to(workspace.raw).as_posix() for path in _files(workspace.raw, *TREE)}
     fragments = {path.relative_to(workspace.raw).as_posix() for path in workspace.raw.rglob(f".*{PARTIAL_SUFFIX}*")}
     hashes = workspace.hashes()

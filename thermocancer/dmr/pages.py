@@ -10,7 +10,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 from bs4 import BeautifulSoup, Tag
 
@@ -206,30 +205,28 @@ def _iso(year: int, month: int, day: int) -> str | None:
 
 
 def _matrix_links(section: Tag) -> Iterator[MatrixLink]:
-    """Links of the matrix block, then any other link of the section that names a text file.
-
-    The first of the two image blocks holds pictures; where only one block is left, only its text files count.
-    """
-    anchors: list[Any] = []
+    """Links of the matrix block, then any other link of the section that names a text file; no pictures."""
     block = _matrix_block(section)
-    if block is not None:
-        anchors += block.find_all("a", href=True)
+    anchors = list(block.find_all("a", href=True)) if block is not None else []
     known = {id(each) for each in anchors}
-    for anchor in section.find_all("a", href=True):
-        if id(anchor) not in known and (_names_text(str(anchor["href"])) or _names_text(anchor.get_text())):
-            anchors.append(anchor)
+    anchors += [each for each in section.find_all("a", href=True) if id(each) not in known and _names_matrix(each)]
     for anchor in anchors:
-        yield MatrixLink(str(anchor["href"]), " ".join(anchor.get_text(" ").split()))
+        if anchor.find_parent(class_="imagem") is None:
+            yield MatrixLink(str(anchor["href"]), " ".join(anchor.get_text(" ").split()))
 
 
-def _names_text(text: str) -> bool:
-    return re.search(r"\.txt[\s\"']*$", text, re.IGNORECASE) is not None
+def _names_matrix(anchor: Tag) -> bool:
+    """Does a link's address or its text end in ``.txt``? A dead link may have only the text."""
+    texts = (str(anchor.get("href") or ""), anchor.get_text())
+    return any(re.search(r"\.txt[\s\"']*$", text, re.IGNORECASE) for text in texts)
 
 
 def _matrix_block(section: Tag) -> Tag | None:
-    for heading in section.find_all(re.compile(r"^h[1-6]$")):
-        following = heading.find_next_sibling()
-        if "thermal" in plain(heading.get_text()) and isinstance(following, Tag) and following.find("a"):
-            return following
-    blocks = [each for each in section.find_all("div") if set(each.get("class") or []) & set(BLOCK_CLASSES)]
-    return blocks[1] if len(blocks) > 1 else None
+    """What follows a heading about thermal matrices, else the later of the image blocks: the one with text files."""
+    headings = [each for each in section.find_all(re.compile(r"^h[1-6]$")) if "thermal" in plain(each.get_text())]
+    blocks = [each.find_next_sibling() for each in headings]
+    blocks += [each for each in section.find_all("div") if set(each.get("class") or []) & set(BLOCK_CLASSES)]
+    for block in blocks:
+        if isinstance(block, Tag) and any(_names_matrix(anchor) for anchor in block.find_all("a")):
+            return block
+    return None
