@@ -126,8 +126,8 @@ class SimulateSection(Section):
     dynamic: bool = True
     frames: PositiveInt = 20
     frame_interval_s: Annotated[float, Field(gt=0)] = 15.0
-    tissue: Literal["layers-A", "layers-B", "voxel", "pet"] = Field(
-        "layers-A", description="a named, cited parameter set"
+    tissue: Literal["layers-A-skin", "layers-A", "layers-B", "voxel", "pet"] = Field(
+        "layers-A-skin", description="a named, cited parameter set"
     )
     tumour_heat: Literal["gautherie", "calibrated"] = "calibrated"
     contrast: float | None = Field(None, description="force the peak contrast in degC; null: physics")

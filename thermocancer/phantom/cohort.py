@@ -68,7 +68,11 @@ class Marker:
 
 @dataclass(frozen=True)
 class Visit:
-    """One exam and its circumstances. ``listed`` is the label under which it is filed, ``label`` the true one."""
+    """One exam and its circumstances.
+
+    ``listed`` is the label under which it is filed, ``label`` the true one. ``vasomotor`` is the perfusion
+    of the whole skin relative to the parameter set: in a cool room its vessels narrow.
+    """
 
     patient: int
     visit: int
@@ -80,6 +84,7 @@ class Visit:
     room_celsius: float
     convection: float
     marker: Marker
+    vasomotor: float
     calibration_celsius: float
     tumour: Tumour | None
     site: Site | None
@@ -152,7 +157,7 @@ def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[T
 
     A tissue thinner than a breast (layers-B) gets lesions smaller in proportion.
     """
-    scale = min(1.0, TISSUES[settings.tissue].depth / TISSUES["layers-A"].depth)
+    scale = min(1.0, TISSUES[settings.tissue].depth / TISSUES["layers-A-skin"].depth)
     diameter = float(np.clip(np.exp(rng.normal(np.log(0.018), 0.3)), 0.010, 0.035))
     cover = float(np.clip(0.006 + rng.gamma(2.5, 0.005), 0.006, 0.035))
     # as with Gautherie, the smaller the tumour the more heat a volume of it may make
@@ -197,6 +202,7 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     return {
         "camera": camera,
         "room_celsius": round(room, 3),
+        "vasomotor": round(float(np.exp(rng.normal(-0.35, 0.2))), 4),
         "calibration_celsius": round(float(rng.normal(0, 0.2)), 3),
         "convection": round(float(rng.uniform(9.0, 11.5)), 3),
         "marker": Marker(round(size, 2), round(above, 2), round(shift, 2), round(tilt, 4)),

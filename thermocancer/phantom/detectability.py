@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.errors import ConfigError
+from thermocancer.files import write_text, written_aside
 from thermocancer.phantom.cohort import HEAT
 from thermocancer.phantom.contrast import Footprint, Tumour, solve_footprint
 from thermocancer.phantom.skin import MOTTLE
@@ -68,7 +69,7 @@ def table(settings: SimulateSection) -> Iterator[Row]:
             f"the tissue {tissue.name} is too thin for tumours of the breast",
             where="simulate.tissue",
             found=f"{tissue.depth * 1e3:.1f} mm",
-            hint="choose layers-A, voxel or pet",
+            hint="choose layers-A-skin, layers-A, voxel or pet",
         )
     noise = settings.noise_celsius
     observers: list[Observer | PixelObserver] = [PixelObserver(noise, frames) for frames in (1, 20)]
@@ -140,6 +141,15 @@ def _patch_power(frequency: FloatArray) -> FloatArray:
         coefficient = (CELSIUS_PER_PERFUSION * spread / 0.48) ** 2
         total += coefficient * spacing**2 * fall[:, None] * fall[None, :]
     return total
+
+
+def write(rows: list[Row], noise_celsius: float, folder: Path) -> list[Path]:
+    """Write ``detectability.csv`` and ``.png`` into ``folder``; returns their paths."""
+    files = [folder / "detectability.csv", folder / "detectability.png"]
+    write_text(files[0], as_csv(rows))
+    with written_aside(files[1]) as side:
+        draw(rows, noise_celsius, side)
+    return files
 
 
 def as_csv(rows: list[Row]) -> str:

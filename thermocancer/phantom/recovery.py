@@ -23,9 +23,11 @@ IntArray = npt.NDArray[np.int64]
 
 PADDING = np.linspace(0.0, 1.0, 5)
 CONVECTION = np.array([2.5, 4.0, 6.0, 8.0, 10.0, 13.0])
-PERFUSION = np.array([0.4, 0.7, 1.0, 1.6, 2.6, 5.0])
+PERFUSION = np.array([0.25, 0.5, 0.8, 1.3, 2.2, 4.5])
 SHAPE = (len(PADDING), len(CONVECTION), len(PERFUSION))
-CELLS_A_LAYER = 8
+CELLS, CELLS_OF_SKIN = 8, 3
+"""Cells down a layer of tissue, and down a layer of skin thinner than a millimetre."""
+
 RANK = 3
 """Courses in time that describe the recovery of every column to about a hundredth of a degree."""
 
@@ -98,8 +100,9 @@ def _columns(
     materials = []
     for layer in tissue.layers:
         thickness = _thickness(layer.name, layer.thickness, padding, padding_fat)
-        edges += [edges[-1] + thickness * (part + 1) / CELLS_A_LAYER for part in range(CELLS_A_LAYER)]
-        materials += [layer.material] * CELLS_A_LAYER
+        cells = CELLS_OF_SKIN if layer.thickness < 1e-3 else CELLS
+        edges += [edges[-1] + thickness * (part + 1) / cells for part in range(cells)]
+        materials += [layer.material] * cells
     depth = np.array(edges)
     # a column may not narrow to nothing before it reaches the core
     bend = np.minimum(curvature * padding, 0.8 / depth[-1])

@@ -55,7 +55,7 @@ def draw_person(settings: SimulateSection, seed: int, patient: int) -> Person:
     body = draw_body(rng, settings.asymmetry)
     levels = settings.asymmetry * rng.normal(0, 0.10, 2)
     patches = draw_patches(rng, settings.mottle)
-    fat, padding_fat = float(rng.uniform(0.002, 0.012)), float(rng.uniform(0.002, 0.008))
+    fat, padding_fat = float(rng.uniform(0.003, 0.016)), float(rng.uniform(0.002, 0.009))
     vessels = grow(rng, body, settings.vessels)
     return Person(body, Circulation(patches, (float(levels[0]), float(levels[1])), vessels), fat, padding_fat)
 
@@ -72,7 +72,8 @@ def make_scene(settings: SimulateSection, seed: int, visit: Visit) -> Scene:
     curvature = 2000.0 / (breasts[0].skin_radius + breasts[1].skin_radius)
     table = tabulate(tissue, person.padding_fat, curvature, cooling)
     stage = Stage(person.body, framing)
-    maps = build_maps(person.body, stage.grid, table, visit.convection, person.circulation, lesion)
+    blood = replace(person.circulation, level=float(np.log(visit.vasomotor)))
+    maps = build_maps(person.body, stage.grid, table, visit.convection, blood, lesion)
     sights = {view: stage.look(view) for view in VIEWS}
     return Scene(visit, settings, seed, person, framing, maps, sights, lesion)
 

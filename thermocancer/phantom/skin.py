@@ -15,7 +15,7 @@ from thermocancer.phantom.vessels import Vessels, warmth
 
 FloatArray = npt.NDArray[np.float64]
 
-MOTTLE = ((110.0, 0.15), (50.0, 0.20), (24.0, 0.20), (10.0, 0.16))
+MOTTLE = ((110.0, 0.18), (50.0, 0.28), (24.0, 0.27), (10.0, 0.20))
 """Patches of perfusion: spacing of their centres in millimetres, standard deviation of its logarithm."""
 
 ARM_STEPS = 33
@@ -56,12 +56,14 @@ class SkinMaps:
 class Circulation:
     """How blood is spread over one body: patches at three scales, each breast's own level, the veins.
 
-    ``patches`` holds one array of coefficients for each entry of ``MOTTLE``; ``breasts`` logarithms.
+    ``patches`` holds one array of coefficients for each entry of ``MOTTLE``; ``breasts`` and ``level``
+    are logarithms of perfusion relative to the parameter set.
     """
 
     patches: tuple[FloatArray, ...]
     breasts: tuple[float, float]
     vessels: Vessels
+    level: float = 0.0
 
 
 def draw_patches(rng: np.random.Generator, strength: float) -> tuple[FloatArray, ...]:
@@ -76,7 +78,7 @@ def draw_patches(rng: np.random.Generator, strength: float) -> tuple[FloatArray,
 
 def perfusion(body: Body, grid: SkinGrid, blood: Circulation, lesion: Lesion | None) -> FloatArray:
     """Perfusion relative to the parameter set, (rows, samples)."""
-    logarithm = sum((_spline_surface(each, grid) for each in blood.patches), np.zeros(grid.radius.shape))
+    logarithm = sum((_spline_surface(each, grid) for each in blood.patches), np.full(grid.radius.shape, blood.level))
     azimuth, y = grid.azimuth, grid.heights[:, None]
     for side in range(2):
         level = blood.breasts[side]
@@ -144,7 +146,7 @@ def build_maps(
         extra, extra_courses = _fading(lesion.footprint, distance)
         shapes, courses = np.concatenate([shapes, extra]), np.concatenate([courses, extra_courses])
     way = np.linspace(0.0, 1.0, ARM_STEPS)
-    arm = table.spread(0.25 + 0.1 * way, convection * (0.95 + 0.35 * way), np.ones(ARM_STEPS))
+    arm = table.spread(0.25 + 0.1 * way, convection * (0.95 + 0.35 * way), np.full(ARM_STEPS, np.exp(blood.level)))
     arm = np.concatenate([arm, np.zeros((len(shapes) + 1 - len(arm), ARM_STEPS))])
     return SkinMaps(steady, shapes, courses, contrast, arm)
 

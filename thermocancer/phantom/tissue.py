@@ -111,7 +111,18 @@ PET = replace(
     tumour=replace(_TUMOUR, perfusion=5.0e-3),
 )
 
-TISSUES = {each.name: each for each in (LAYERS_A, LAYERS_B, VOXEL, PET)}
+LAYERS_A_SKIN = replace(
+    LAYERS_A,
+    name="layers-A-skin",
+    source="layers-A under the skin of layers-B: 5.0 mm of cover in all, 1.6 mm of it skin",
+    layers=(
+        *LAYERS_B.layers[:3],
+        replace(LAYERS_A.layers[0], thickness=3.4e-3),
+        *LAYERS_A.layers[1:],
+    ),
+)
+
+TISSUES = {each.name: each for each in (LAYERS_A_SKIN, LAYERS_A, LAYERS_B, VOXEL, PET)}
 
 
 def gautherie_heat(diameter: float) -> float:

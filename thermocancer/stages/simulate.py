@@ -13,7 +13,7 @@ from thermocancer.config import Config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.data.catalog import Record, read_catalog, replace_source
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, fingerprint, read_json, write_bytes, write_json, write_text, written_aside
+from thermocancer.files import HashIndex, fingerprint, read_json, write_bytes, write_json, write_text
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
@@ -59,8 +59,8 @@ class Task:
 def plan(config: Config, workspace: Workspace) -> Plan:
     """Which visits would be made, or that the table of what can be seen would be."""
     if config.simulate.detectability:
-        todo = () if _detectability_stamp(workspace).is_current(_made_from(config)) else ("detectability/",)
-        return Plan(SOURCE, todo, 1 - len(todo))
+        current = _detectability_stamp(workspace).is_current(_made_from(config))
+        return Plan(SOURCE, current=1) if current else Plan(SOURCE, ("detectability/",))
     made_from = _made_from(config)
     visits = _visits(config)
     done = _finished(workspace, made_from)
@@ -103,7 +103,7 @@ def _detectability_stamp(workspace: Workspace) -> Stamp:
 
 
 def _run_detectability(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
-    from thermocancer.phantom.detectability import as_csv, draw, table
+    from thermocancer.phantom.detectability import table, write
 
     stamp, made_from = _detectability_stamp(workspace), _made_from(config)
     if stamp.is_current(made_from):
@@ -113,11 +113,7 @@ def _run_detectability(config: Config, workspace: Workspace, progress: Progress)
         for row in table(config.simulate):
             rows.append(row)
             bar.advance()
-    folder = stamp.path.parent
-    write_text(folder / "detectability.csv", as_csv(rows))
-    with written_aside(folder / "detectability.png") as side:
-        draw(rows, config.simulate.noise_celsius, side)
-    files = [folder / "detectability.csv", folder / "detectability.png"]
+    files = write(rows, config.simulate.noise_celsius, stamp.path.parent)
     stamp.write(made_from, files, tissue=config.simulate.tissue)
     outputs = [str(path.relative_to(workspace.root)) for path in files]
     return StageReport(SOURCE, made=1, figures={"tumours": len(rows)}, outputs=outputs)
