@@ -13,7 +13,7 @@ from thermocancer.config import Config, dump_yaml, load_config
 from thermocancer.data.exams import ArrayExamSource, Exam
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
 from thermocancer.data.predictions import Prediction, write_predictions
-from thermocancer.data.store_writing import DatasetWriter, pack
+from thermocancer.data.store_writing import DatasetWriter, PackedExam, pack
 from thermocancer.workspace import Workspace
 
 
@@ -104,7 +104,8 @@ def write_dataset(workspace: Workspace, source: ArrayExamSource, name: str = "co
     with DatasetWriter(path, name, "gzip", static=len(source.exams)) as writer:
         for row, exam in enumerate(source.exams):
             frame = pack(source.matrices["Frontal"][row], "gzip")
-            writer.add(exam, {"Frontal": frame}, {key: float(values[row]) for key, values in measured.items()})
+            of_exam = {key: float(values[row]) for key, values in measured.items()}
+            writer.add(PackedExam(exam, {"Frontal": frame}, of_exam))
         writer.finish("celsius", "")
 
 

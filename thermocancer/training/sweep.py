@@ -146,7 +146,10 @@ def run_study(
     complete = optuna.trial.TrialState.COMPLETE
     while (done := len(study.get_trials(deepcopy=False, states=(complete,)))) < trials:
         draw = int(np.random.default_rng([seed, 0x5EE9, done]).integers(2**31))
-        study.sampler = optuna.samplers.TPESampler(seed=draw, n_startup_trials=min(10, max(trials // 2, 1)))
+        # proposals still running (or killed) elsewhere are not reckoned with: they would change what is proposed here
+        study.sampler = optuna.samplers.TPESampler(
+            seed=draw, n_startup_trials=min(10, max(trials // 2, 1)), constant_liar=False
+        )
         trial = study.ask()
         settings = {key: _suggest(trial, key, choice) for key, choice in sorted(space.items())}
         study.tell(trial, judge(settings))

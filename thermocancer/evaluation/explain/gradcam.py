@@ -67,7 +67,8 @@ def output_gradient(model: Any, layer: str, maps: Any, inputs: list[Any]) -> Flo
     import keras
 
     others = [tensor for tensor in model.inputs if not _feeds(model, tensor, layer)]
-    kept = [value for tensor, value in zip(model.inputs, inputs, strict=True) if any(tensor is each for each in others)]
+    pairs = zip(model.inputs, inputs, strict=True)
+    kept = [keras.ops.convert_to_tensor(value) for tensor, value in pairs if any(tensor is each for each in others)]
     head = keras.Model([model.get_layer(layer).output, *others], model.output)
     if keras.backend.backend() == "jax":
         return _gradient_jax(head, maps, kept)
