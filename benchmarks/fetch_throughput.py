@@ -84,7 +84,7 @@ def fetch_all(url: str, shape: str, folder: Path, connections: int) -> float:
     print(
         f"fetch   {shape:>8}  {files:6d} files  {figures['seconds']:7.1f} s  {figures['bytes'] / 1e6:8.1f} MB  "
         f"waiting {figures['waiting_seconds']:6.1f} s  outside waiting {own_ms:5.2f} ms a file "
-        f"(processor {cpu_ms:.2f})  memory at most {watch.peaks_mb[-1]:.0f} MB, +{growth:.0f} MB over the last nine tenths"
+        f"(processor {cpu_ms:.2f})  memory at most {watch.peaks_mb[-1]:.0f} MB, +{growth:.0f} MB after the first tenth"
     )
     if growth > MOST_GROWTH_MB:
         raise SystemExit(f"memory grew by {growth:.0f} MB")

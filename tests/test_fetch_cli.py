@@ -16,10 +16,7 @@ from dmr_replica_content import cohort, fixtures
 from fetch_fixtures import SHAPE, Client, cli_arguments, cli_environment
 from typer.testing import CliRunner
 
-from thermocancer.cli import sources
-from thermocancer.cli.common import app
-
-assert sources, "importing it registers the command"
+from thermocancer.cli import register
 
 
 @pytest.fixture
@@ -147,7 +144,7 @@ def test_no_secret_in_any_output_or_file(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_options_name_their_key(client: Client, options: list[str], key: str) -> None:
-    done = CliRunner(env=cli_environment()).invoke(app, [*cli_arguments(client)[3:], *options])
+    done = CliRunner(env=cli_environment()).invoke(register(), [*cli_arguments(client)[3:], *options])
     assert done.exit_code == 2
     assert key in done.stderr
     assert not client.replica.seen

@@ -7,7 +7,9 @@ from pathlib import Path
 from dmr_replica import Faults, Replica
 from dmr_replica_content import cohort
 from fetch_fixtures import SHAPE, Client, check_answer_key, kill_fetch
+from typer.testing import CliRunner
 
+from thermocancer.cli import register
 from thermocancer.data.repair import check_raw, repair_raw
 
 
@@ -50,3 +52,19 @@ def test_a_killed_fetch_is_taken_up(tmp_path: Path) -> None:
         assert "took up a fetch that was killed" in repair_raw(client.workspace)
         assert {each.path for each in client.catalog()} == {path for path in whole if "/." not in path}
         assert check_raw(client.workspace).is_sound
+
+
+def test_doctor_finds_it_and_fixes_it(tmp_path: Path) -> None:
+    with Replica(cohort(2, SHAPE, dynamic_exams=False)).running() as replica:
+        client = Client(replica, tmp_path / "study")
+        client.fetch()
+    path = sorted(client.tree())[0]
+    (client.workspace.raw / path).write_bytes(b"20.00")
+    runner = CliRunner()
+    found = runner.invoke(register(), ["doctor", "-w", str(client.root)])
+    assert found.exit_code == 1
+    assert f"1 files have changed since, first {path}" in found.stdout
+    mended = runner.invoke(register(), ["doctor", "--fix", "-w", str(client.root)])
+    assert mended.exit_code == 0
+    assert f"fixed  set the damaged {path} aside" in mended.stdout
+    assert len(client.catalog()) == 9

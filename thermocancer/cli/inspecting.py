@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Annotated
 
 import typer
 
@@ -50,7 +51,10 @@ def check(call: Call) -> None:
 
 @app.command("doctor")
 @with_common_options
-def doctor(call: Call) -> int:
+def doctor(
+    call: Call,
+    fix: Annotated[bool, typer.Option("--fix", help="Make the catalog true again where it is not.")] = False,
+) -> int:
     """Say what is installed, which devices are seen, what a config would get, and whether a workspace is sound.
 
     Example: thermocancer doctor -w demo
@@ -63,9 +67,16 @@ def doctor(call: Call) -> int:
     from thermocancer.workspace import Workspace
 
     config = call.load()
-    checks = check_up(config, Workspace(Path(config.workspace)))
-    bad = [each for each in checks if each.state == "bad"]
+    workspace = Workspace(Path(config.workspace))
     console = make_console(stderr=call.json_file == "-")
+    if fix and workspace.catalog.parent.exists() and not call.dry_run:
+        from thermocancer.data.repair import repair_raw
+
+        with workspace.lock("raw"):
+            for line in repair_raw(workspace):
+                console.print(f"fixed  {line}", markup=False)
+    checks = check_up(config, workspace)
+    bad = [each for each in checks if each.state == "bad"]
     for each in bad if call.quiet else checks:
         console.print(f"{each.state:4}  {each.name}: {each.text}", markup=False, style="red" if each in bad else None)
     write_json_report({"checks": [vars(each) for each in checks], "exit_code": 1 if bad else 0}, call)

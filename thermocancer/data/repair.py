@@ -35,9 +35,9 @@ class RawState:
 
 
 def check_raw(workspace: Workspace) -> RawState:
-    """Compare the catalog with the tree by content; unchanged files are not read twice (cached hashes).
+    """Compare the catalog with the tree by content. Touches nothing; hashes known to the cache are believed.
 
-    Call it, as everything that repairs, under the lock ``raw``. Raises DataError when the catalog is broken.
+    Raises DataError when the catalog is broken.
     """
     records = read_catalog(workspace) if workspace.catalog.exists() else []
     expected = {each.path: each for each in records if each.path and each.sha256}
@@ -49,7 +49,6 @@ def check_raw(workspace: Workspace) -> RawState:
         for path, record in expected.items()
         if path in found and hashes.of(workspace.raw / path) != record.sha256
     ]
-    hashes.save()
     return RawState(
         missing=tuple(record for path, record in expected.items() if not (workspace.raw / path).is_file()),
         damaged=tuple(damaged),
@@ -68,7 +67,7 @@ def repair_raw(workspace: Workspace) -> list[str]:
 
     Files of a killed fetch are taken into the catalog, fragments removed, damaged files set aside under
     ``raw/damaged``, and lines without a whole file taken out, so that their source brings the file again.
-    Strays are left where they are.
+    Strays are left where they are. Call it under the lock ``raw``.
     """
     done = []
     if (workspace.raw / JOURNAL).exists():

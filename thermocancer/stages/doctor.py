@@ -89,7 +89,7 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
     try:
         workspace.check_version()
         yield Check("workspace", "ok", str(workspace.root))
-        yield _catalog(workspace)
+        yield from _catalog(workspace)
         yield from _datasets(workspace)
     except ThermocancerError as error:
         yield Check("workspace", "bad", str(error))
@@ -101,18 +101,28 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
         yield Check("left behind", "note", f"{side}: an interrupted write; it may be deleted")
 
 
-def _catalog(workspace: Workspace) -> Check:
+def _catalog(workspace: Workspace) -> Iterator[Check]:
     from thermocancer.data.catalog import read_catalog
+    from thermocancer.data.repair import check_raw
 
     if not workspace.catalog.exists():
-        return Check("catalog", "note", "no thermograms yet; next: thermocancer simulate, import DIR or fetch")
-    records = read_catalog(workspace)
-    usable = [record for record in records if record.status == "ok"]
-    missing = [record.path for record in usable if not (workspace.raw / record.path).is_file()]
-    if missing:
-        return Check("catalog", "bad", f"{len(missing)} files are listed but not there, first {missing[0]}")
-    exams = len({record.exam for record in usable})
-    return Check("catalog", "ok", f"{len(usable)} files of {exams} exams")
+        yield Check("catalog", "note", "no thermograms yet; next: thermocancer simulate, import DIR or fetch")
+        return
+    usable = [record for record in read_catalog(workspace) if record.status == "ok"]
+    state = check_raw(workspace)
+    cure = "next: thermocancer doctor --fix"
+    if state.missing:
+        first = state.missing[0].path
+        yield Check("catalog", "bad", f"{len(state.missing)} files are listed but not there, first {first}; {cure}")
+    if state.damaged:
+        first = state.damaged[0].path
+        yield Check("catalog", "bad", f"{len(state.damaged)} files have changed since, first {first}; {cure}")
+    if state.strays:
+        yield Check("catalog", "note", f"{len(state.strays)} files stand there unlisted, first {state.strays[0]}")
+    if state.unfinished:
+        yield Check("catalog", "note", "a fetch was interrupted; the next one takes it up")
+    if not (state.missing or state.damaged):
+        yield Check("catalog", "ok", f"{len(usable)} files of {len({record.exam for record in usable})} exams")
 
 
 def _datasets(workspace: Workspace) -> Iterator[Check]:
