@@ -125,8 +125,8 @@ def _verifier(shape: tuple[int, int]) -> Any:
 
     def verify(content: bytes, name: str) -> str:
         matrix = parse_matrix(content, where=name)
-        if matrix.celsius.shape != shape:
-            height, width = matrix.celsius.shape
+        if matrix.shape != shape:
+            height, width = matrix.shape
             raise DataError(
                 "the matrix has another shape", expected=f"{shape[0]}x{shape[1]}", found=f"{height}x{width}"
             )
