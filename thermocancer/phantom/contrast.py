@@ -15,8 +15,8 @@ from thermocancer.phantom.tissue import Material, Tissue
 
 FloatArray = npt.NDArray[np.float64]
 
-SIGNIFICANT_CELSIUS = 1e-6
-"""Solutions are rounded to this: what lies below is the solver's own rounding, which differs between machines."""
+SIGNIFICANT_CELSIUS = 1e-4
+"""Solutions are rounded to this: machines differ in the last bits of a factorisation, cohorts must not."""
 
 
 @dataclass(frozen=True)

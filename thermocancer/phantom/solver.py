@@ -74,21 +74,20 @@ class Bioheat:
         diagonal[1:] += self._down
         diagonal[:, :-1] += self._side
         diagonal[:, 1:] += self._side
-        side = np.zeros((rows, columns))
-        side[:, :-1] = -self._side
-        beside = side.ravel()[: rows * columns - 1]
         below = -self._down.ravel()
-        matrix = scipy.sparse.diags_array(
-            [diagonal.ravel(), beside, beside, below, below], offsets=[0, 1, -1, columns, -columns], format="csc"
-        )
+        parts, offsets = [diagonal.ravel(), below, below], [0, columns, -columns]
+        if columns > 1:
+            side = np.zeros((rows, columns))
+            side[:, :-1] = -self._side
+            beside = side.ravel()[:-1]
+            parts, offsets = [*parts, beside, beside], [*offsets, 1, -1]
+        matrix = scipy.sparse.diags_array(parts, offsets=offsets, format="csc")
         return matrix, right.ravel()
 
     def steady(self, surroundings: Surroundings) -> FloatArray:
         """Steady temperatures in degC, (rows, columns)."""
-        from scipy.sparse.linalg import spsolve
-
         matrix, right = self.system(surroundings)
-        solution: FloatArray = spsolve(matrix, right)
+        solution: FloatArray = _factorised(matrix).solve(right)
         return solution.reshape(self.mesh.shape)
 
     def transient(
@@ -99,12 +98,11 @@ class Bioheat:
         BDF2 with one first step of backward Euler: stable for any step, second order in time.
         """
         import scipy.sparse
-        from scipy.sparse.linalg import splu
 
         matrix, right = self.system(surroundings)
         mass = (self.properties.capacity * self.mesh.volume).ravel() / step_s
-        first = splu((matrix + scipy.sparse.diags_array(mass)).tocsc())
-        later = splu((matrix + scipy.sparse.diags_array(1.5 * mass)).tocsc())
+        first = _factorised(matrix + scipy.sparse.diags_array(mass))
+        later = _factorised(matrix + scipy.sparse.diags_array(1.5 * mass))
         before, now = start.ravel(), first.solve(right + mass * start.ravel())
         yield now.reshape(self.mesh.shape)
         for _ in range(steps - 1):
@@ -126,3 +124,10 @@ class Bioheat:
             "metabolism": float(np.sum(self.properties.heat * volume)),
             "skin": float(np.sum(self._skin(surroundings) * (celsius[0] - surroundings.ambient_celsius))),
         }
+
+
+def _factorised(matrix: Any) -> Any:
+    """Sparse LU for a symmetric positive definite matrix: no pivoting, least fill."""
+    from scipy.sparse.linalg import splu
+
+    return splu(matrix.tocsc(), permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
