@@ -250,7 +250,7 @@ def _arm(
 def emissivity(cosine: FloatArray) -> FloatArray:
     """Emissivity of skin against the cosine of the viewing angle: 1 minus Fresnel's reflectance.
 
-    .98 square on, .94 at 60 degrees, .61 at 80 degrees (unpolarised, index 1.33).
+    .98 square on, .94 at 60 degrees, .65 at 80 degrees (unpolarised, index 1.33).
     """
     n = SKIN_INDEX
     inner = np.sqrt(1.0 - (1.0 - cosine**2) / n**2)
