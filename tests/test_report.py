@@ -179,6 +179,19 @@ def test_fits_a_browser_window(folder: Path, tmp_path: Path, width: int) -> None
     assert int(found[1]) <= int(found[2])
 
 
+def test_cards_say_what_the_report_says(folder: Path) -> None:
+    facts = json.loads((folder / "report.json").read_text())
+    model, data = ((folder / name).read_text() for name in ("model-card.md", "data-set-card.md"))
+    assert ADJUNCT_NOTICE in model
+    assert ADJUNCT_NOTICE in data
+    assert facts["verdict"]["headline"] in model
+    assert f"{facts['metrics']['auc']['value']:.3f}" in model
+    assert "labels permuted before training" in model
+    assert "a folder that was imported" in data
+    assert "98_1" not in data
+    assert "1 S: missing_view" in data
+
+
 def test_values_are_escaped(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     folder = write_run(workspace, "toy", toy_rows(20), model="<script>alert(1)</script>", leaks=["a < b & c"])

@@ -45,21 +45,26 @@ def verdict_of(
     sentences.append(_against_baseline(document, baseline_auc))
     if phantom:
         sentences.append(PHANTOM_NOTICE)
-    return {"tone": tone, "headline": _headline(document), "sentences": [each for each in sentences if each]}
+    return {"tone": tone, "headline": _headline(document, audit), "sentences": [each for each in sentences if each]}
 
 
-def _headline(document: dict[str, Any]) -> str:
+def _headline(document: dict[str, Any], audit: dict[str, Any] | None) -> str:
     auc = document["auc"]
+    figures = f"AUC {number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})"
+    whom = f"On {_counted(document)} ({document['positives']} sick)"
+    shortcuts = audit["verdict"]["shortcuts"] if audit is not None else []
+    if auc["low"] > 0.5 and shortcuts and audit is not None and audit["verdict"]["tone"] == "bad":
+        return (
+            f"{whom} the model reaches {figures}, but the label of these exams can be read from "
+            f"{shortcuts[0]['words']} alone: this does not show that it sees disease."
+        )
     if auc["low"] > 0.5:
         what = "tells sick from healthy better than chance"
     elif auc["high"] < 0.5:
         what = "ranks healthy above sick: worse than chance"
     else:
         what = "cannot be told from chance"
-    return (
-        f"On {_counted(document)} ({document['positives']} sick) the model {what}: "
-        f"AUC {number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})."
-    )
+    return f"{whom} the model {what}: {figures}."
 
 
 def _counted(document: dict[str, Any]) -> str:

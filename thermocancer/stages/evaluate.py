@@ -94,6 +94,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
+    from thermocancer.evaluation.cards import dataset_card, model_card
     from thermocancer.evaluation.dossier import gather, to_html
     from thermocancer.evaluation.exam_facts import exam_facts
     from thermocancer.evaluation.explain.survey import survey_run
@@ -116,8 +117,14 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
         write_bytes(path, content)
     for name, document in documents.items():
         write_json(folder / name, document)
-    write_text(folder / "report.html", to_html(dossier, judged))
-    task.stamp.write(task.made_from, [*outputs, *(folder / name for name in documents), folder / "report.html"])
+    texts = {
+        "report.html": to_html(dossier, judged),
+        "model-card.md": model_card(dossier.facts),
+        "data-set-card.md": dataset_card(dossier.facts),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    task.stamp.write(task.made_from, [*outputs, *(folder / name for name in (*documents, *texts))])
     _tell(task, judged.document, dossier.facts["verdict"], report)
 
 
