@@ -41,9 +41,11 @@ class AutoencoderSection(Section):
     epochs: PositiveInt | None = Field(
         None, description="null: the original's (v1 20, v2 40) where the schedule is constant, 6 where it is cosine"
     )
-    batch: PositiveInt = 8
+    batch: PositiveInt = Field(4, description="the original's is 32; small batches reach its loss much sooner")
     optimizer: Literal["adam", "adamw"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="null: 0.001 where the schedule is constant; where it is cosine 0.005, for v3 0.002"
+    )
     schedule: Literal["constant", "cosine"] = "cosine"
     warmup_epochs: Annotated[int, Field(ge=0)] = 1
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain")
@@ -91,9 +93,10 @@ class DitSection(Section):
     size: tuple[int, int] = (224, 224)
     rendering: Rendering = Rendering()
     frames: tuple[int, ...] = tuple(range(0, 20, 2))
-    channels: tuple[Literal["frame", "difference", "rate"], ...] = ("frame",)
+    channels: tuple[Literal["frame", "difference", "rate", "asymmetry"], ...] = ("frame",)
     difference_range: CelsiusRange = Field(CelsiusRange(low=-1.0, high=5.0), description="degC since the first frame")
     rate_range: CelsiusRange = Field(CelsiusRange(low=-0.5, high=1.0), description="degC a frame")
+    asymmetry_range: CelsiusRange = Field(CelsiusRange(low=-1.0, high=1.0), description="degC, one side less the other")
     head: Literal["lstm", "gru", "tcn", "attention"] = "lstm"
     units: PositiveInt = 24
     dropout: Fraction = 0.2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from thermocancer.errors import ConfigError
 from thermocancer.models.layers import initialise
 
@@ -11,7 +14,8 @@ VARIANTS = ("v1", "v2", "v3")
 REDUCTION = {"v1": 4, "v2": 8, "v3": 8}
 """How many times smaller the code is than the image, along each axis."""
 
-CODE_CHANNELS = {"v1": 32, "v2": 32, "v3": 24}
+CODE_CHANNELS = {"v1": 32, "v2": 32, "v3": 16}
+V3_WIDTH = 32
 
 
 def code_shape(variant: str, shape: tuple[int, int]) -> tuple[int, int, int]:
@@ -39,8 +43,15 @@ def build_autoencoder(variant: str, shape: tuple[int, int], channels: int, *, se
     image = keras.Input((*shape, channels), name="image")
     body = {"v1": _v1, "v2": _v2, "v3": _v3}[variant]
     model = keras.Model(image, body(image, channels), name=f"autoencoder_{variant}")
-    initialise(model, seed)
+    restart(model, seed)
     return model
+
+
+def restart(model: Any, seed: int) -> None:
+    """Give an autoencoder its first weights again: drawn from ``seed``, and for v3 the cosine basis."""
+    initialise(model, seed)
+    if model.name == "autoencoder_v3":
+        _start_as_cosine_transform(model)
 
 
 def encoder_of(model: Any) -> Any:
@@ -51,8 +62,10 @@ def encoder_of(model: Any) -> Any:
 
 
 def random_encoder(variant: str, shape: tuple[int, int], channels: int, seed: int) -> Any:
-    """The untrained twin: the same encoder with random weights, never trained."""
-    return encoder_of(build_autoencoder(variant, shape, channels, seed=seed))
+    """The untrained twin: the same encoder with random weights, never trained (v3 without its basis)."""
+    model = build_autoencoder(variant, shape, channels, seed=seed)
+    initialise(model, seed)
+    return encoder_of(model)
 
 
 def _check(variant: str, shape: tuple[int, int]) -> None:
@@ -111,26 +124,53 @@ def _v2(image: Any, channels: int) -> Any:
 
 
 def _v3(image: Any, channels: int) -> Any:
-    """Patches instead of full-size convolutions, residual blocks, a linear output.
+    """A learned block code with half of v2's channels. Shapes for 480x640x3.
 
-    The original spends its time where the image is largest and the channels are fewest. Here the
-    first layer is linear on 4x4 patches and the last one writes 4x4 patches, so that every other
-    layer works at a quarter or an eighth of the size. Shapes for 480x640x3.
+    The original spends its time where the image is largest, and its strided layers learn slowly to
+    tell neighbouring pixels apart. Here one linear layer reads blocks of 8x8 pixels and one writes
+    them; in between, residual blocks at an eighth of the size let neighbours talk. It starts as the
+    cosine transform of each block (as in JPEG), so that training only has to improve on it.
     """
     from keras import layers
 
-    def residual(x: Any, filters: int, name: str) -> Any:
-        y = layers.Conv2D(filters, 3, padding="same", activation="silu", name=f"{name}_a")(x)
-        y = layers.Conv2D(filters, 3, padding="same", name=f"{name}_b")(y)
+    def residual(x: Any, name: str) -> Any:
+        y = layers.Conv2D(V3_WIDTH, 3, padding="same", activation="silu", name=f"{name}_in")(x)
+        # zero at first: the block starts as the identity
+        y = layers.Conv2D(V3_WIDTH, 3, padding="same", kernel_initializer="zeros", name=f"{name}_out")(y)
         return layers.Add(name=name)([x, y])
 
-    x = layers.Conv2D(32, 4, strides=4, name="patches")(image)  # 120, 160, 32
-    x = residual(x, 32, "encode_1")  # 120, 160, 32
-    x = layers.Conv2D(48, 2, strides=2, name="halve")(x)  # 60, 80, 48
-    x = residual(x, 48, "encode_2")  # 60, 80, 48
-    x = layers.Conv2D(CODE_CHANNELS["v3"], 1, name="code")(x)  # 60, 80, 24
-    x = layers.Conv2D(48, 1, name="widen")(x)  # 60, 80, 48
-    x = residual(x, 48, "decode_1")  # 60, 80, 48
-    x = layers.Conv2DTranspose(32, 2, strides=2, name="double")(x)  # 120, 160, 32
-    x = residual(x, 32, "decode_2")  # 120, 160, 32
-    return layers.Conv2DTranspose(channels, 4, strides=4, dtype="float32", name="output")(x)  # 480, 640, 3
+    x = layers.Conv2D(V3_WIDTH, 8, strides=8, name="read_blocks")(image)  # 60, 80, 32
+    x = residual(x, "encode")  # 60, 80, 32
+    x = layers.Conv2D(CODE_CHANNELS["v3"], 1, name="code")(x)  # 60, 80, 16
+    x = layers.Conv2D(V3_WIDTH, 1, name="widen")(x)  # 60, 80, 32
+    x = residual(x, "decode")  # 60, 80, 32
+    return layers.Conv2DTranspose(channels, 8, strides=8, dtype="float32", name="output")(x)  # 480, 640, 3
+
+
+def _start_as_cosine_transform(model: Any) -> None:
+    channels = model.output_shape[-1]
+    basis = cosine_basis(V3_WIDTH, channels)
+    code = CODE_CHANNELS["v3"]
+    starts = {
+        "read_blocks": basis,  # (8, 8, channels, width)
+        "output": basis,  # a transposed convolution with the same kernel is the inverse
+        "code": np.eye(V3_WIDTH, code)[None, None],
+        "widen": np.eye(code, V3_WIDTH)[None, None],
+    }
+    for name, kernel in starts.items():
+        model.get_layer(name).kernel.assign(kernel.astype(np.float32))
+
+
+def cosine_basis(count: int, channels: int) -> npt.NDArray[np.float64]:
+    """The ``count`` smoothest cosine functions on 8x8 blocks, orthonormal, shape (8, 8, channels, count).
+
+    DCT-II (Ahmed, Natarajan and Rao 1974), by ascending frequency; with three channels along grey and
+    two opponent colours, the colours counted as two steps less smooth.
+    """
+    steps = np.arange(8)
+    waves = np.sqrt(2 / 8) * np.cos(np.pi * (2 * steps[None] + 1) * steps[:, None] / 16)
+    waves[0] /= np.sqrt(2)
+    colours = np.array([[1, 1, 1], [1, 0, -1], [1, -2, 1]]) if channels == 3 else np.ones((1, 1))
+    colours = colours / np.linalg.norm(colours, axis=1, keepdims=True)
+    ranked = sorted((i + j + 2 * (k > 0), k, i, j) for k in range(len(colours)) for i in range(8) for j in range(8))
+    return np.stack([np.outer(waves[i], waves[j])[..., None] * colours[k] for _, k, i, j in ranked[:count]], axis=-1)

@@ -15,15 +15,17 @@ def initialise(model: Any, seed: int) -> None:
     """Give every layer of a Keras model its first weights, as drawn from ``seed``.
 
     Kernels: Glorot uniform (Glorot and Bengio 2010), Keras' own default; recurrent kernels:
-    orthogonal. Biases and normalisation start at their constants. Frozen layers are left alone, and
-    so is any other weight. Keras draws from its backend's generator, which differs from backend to
-    backend; this does not.
+    orthogonal. Biases and normalisation start at their constants, and so does a kernel whose own
+    initializer is zero. Frozen layers are left alone, and so is any other weight. Keras draws from
+    its backend's generator, which differs from backend to backend; this does not.
     """
     for position, layer in enumerate(_leaves(model)):
         for variable in layer.weights:
             if not layer.trainable:
                 continue
-            if variable.name == "kernel":
+            if variable.name == "kernel" and _starts_at_zero(layer):
+                variable.assign(np.zeros(variable.shape, "float32"))
+            elif variable.name == "kernel":
                 variable.assign(_glorot_uniform(variable.shape, seed, position))
             elif variable.name == "recurrent_kernel":
                 variable.assign(_orthogonal(variable.shape, seed, position))
@@ -33,6 +35,10 @@ def initialise(model: Any, seed: int) -> None:
 
 def _leaves(model: Any) -> list[Any]:
     return [layer for layer in model._flatten_layers(include_self=False) if not list(layer._layers)]
+
+
+def _starts_at_zero(layer: Any) -> bool:
+    return type(getattr(layer, "kernel_initializer", None)).__name__ == "Zeros"
 
 
 def _is_recurrent(layer: Any) -> bool:

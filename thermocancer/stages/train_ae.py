@@ -118,7 +118,7 @@ def _build(work: _Work) -> Any:
     section = work.config.autoencoder
     with work.running.scope():
         model = build_autoencoder(section.variant, work.source.shape, _channels(work))
-        how = Compilation("mse", optimizer=section.optimizer, learning_rate=section.learning_rate)
+        how = Compilation("mse", optimizer=section.optimizer, learning_rate=ae.schedule_of(section).peak)
         compile_model(model, how, work.running)
     return model
 
@@ -128,7 +128,7 @@ def _channels(work: _Work) -> int:
 
 
 def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
-    from thermocancer.models.layers import initialise
+    from thermocancer.models.autoencoder import restart
 
     section = work.config.autoencoder
     if len(job.train) == 0 or len(job.validate) == 0:
@@ -136,7 +136,7 @@ def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
             "no image to train or validate with", where=job.title, found=f"{len(job.train)} training images"
         )
     start.put_into(model)
-    initialise(model, job.seed)
+    restart(model, job.seed)
     settings = FitSettings(
         epochs=ae.epochs_of(section), batch=section.batch, seed=job.seed, identity=job.made_from,
         schedule=ae.schedule_of(section), patience=section.patience, checkpoint_every=section.checkpoint_every,

@@ -91,6 +91,7 @@ def _made_from(config: Config, source: ExamSource, view: str, train: IntArray, v
     known = all(hashes)
     section = config.autoencoder.model_dump(mode="json", exclude={"views", "per_fold", "checkpoint_every"})
     section["epochs"] = ae.epochs_of(config.autoencoder)
+    section["learning_rate"] = ae.schedule_of(config.autoencoder).peak
     return fingerprint(
         "autoencoder", section, view, seed, config.strategy.precision, source.shape, source.kind,
         None if known else source.fingerprint,
