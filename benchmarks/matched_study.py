@@ -1,0 +1,335 @@
+"""Can anything tell sick from healthy once date and room temperature are equal? A declared study.
+
+THE RECIPES BELOW WERE FIXED BEFORE ANY MATCHED FIGURE OF THEM HAD BEEN SEEN; this file was committed before
+its first run on people with true labels (only permuted labels had been run). What had been seen before: that
+on this collection abs(mean left - mean right) and a mirror index of an earlier study reached .69 and .64 on
+pairs matched by date. So the asymmetry *family* was not chosen blind, the recipes in it were.
+
+Declared:
+ * Labels as imported, less what is known to be wrong (``--sick``: in the public collection patient 198's
+   matrix is of her second visit, which three other sources call sick).
+ * Exams: frontal view, the acquisition format most exams share (the older camera), in training and testing.
+ * Primary figure: AUC over sick-healthy pairs within 270 days and .75 degC of background. Second: 270 days
+   only, which the room alone can win, so that it proves nothing by itself.
+ * Repeated stratified 5 x 5 folds grouped by patient; a patient's score is the mean over repeats; intervals
+   by 10,000 patient bootstraps. Whatever is fitted is fitted in the outer training part.
+ * More asymmetry means sick, for every recipe that is not taught the direction.
+ * Nested: in each outer training part 5 inner folds; the recipe with the largest mean of the two inner
+   matched AUCs is taken (ties: the first), fitted on the whole training part, and its test scores are put
+   on one scale by median and interquartile range of the inner scores of healthy women. Reported once.
+ * Positive: the nested primary interval lies above .5. One test, so no correction; the 12 single recipes
+   are exploratory, with simultaneous (Bonferroni) intervals beside.
+ * Controls that see no breast, and the two figures known before, are shown but can never be chosen.
+
+    python benchmarks/matched_study.py --workspace WS [--sick PATIENT] [--permute SEED]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from matched_study_features import INDEX_NAMES, SIGNED_NAMES, side_table
+
+from thermocancer.config.preparation import SplitSection
+from thermocancer.data.exams import ArrayExamSource, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
+from thermocancer.data.predictions import Prediction
+from thermocancer.data.split import Fold, inner_folds, make_split, outer_folds
+from thermocancer.data.store import open_dataset
+from thermocancer.evaluation.audit.matched import Matching, matched_auc
+from thermocancer.evaluation.audit.scope import Scope
+from thermocancer.evaluation.intervals import auc_interval
+from thermocancer.evaluation.runs import RunRecord
+from thermocancer.features.body import skin_of
+from thermocancer.features.residual import NuisanceFit
+from thermocancer.features.tables import TableKind, measured_table
+from thermocancer.features.thermal import REGION_NAMES, region_percentiles
+from thermocancer.training.classifiers.decisions import fit_logistic
+
+DAYS, ROOM_CELSIUS = 270.0, 0.75
+PRIMARY, BY_DATE = Matching(DAYS, ROOM_CELSIUS), Matching(DAYS, None)
+SPLIT = SplitSection(protocol="grouped-cv", repeats=5, folds=5)
+INNER_FOLDS = 5
+BOOTSTRAP = 10_000
+SEED = 1
+RIDGE_C = 0.1
+"""Inverse strength of the ridge of every logistic recipe: few exams, many numbers."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """All exams of the data set with the tables measured on them; ``rows`` are those of the study.
+
+    ``source`` holds no matrices any more, only what was measured outside the breast.
+    """
+
+    source: ArrayExamSource
+    exams: tuple[Exam, ...]
+    rows: IntArray
+    signed: FloatArray
+    indices: FloatArray
+    regions: FloatArray
+    known: dict[TableKind, FloatArray]
+
+    @property
+    def labels(self) -> IntArray:
+        return np.array([exam.label for exam in self.exams], dtype=np.int64)
+
+    def column(self, name: str) -> FloatArray:
+        return self.source.nuisance()[name]
+
+    def matches(self, sick: IntArray, healthy: IntArray, matching: Matching) -> FloatArray:
+        """1.0 where a sick and a healthy row form a pair, shape (sick, healthy)."""
+        close = np.ones((len(sick), len(healthy)), bool)
+        for name, most in (("date_ordinal", matching.days), ("room_celsius", matching.room_celsius)):
+            if most is not None:
+                values = self.column(name)
+                close &= np.abs(values[sick][:, None] - values[healthy]) <= most
+        return close.astype(float)
+
+
+Scorer = Callable[[Cohort, IntArray, IntArray], FloatArray]
+"""(cohort, training rows, rows to score) -> scores, larger means sick. Labels are read of training rows only."""
+
+
+def unfitted(score: Callable[[Cohort], FloatArray]) -> Scorer:
+    return lambda cohort, train, rows: score(cohort)[rows]
+
+
+def logistic_on(table: Callable[[Cohort], FloatArray], *, residual: bool = False, absolute: bool = False) -> Scorer:
+    """Ridge logistic regression; ``residual``: nuisance regressed out on healthy training exams first."""
+
+    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
+        values = without_nuisance(cohort, table(cohort), train) if residual else table(cohort)
+        values = np.abs(values) if absolute else values
+        return fit_logistic(values[train], cohort.labels[train], RIDGE_C).decide(values[rows])
+
+    return score
+
+
+def without_nuisance(cohort: Cohort, table: FloatArray, train: IntArray) -> FloatArray:
+    """The table (n, p) less what date, room, marker and framing explain among healthy training exams."""
+    fit = NuisanceFit.of(cohort.source, train, cohort.labels[train])
+    everyone = np.arange(len(table), dtype=np.int64)
+    return table - fit.scaling.design(cohort.source, everyone) @ fit.coefficients(table[fit.healthy])
+
+
+def novelty(*, residual: bool = False) -> Scorer:
+    """Mahalanobis distance of the signed vector from healthy training exams (Ledoit-Wolf shrinkage)."""
+
+    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
+        from sklearn.covariance import LedoitWolf
+
+        table = without_nuisance(cohort, cohort.signed, train) if residual else cohort.signed
+        healthy = table[train[cohort.labels[train] == 0]]
+        middle, scale = healthy.mean(axis=0), healthy.std(axis=0)
+        model = LedoitWolf().fit((healthy - middle) / scale)
+        return np.sqrt(np.asarray(model.mahalanobis((table[rows] - middle) / scale), dtype=np.float64))
+
+    return score
+
+
+def paired(table: Callable[[Cohort], FloatArray]) -> Scorer:
+    """Logistic regression on the differences of matched sick-healthy training pairs: taught within pairs only."""
+
+    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
+        from sklearn.linear_model import LogisticRegression
+
+        values, labels = table(cohort), cohort.labels[train]
+        middle, scale = values[train].mean(axis=0), values[train].std(axis=0)
+        standard = (values - middle) / scale
+        sick, healthy = train[labels == 1], train[labels == 0]
+        one, other = np.nonzero(cohort.matches(sick, healthy, PRIMARY))
+        apart = standard[sick[one]] - standard[healthy[other]]
+        both, truth = np.concatenate([apart, -apart]), np.repeat([1, 0], len(apart))
+        weights = np.full(len(both), len(sick) / len(both))  # as many pairs as there are, as much say as the sick
+        model = LogisticRegression(C=RIDGE_C, fit_intercept=False, max_iter=2000).fit(both, truth, weights)
+        return np.asarray(standard[rows] @ model.coef_[0], dtype=np.float64)
+
+    return score
+
+
+def magnitude(cohort: Cohort) -> FloatArray:
+    return np.abs(cohort.signed)
+
+
+def magnitude_and_regions(cohort: Cohort) -> FloatArray:
+    return np.concatenate([np.abs(cohort.signed), cohort.regions], axis=1)
+
+
+def signed_columns(cohort: Cohort, start: str) -> FloatArray:
+    return np.abs(cohort.signed[:, [name.startswith(start) for name in SIGNED_NAMES]])
+
+
+RECIPES: dict[str, Scorer] = {
+    "mean: |mean left - mean right|": unfitted(lambda each: np.abs(each.signed[:, 0])),
+    "quadrants: length of 4 mean differences": unfitted(lambda c: np.linalg.norm(signed_columns(c, "mean "), axis=1)),
+    "warmest: largest |p95 difference| of 4 quadrants": unfitted(lambda c: signed_columns(c, "p95").max(axis=1)),
+    "hot area: |share hot left - share hot right|": unfitted(lambda c: signed_columns(c, "hot")[:, 0]),
+    "local: p95 of |mirror difference - its median|": unfitted(lambda c: c.indices[:, INDEX_NAMES.index("local")]),
+    "vessels: |log ratio of band-passed energy|": unfitted(
+        lambda c: np.abs(c.indices[:, INDEX_NAMES.index("vessels")])
+    ),
+    "vector: logistic on 12 absolute differences": logistic_on(magnitude),
+    "vector, residual: nuisance regressed out first": logistic_on(lambda c: c.signed, residual=True, absolute=True),
+    "novelty: distance from healthy, signed vector": novelty(),
+    "novelty, residual: nuisance regressed out first": novelty(residual=True),
+    "pairs: logistic within matched pairs, 12 numbers": paired(magnitude),
+    "pairs, regions: the same with 12 region warmths": paired(magnitude_and_regions),
+}
+"""The declared recipes. Changing this list after a run is a new study: say so and count all of them."""
+
+
+def nuisance_columns(*names: str) -> Callable[[Cohort], FloatArray]:
+    def table(cohort: Cohort) -> FloatArray:
+        values = np.column_stack([cohort.column(name) for name in names])
+        return np.where(np.isfinite(values), values, np.nanmedian(values[cohort.rows], axis=0))
+
+    return table
+
+
+CONTROLS: dict[str, Scorer] = {
+    "no breast: exam date": logistic_on(nuisance_columns("date_ordinal")),
+    "no breast: patient number": logistic_on(nuisance_columns("patient")),
+    "no breast: background temperature": logistic_on(nuisance_columns("room_celsius")),
+    "no breast: nine numbers of room, marker, framing": logistic_on(nuisance_columns(*OUTSIDE_THE_BREAST)),
+    "known before: asymmetry index of the package": unfitted(lambda c: c.known["asymmetry-index"][:, 0]),
+    "known before: asymmetry recipe of the package": logistic_on(lambda c: c.known["asymmetry"]),
+}
+"""Never chosen, not counted."""
+
+
+def read_cohort(source: ExamSource, sick: Sequence[int], permute: int | None) -> Cohort:
+    """Measure everything once. ``sick``: patients whose label the import has wrong; ``permute``: for rehearsals."""
+    labels = np.array([1 if exam.patient in sick else exam.label for exam in source.exams])
+    common = Counter(exam.layout for exam in source.exams).most_common(1)[0][0]
+    rows = np.array([row for row, exam in enumerate(source.exams) if exam.layout == common], dtype=np.int64)
+    if permute is not None:
+        labels[rows] = np.random.default_rng([permute, 5]).permutation(labels[rows])
+    exams = tuple(dataclasses.replace(exam, label=int(label)) for exam, label in zip(source.exams, labels, strict=True))
+    table = side_table(source)
+    regions = []
+    for row in range(len(exams)):
+        celsius = source.centi_celsius("Frontal", np.array([row]))[0] / 100.0
+        regions.append(region_percentiles(celsius, skin_of(celsius)))
+    signed, indices = table[:, : len(SIGNED_NAMES)], table[:, len(SIGNED_NAMES) :]
+    assert np.shape(regions)[1] == len(REGION_NAMES)
+    kinds: tuple[TableKind, ...] = ("asymmetry-index", "asymmetry")
+    known = {kind: measured_table(source, kind, ("Frontal",), source.shape) for kind in kinds}
+    outside = ArrayExamSource(exams, {}, measured=source.nuisance())
+    return Cohort(outside, exams, rows, signed, indices, np.array(regions), known)
+
+
+def folds_of(cohort: Cohort) -> list[Fold]:
+    """Outer folds as rows of the whole data set."""
+    chosen = [cohort.exams[row] for row in cohort.rows]
+    folds = outer_folds(chosen, make_split(chosen, SPLIT, SEED), SPLIT, SEED)
+    return [Fold(fold.name, cohort.rows[fold.train], cohort.rows[fold.test]) for fold in folds]
+
+
+Scores = dict[str, FloatArray]
+"""Fold name -> scores of its test rows."""
+
+
+def out_of_fold(cohort: Cohort, folds: Sequence[Fold], scorer: Scorer) -> Scores:
+    return {fold.name: scorer(cohort, fold.train, fold.test) for fold in folds}
+
+
+def inner_scores(cohort: Cohort, folds: Sequence[Fold], scorer: Scorer) -> FloatArray:
+    """Scores of the training rows by models that had not seen them, shape (n,); NaN elsewhere."""
+    scores = np.full(len(cohort.exams), np.nan)
+    for fold in folds:
+        scores[fold.test] = scorer(cohort, fold.train, fold.test)
+    return scores
+
+
+def share_won(cohort: Cohort, train: IntArray, scores: FloatArray, matching: Matching) -> float:
+    labels = cohort.labels[train]
+    sick, healthy = train[labels == 1], train[labels == 0]
+    pairs = cohort.matches(sick, healthy, matching)
+    apart = scores[sick][:, None] - scores[healthy]
+    return float((pairs * ((apart > 0) + 0.5 * (apart == 0))).sum() / pairs.sum())
+
+
+def nested(cohort: Cohort, folds: Sequence[Fold]) -> tuple[Scores, Counter[str]]:
+    """The recipe chosen inside each outer training part, its scores, and how often each was chosen."""
+    found: Scores = {}
+    chosen: Counter[str] = Counter()
+    for number, fold in enumerate(folds):
+        parts = inner_folds(cohort.exams, fold.train, INNER_FOLDS, number)
+        inner = {name: inner_scores(cohort, parts, scorer) for name, scorer in RECIPES.items()}
+        merit = {
+            name: np.mean([share_won(cohort, fold.train, scores, each) for each in (PRIMARY, BY_DATE)])
+            for name, scores in inner.items()
+        }
+        best = max(merit, key=lambda name: merit[name])
+        chosen[best] += 1
+        healthy = inner[best][fold.train[cohort.labels[fold.train] == 0]]
+        low, middle, high = np.percentile(healthy, (25, 50, 75))
+        found[fold.name] = (RECIPES[best](cohort, fold.train, fold.test) - middle) / max(high - low, 1e-9)
+    return found, chosen
+
+
+def report_line(title: str, cohort: Cohort, folds: Sequence[Fold], scores: Scores, confidences: Sequence[float]) -> str:
+    """One row of the table: AUC, primary matched AUC at each confidence, AUC matched by date only."""
+    rows = [
+        Prediction(exam.patient, exam.visit, fold.name, exam.label, float(score), 0)
+        for fold in folds
+        for exam, score in zip((cohort.exams[row] for row in fold.test), scores[fold.name], strict=True)
+    ]
+    run = RunRecord(title, Path(), rows, [], {}, [])
+    scope = Scope(run, cohort.exams, cohort.rows, tuple(folds), cohort.source, {})
+    total = np.zeros(len(cohort.exams))
+    for fold in folds:
+        total[fold.test] += scores[fold.name]
+    auc = auc_interval(cohort.labels[cohort.rows], total[cohort.rows] / SPLIT.repeats, 0.95)
+    parts = [_figure(auc.as_dict())]
+    for matching, confidence in ((PRIMARY, 0.95), *((PRIMARY, each) for each in confidences), (BY_DATE, 0.95)):
+        found = matched_auc(scope, rows, matching, confidence=confidence, bootstrap=BOOTSTRAP, seed=SEED)
+        parts.append("no pairs" if found is None else _figure(found["auc"]))
+    return f"{title:50s} " + "  ".join(f"{part:18s}" for part in parts)
+
+
+def _figure(auc: dict[str, float]) -> str:
+    return f"{auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--workspace", type=Path, required=True, help="an imported workspace; nothing is written there")
+    parser.add_argument("--dataset", default="frontal")
+    parser.add_argument("--sick", type=int, action="append", default=[], help="patient whose label is known wrong")
+    parser.add_argument("--permute", type=int, help="rehearse on permuted labels, by this seed")
+    given = parser.parse_args()
+    with open_dataset(given.workspace / "datasets" / f"{given.dataset}.h5") as source:
+        study(read_cohort(source, given.sick, given.permute))
+
+
+def study(cohort: Cohort) -> None:
+    """Print the whole table."""
+    labels = cohort.labels[cohort.rows]
+    print(f"{len(labels)} exams of one camera: {(labels == 0).sum()} healthy, {(labels == 1).sum()} sick")
+    sick, healthy = cohort.rows[labels == 1], cohort.rows[labels == 0]
+    for matching in (PRIMARY, BY_DATE):
+        pairs = cohort.matches(sick, healthy, matching)
+        print(f"{matching.words()}: {pairs.sum():.0f} pairs of "
+              f"{pairs.any(axis=1).sum()} sick and {pairs.any(axis=0).sum()} healthy patients")  # fmt: skip
+    folds = folds_of(cohort)
+    simultaneous = 1 - 0.05 / len(RECIPES)
+    print(f"{'':50s} {'AUC':18s}  {'date and room':18s}  {'simultaneous':18s}  {'date only':18s}")
+    for group in (CONTROLS, RECIPES):
+        for name, scorer in group.items():
+            print(report_line(name, cohort, folds, out_of_fold(cohort, folds, scorer), (simultaneous,)), flush=True)
+    scores, chosen = nested(cohort, folds)
+    print(report_line(f"NESTED: chosen of {len(RECIPES)} by inner folds", cohort, folds, scores, (simultaneous,)))
+    print("chosen in " + ", ".join(f"{count} of {len(folds)} folds: {name}" for name, count in chosen.most_common()))
+
+
+if __name__ == "__main__":
+    main()
