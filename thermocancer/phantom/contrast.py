@@ -19,6 +19,11 @@ SIGNIFICANT_CELSIUS = 1e-4
 """Solutions are rounded to this: machines differ in the last bits of a factorisation, cohorts must not."""
 
 
+def significant(celsius: FloatArray) -> FloatArray:
+    """Solutions rounded to what every machine agrees on."""
+    return np.round(celsius / SIGNIFICANT_CELSIUS) * SIGNIFICANT_CELSIUS
+
+
 @dataclass(frozen=True)
 class Tumour:
     """A ball of tumour: ``diameter`` and ``depth`` of its centre below the skin in metres, ``heat`` in W/m3."""
@@ -46,6 +51,10 @@ class Footprint:
     def half_width(self) -> float:
         """Distance (metres) at which the steady contrast has fallen to half its peak."""
         return float(np.interp(-self.peak / 2, -self.steady, self.radius))
+
+    def rounded(self) -> Footprint:
+        """The same footprint on any machine."""
+        return Footprint(self.radius, significant(self.steady), significant(self.course))
 
     def scaled_to(self, peak: float) -> Footprint:
         """The same footprint with another peak: the equation is linear in the heat source."""
@@ -144,9 +153,7 @@ def solve_footprint(
         _skin_course(Bioheat(mesh, properties, tissue.core_celsius), surroundings, cooling, step_s)
         for properties in (healthy, with_tumour(mesh, tissue, healthy, tumour))
     ]
-    steady = np.round((pair[1][0] - pair[0][0]) / SIGNIFICANT_CELSIUS) * SIGNIFICANT_CELSIUS
-    course = np.round((pair[1][1] - pair[0][1]) / SIGNIFICANT_CELSIUS) * SIGNIFICANT_CELSIUS
-    return Footprint(np.concatenate([[0.0], mesh.radius[1:]]), steady, course)
+    return Footprint(np.concatenate([[0.0], mesh.radius[1:]]), pair[1][0] - pair[0][0], pair[1][1] - pair[0][1])
 
 
 def _skin_course(

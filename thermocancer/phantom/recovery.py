@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.phantom.contrast import SIGNIFICANT_CELSIUS, Cooling, skin_course
+from thermocancer.phantom.contrast import Cooling, significant, skin_course
 from thermocancer.phantom.mesh import column_mesh
 from thermocancer.phantom.solver import Bioheat, Properties, Surroundings
 from thermocancer.phantom.tissue import Tissue
@@ -82,13 +82,13 @@ def tabulate(
     model = _columns(tissue, padding, perfusion, padding_fat, curvature)
     surroundings = Surroundings(convection, tissue.ambient_celsius)
     state = model.steady(surroundings)
-    steady = _rounded(model.skin_celsius(state, surroundings))
+    steady = significant(model.skin_celsius(state, surroundings))
     if cooling is None:
         return ColumnTable(steady.reshape(SHAPE), np.zeros((0, *SHAPE)), np.zeros((0, 0)))
     # the fan reaches each piece of skin as still air does: in proportion to its own coefficient
     fan = Surroundings(np.asarray(cooling.fan.convection) * convection / tissue.convection, cooling.fan.ambient_celsius)
     course = skin_course(model, state, surroundings, replace(cooling, fan=fan), step_s)
-    left, size, right = np.linalg.svd(_rounded(steady - course), full_matrices=False)
+    left, size, right = np.linalg.svd(significant(steady - course), full_matrices=False)
     rank = min(RANK, len(size), columns)
     return ColumnTable(steady.reshape(SHAPE), right[:rank].reshape(-1, *SHAPE), (left[:, :rank] * size[:rank]).T)
 
@@ -123,7 +123,3 @@ def _thickness(name: str, thickness: float, padding: FloatArray, padding_fat: fl
     if name == "gland":
         return thickness * (0.1 + 0.9 * padding)
     return np.full(len(padding), thickness)
-
-
-def _rounded(celsius: FloatArray) -> FloatArray:
-    return np.round(celsius / SIGNIFICANT_CELSIUS) * SIGNIFICANT_CELSIUS

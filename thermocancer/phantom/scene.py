@@ -118,7 +118,9 @@ def _lesion(
         replace(each, thickness=each.thickness + fat) if each.name == "fat" else each for each in tissue.layers
     )
     radius = max(breast.skin_radius * 1e-3, sum(each.thickness for each in layers) / 0.85)
-    footprint = solve_footprint(replace(tissue, layers=layers), visit.tumour, cooling=cooling, skin_radius=radius)
+    footprint = solve_footprint(
+        replace(tissue, layers=layers), visit.tumour, cooling=cooling, skin_radius=radius
+    ).rounded()
     response = visit.response
     if settings.contrast is not None:
         footprint, response = footprint.scaled_to(settings.contrast), 1.0

@@ -3,57 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from thermocancer.config import Config
-from thermocancer.config.sources import SimulateSection
 from thermocancer.data.catalog import Record, read_catalog, replace_source
+from thermocancer.data.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, fingerprint, read_json, write_bytes, write_json, write_text
+from thermocancer.files import PARTIAL_SUFFIX, fingerprint, read_json, write_json, write_text
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 
-SOURCE = "simulate"
 RECIPE = 1
 """Raise it when the same settings give other bytes, so that old cohorts are made anew."""
-
-SERIAL_PIXELS = 30_000_000
-"""Below this many pixels one process is done before others have started."""
-
-
-@dataclass(frozen=True)
-class VisitFiles:
-    """One finished visit: its catalog records, the line of truth, and the masks' hashes (path under raw/)."""
-
-    records: tuple[Record, ...]
-    truth: dict[str, Any]
-    masks: dict[str, str]
-
-    def hashes(self) -> dict[str, str]:
-        return {**{each.path: each.sha256 for each in self.records}, **self.masks}
-
-    def as_json(self) -> dict[str, Any]:
-        return {"records": [asdict(each) for each in self.records], "truth": self.truth, "masks": self.masks}
-
-    @staticmethod
-    def from_json(content: dict[str, Any]) -> VisitFiles:
-        return VisitFiles(tuple(Record(**each) for each in content["records"]), content["truth"], content["masks"])
-
-
-@dataclass(frozen=True)
-class Task:
-    """One visit to make; travels to a worker process."""
-
-    workspace: str
-    journal: str
-    settings: SimulateSection
-    seed: int
-    visit: Any
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -65,7 +31,12 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     visits = _visits(config)
     done = _finished(workspace, made_from)
     todo = tuple(f"{each.key} ({each.label}, {each.date})" for each in visits if each.key not in done)
-    return Plan(SOURCE, todo, len(visits) - len(todo), (f"about {_matrices(config) * len(visits)} matrices in all",))
+    return Plan(
+        SOURCE,
+        todo,
+        len(visits) - len(todo),
+        (f"about {matrices_a_visit(config.simulate) * len(visits)} matrices in all",),
+    )
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
@@ -88,7 +59,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         tasks = [Task(str(workspace.root), str(journal), settings, config.seed, each) for each in todo]
         write_json(journal / "begun.json", {"made_from": made_from})
         with progress.task("simulate", len(tasks), "visits") as bar:
-            for key, files in _make_all(tasks, config):
+            for key, files in make_visits(tasks):
                 done[key] = files
                 bar.say(key)
                 bar.advance()
@@ -129,11 +100,6 @@ def _made_from(config: Config) -> str:
     return fingerprint(SOURCE, RECIPE, config.seed, config.simulate.model_dump(exclude={"processes"}))
 
 
-def _matrices(config: Config) -> int:
-    settings = config.simulate
-    return 5 * settings.static + (settings.frames + 2) * settings.dynamic
-
-
 def _journals(workspace: Workspace) -> Path:
     return workspace.cache / SOURCE
 
@@ -167,8 +133,7 @@ def _finished(workspace: Workspace, made_from: str) -> dict[str, VisitFiles]:
     for path in sorted((_journals(workspace) / made_from[:16]).glob("*_*.json")):
         known.setdefault(path.stem, VisitFiles.from_json(read_json(path)))
     index = workspace.hashes()
-    whole = {key: files for key, files in known.items() if _stands(workspace, files, index)}
-    return whole
+    return {key: files for key, files in known.items() if files.stand(workspace, index)}
 
 
 def _from_catalog(workspace: Workspace) -> dict[str, VisitFiles]:
@@ -179,13 +144,6 @@ def _from_catalog(workspace: Workspace) -> dict[str, VisitFiles]:
     lines = (json.loads(line) for line in _truth(workspace).read_text("utf-8").splitlines())
     truth = {f"{line['patient']}_{line['visit']}": line for line in lines}
     return {key: VisitFiles(tuple(records.get(key, ())), line, dict(line["masks"])) for key, line in truth.items()}
-
-
-def _stands(workspace: Workspace, files: VisitFiles, index: HashIndex) -> bool:
-    return all(
-        (workspace.raw / path).is_file() and index.of(workspace.raw / path) == digest
-        for path, digest in files.hashes().items()
-    )
 
 
 def _refuse_strangers(workspace: Workspace, exams: set[str]) -> None:
@@ -201,86 +159,8 @@ def _refuse_strangers(workspace: Workspace, exams: set[str]) -> None:
             )
 
 
-def _make_all(tasks: list[Task], config: Config) -> Iterator[tuple[str, VisitFiles]]:
-    """Make visits on all cores, in whatever order they finish; the result does not depend on it."""
-    rows, columns = config.simulate.shape
-    processes = min(config.simulate.processes or len(os.sched_getaffinity(0)), len(tasks))
-    if processes <= 1 or rows * columns * _matrices(config) * len(tasks) < SERIAL_PIXELS:
-        for task in tasks:
-            yield task.visit.key, make_visit(task)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_enter_worker) as pool:
-        waiting = {pool.submit(make_visit, task): task.visit.key for task in tasks}
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _enter_worker() -> None:
-    """Leave Ctrl-C to the parent, and die with it should it be killed."""
-    import multiprocessing
-    import signal
-    import threading
-    from multiprocessing.connection import wait
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-
-        def follow() -> None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
-
-
-def make_visit(task: Task) -> VisitFiles:
-    """Solve, render and write one visit; its journal entry comes last."""
-    import hashlib
-
-    from thermocancer.dmr.names import ThermogramName, view_code
-    from thermocancer.phantom.exam import matrices
-    from thermocancer.phantom.scene import footprint_masks, make_scene, truth_line
-    from thermocancer.thermal.writing import format_matrix
-
-    workspace, visit = Workspace(Path(task.workspace)), task.visit
-    scene = make_scene(task.settings, task.seed, visit)
-    records = []
-    for matrix in matrices(scene):
-        name = ThermogramName(
-            visit.patient, visit.visit, view_code(matrix.view), matrix.protocol, visit.date, matrix.index
-        )
-        path = name.tree_path(visit.listed)
-        content = format_matrix(matrix.temperatures, matrix.layout)
-        write_bytes(workspace.raw / path, content)
-        records.append(
-            Record(
-                path, visit.patient, visit.visit, matrix.view, matrix.protocol, visit.date, matrix.index, visit.listed,
-                hashlib.sha256(content).hexdigest(), len(content), matrix.layout, SOURCE,
-                extra={"camera": visit.camera, "room_celsius": visit.room_celsius},
-            )
-        )  # fmt: skip
-    masks = {}
-    for view, png in footprint_masks(scene):
-        path = f"truth/{visit.key}/{view}.png"
-        write_bytes(workspace.raw / path, png)
-        masks[path] = hashlib.sha256(png).hexdigest()
-    files = VisitFiles(tuple(records), {**truth_line(scene), "masks": masks}, masks)
-    write_json(Path(task.journal) / f"{visit.key}.json", files.as_json())
-    return VisitFiles.from_json(json.loads(json.dumps(files.as_json())))
-
-
 def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> None:
     """Remove what an earlier cohort left, then write truth, catalog and, last, the manifest."""
-    import shutil
-
     paths = {path for files in visits for path in files.hashes()}
     for stale in _left_over(workspace, made_from) - paths:
         (workspace.raw / stale).unlink(missing_ok=True)
@@ -297,6 +177,8 @@ def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> N
             "truth": fingerprint(truth),
         },
     )
+    for fragment in workspace.raw.rglob(f".*{PARTIAL_SUFFIX}*"):
+        fragment.unlink(missing_ok=True)
     index = workspace.hashes()
     for path in sorted(paths):
         index.of(workspace.raw / path)
