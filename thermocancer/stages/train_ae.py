@@ -18,6 +18,7 @@ from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.store import open_dataset
 from thermocancer.errors import DataError, RunError
+from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
 from thermocancer.strategy import Running
@@ -86,6 +87,8 @@ def _is_done(job: Training) -> bool:
 
 def _forget(job: Training) -> None:
     forget(job.folder / ae.CHECKPOINT_FOLDER)
+    for side in job.folder.glob(f".*{PARTIAL_SUFFIX}*"):
+        side.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

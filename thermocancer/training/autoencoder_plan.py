@@ -13,6 +13,7 @@ from thermocancer.data.exams import ExamSource, IntArray
 from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
 from thermocancer.errors import ConfigError
 from thermocancer.files import fingerprint
+from thermocancer.models.autoencoder import code_shape
 from thermocancer.training import autoencoders as ae
 from thermocancer.workspace import VIEWS, Stamp, Workspace
 
@@ -41,6 +42,7 @@ class Training:
 
 def trainings(config: Config, workspace: Workspace, source: ExamSource) -> Iterator[Training]:
     """Every autoencoder that the config asks for, the one of the whole split first in each view."""
+    code_shape(config.autoencoder.variant, source.shape)  # refuses a size that cannot be halved often enough
     split = Split.read(workspace.split)
     folds = outer_folds(source.exams, split, config.split, config.seed)
     for view in _views(config, source):

@@ -17,6 +17,7 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.errors import Interrupted, RunError
+from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.progress import Silent, Task
 from thermocancer.strategy.running import Running
 from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
@@ -88,6 +89,8 @@ def forget(folder: Path) -> None:
     """Remove a checkpoint and its history, when the model they led to is saved."""
     for name in (CHECKPOINT, HISTORY):
         (folder / name).unlink(missing_ok=True)
+    for side in folder.glob(f".*{PARTIAL_SUFFIX}*"):  # a kill came while one was written
+        side.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

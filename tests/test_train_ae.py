@@ -1,0 +1,217 @@
+"""The stage train-ae on a tiny built data set: what it makes, from whom, and what a kill leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from autoencoder_fixtures import TINY, built, tiny_config
+
+from thermocancer.data.split import Split, outer_folds
+from thermocancer.data.store import open_dataset
+from thermocancer.errors import ConfigError, DataError, Interrupted
+from thermocancer.outcome import StageReport
+from thermocancer.progress import Silent
+from thermocancer.stages import train_ae
+from thermocancer.training import autoencoders as ae
+from thermocancer.training.autoencoder_plan import trainings
+from thermocancer.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A built data set, nothing trained yet. Copy it before training."""
+    return built(tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="module")
+def trained(prepared: Workspace, tmp_path_factory: pytest.TempPathFactory) -> tuple[Workspace, StageReport]:
+    workspace = copy_of(prepared, tmp_path_factory.mktemp("trained"))
+    return workspace, train_ae.run(tiny_config(workspace), workspace, Silent())
+
+
+def copy_of(workspace: Workspace, folder: Path) -> Workspace:
+    shutil.copytree(workspace.root, folder, dirs_exist_ok=True)
+    return Workspace(folder)
+
+
+def tree(workspace: Workspace) -> dict[str, str]:
+    folder = workspace.root / "models"
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_plan_touches_nothing(prepared: Workspace) -> None:
+    plan = train_ae.plan(tiny_config(prepared), prepared)
+    assert [line.split(":")[0] for line in plan.todo] == [
+        "autoencoder v2 Frontal", "autoencoder v2 Frontal fold 1.1", "autoencoder v2 Frontal fold 1.2",
+    ]  # fmt: skip
+    assert not (prepared.root / "models").exists()
+
+
+def test_plan_before_there_is_a_data_set(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    plan = train_ae.plan(tiny_config(workspace), workspace)
+    assert plan.todo == ("autoencoder v2 Frontal",)
+    assert "build-dataset" in plan.notes[0]
+
+
+def test_what_it_makes(trained: tuple[Workspace, StageReport]) -> None:
+    workspace, report = trained
+    assert (report.made, report.failed) == (3, [])
+    figures = report.figures["Frontal"]
+    assert {"val_loss", "psnr", "ssim", "seconds", "best_epoch"} <= figures.keys()
+    assert figures["folds"] == 2
+    assert figures["psnr"] > 0
+    assert set(tree(workspace)) == {
+        f"ae/v2/Frontal/{name}" for name in ("model.keras", "history.jsonl", "manifest.json", "reconstructions.png")
+    } | {
+        f"ae/v2/Frontal/folds/1.{n}/{name}"
+        for n in (1, 2)
+        for name in ("model.keras", "history.jsonl", "manifest.json")
+    }
+    picture = (workspace.autoencoder("v2", "Frontal") / "reconstructions.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+
+
+def test_again_does_nothing(trained: tuple[Workspace, StageReport]) -> None:
+    workspace, _ = trained
+    before = tree(workspace)
+    report = train_ae.run(tiny_config(workspace), workspace, Silent())
+    assert (report.made, report.current, report.nothing_to_do) == (0, 3, True)
+    assert train_ae.plan(tiny_config(workspace), workspace).todo == ()
+    assert tree(workspace) == before
+
+
+def test_a_changed_setting_trains_again_and_an_unrelated_one_does_not(trained: tuple[Workspace, StageReport]) -> None:
+    workspace, _ = trained
+    assert train_ae.plan(tiny_config(workspace, fuse__C=3, strategy__backend="jax"), workspace).todo == ()
+    assert len(train_ae.plan(tiny_config(workspace, autoencoder__epochs=3), workspace).todo) == 3
+    assert len(train_ae.plan(tiny_config(workspace, seed=8), workspace).todo) == 3
+
+
+def test_no_fold_has_seen_its_test_patients(trained: tuple[Workspace, StageReport]) -> None:
+    workspace, _ = trained
+    config = tiny_config(workspace)
+    split = Split.read(workspace.split)
+    with open_dataset(workspace.dataset("cohort")) as source:
+        for fold in outer_folds(source.exams, split, config.split, config.seed):
+            tested = {source.exams[row].patient for row in fold.test}
+            assert not tested & ae.trained_patients(workspace, "v2", "Frontal", fold.name)
+        for job in trainings(config, workspace, source):
+            patients = [{source.exams[row].patient for row in rows} for rows in (job.train, job.validate)]
+            assert not patients[0] & patients[1]
+    assert ae.trained_patients(workspace, "v2", "Frontal", "test") <= set(split.train)
+    assert ae.trained_leaks(workspace, "v2", "Frontal", "1.1") == []
+
+
+def test_encoders_by_fold(trained: tuple[Workspace, StageReport]) -> None:
+    workspace, _ = trained
+    whole, fold = (ae.load_encoder(workspace, "v2", "Frontal", name) for name in ("all", "1.2"))
+    assert whole.output_shape == (None, 4, 6, 32)
+    assert not np.array_equal(np.asarray(whole.weights[0]), np.asarray(fold.weights[0]))
+    assert ae.trained_input(workspace, "v2", "Frontal", "1.2").kind == "celsius"
+    with pytest.raises(DataError, match="fold 7"):
+        ae.load_encoder(workspace, "v2", "Frontal", "7.1")
+    with pytest.raises(DataError, match="train-ae"):
+        ae.load_encoder(workspace, "v1", "Frontal", "test")
+
+
+def test_a_lost_model_alone_is_made_again_with_the_same_bytes(
+    trained: tuple[Workspace, StageReport], tmp_path: Path
+) -> None:
+    workspace = copy_of(trained[0], tmp_path)
+    before = tree(workspace)
+    (workspace.autoencoder("v2", "Frontal") / "folds" / "1.2" / "model.keras").unlink()
+    report = train_ae.run(tiny_config(workspace), workspace, Silent())
+    assert (report.made, report.current) == (1, 2)
+    assert tree(workspace) == before
+
+
+def test_thesis_names_its_leaks(prepared: Workspace, tmp_path: Path) -> None:
+    workspace = copy_of(prepared, tmp_path)
+    config = tiny_config(
+        workspace, split__protocol="thesis", autoencoder__train_on="all", autoencoder__schedule="constant",
+        autoencoder__epochs=1, autoencoder__batch=8,
+    )  # fmt: skip
+    report = train_ae.run(config, workspace, Silent())
+    assert report.made == 1
+    leaks = ae.trained_leaks(workspace, "v2", "Frontal", "test")
+    assert any("split by file" in leak for leak in leaks)
+    assert any("validated on the test part" in leak for leak in leaks)
+    assert any("all files" in leak for leak in leaks)
+    assert len(ae.trained_patients(workspace, "v2", "Frontal", "test")) == 12
+
+
+def test_a_view_that_is_not_there_is_refused(prepared: Workspace) -> None:
+    with pytest.raises(ConfigError, match="lacks a view"):
+        train_ae.run(tiny_config(prepared, autoencoder__views=["Left"]), prepared, Silent())
+
+
+def test_a_size_that_does_not_halve_is_refused_before_anything(tmp_path: Path) -> None:
+    workspace = built(tmp_path, shape=(36, 48))
+    with pytest.raises(ConfigError, match="halves its input"):
+        train_ae.run(tiny_config(workspace), workspace, Silent())
+    assert not (workspace.root / "models").exists()
+
+
+def test_stopped_and_resumed(trained: tuple[Workspace, StageReport], prepared: Workspace, tmp_path: Path) -> None:
+    """SIGTERM in the second training: the first is kept, the second goes on."""
+
+    class StopsLate(Silent):
+        def __init__(self) -> None:
+            super().__init__()
+            self.epochs = 0
+
+        def task(self, name: str, total: float | None, unit: str = "") -> object:  # type: ignore[override]
+            return self
+
+        def __enter__(self) -> StopsLate:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            return None
+
+        def say(self, text: str) -> None:
+            return None
+
+        def advance(self, steps: float = 1) -> None:
+            self.epochs += 1
+            if self.epochs == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    workspace = copy_of(prepared, tmp_path)
+    with pytest.raises(Interrupted):
+        train_ae.run(tiny_config(workspace), workspace, StopsLate())
+    assert (workspace.autoencoder("v2", "Frontal") / "manifest.json").exists()
+    assert (workspace.autoencoder("v2", "Frontal") / "folds" / "1.1" / "checkpoint" / "checkpoint.npz").exists()
+    report = train_ae.run(tiny_config(workspace), workspace, Silent())
+    assert (report.made, report.current) == (2, 1)
+    assert tree(workspace) == tree(trained[0])
+
+
+def test_killed_and_started_again_gives_the_same_bytes(
+    trained: tuple[Workspace, StageReport], prepared: Workspace, tmp_path: Path
+) -> None:
+    workspace = copy_of(prepared, tmp_path)
+    settings = [f"--set={key}={value}" for key, value in TINY.items() if key != "filter.views"]
+    command = [sys.executable, "-m", "thermocancer", "train-ae", "-w", str(tmp_path), "--set=filter.views=[Frontal]"]
+    process = subprocess.Popen([*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 200
+    while not (workspace.autoencoder("v2", "Frontal") / "checkpoint" / "checkpoint.npz").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    report = train_ae.run(tiny_config(workspace), workspace, Silent())
+    assert report.failed == []
+    assert tree(workspace) == tree(trained[0])
