@@ -40,7 +40,7 @@ class ReportSection(Section):
     """What the HTML report shows."""
 
     title: str = "thermocancer report"
-    gallery: PositiveInt = Field(24, description="at most so many misclassified exams")
+    gallery: PositiveInt = Field(200, description="at most so many misclassified exams")
 
 
 class Range(Section):

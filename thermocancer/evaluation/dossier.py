@@ -13,6 +13,7 @@ from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
 from thermocancer.evaluation.explain.survey import Survey
 from thermocancer.evaluation.gallery import misclassified, with_pictures
 from thermocancer.evaluation.judgement import Judgement
+from thermocancer.evaluation.own_figures import PREFIX
 from thermocancer.evaluation.report import render_page
 from thermocancer.evaluation.subgroups import subgroup_table
 from thermocancer.evaluation.verdict import verdict_of
@@ -77,6 +78,7 @@ def gather(
         ),
         "environment": environment(),
         "command": exact_command(run.name, run.manifest),
+        "remark": "",
         "config_text": None if kept is None else portable_config(kept),
     }  # fmt: skip
     return Dossier(content, with_pictures(wrong[: config.report.gallery], facts, workspace), survey)
@@ -93,5 +95,6 @@ def to_html(dossier: Dossier, judged: Judgement) -> str:
         "metric_titles": METRIC_TITLES,
         "gallery": dossier.gallery,
         "survey": dossier.survey,
+        "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(PREFIX)],
     }
     return render_page("report.html", dossier.facts | extra, judged.pictures)

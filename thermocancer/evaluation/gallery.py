@@ -69,7 +69,7 @@ def _thumbnail_of(item: dict[str, Any], facts: dict[ExamKey, ExamFacts], workspa
     }
 
 
-def thermogram_png(celsius: npt.NDArray[np.float64], view: str, width: int = 320) -> bytes:
+def thermogram_png(celsius: npt.NDArray[np.float64], view: str, width: int = 240) -> bytes:
     """A thermogram on a fixed scale with the patient's sides marked, as PNG."""
     from thermocancer.evaluation.figures import png_bytes
     from thermocancer.thermal.rendering import render

@@ -57,6 +57,7 @@ def _verdict(lines: Sequence[dict[str, Any]], phantom: bool) -> dict[str, Any]:
     done = [line for line in lines if "accuracy" in line["ours"].get("thesis", {})]
     inside = [line for line in done if line["ours"]["thesis"]["accuracy"]["published_inside"]]
     both = [line for line in done if "accuracy" in line["ours"].get("grouped-cv", {})]
+    printed, made, agreeing = (len({_printed(line) for line in each}) for each in (lines, done, inside))
     sentences = []
     if both:
         drops = [
@@ -76,13 +77,18 @@ def _verdict(lines: Sequence[dict[str, Any]], phantom: bool) -> dict[str, Any]:
         sentences.insert(
             0, f"{PHANTOM_NOTICE} They stand in columns of their own and are no test of the published claim."
         )
-        headline = f"{len(done)} of {len(lines)} rows were made again on the phantom."
+        headline = f"{made} of {printed} printed rows were made again on the phantom."
     else:
         headline = (
-            f"{len(done)} of {len(lines)} rows were made again; in {len(inside)} the published accuracy lies inside "
+            f"{made} of {printed} printed rows were made again; in {agreeing} the published accuracy lies inside "
             "our interval under the original protocol."
         )
     return {"tone": "caution" if phantom else "good", "headline": headline, "sentences": sentences}
+
+
+def _printed(line: dict[str, Any]) -> str:
+    """The printed row that a line belongs to."""
+    return str(line["same_printed_row_as"] or line["row"])
 
 
 def terminal_lines(table: dict[str, Any]) -> list[str]:

@@ -99,13 +99,17 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     from thermocancer.evaluation.exam_facts import exam_facts
     from thermocancer.evaluation.explain.survey import survey_run
     from thermocancer.evaluation.judgement import judge
+    from thermocancer.evaluation.own_figures import own_figures
     from thermocancer.evaluation.runs import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
     facts = exam_facts(workspace)
     audit = _audit(judged, workspace, config, facts, progress) if config.evaluate.audit else None
     survey = survey_run(judged, workspace, progress) if config.evaluate.explain else None
+    pictures, remark = own_figures(judged.run, workspace)
+    judged.pictures |= pictures
     dossier = gather(judged, workspace, config, facts, audit=audit, survey=survey)
+    dossier.facts["remark"] = remark
     folder = task.folder
     documents = {"metrics.json": judged.document, "report.json": dossier.facts}
     if audit is None:

@@ -24,6 +24,9 @@ from thermocancer.evaluation.units import gather_units
 from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
 
+IMAGE_STAGES = ("train-cnn",)
+"""Their units are image files: nothing is known of how they were made, and their numbers follow the folders."""
+
 GROUP_TITLES = {
     BASELINE: "trivial models and the untrained twin",
     NUISANCE: "no breast: nuisance variables",
@@ -42,19 +45,20 @@ def audit_run(
     own = judged.run.config(workspace)
     settings = config.evaluate
     with ExitStack() as stack:
-        source, why = _open_source(own, workspace, stack)
+        stage = str(judged.run.manifest.get("stage"))
+        source, why = _open_source(own, stage, workspace, stack)
         scope = make_scope(judged.run, source, facts)
         if source is not None and scope.source is None:
             why = "the data set has changed since the run was made"
         judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed)
-        controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
+        known = stage not in IMAGE_STAGES and all(len(fold.train) for fold in scope.folds)
+        controls = nuisance_controls(scope, judge) if known else []
         unavailable: list[dict[str, str]] = []
-        if scope.source is not None and own is not None and judged.run.manifest.get("stage") == "fuse":
+        if scope.source is not None and own is not None:
             bench = Bench(scope, scope.source, own, workspace, judge, settings.audit_repeats)
             controls += _refits(bench, settings, progress, unavailable)
         else:
-            reason = why or "the audit trains the recipes of fuse again, not those of other stages"
-            unavailable.append({"name": "controls that train again", "reason": reason})
+            unavailable.append({"name": "controls that train again", "reason": why or "the data set is gone"})
     matched = _matched(scope, judged, settings, config.seed)
     checks = leak_checks(scope, controls)
     return {
@@ -70,13 +74,19 @@ def audit_run(
     }
 
 
-def _open_source(own: Config | None, workspace: Workspace, stack: ExitStack) -> tuple[ExamSource | None, str | None]:
+def _open_source(
+    own: Config | None, stage: str, workspace: Workspace, stack: ExitStack
+) -> tuple[ExamSource | None, str | None]:
+    from thermocancer.data.sequences import open_sequences
     from thermocancer.data.store import open_dataset
 
     if own is None:
         return None, "the run kept no config that this version can read"
+    openers: dict[str, Any] = {"fuse": open_dataset, "train-dit": open_sequences}
+    if stage not in openers:
+        return None, f"the recipes of {stage} are not trained again"
     try:
-        return stack.enter_context(open_dataset(workspace.dataset(own.dataset.name))), None
+        return stack.enter_context(openers[stage](workspace.dataset(own.dataset.name))), None
     except DataError as error:
         return None, error.what
 
@@ -117,7 +127,13 @@ def _matched(scope: Scope, judged: Judgement, settings: EvaluateSection, seed: i
         )
         for matching, keep, within in wanted
     ]  # fmt: skip
-    return [each for each in found if each is not None]
+    kept: list[dict[str, Any]] = []
+    for each in found:
+        if each is not None and (each["matching"], each["pairs"]) not in [
+            (one["matching"], one["pairs"]) for one in kept
+        ]:
+            kept.append(each)  # a stratum that all matched pairs lie in anyway says nothing new
+    return kept
 
 
 def _stratum(scope: Scope, judged: Judgement, settings: EvaluateSection) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config import Config
-from thermocancer.data.exams import ExamSource, IntArray
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.predictions import Prediction
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
@@ -52,15 +52,44 @@ class Bench:
     def folds(self) -> tuple[Fold, ...]:
         return self.scope.first_repeats(self.repeats)
 
+    @property
+    def reads_frames(self) -> bool:
+        """True for a sequence network, whose source holds the frames of dynamic exams."""
+        return self.scope.run.manifest.get("stage") == "train-dit"
+
     def recipe(self, kind: str | None = None, *, untrained: bool = False) -> Recipe:
         """The run's recipe without inner folds: only the order of its scores is audited."""
+        if self.reads_frames:
+            return self._sequence_recipe(untrained)
         from thermocancer.training.recipes import make_recipe
 
-        config = self.config
-        if untrained:
-            config = config.model_copy(update={"fuse": config.fuse.model_copy(update={"untrained": True})})
+        config = _changed(self.config, "fuse", untrained=True) if untrained else self.config
         views = tuple(self.scope.run.manifest.get("views") or ()) or None
-        return make_recipe(config, self.workspace, kind=kind, views=views, calibrate=False)
+        return make_recipe(
+            config, self.workspace, kind=kind, views=views, calibrate=False, exam_weights=self._exam_weights()
+        )
+
+    def _sequence_recipe(self, untrained: bool) -> Recipe:
+        from thermocancer import strategy
+        from thermocancer.training.sequences import SequenceMethod, sequence_recipe
+        from thermocancer.training.sequences_backbone import FrameReaders
+
+        config = _changed(self.config, "dit", backbone="random", weights=None) if untrained else self.config
+        strategy.set_up(config.strategy, config.seed)
+        readers = FrameReaders(config, self.workspace)
+        method = SequenceMethod(config, self.workspace, readers, self._exam_weights())
+        return sequence_recipe(method, calibrate=False)
+
+    def _exam_weights(self) -> FloatArray | None:
+        """Weights of matched exams in training, as the run itself used them. Shape (n,)."""
+        if self.config.cohort.match != "weight":
+            return None
+        from thermocancer.data.cohort import choose_rows
+
+        rows, chosen = choose_rows(self.source, self.config.cohort)
+        weights = np.ones(len(self.scope.exams))
+        weights[rows] = chosen
+        return weights
 
     def scores(
         self,
@@ -88,6 +117,10 @@ class Bench:
         made_from = self.scope.run.manifest.get("made_from")
         key = fingerprint(name, settings, source.fingerprint, labels.tolist(), parts, made_from)
         return self.workspace.cache / "audit" / f"{key[:32]}.json"
+
+
+def _changed(config: Config, section: str, **values: Any) -> Config:
+    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
 
 
 def fit_and_score(
@@ -167,7 +200,8 @@ def leaky_folds(scope: Scope, folds: Sequence[Fold], seed: int) -> list[Fold]:
 def untrained_twin(bench: Bench) -> Control:
     """The same model whose network has random weights and was never trained."""
     model = bench.scope.run.manifest.get("model")
-    if model not in ("svm", "network") or bench.config.fuse.untrained:
+    trained = bench.config.dit.backbone != "random" if bench.reads_frames else model in ("svm", "network")
+    if not trained or bench.config.fuse.untrained:
         raise Unavailable("the model has no trained network, or is the untrained twin itself")
     rows = bench.scores("untrained", bench.recipe(untrained=True))
     return bench.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
@@ -175,6 +209,7 @@ def untrained_twin(bench: Bench) -> Control:
 
 def trivial_baselines(bench: Bench) -> list[Control]:
     """Thermal statistics, left-right asymmetry and the plain asymmetry index on the same folds."""
+    _needs_static_views(bench)
     titles = {
         "thermal": "global temperature statistics",
         "asymmetry": "left-right asymmetry features",
@@ -188,10 +223,16 @@ def trivial_baselines(bench: Bench) -> list[Control]:
     return controls
 
 
+def _needs_static_views(bench: Bench) -> None:
+    if bench.reads_frames:
+        raise Unavailable("the run reads the frames of dynamic exams, not static views")
+
+
 def torso_alone(bench: Bench) -> Control:
     """The same recipe where background and marker are gone."""
     from thermocancer.data.regions import torso_only
 
+    _needs_static_views(bench)
     source = MaskedSource(bench.source, torso_only, "torso-only", bench.workspace.cache / "masked")
     rows = bench.scores("torso_only", bench.recipe(), source=source)
     return bench.judge.control("torso_only", "torso only: background and marker removed", INPUT, rows)
@@ -201,6 +242,7 @@ def background_alone(bench: Bench) -> Control:
     """The same recipe where the torso is blanked: what it can tell without any breast."""
     from thermocancer.data.regions import background_only
 
+    _needs_static_views(bench)
     source = MaskedSource(bench.source, background_only, "background-only", bench.workspace.cache / "masked")
     rows = bench.scores("background_only", bench.recipe(), source=source)
     control = bench.judge.control("background_only", "background only: torso blanked", INPUT, rows)

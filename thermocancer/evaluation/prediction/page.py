@@ -37,7 +37,10 @@ def pictures_of(exam: NewExam, maps: Sequence[Occlusion]) -> list[dict[str, Any]
         celsius = np.asarray(file.celsius)
         found = by_view.get(view)
         if found is None:
-            png, words = thermogram_png(celsius, view), f"{view}, {celsius.min():.1f} to {celsius.max():.1f} degC"
+            png, words = (
+                thermogram_png(celsius, view, width=480),
+                f"{view}, {celsius.min():.1f} to {celsius.max():.1f} degC",
+            )
         else:
             unit = "score lost when hidden"
             png, words = draw_heatmap(celsius, found.full_size(celsius.shape), view, unit=unit), f"{view}, occlusion"
