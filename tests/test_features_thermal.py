@@ -161,3 +161,23 @@ def test_nothing_measured_nothing_to_regress() -> None:
     source = cohort(6)
     with pytest.raises(DataError, match="cannot be regressed out"):
         NuisanceFit.of(source, np.arange(len(source.exams)), labels_of(source))
+
+
+def test_colour_images_give_pixels_but_no_thermal_features() -> None:
+    source = cohort(4)
+
+    class Images:
+        kind, views, shape, exams = "rgb", ("Frontal",), source.shape, source.exams
+        fingerprint = "images"
+
+        def present(self, view: str) -> np.ndarray:
+            return source.present(view)
+
+        def rgb(self, view: str, rows: np.ndarray) -> np.ndarray:
+            grey = (source.centi_celsius(view, rows) // 16).astype(np.uint8)
+            return np.stack([grey, grey // 2, grey // 4], axis=-1)
+
+    table = measured_table(Images(), "pixels", ("Frontal",), (6, 8))  # type: ignore[arg-type]
+    assert table.shape == (len(source.exams), 3 * 6 * 8)
+    with pytest.raises(DataError, match="need degrees"):
+        measured_table(Images(), "thermal", ("Frontal",), (6, 8))  # type: ignore[arg-type]

@@ -109,8 +109,8 @@ def test_nuisance_can_be_regressed_out_of_codes_and_saved(tmp_path: Path) -> Non
         rows = np.arange(12, 18)
         loaded = load_fitted(tmp_path / kind, workspace)
         assert loaded.scores(source, rows) == pytest.approx(fitted.scores(source, rows), abs=2e-4)
-    with pytest.raises(ConfigError, match="cannot be regressed out"):
-        make_recipe(config, workspace, kind="network", views=("Frontal",))
+    with pytest.raises(ConfigError, match="reads codes as they are"):
+        config_for(workspace, fuse__model="network", features__residualise=True)
 
 
 def test_preparation_travels_with_the_classifier(tmp_path: Path) -> None:

@@ -31,6 +31,10 @@ def check_pairs(config: Config) -> None:
         )
     if config.fuse.model == "late" and len(config.fuse.combine) < 2:
         raise ValueError("fuse.model: late needs two or more run names in fuse.combine")
+    if config.fuse.model == "network" and config.features.residualise:
+        raise ValueError(
+            "fuse.model: network reads codes as they are; features.residualise works with svm and the feature tables"
+        )
     if config.dataset.source == "images" and config.autoencoder.input.kind == "celsius":
         raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")
     if config.dit.weights_sha256 and not config.dit.weights:

@@ -45,12 +45,13 @@ class ViewEncoder:
     def codes(self, source: ExamSource, view: str, rows: IntArray) -> Iterator[tuple[slice, Float32Array]]:
         """Yield (positions in ``rows``, codes (b, p)) batch by batch.
 
-        The last batch is filled up, so that the network sees one shape only: each new one would be
-        compiled anew, and an exam's code must not depend on how many others came with it.
+        The last of several batches is filled up, so that the network sees one shape only: each new
+        one would be compiled anew.
         """
+        size = min(self.batch, len(rows))
         for start in range(0, len(rows), self.batch):
             chosen = rows[start : start + self.batch]
-            filled = np.concatenate([chosen, np.repeat(chosen[-1:], self.batch - len(chosen))])
+            filled = np.concatenate([chosen, np.repeat(chosen[-1:], size - len(chosen))])
             images = network_input(source, view, filled, self.input)  # (batch, H, W, C)
             self._check(images.shape[1:], view)
             self.model.set_weights(self.weights)

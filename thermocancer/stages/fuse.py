@@ -234,10 +234,23 @@ def _leaks(job: Job) -> list[str]:
     found = []
     if job.config.split.protocol == "thesis":
         found = [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
+        found += _lost_in_rendering(job)
     if job.config.fuse.model in ENCODED:
         encoders = Encoders.of(job.config, job.workspace)
         found += encoders.leaks(job.source, job.views, job.folds)
     return list(dict.fromkeys(found))
+
+
+def _lost_in_rendering(job: Job) -> list[str]:
+    """Defects of the original recipe's pictures, as far as this run shares them."""
+    config, found = job.config, []
+    images = job.source.kind == "rgb"
+    rendering = config.convert.rendering if images else config.autoencoder.input.rendering
+    if rendering.range == "minmax" and (images or config.fuse.model in ENCODED):
+        found.append("each image scaled by its own minimum and maximum: absolute temperature lost, noise stretched")
+    if images and config.convert.format == "jpg":
+        found.append("JPEG images instead of temperatures")
+    return found
 
 
 def _auc(result: CrossValidation) -> float | None:

@@ -92,7 +92,7 @@ def make_recipe(
         return AsymmetryIndex(_table(config, workspace, "asymmetry-index", views), config.features)
     if kind == "network":
         return NetworkRecipe(
-            Encoders.of(config, workspace), views, config.fuse, _without_residuals(config), workspace.cache,
+            Encoders.of(config, workspace), views, config.fuse, config.features, workspace.cache,
             0 if thesis else NETWORK_INNER_FOLDS, watched or {}, exam_weights,
         )  # fmt: skip
     inner = config.split.inner_folds if calibrate and not thesis else 0
@@ -116,17 +116,6 @@ def _method(
 
 def _table(config: Config, workspace: Workspace, kind: TableKind, views: tuple[str, ...]) -> FeatureTable:
     return FeatureTable(kind, views, config.features.pixels, workspace.cache)
-
-
-def _without_residuals(config: Config) -> FeaturesSection:
-    if config.features.residualise:
-        raise ConfigError(
-            "the fusion network reads codes as they are; nuisance cannot be regressed out of them",
-            where="features.residualise",
-            expected="false with fuse.model: network",
-            hint="use fuse.model: svm, thermal, asymmetry or pixels",
-        )
-    return config.features
 
 
 def recipe_identity(
