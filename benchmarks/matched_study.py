@@ -29,15 +29,28 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from matched_study_features import INDEX_NAMES, SIGNED_NAMES, side_table
+from matched_study_scorers import (
+    BY_DATE,
+    PRIMARY,
+    Cohort,
+    Scorer,
+    logistic_on,
+    magnitude,
+    magnitude_and_regions,
+    novelty,
+    nuisance_columns,
+    paired,
+    signed_columns,
+    unfitted,
+)
 
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.exams import ArrayExamSource, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import ArrayExamSource, ExamSource, FloatArray, IntArray
 from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
 from thermocancer.data.predictions import Prediction
 from thermocancer.data.split import Fold, inner_folds, make_split, outer_folds
@@ -47,124 +60,13 @@ from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.intervals import auc_interval
 from thermocancer.evaluation.runs import RunRecord
 from thermocancer.features.body import skin_of
-from thermocancer.features.residual import NuisanceFit
 from thermocancer.features.tables import TableKind, measured_table
 from thermocancer.features.thermal import REGION_NAMES, region_percentiles
-from thermocancer.training.classifiers.decisions import fit_logistic
 
-DAYS, ROOM_CELSIUS = 270.0, 0.75
-PRIMARY, BY_DATE = Matching(DAYS, ROOM_CELSIUS), Matching(DAYS, None)
 SPLIT = SplitSection(protocol="grouped-cv", repeats=5, folds=5)
 INNER_FOLDS = 5
 BOOTSTRAP = 10_000
 SEED = 1
-RIDGE_C = 0.1
-"""Inverse strength of the ridge of every logistic recipe: few exams, many numbers."""
-
-
-@dataclass(frozen=True)
-class Cohort:
-    """All exams of the data set with the tables measured on them; ``rows`` are those of the study.
-
-    ``source`` holds no matrices any more, only what was measured outside the breast.
-    """
-
-    source: ArrayExamSource
-    exams: tuple[Exam, ...]
-    rows: IntArray
-    signed: FloatArray
-    indices: FloatArray
-    regions: FloatArray
-    known: dict[TableKind, FloatArray]
-
-    @property
-    def labels(self) -> IntArray:
-        return np.array([exam.label for exam in self.exams], dtype=np.int64)
-
-    def column(self, name: str) -> FloatArray:
-        return self.source.nuisance()[name]
-
-    def matches(self, sick: IntArray, healthy: IntArray, matching: Matching) -> FloatArray:
-        """1.0 where a sick and a healthy row form a pair, shape (sick, healthy)."""
-        close = np.ones((len(sick), len(healthy)), bool)
-        for name, most in (("date_ordinal", matching.days), ("room_celsius", matching.room_celsius)):
-            if most is not None:
-                values = self.column(name)
-                close &= np.abs(values[sick][:, None] - values[healthy]) <= most
-        return close.astype(float)
-
-
-Scorer = Callable[[Cohort, IntArray, IntArray], FloatArray]
-"""(cohort, training rows, rows to score) -> scores, larger means sick. Labels are read of training rows only."""
-
-
-def unfitted(score: Callable[[Cohort], FloatArray]) -> Scorer:
-    return lambda cohort, train, rows: score(cohort)[rows]
-
-
-def logistic_on(table: Callable[[Cohort], FloatArray], *, residual: bool = False, absolute: bool = False) -> Scorer:
-    """Ridge logistic regression; ``residual``: nuisance regressed out on healthy training exams first."""
-
-    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
-        values = without_nuisance(cohort, table(cohort), train) if residual else table(cohort)
-        values = np.abs(values) if absolute else values
-        return fit_logistic(values[train], cohort.labels[train], RIDGE_C).decide(values[rows])
-
-    return score
-
-
-def without_nuisance(cohort: Cohort, table: FloatArray, train: IntArray) -> FloatArray:
-    """The table (n, p) less what date, room, marker and framing explain among healthy training exams."""
-    fit = NuisanceFit.of(cohort.source, train, cohort.labels[train])
-    everyone = np.arange(len(table), dtype=np.int64)
-    return table - fit.scaling.design(cohort.source, everyone) @ fit.coefficients(table[fit.healthy])
-
-
-def novelty(*, residual: bool = False) -> Scorer:
-    """Mahalanobis distance of the signed vector from healthy training exams (Ledoit-Wolf shrinkage)."""
-
-    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
-        from sklearn.covariance import LedoitWolf
-
-        table = without_nuisance(cohort, cohort.signed, train) if residual else cohort.signed
-        healthy = table[train[cohort.labels[train] == 0]]
-        middle, scale = healthy.mean(axis=0), healthy.std(axis=0)
-        model = LedoitWolf().fit((healthy - middle) / scale)
-        return np.sqrt(np.asarray(model.mahalanobis((table[rows] - middle) / scale), dtype=np.float64))
-
-    return score
-
-
-def paired(table: Callable[[Cohort], FloatArray]) -> Scorer:
-    """Logistic regression on the differences of matched sick-healthy training pairs: taught within pairs only."""
-
-    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
-        from sklearn.linear_model import LogisticRegression
-
-        values, labels = table(cohort), cohort.labels[train]
-        middle, scale = values[train].mean(axis=0), values[train].std(axis=0)
-        standard = (values - middle) / scale
-        sick, healthy = train[labels == 1], train[labels == 0]
-        one, other = np.nonzero(cohort.matches(sick, healthy, PRIMARY))
-        apart = standard[sick[one]] - standard[healthy[other]]
-        both, truth = np.concatenate([apart, -apart]), np.repeat([1, 0], len(apart))
-        weights = np.full(len(both), len(sick) / len(both))  # as many pairs as there are, as much say as the sick
-        model = LogisticRegression(C=RIDGE_C, fit_intercept=False, max_iter=2000).fit(both, truth, weights)
-        return np.asarray(standard[rows] @ model.coef_[0], dtype=np.float64)
-
-    return score
-
-
-def magnitude(cohort: Cohort) -> FloatArray:
-    return np.abs(cohort.signed)
-
-
-def magnitude_and_regions(cohort: Cohort) -> FloatArray:
-    return np.concatenate([np.abs(cohort.signed), cohort.regions], axis=1)
-
-
-def signed_columns(cohort: Cohort, start: str) -> FloatArray:
-    return np.abs(cohort.signed[:, [name.startswith(start) for name in SIGNED_NAMES]])
 
 
 RECIPES: dict[str, Scorer] = {
@@ -184,14 +86,6 @@ RECIPES: dict[str, Scorer] = {
     "pairs, regions: the same with 12 region warmths": paired(magnitude_and_regions),
 }
 """The declared recipes. Changing this list after a run is a new study: say so and count all of them."""
-
-
-def nuisance_columns(*names: str) -> Callable[[Cohort], FloatArray]:
-    def table(cohort: Cohort) -> FloatArray:
-        values = np.column_stack([cohort.column(name) for name in names])
-        return np.where(np.isfinite(values), values, np.nanmedian(values[cohort.rows], axis=0))
-
-    return table
 
 
 CONTROLS: dict[str, Scorer] = {
@@ -318,6 +212,8 @@ def study(cohort: Cohort) -> None:
     sick, healthy = cohort.rows[labels == 1], cohort.rows[labels == 0]
     for matching in (PRIMARY, BY_DATE):
         pairs = cohort.matches(sick, healthy, matching)
+        if not pairs.any():
+            raise SystemExit(f"no sick and healthy exams have {matching.words()}: nothing can be matched")
         print(f"{matching.words()}: {pairs.sum():.0f} pairs of "
               f"{pairs.any(axis=1).sum()} sick and {pairs.any(axis=0).sum()} healthy patients")  # fmt: skip
     folds = folds_of(cohort)
