@@ -60,6 +60,18 @@ def test_standardisation_is_scikit_learns() -> None:
     assert (ours.scale[:90] == 1).all()
 
 
+def test_a_feature_that_hardly_moves_in_training_cannot_outweigh_the_others() -> None:
+    wild = CODES.copy()
+    wild[TEST, 50] = 1e3  # constant in training
+    wild[TRAIN[0], 51] = 1e-3
+    wild[TEST, 51] = 1e3
+    (plain,) = gram_matrices(wild, [Part(TRAIN)])
+    (clipped,) = gram_matrices(wild, [Part(TRAIN, clip=5.0)])
+    (tame,) = gram_matrices(np.delete(wild, [50, 51], axis=1), [Part(TRAIN, clip=5.0)])
+    assert plain.kernel("rbf", TEST, TRAIN).max() < 1e-6
+    assert clipped.kernel("rbf", TEST, TRAIN) == pytest.approx(tame.kernel("rbf", TEST, TRAIN), abs=0.02)
+
+
 def test_views_add_up() -> None:
     (whole,) = gram_matrices(CODES, [Part(TRAIN)])
     (first,), (second,) = gram_matrices(CODES[:, :1000], [Part(TRAIN)]), gram_matrices(CODES[:, 1000:], [Part(TRAIN)])

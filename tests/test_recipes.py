@@ -26,6 +26,7 @@ CASES = {
     "svm": UNTRAINED,
     "svm rbf": UNTRAINED | {"fuse__kernel": "rbf"},
     "svm linear": UNTRAINED | {"fuse__kernel": "linear"},
+    "svm clipped": UNTRAINED | {"fuse__kernel": "rbf", "fuse__clip": 2.0},
 }
 
 

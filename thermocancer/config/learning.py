@@ -64,6 +64,9 @@ class FuseSection(Section):
     model: Literal["svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels", "late"] = "svm"
     kernel: Literal["sigmoid", "rbf", "linear"] = "sigmoid"
     C: Annotated[float, Field(gt=0)] = 1.0
+    clip: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="svm: limit of standardised features, in standard deviations; null: none, as scikit-learn"
+    )
     views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
     autoencoder: Literal["v1", "v2", "v3"] | None = Field(None, description="null: autoencoder.variant")
     untrained: bool = Field(False, description="random encoder weights: the untrained twin")

@@ -8,7 +8,7 @@ are all that is ever held, and the standardised matrix never exists.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -30,25 +30,34 @@ class Standardisation:
 
     As scikit-learn's StandardScaler: the scale is the standard deviation (of the n, not n - 1), and
     1 for a feature that is constant up to rounding. ``variance`` is what the standardised features
-    have left, (p,): 1, or about 0 where constant.
+    have left, (p,): 1, or about 0 where constant. With ``clip`` they are limited to so many standard
+    deviations: a feature that hardly ever moves in training may be thousands of them off elsewhere.
     """
 
     mean: FloatArray
     scale: FloatArray
     variance: FloatArray
+    clip: float | None = None
 
     @classmethod
-    def of(cls, training: FloatArray) -> Standardisation:
+    def of(cls, training: FloatArray, clip: float | None = None) -> Standardisation:
         """Fit on training exams (n, p) in double precision."""
         mean, variance = training.mean(axis=0), training.var(axis=0)
         rounding = len(training) * np.finfo(np.float64).eps
         constant = variance <= rounding * variance + (rounding * mean) ** 2
         scale = np.where(constant, 1.0, np.sqrt(variance))
-        return cls(mean, scale, variance / scale**2)
+        fitted = cls(mean, scale, variance / scale**2, clip)
+        return fitted if clip is None else replace(fitted, variance=fitted.apply(training).var(axis=0))
 
     def apply(self, features: FloatArray) -> FloatArray:
         """Standardise features (n, p)."""
-        return (features - self.mean) / self.scale
+        return standardised(features, self.mean, self.scale, self.clip)
+
+
+def standardised(features: FloatArray, mean: FloatArray, scale: FloatArray, clip: float | None) -> FloatArray:
+    """Features (n, p) less their mean, over their scale, within +- ``clip``."""
+    standard = (features - mean) / scale
+    return standard if clip is None else np.clip(standard, -clip, clip, out=standard)
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,12 @@ class Part:
     """The exams that a standardisation is fitted on: ``rows`` (m,).
 
     With ``nuisance`` features are first freed of what it adds to them, as learnt from the healthy
-    exams among ``rows``; ``design`` (n, k) is the standardised nuisance of all exams.
+    exams among ``rows``; ``design`` (n, k) is the standardised nuisance of all exams. ``clip`` is
+    that of the standardisation.
     """
 
     rows: IntArray
+    clip: float | None = None
     nuisance: NuisanceFit | None = None
     design: FloatArray | None = None
 
@@ -119,7 +130,7 @@ def gram_matrices(features: Float32Array, parts: Sequence[Part], columns: int = 
         block = np.asarray(features[:, start : start + columns], dtype=np.float64)
         for number, part in enumerate(parts):
             cleaned = part.cleaned(block)
-            standardisation = Standardisation.of(cleaned[part.rows])
+            standardisation = Standardisation.of(cleaned[part.rows], part.clip)
             standard = standardisation.apply(cleaned).astype(np.float32)
             sums[number] += standard @ standard.T
             variances[number] += float(standardisation.variance.sum())

@@ -105,7 +105,7 @@ def _method(
 ) -> Method:
     residualise = config.features.residualise
     if kind == "svm":
-        grams = Grams(Encoders.of(config, workspace), views, residualise, workspace.cache)
+        grams = Grams(Encoders.of(config, workspace), views, residualise, workspace.cache, config.fuse.clip)
         return SvmMethod(grams, config.fuse.kernel, config.fuse.C, exam_weights)
     if kind == "pixels":
         table, C, components = _table(config, workspace, "pixels", views), config.fuse.C, config.features.components
@@ -128,7 +128,7 @@ def recipe_identity(
     if kind in ENCODED:
         encoders = Encoders.of(config, workspace)
         identity += [[encoders.identity(view, fold) for view in views for fold in (*folds, "all")]]
-        identity += [fuse.kernel, config.strategy.precision]
+        identity += [fuse.kernel, fuse.clip, config.strategy.precision]
     if config.sweep.trials:
         identity.append(config.sweep.model_dump(mode="json", exclude={"storage"}))
     if kind == "network":

@@ -31,6 +31,7 @@ class Grams:
     views: tuple[str, ...]
     residualise: bool
     cache: Path
+    clip: float | None = None
     _known: dict[str, Gram] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, object]:
@@ -39,9 +40,11 @@ class Grams:
     def part(self, source: ExamSource, rows: IntArray, labels: IntArray) -> Part:
         """What a training part's standardisation (and residualisation) is fitted on."""
         if not self.residualise:
-            return Part(rows)
+            return Part(rows, self.clip)
         nuisance = NuisanceFit.of(source, rows, labels)
-        return Part(rows, nuisance, nuisance.scaling.design(source, np.arange(len(source.exams), dtype=np.int64)))
+        return Part(
+            rows, self.clip, nuisance, nuisance.scaling.design(source, np.arange(len(source.exams), dtype=np.int64))
+        )
 
     def prepare(self, source: ExamSource, fold: str, parts: Sequence[Part]) -> None:
         """Compute what is not known yet for some training parts, each view's codes being made once."""
@@ -68,7 +71,7 @@ class Grams:
     def _key(self, source: ExamSource, view: str, fold: str, part: Part) -> str:
         healthy = None if part.nuisance is None else part.nuisance.healthy.tolist()
         identity = self.encoders.identity(view, fold)
-        return fingerprint("gram", VERSION, identity, source.fingerprint, view, part.rows.tolist(), healthy)
+        return fingerprint("gram", VERSION, identity, source.fingerprint, view, part.rows.tolist(), healthy, self.clip)
 
     def _path(self, key: str) -> Path:
         return self.cache / "gram" / f"{key[:32]}.npz"

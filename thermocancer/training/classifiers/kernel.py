@@ -40,7 +40,7 @@ class SvmMethod:
         encoders = self.grams.encoders
         return {
             "kind": "svm", "name": self.name, "views": list(self.grams.views), "kernel": self.kernel, "C": self.C,
-            "autoencoder": encoders.variant, "batch": encoders.batch,
+            "clip": self.grams.clip, "autoencoder": encoders.variant, "batch": encoders.batch,
         }  # fmt: skip
 
     def announce(self, source: ExamSource, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:

@@ -20,7 +20,7 @@ from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array
 from thermocancer.errors import DataError
 from thermocancer.features.encoded import ViewEncoder, all_codes
-from thermocancer.features.gram import COLUMNS, KernelName, Part, Standardisation, kernel_values
+from thermocancer.features.gram import COLUMNS, KernelName, Part, Standardisation, kernel_values, standardised
 from thermocancer.features.residual import NuisanceScale
 from thermocancer.files import write_json, written_aside
 from thermocancer.training.classifiers.decisions import read_arrays, write_arrays
@@ -44,6 +44,7 @@ class ViewVectors:
     step: FloatArray
     standard: Float32Array
     effect: Float32Array | None = None
+    clip: float | None = None
 
     @classmethod
     def of(
@@ -62,16 +63,16 @@ class ViewVectors:
                 if part.nuisance is not None:
                     effects.append(part.nuisance.coefficients(block[part.nuisance.healthy]))
                 cleaned = part.cleaned(block)
-                fitted = Standardisation.of(cleaned[part.rows])
+                fitted = Standardisation.of(cleaned[part.rows], part.clip)
                 standard[:, columns] = fitted.mean, fitted.scale
                 largest = np.maximum(largest, np.abs(fitted.apply(cleaned[support])).max(axis=1))
             step = np.where(largest > 0, largest, 1.0) / np.iinfo(kind).max
             for columns in blocks(encoder.size):
                 cleaned = part.cleaned(np.asarray(codes[:, columns], dtype=np.float64))
-                exact = Standardisation.of(cleaned[part.rows]).apply(cleaned[support])
+                exact = Standardisation.of(cleaned[part.rows], part.clip).apply(cleaned[support])
                 whole[:, columns] = np.rint(exact / step[:, None])
         effect = np.concatenate(effects, axis=1).astype(np.float32) if effects else None
-        return cls(view, encoder, whole, step, standard, effect)
+        return cls(view, encoder, whole, step, standard, effect, part.clip)
 
     def products(self, codes: Float32Array, nuisance: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         """Inner products of exams with the vectors, (b, s), and the exams' own squares, (b,), from codes (b, p)."""
@@ -81,7 +82,7 @@ class ViewVectors:
             if self.effect is not None and nuisance is not None:
                 block -= nuisance @ self.effect[:, columns]
             mean, scale = self.standard[:, columns].astype(np.float64)
-            standard = (block - mean) / scale
+            standard = standardised(block, mean, scale, self.clip)
             squares += (standard**2).sum(axis=1)
             products += standard.astype(np.float32) @ self.whole[:, columns].astype(np.float32).T
         return products * self.step, squares
@@ -95,7 +96,9 @@ class ViewVectors:
         save_encoder(self.encoder, folder / f"encoder-{self.view}.keras")
 
     @classmethod
-    def load(cls, folder: Path, view: str, step: FloatArray, trained: InputSection, batch: int) -> ViewVectors:
+    def load(
+        cls, folder: Path, view: str, step: FloatArray, trained: InputSection, settings: dict[str, Any]
+    ) -> ViewVectors:  # fmt: skip
         """Read what ``save`` wrote; the vectors stay on disk until they are used."""
         path = folder / f"vectors-{view}.npy"
         try:
@@ -107,14 +110,14 @@ class ViewVectors:
             raise DataError(
                 "the support vectors of a run cannot be read", where=path, found=error, hint="train the run again"
             ) from error
-        encoder = load_saved_encoder(folder / f"encoder-{view}.keras", trained, batch)
+        encoder = load_saved_encoder(folder / f"encoder-{view}.keras", trained, int(settings["batch"]))
         if whole.shape != (len(step), encoder.size) or standard.shape != (2, encoder.size):
             raise DataError(
                 "the support vectors do not belong to the encoder beside them",
                 where=path, expected=f"{len(step)} x {encoder.size}", found=" x ".join(map(str, whole.shape)),
                 hint="train the run again",
             )  # fmt: skip
-        return cls(view, encoder, whole, step, standard, effect)
+        return cls(view, encoder, whole, step, standard, effect, settings["clip"])
 
 
 def blocks(total: int) -> list[slice]:
@@ -170,7 +173,7 @@ class SupportVectors:
         arrays, inputs = read_arrays(folder), read_json(folder / "inputs.json")
         views = tuple(
             ViewVectors.load(
-                folder, view, step, InputSection.model_validate(inputs[view]), int(settings["batch"])
+                folder, view, step, InputSection.model_validate(inputs[view]), settings
             )
             for view, step in zip(settings["views"], arrays["steps"], strict=True)
         )  # fmt: skip
