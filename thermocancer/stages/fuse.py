@@ -225,7 +225,7 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
             "untrained": config.fuse.untrained,
         }
     if config.fuse.model == "svm":
-        facts |= {"kernel": config.fuse.kernel, "C": config.fuse.C}
+        facts |= {"kernel": config.fuse.kernel, "C": config.fuse.C, "clip": config.fuse.clip}
     return facts
 
 
