@@ -1,4 +1,4 @@
-"""``train-ae``, ``fuse``, ``train-dit`` and ``train-cnn``: training models."""
+"""``train-ae``, ``fuse``, ``train-dit`` and ``train-cnn``: training models; ``export``: taking them elsewhere."""
 
 from __future__ import annotations
 
@@ -11,10 +11,20 @@ from thermocancer.cli.common import stage_command
 RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; its folder is runs/NAME.")]
 
 
-@stage_command("train-ae", example="thermocancer train-ae -w demo --set autoencoder.variant=v1")
-def train_ae() -> dict[str, Any]:
-    """Train one autoencoder a view."""
-    return {}
+@stage_command("train-ae", example="thermocancer train-ae -w demo --variant v3 --views Frontal")
+def train_ae(
+    variant: Annotated[
+        str | None, typer.Option(help="v1 or v2 (original study), or v3 (half the code, sharper).")
+    ] = None,
+    views: Annotated[str | None, typer.Option(help="Views to train, with commas; by default all of them.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs; by default the variant's own.")] = None,
+) -> dict[str, Any]:
+    """Train one autoencoder a view, and one inside every fold."""
+    return {
+        "autoencoder.variant": variant,
+        "autoencoder.views": views.split(",") if views else None,
+        "autoencoder.epochs": epochs,
+    }
 
 
 @stage_command("fuse", example="thermocancer fuse -w demo --name svm3 --model svm --views Frontal,Right,Left")
@@ -49,3 +59,15 @@ def train_cnn(
 ) -> dict[str, Any]:
     """Train a binary classifier on a folder of class images."""
     return {"cnn.data": data, "cnn.name": name}
+
+
+@stage_command("export", example="thermocancer export network5 -w demo --formats saved_model,litert")
+def export(
+    name: Annotated[str | None, typer.Argument(help="Name of the run.", metavar="RUN", show_default=False)] = None,
+    run: Annotated[str | None, typer.Option("--run", help="The same, as an option.")] = None,
+    formats: Annotated[
+        str | None, typer.Option(help="saved_model, onnx, litert, with commas; by default all that can be written.")
+    ] = None,
+) -> dict[str, Any]:
+    """Write a run's network as SavedModel, ONNX and LiteRT, each compared with the original on real inputs."""
+    return {"evaluate.run": name or run, "evaluate.formats": formats.split(",") if formats else None}

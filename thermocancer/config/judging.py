@@ -24,6 +24,9 @@ class EvaluateSection(Section):
     compare: tuple[str, ...] = Field((), description="names of the runs that ``compare`` compares")
     exam: str | None = Field(None, description="file or folder that ``predict`` scores")
     page: str | None = Field(None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none")
+    formats: tuple[Literal["saved_model", "onnx", "litert"], ...] = Field(
+        (), description="what ``export`` writes; none: every format whose converter is installed"
+    )
     rows: tuple[str, ...] = Field((), description="published rows that ``reproduce`` makes again; none: all")
     confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: PositiveInt = 2000

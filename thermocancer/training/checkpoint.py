@@ -136,7 +136,7 @@ def save_model(model: Any, path: Path) -> None:
     """
     import keras
 
-    bare = keras.Model(model.inputs, model.outputs, name=model.name)
+    bare = keras.Model(model.input, model.output, name=model.name)  # not .inputs: these keep dicts and single arrays
     with written_aside(path) as side:
         with quietly():  # under JAX too, Keras imports TensorFlow here if it is installed
             bare.save(side)

@@ -1,0 +1,267 @@
+"""``export``: a run's network as SavedModel, ONNX and LiteRT, compared with Keras on real inputs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import shutil
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer import strategy
+from thermocancer.config import Config
+from thermocancer.config.learning import StrategySection
+from thermocancer.errors import ConfigError, RunError
+from thermocancer.evaluation.runs import read_run
+from thermocancer.files import fingerprint, hash_file, write_json
+from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.strategy.quiet import quietly
+from thermocancer.workspace import Stamp, Workspace
+
+if TYPE_CHECKING:
+    from thermocancer.training.exportable import Exportable, Inputs
+
+STAGE = "export"
+TOLERANCE = 1e-4
+"""Largest difference of a probability from Keras' own that is let through."""
+
+TIMED_CALLS = 10
+NAMES = {"saved_model": "saved_model", "onnx": "model.onnx", "litert": "model.tflite"}
+NEEDS = {"saved_model": (), "onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ()}
+INSTALL = "pip install 'thermocancer[export]'"
+
+Output = npt.NDArray[np.float32]
+Runner = Callable[["Inputs"], Output]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to export: its folder, its own config, the formats to write."""
+
+    name: str
+    folder: Path
+    own: Config
+    formats: tuple[str, ...]
+    missing: dict[str, list[str]]
+    made_from: str
+
+    @property
+    def target(self) -> Path:
+        return self.folder / "export"
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.target / "export.json")
+
+
+def plan(config: Config, workspace: Workspace) -> Plan:
+    """What ``run`` would write. Touches nothing."""
+    job = _job(config, workspace)
+    if job.stamp.is_current(job.made_from):
+        return Plan(STAGE, current=len(job.formats))
+    return Plan(STAGE, tuple(f"{job.target / NAMES[each]}" for each in job.formats), notes=tuple(_left_out(job)))
+
+
+def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Write and compare every format. Formats that fail are listed; the rest is done.
+
+    Raises ConfigError for a run that is no network or a format whose converter is not installed,
+    RunError when no format could be written.
+    """
+    job = _job(config, workspace)
+    report = StageReport(STAGE, notes=_left_out(job), outputs=[str(job.target)])
+    if job.stamp.is_current(job.made_from):
+        report.current = len(job.formats)
+        return report
+    # the converters take TensorFlow's graphs; a model trained under JAX loads here all the same
+    running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), config.seed)
+    from thermocancer.training.exportable import exportable
+
+    subject = exportable(job.folder / "model", job.own, workspace)
+    with progress.task(f"export {job.name}", len(job.formats), "formats") as task:
+        reference, keras_ms = _timed(lambda inputs: running.engine.predict(subject.model, inputs), subject.samples)
+        report.figures["keras"] = {"latency_ms": keras_ms}
+        written: dict[str, dict[str, Any]] = {}
+        for each in job.formats:
+            task.say(each)
+            try:
+                written[each] = _write(job, each, subject, reference)
+                report.made += 1
+            except RunError as error:
+                report.failed.append(Failure(each, str(error)))
+            task.advance()
+    report.figures |= written
+    if not written:
+        raise RunError("no format could be written", found="; ".join(each.reason for each in report.failed))
+    _commit(job, subject, written, complete=not report.failed)
+    return report
+
+
+def _job(config: Config, workspace: Workspace) -> Job:
+    name = config.evaluate.run
+    if name is None:
+        raise ConfigError("which run is to be exported?", where="evaluate.run", hint="thermocancer export NAME")
+    found = read_run(workspace, name)
+    missing = {each: [lib for lib in NEEDS[each] if importlib.util.find_spec(lib) is None] for each in NAMES}
+    for each in config.evaluate.formats:
+        if missing[each]:
+            raise ConfigError(
+                f"the format {each} needs libraries that are not installed",
+                where="evaluate.formats", expected=", ".join(missing[each]), hint=INSTALL,
+            )  # fmt: skip
+    formats: tuple[str, ...] = config.evaluate.formats or tuple(each for each in NAMES if not missing[each])
+    model = sorted(path for path in (found.folder / "model").rglob("*") if path.is_file())
+    made_from = fingerprint(STAGE, formats, [[path.name, hash_file(path)] for path in model], _versions())
+    own = found.required_config(workspace)
+    if config.cnn.data is not None:
+        own = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": config.cnn.data})})
+    return Job(name, found.folder, own, formats, {each: libs for each, libs in missing.items() if libs}, made_from)
+
+
+def _versions() -> dict[str, str]:
+    known = ("tensorflow", "keras", "tf2onnx", "onnx")
+    return {name: importlib.metadata.version(name) for name in known if importlib.util.find_spec(name) is not None}
+
+
+def _left_out(job: Job) -> list[str]:
+    return [
+        f"{each} is left out: {', '.join(libraries)} not installed; next: {INSTALL}"
+        for each, libraries in job.missing.items()
+        if each not in job.formats
+    ]
+
+
+def _write(job: Job, form: str, subject: Exportable, reference: Output) -> dict[str, Any]:
+    """Write one format aside, compare it, time it, rename it into place."""
+    final = job.target / NAMES[form]
+    side = final.with_name(f".partial-{final.name}")
+    job.target.mkdir(parents=True, exist_ok=True)
+    _remove(side)
+    try:
+        _convert(subject.model, form, side)
+        found, latency_ms = _timed(_open(form, side), subject.samples)
+        difference = float(np.abs(found - reference).max())
+        if not difference <= TOLERANCE:
+            raise RunError(
+                f"the exported {form} disagrees with the model it was made from",
+                where=final, expected=f"probabilities within {TOLERANCE:g}", found=f"{difference:.3g}",
+            )  # fmt: skip
+        _remove(final)
+        side.rename(final)
+    finally:
+        _remove(side)
+    return {"parity": difference, "latency_ms": latency_ms, "bytes": _size(final), "exams": len(reference)}
+
+
+def _convert(model: Any, form: str, path: Path) -> None:
+    try:
+        with quietly(1, 2), warnings.catch_warnings():
+            # tf2onnx probes NumPy's retired names, LiteRT's converter announces its successor
+            warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
+            warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
+            model.export(str(path), format="tf_saved_model" if form == "saved_model" else form, verbose=False)
+    except Exception as error:  # converters raise whatever their layers raise
+        raise RunError(
+            f"the model could not be converted to {form}",
+            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+        ) from error
+
+
+def _open(form: str, path: Path) -> Runner:
+    return {"saved_model": _open_saved_model, "onnx": _open_onnx, "litert": _open_litert}[form](path)
+
+
+def _open_saved_model(path: Path) -> Runner:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+
+    def call(inputs: Inputs) -> Output:
+        given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+        return np.asarray(loaded.serve(given))
+
+    return call
+
+
+def _open_onnx(path: Path) -> Runner:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+
+    def call(inputs: Inputs) -> Output:
+        by_name = inputs if len(inputs) > 1 else dict.fromkeys(names, next(iter(inputs.values())))
+        return np.asarray(session.run(None, {name: by_name[name] for name in names})[0])
+
+    return call
+
+
+def _open_litert(path: Path) -> Runner:
+    import tensorflow as tf
+
+    with quietly(1, 2), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the interpreter is to move to a package of its own
+        runner = tf.lite.Interpreter(str(path)).get_signature_runner()
+    names = list(runner.get_input_details())
+
+    def call(inputs: Inputs) -> Output:
+        by_name = inputs if len(inputs) > 1 else dict.fromkeys(names, next(iter(inputs.values())))
+        return np.asarray(next(iter(runner(**{name: by_name[name] for name in names}).values())))
+
+    return call
+
+
+def _timed(call: Runner, samples: Inputs) -> tuple[Output, float]:
+    """The output for every sample, called one exam at a time, and the median milliseconds of a call."""
+    count = len(next(iter(samples.values())))
+    found, spent = [], []
+    with quietly(1, 2):
+        for number in range(max(count, TIMED_CALLS) + 1):
+            one = {name: each[number % count : number % count + 1] for name, each in samples.items()}
+            started = time.perf_counter()
+            output = call(one)
+            spent.append(1e3 * (time.perf_counter() - started))
+            if number < count:
+                found.append(output)
+    return np.concatenate(found), round(statistics.median(spent[1:]), 3)
+
+
+def _commit(job: Job, subject: Exportable, written: dict[str, dict[str, Any]], *, complete: bool) -> None:
+    """The manifest: what goes in, what comes out, how close each format is. Latencies are not kept in it."""
+    facts = {
+        "run": job.name,
+        "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
+        "output": "probability of the second class; score = logistic(slope * logit(probability) + intercept)",
+        "formats": {each: {"file": NAMES[each], "parity": found["parity"]} for each, found in written.items()},
+        **subject.facts,
+    }
+    outputs = [path for each in written for path in _files(job.target / NAMES[each])]
+    if complete:
+        job.stamp.write(job.made_from, outputs, **facts)
+    else:
+        write_json(job.stamp.path, {"made_from": "", "outputs": {}, **facts})
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+
+
+def _size(path: Path) -> int:
+    return sum(each.stat().st_size for each in _files(path))
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
