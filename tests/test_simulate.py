@@ -127,13 +127,27 @@ def test_plan_touches_nothing_and_tells_what_run_does(tmp_path: Path) -> None:
 
 
 def test_the_bytes_do_not_depend_on_processes_or_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run(tmp_path / "one", processes=1)
+    run(tmp_path / "one", processes=1, dynamic=False)
     monkeypatch.setattr(synthetic, "SERIAL_PIXELS", 0)
-    run(tmp_path / "two", processes=2)
+    run(tmp_path / "two", processes=2, dynamic=False)
     assert content(tmp_path / "one") == content(tmp_path / "two")
-    seeded = load_config(options={**TINY, "seed": 5}, workspace=tmp_path / "three")
+    seeded = load_config(options={**TINY, "seed": 5, "simulate.dynamic": False}, workspace=tmp_path / "three")
     simulate.run(seeded, Workspace(tmp_path / "three"), Silent())
     assert content(tmp_path / "three") != content(tmp_path / "one")
+
+
+def test_an_older_processor_makes_the_same_bytes(tmp_path: Path) -> None:
+    """Without vector instructions, and with the oldest kernels of the linear algebra library."""
+    from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
+
+    run(tmp_path / "here", patients=2)
+    command = [sys.executable, "-m", "thermocancer", "simulate", "-w", str(tmp_path / "there"), "--quiet"]
+    for key, value in {**TINY, "simulate.patients": 2}.items():
+        command += ["--set", f"{key}={value}"]
+    present = " ".join(name for name in __cpu_dispatch__ if __cpu_features__.get(name))
+    older = {"OPENBLAS_CORETYPE": "Prescott", "OPENBLAS_NUM_THREADS": "1", "NPY_DISABLE_CPU_FEATURES": present}
+    subprocess.run(command, env={**os.environ, **older}, check=True)
+    assert content(tmp_path / "here") == content(tmp_path / "there")
 
 
 def test_lost_broken_and_uncatalogued_files_are_made_again(tmp_path: Path) -> None:
