@@ -27,6 +27,7 @@ from thermocancer.training.sequences import SequenceMethod, sequence_recipe
 from thermocancer.training.sequences_backbone import VIEW, FrameReaders
 from thermocancer.training.sequences_features import check_frames
 from thermocancer.training.sequences_folds import dynamic_folds, restrict
+from thermocancer.training.sequences_input import VERSION as INPUT_VERSION
 from thermocancer.training.thresholds import describe_aim
 from thermocancer.workspace import Stamp, Workspace
 
@@ -107,7 +108,7 @@ def _static_exams(path: Path) -> Any:
 def _identity(config: Config, workspace: Workspace) -> list[Any]:
     """Every setting and file that decides the result, except the exams."""
     dit = config.dit
-    identity: list[Any] = [dit.model_dump(mode="json", exclude={"name", "weights"}), config.seed]
+    identity: list[Any] = [INPUT_VERSION, dit.model_dump(mode="json", exclude={"name", "weights"}), config.seed]
     identity += [config.split.model_dump(mode="json"), config.cohort.model_dump(mode="json")]
     identity += [config.strategy.backend, config.strategy.precision]
     if dit.weights is not None and Path(dit.weights).is_file():

@@ -1,9 +1,10 @@
 """From the temperatures of a dynamic exam to what a backbone takes: channels, size, colour, augmentation.
 
 Channels are images of their own, one a frame: ``frame`` is the temperature, ``difference`` its rise
-since the exam's first frame, ``rate`` its rise since the chosen frame before, in degC a frame. The
-last two are the physics of rewarming: vessels and tumours warm faster than what surrounds them, and
-the room's own temperature cancels out.
+since the exam's first frame, ``rate`` its rise since the chosen frame before, in degC a frame, and
+``asymmetry`` how much warmer the torso is than the same place of its other side. The middle two are
+the physics of rewarming: vessels and tumours warm faster than what surrounds them, and the room's
+own temperature cancels out, as it does between the two sides.
 """
 
 from __future__ import annotations
@@ -17,14 +18,18 @@ import numpy.typing as npt
 
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection
+from thermocancer.data.regions import midline, torso_mask
 from thermocancer.errors import ConfigError
 
-Channel = Literal["frame", "difference", "rate"]
+Channel = Literal["frame", "difference", "rate", "asymmetry"]
 Pixels = npt.NDArray[np.float32]
 Celsius = npt.NDArray[np.float32]
 
 SHIFT, TURN_DEGREES, ZOOM = 0.04, 5.0, 0.05
 """Augmented copies move by at most this share of the width, turn and grow by at most this much."""
+
+MIRROR_SEARCH = 20
+"""The mirror of a body is looked for within this fraction of the width around its midline."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,13 @@ class FrameInput:
         """
         celsius = _resized(centi.astype(np.float32) / np.float32(100), self.size)  # (T, h, w)
         start = _resized(first[np.newaxis].astype(np.float32) / np.float32(100), self.size)[0]
-        images = [
-            self._image(_channel(name, celsius, start, np.asarray(indices)), span)
-            for name, span in zip(self.channels, self.ranges, strict=True)
-        ]
+        make = {
+            "frame": lambda: celsius,
+            "difference": lambda: celsius - start,
+            "rate": lambda: _rate(celsius, np.asarray(indices)),
+            "asymmetry": lambda: _asymmetry(celsius),
+        }
+        images = [self._image(make[name](), span) for name, span in zip(self.channels, self.ranges, strict=True)]
         return np.stack(images, axis=1)  # (T, C, h, w, depth)
 
     def of_colours(self, rgb: npt.NDArray[np.uint8]) -> Pixels:
@@ -105,14 +113,22 @@ def _with_channels(
     config: DitSection, size: tuple[int, int], kind: Literal["celsius", "rgb"], rendering: Rendering, top: float
 ) -> FrameInput:
     absolute = None if rendering.range == "minmax" else rendering.range
-    spans = {"frame": absolute, "difference": config.difference_range, "rate": config.rate_range}
+    spans = {
+        "frame": absolute, "difference": config.difference_range, "rate": config.rate_range,
+        "asymmetry": config.asymmetry_range,
+    }  # fmt: skip
     ranges = tuple(spans[channel] for channel in config.channels)
     return FrameInput(tuple(size), kind, rendering.colormap, top, config.channels, ranges)  # type: ignore[arg-type]
+
+
+VERSION = 1
+"""Raise it when the same settings give other pixels: cached features of the old ones are then left alone."""
 
 
 def input_to_json(given: FrameInput) -> dict[str, Any]:
     """JSON types only; ``input_from_json`` reads it back."""
     return {
+        "version": VERSION,
         "size": list(given.size),
         "kind": given.kind,
         "colormap": given.colormap,
@@ -131,15 +147,42 @@ def input_from_json(found: Mapping[str, Any]) -> FrameInput:
     )
 
 
-def _channel(name: Channel, celsius: Celsius, start: Celsius, indices: npt.NDArray[np.int64]) -> Celsius:
-    if name == "frame":
-        return celsius
-    if name == "difference":
-        return celsius - start
+def _rate(celsius: Celsius, indices: npt.NDArray[np.int64]) -> Celsius:
+    """Rise since the frame before, in degC a frame; the first frame takes the next one's."""
     if len(celsius) < 2:
         return np.zeros_like(celsius)
     steps = np.diff(celsius, axis=0) / np.diff(indices).astype(np.float32)[:, np.newaxis, np.newaxis]
-    return np.concatenate([steps[:1], steps])  # the first frame has none before it: it takes the next one's rate
+    return np.concatenate([steps[:1], steps])
+
+
+def _asymmetry(celsius: Celsius) -> Celsius:
+    """The torso less its mirror image, 0 where either side is not torso.
+
+    The mirror stands, to half a column, where the mean frame is most like its image: a body a little
+    aside of its midline would otherwise show its outlines as differences.
+    """
+    mean = celsius.mean(axis=0).astype(np.float64)
+    torso = torso_mask(mean)
+    centre = 2 * midline(mean, torso) - 1  # column c faces column centre - c
+    reach = max(1, celsius.shape[2] // MIRROR_SEARCH)
+    places = range(centre - reach, centre + reach + 1)
+    best = min(places, key=lambda place: (_unlikeness(mean, torso, place), abs(place - centre)))
+    columns, inside = _facing(best, celsius.shape[2])
+    both = torso & torso[:, columns] & inside
+    return np.where(both, celsius - celsius[:, :, columns], np.float32(0))
+
+
+def _facing(place: int, width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+    """For each column the one that faces it, and whether that is inside the frame."""
+    columns = place - np.arange(width)
+    return np.clip(columns, 0, width - 1), (columns >= 0) & (columns < width)
+
+
+def _unlikeness(mean: npt.NDArray[np.float64], torso: npt.NDArray[np.bool_], place: int) -> float:
+    """Median difference of the torso and its mirror image, degC."""
+    columns, inside = _facing(place, mean.shape[1])
+    both = torso & torso[:, columns] & inside
+    return float(np.median(np.abs(mean - mean[:, columns])[both])) if both.any() else float("inf")
 
 
 def _scaled(celsius: Celsius, span: CelsiusRange | None) -> Celsius:
