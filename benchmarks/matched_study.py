@@ -21,7 +21,7 @@ Declared:
    are exploratory, with simultaneous (Bonferroni) intervals beside.
  * Controls that see no breast, and the two figures known before, are shown but can never be chosen.
 
-    python benchmarks/matched_study.py --workspace WS [--sick PATIENT] [--permute SEED]
+    python benchmarks/matched_study.py --workspace WS [--sick PATIENT] [--permute SEED] [--plant CELSIUS]
 """
 
 from __future__ import annotations
@@ -99,15 +99,19 @@ CONTROLS: dict[str, Scorer] = {
 """Never chosen, not counted."""
 
 
-def read_cohort(source: ExamSource, sick: Sequence[int], permute: int | None) -> Cohort:
-    """Measure everything once. ``sick``: patients whose label the import has wrong; ``permute``: for rehearsals."""
+def read_cohort(source: ExamSource, sick: Sequence[int], permute: int | None, planted: float) -> Cohort:
+    """Measure everything once.
+
+    ``sick``: patients whose label the import has wrong; ``permute``: for rehearsals; ``planted``: degC of a
+    warm spot given to every sick exam, to see what the study could have found.
+    """
     labels = np.array([1 if exam.patient in sick else exam.label for exam in source.exams])
     common = Counter(exam.layout for exam in source.exams).most_common(1)[0][0]
     rows = np.array([row for row, exam in enumerate(source.exams) if exam.layout == common], dtype=np.int64)
     if permute is not None:
         labels[rows] = np.random.default_rng([permute, 5]).permutation(labels[rows])
     exams = tuple(dataclasses.replace(exam, label=int(label)) for exam, label in zip(source.exams, labels, strict=True))
-    table = side_table(source)
+    table = side_table(source, planted * labels, SEED)
     regions = []
     for row in range(len(exams)):
         celsius = source.centi_celsius("Frontal", np.array([row]))[0] / 100.0
@@ -200,9 +204,10 @@ def main() -> None:
     parser.add_argument("--dataset", default="frontal")
     parser.add_argument("--sick", type=int, action="append", default=[], help="patient whose label is known wrong")
     parser.add_argument("--permute", type=int, help="rehearse on permuted labels, by this seed")
+    parser.add_argument("--plant", type=float, default=0.0, help="degC of a warm spot added to every sick exam")
     given = parser.parse_args()
     with open_dataset(given.workspace / "datasets" / f"{given.dataset}.h5") as source:
-        study(read_cohort(source, given.sick, given.permute))
+        study(read_cohort(source, given.sick, given.permute, given.plant))
 
 
 def study(cohort: Cohort) -> None:

@@ -146,10 +146,26 @@ def _log_ratio(left: FloatArray, right: FloatArray, valid: npt.NDArray[np.bool_]
     return float(np.log((left[valid].mean() + 1e-6) / (right[valid].mean() + 1e-6)) / 2)
 
 
-def side_table(source: ExamSource) -> FloatArray:
-    """``compare_sides`` of every exam's frontal view, shape (n, 14)."""
+def side_table(source: ExamSource, planted: FloatArray | None = None, seed: int = 0) -> FloatArray:
+    """``compare_sides`` of every exam's frontal view, shape (n, 14).
+
+    ``planted`` (n,) degC: so warm a spot is added on one side, drawn by chance, for a study of power.
+    """
     found = []
     for row in range(len(source.exams)):
-        celsius = source.centi_celsius("Frontal", np.array([row]))[0] / 100.0
-        found.append(compare_sides(straighten(celsius)))
+        sides = straighten(source.centi_celsius("Frontal", np.array([row]))[0] / 100.0)
+        if planted is not None and planted[row]:
+            sides = plant(sides, float(planted[row]), np.random.default_rng([seed, 6, row]))
+        found.append(compare_sides(sides))
     return np.array(found)
+
+
+def plant(sides: Sides, celsius: float, random: np.random.Generator) -> Sides:
+    """A warm spot (Gaussian, a fifth of a breast wide) somewhere in the middle of one side."""
+    rows, columns = np.mgrid[:ROWS, :COLUMNS]
+    row, column = random.uniform(0.2 * ROWS, 0.7 * ROWS), random.uniform(0.25 * COLUMNS, 0.75 * COLUMNS)
+    distance = np.hypot((rows - row) / (ROWS / 10), (columns - column) / (COLUMNS / 10))
+    spot = celsius * np.exp(-(distance**2) / 2)
+    if random.integers(2):
+        return Sides(sides.left + spot, sides.right, sides.valid)
+    return Sides(sides.left, sides.right + spot, sides.valid)

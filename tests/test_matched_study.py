@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from matched_study_features import COLUMNS, INDEX_NAMES, ROWS, SIGNED_NAMES, compare_sides, straighten
+from matched_study_features import COLUMNS, INDEX_NAMES, ROWS, SIGNED_NAMES, compare_sides, plant, straighten
 
 HEIGHT, WIDTH = 240, 320
 
@@ -61,3 +61,10 @@ def test_marker_is_left_out_on_both_sides() -> None:
     sides = straighten(marked)
     assert not sides.valid.all()
     assert abs(features(marked)["mean"]) < 0.02
+
+
+def test_planted_spot_warms_one_side_only() -> None:
+    sides = straighten(body())
+    warmer = plant(sides, 1.0, np.random.default_rng(3))
+    gained = [float((warmer.left - sides.left).max()), float((warmer.right - sides.right).max())]
+    assert sorted(round(each, 1) for each in gained) == [0.0, 1.0]
