@@ -241,6 +241,29 @@ def test_subgroups_by_what_the_catalog_knows(tmp_path: Path) -> None:
     assert sum(line["sick"] for line in by_layout) == sum(1 for line in {(r.patient, r.label) for r in rows} if line[1])
 
 
+def test_age_bands_where_ages_are_known(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    fill_raw(workspace)
+    people = [
+        {"patient": patient, "read": "2026-01-01", "profile": [["age", f"{48 + patient} years old"]]}
+        for patient in range(1, 20)
+    ]
+    (workspace.raw / "patients.jsonl").write_text("".join(json.dumps(each) + "\n" for each in people))
+    facts = exam_facts(workspace)
+    exam = facts[5, 1]
+    passed = 2026 - int(str(exam.date)[:4])
+    assert exam.age is not None
+    assert abs(exam.age - (53 - passed)) <= 1
+    assert facts[23, 1].age is None
+    bands = {
+        line["group"] for line in subgroup_table(toy_rows(24, repeats=1), facts, 0.95) if line["grouping"] == "age"
+    }
+    assert {"under 40", "40 to 49", "unknown"} <= bands
+    (workspace.raw / "patients.jsonl").write_text("{")
+    with pytest.raises(DataError, match="facts about patients"):
+        exam_facts(workspace)
+
+
 def test_flow_without_catalog_or_filter(tmp_path: Path) -> None:
     assert [step["step"] for step in cohort_flow(Workspace(tmp_path), toy_rows(10))] == ["scored out of sample"]
 

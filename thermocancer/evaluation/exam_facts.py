@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from thermocancer.data.catalog import read_catalog
+from thermocancer.evaluation.ages import ExamKey, ages
 from thermocancer.workspace import VIEWS, Workspace
 
-ExamKey = tuple[int, int]
+__all__ = ["ExamFacts", "ExamKey", "exam_facts"]
 
 
 @dataclass
@@ -18,6 +19,7 @@ class ExamFacts:
     layout: str = ""
     files: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
+    age: int | None = None
 
     @property
     def view_set(self) -> str:
@@ -38,4 +40,7 @@ def exam_facts(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
         exam.layout = exam.layout or record.layout
         exam.bytes = exam.bytes or record.bytes
         exam.files.setdefault(record.view, record.path)
+    known = ages(workspace, {key: exam.date for key, exam in facts.items()})
+    for key, exam in facts.items():
+        exam.age = known.get(key)
     return facts

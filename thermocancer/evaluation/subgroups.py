@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from thermocancer.data.predictions import Prediction
+from thermocancer.evaluation.ages import age_band
 from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
 from thermocancer.evaluation.intervals import auc_interval, wilson
 from thermocancer.evaluation.metrics import confusion_of
@@ -41,6 +42,7 @@ def _groupings(facts: dict[ExamKey, ExamFacts]) -> dict[str, Callable[[Predictio
         "views": lambda row: fact(row).view_set,
         "visit": lambda row: "first visit" if row.visit == 1 else "later visit",
         "layout": lambda row: fact(row).layout or UNKNOWN,
+        "age": lambda row: age_band(fact(row).age),
         "year": lambda row: (fact(row).date or UNKNOWN)[:4].replace("unkn", UNKNOWN),
     }
 
