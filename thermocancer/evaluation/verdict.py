@@ -26,10 +26,9 @@ def verdict_of(
 ) -> dict[str, Any]:
     """``tone`` (good, caution, bad), one ``headline`` and further ``sentences``."""
     sentences: list[str] = []
-    tone = "good"
     suspicious = too_good(document)
+    tone = "caution" if suspicious or document["auc"]["low"] <= 0.5 else "good"
     if suspicious:
-        tone = "caution"
         sentences.append(
             f"A result of 99 % or more ({' and '.join(suspicious)}): look for a leak first. {_leak_audit(audit)}"
         )
