@@ -14,6 +14,7 @@ from thermocancer.config import dump_yaml, load_config
 from thermocancer.data.exams import ArrayExamSource
 from thermocancer.data.predictions import Prediction, read_predictions
 from thermocancer.data.split import make_split
+from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.checks import leak_checks
 from thermocancer.evaluation.audit.controls import Judge, holm, mann_whitney_p
 from thermocancer.evaluation.audit.examination import audit_run
@@ -21,8 +22,6 @@ from thermocancer.evaluation.audit.matched import Matching, largest_stratum, mat
 from thermocancer.evaluation.audit.nuisance import nuisance_controls, ridge_logistic, variables
 from thermocancer.evaluation.audit.refits import (
     REFITS,
-    Bench,
-    Unavailable,
     early_to_late,
     leaky_twin,
     permuted_labels,

@@ -9,13 +9,14 @@ from thermocancer.config import Config
 from thermocancer.config.judging import EvaluateSection
 from thermocancer.data.exams import ExamSource
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.audit.bench import Bench
 from thermocancer.evaluation.audit.checks import leak_checks
 from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.forest import Row, draw_forest
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import association, nuisance_controls
-from thermocancer.evaluation.audit.refits import REFITS, Bench
+from thermocancer.evaluation.audit.refits import REFITS
 from thermocancer.evaluation.audit.scope import Scope, make_scope
 from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
 from thermocancer.evaluation.intervals import auc_interval

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thermocancer.config import Config
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import IntArray
 from thermocancer.data.predictions import Prediction
 from thermocancer.data.split import Fold
-from thermocancer.errors import DataError
+from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.controls import (
     BASELINE,
     CONTROL,
@@ -21,120 +18,12 @@ from thermocancer.evaluation.audit.controls import (
     Control,
     Judge,
     flag_shortcut,
-    rows_of,
 )
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.audit.sources import MaskedSource
-from thermocancer.files import fingerprint, read_json, write_json
-from thermocancer.training.recipe import Recipe
-from thermocancer.workspace import Workspace
 
 LATE_SHARE = 0.35
 """The latest patients, so many of them, are tested in the split by time."""
-
-
-class Unavailable(DataError):
-    """A control that this data set or model does not allow, and why."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What refits need: the run's own settings and where results are remembered."""
-
-    scope: Scope
-    source: ExamSource
-    config: Config
-    workspace: Workspace
-    judge: Judge
-    repeats: int
-
-    @property
-    def folds(self) -> tuple[Fold, ...]:
-        return self.scope.first_repeats(self.repeats)
-
-    @property
-    def reads_frames(self) -> bool:
-        """True for a sequence network, whose source holds the frames of dynamic exams."""
-        return self.scope.run.manifest.get("stage") == "train-dit"
-
-    def recipe(self, kind: str | None = None, *, untrained: bool = False) -> Recipe:
-        """The run's recipe without inner folds: only the order of its scores is audited."""
-        if self.reads_frames:
-            return self._sequence_recipe(untrained)
-        from thermocancer.training.recipes import make_recipe
-
-        config = _changed(self.config, "fuse", untrained=True) if untrained else self.config
-        views = tuple(self.scope.run.manifest.get("views") or ()) or None
-        return make_recipe(
-            config, self.workspace, kind=kind, views=views, calibrate=False, exam_weights=self._exam_weights()
-        )
-
-    def _sequence_recipe(self, untrained: bool) -> Recipe:
-        from thermocancer import strategy
-        from thermocancer.training.sequences import SequenceMethod, sequence_recipe
-        from thermocancer.training.sequences_backbone import FrameReaders
-
-        config = _changed(self.config, "dit", backbone="random", weights=None) if untrained else self.config
-        strategy.set_up(config.strategy, config.seed)
-        readers = FrameReaders(config, self.workspace)
-        method = SequenceMethod(config, self.workspace, readers, self._exam_weights())
-        return sequence_recipe(method, calibrate=False)
-
-    def _exam_weights(self) -> FloatArray | None:
-        """Weights of matched exams in training, as the run itself used them. Shape (n,)."""
-        if self.config.cohort.match != "weight":
-            return None
-        from thermocancer.data.cohort import choose_rows
-
-        rows, chosen = choose_rows(self.source, self.config.cohort)
-        weights = np.ones(len(self.scope.exams))
-        weights[rows] = chosen
-        return weights
-
-    def scores(
-        self,
-        name: str,
-        recipe: Recipe,
-        *,
-        source: ExamSource | None = None,
-        labels: IntArray | None = None,
-        folds: Sequence[Fold] | None = None,
-    ) -> list[Prediction]:
-        """Out-of-fold rows of a recipe, computed once: an interrupted audit goes on where it stopped."""
-        folds = self.folds if folds is None else folds
-        source = self.source if source is None else source
-        labels = self.scope.labels if labels is None else labels
-        path = self._memory(name, source, labels, folds)
-        if path.exists():
-            return [Prediction(**row) for row in read_json(path)]
-        rows = fit_and_score(recipe, source, self.scope, labels, folds, self.config.seed)
-        write_json(path, [asdict(row) for row in rows])
-        return rows
-
-    def _memory(self, name: str, source: ExamSource, labels: IntArray, folds: Sequence[Fold]) -> Path:
-        settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
-        parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
-        made_from = self.scope.run.manifest.get("made_from")
-        key = fingerprint(name, settings, source.fingerprint, labels.tolist(), parts, made_from)
-        return self.workspace.cache / "audit" / f"{key[:32]}.json"
-
-
-def _changed(config: Config, section: str, **values: Any) -> Config:
-    return config.model_copy(update={section: getattr(config, section).model_copy(update=values)})
-
-
-def fit_and_score(
-    recipe: Recipe, source: ExamSource, scope: Scope, labels: IntArray, folds: Sequence[Fold], seed: int
-) -> list[Prediction]:
-    """Fit on each fold's training part with ``labels`` (n,) and score its test part."""
-    from thermocancer.training.crossval import one_thread
-
-    rows: list[Prediction] = []
-    with one_thread():
-        for fold in folds:
-            fitted = recipe.fit(source, fold.train, labels[fold.train], seed=seed, fold=fold.name)
-            rows += rows_of(scope.exams, fold, fitted.scores(source, fold.test))
-    return rows
 
 
 def permuted_labels(bench: Bench) -> Control:
