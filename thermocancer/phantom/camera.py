@@ -69,7 +69,8 @@ class Sight:
 
     ``torso`` (n) are the flat pixels that show torso, in order; ``corner``, ``down``, ``across`` (n) their
     places on the coarse skin grid. The other arrays are (rows, columns): ``arm`` share of arm, 0 torso to 1;
-    ``along`` 0 shoulder to 1 elbow; ``body`` is it skin at all; ``cosine`` between line of sight and normal.
+    ``along`` 0 shoulder to 1 elbow; ``around`` -1 to 1 across the right arm, 2 to 4 across the left one;
+    ``body`` is it skin at all; ``cosine`` between line of sight and normal.
     """
 
     torso: IntArray
@@ -78,6 +79,7 @@ class Sight:
     across: FloatArray
     arm: FloatArray
     along: FloatArray
+    around: FloatArray
     body: npt.NDArray[np.bool_]
     cosine: FloatArray
 
@@ -121,17 +123,18 @@ class Stage:
         nearest += np.arange(self.framing.rows)[:, None] * len(self._fine.azimuth)
         x, z = (part.ravel()[nearest] for part in self._normals)
         cosine = np.where(torso, np.maximum(x * np.sin(angle) + z * np.cos(angle), 0.0), 0.0)
-        arm, along = np.zeros(sample.shape), np.zeros(sample.shape)
+        arm, along, around = (np.zeros(sample.shape) for _ in range(3))
         upper = slice(0, int(np.searchsorted(-self._fine.heights, self.body.arm_radius - self.body.arm_height)))
         for side in (-1, 1):
-            share, part, arm_depth, arm_cosine = _arm(self.body, self.framing, angle, side, depth[upper])
+            share, part, across, arm_depth, arm_cosine = _arm(self.body, self.framing, angle, side, depth[upper])
             cosine[upper] += share * (arm_cosine - cosine[upper])
             along[upper] += share * (part - along[upper])
             arm[upper] += share * (1.0 - arm[upper])
+            around[upper] = np.where(share > 0, across + (3.0 if side > 0 else 0.0), around[upper])
             depth[upper] = np.where(share > 0.5, arm_depth, depth[upper])
         # skin is rough: its furrows turn some of it towards any camera
         cosine = np.sqrt((np.minimum(cosine, 1.0) ** 2 + ROUGHNESS**2) / (1.0 + ROUGHNESS**2))
-        return Sight(*self._places(sample, torso & (arm < 1.0)), arm, along, torso | (arm > 0), cosine)
+        return Sight(*self._places(sample, torso & (arm < 1.0)), arm, along, around, torso | (arm > 0), cosine)
 
     def _places(
         self, sample: FloatArray, shown: npt.NDArray[np.bool_]
@@ -220,8 +223,8 @@ def _fill_gaps(index: FloatArray, depth: FloatArray) -> None:
 
 def _arm(
     body: Body, framing: Framing, angle: float, side: int, depth: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    """A raised upper arm before ``depth``: (share of arm, way to the elbow, depth, cosine) at every pixel."""
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """A raised upper arm before ``depth``: (share of arm, way to the elbow, place across it, depth, cosine)."""
     root = np.array([side * 0.80 * body.half_width, body.arm_height, -0.10 * body.half_depth])
     direction = np.array([side * np.cos(body.arm_angle), np.sin(body.arm_angle), -0.20])
     direction /= np.sqrt(np.sum(direction**2))
@@ -244,7 +247,8 @@ def _arm(
     # the shoulder end runs out into the torso, where there is a torso to run into
     joined = np.where(depth > -1e8, smooth_step(1.0 + way * (ARM_LENGTH / body.arm_radius)), 1.0)
     share = np.where(bulge > 0, smooth_step((front - depth) / (2 * CREASE) + 0.5) * joined, 0.0)
-    return share, along, front, height / radius
+    across = (dy * direction[0] - dx * direction[1]) / (np.sqrt(flat) * radius)
+    return share, along, across, front, height / radius
 
 
 def emissivity(cosine: FloatArray) -> FloatArray:

@@ -84,9 +84,10 @@ class Picture:
         count = 1 + len(maps.shapes) * dynamic
         skin = sight.from_grid(np.concatenate([maps.steady[None], maps.shapes])[:count])
         arms = sight.arm > 0
+        way, share = sight.along[arms], sight.arm[arms]
         for values, along in zip(skin, maps.arm, strict=False):
-            on_arm = np.interp(sight.along[arms], np.linspace(0.0, 1.0, ARM_STEPS), along)
-            values[arms] += sight.arm[arms] * (on_arm - values[arms])
+            values[arms] += share * (np.interp(way, np.linspace(0.0, 1.0, ARM_STEPS), along) - values[arms])
+        skin[0][arms] += share * scene.person.circulation.arm_pattern(way, sight.around[arms])
         seen, gain = apparent_celsius(skin[0], sight.cosine, room)
         wall = room + _wall(scene.framing, self._random(WALL))
         self.base = self._through_lens(np.where(sight.body, seen, wall))

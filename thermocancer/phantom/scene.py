@@ -16,7 +16,7 @@ from thermocancer.phantom.cohort import BODY, CAMERAS, VISIT, Visit
 from thermocancer.phantom.contrast import Cooling, Footprint, solve_footprint
 from thermocancer.phantom.masks import mask_png
 from thermocancer.phantom.recovery import tabulate
-from thermocancer.phantom.skin import Circulation, Lesion, SkinMaps, build_maps, draw_patches
+from thermocancer.phantom.skin import Circulation, Lesion, SkinMaps, build_maps, draw_arms, draw_patches
 from thermocancer.phantom.solver import Surroundings
 from thermocancer.phantom.tissue import TISSUES, Tissue
 from thermocancer.phantom.vessels import grow
@@ -57,7 +57,9 @@ def draw_person(settings: SimulateSection, seed: int, patient: int) -> Person:
     patches = draw_patches(rng, settings.mottle)
     fat, padding_fat = float(rng.uniform(0.003, 0.016)), float(rng.uniform(0.002, 0.009))
     vessels = grow(rng, body, settings.vessels)
-    return Person(body, Circulation(patches, (float(levels[0]), float(levels[1])), vessels), fat, padding_fat)
+    arms = draw_arms(rng, settings.mottle)
+    blood = Circulation(patches, (float(levels[0]), float(levels[1])), vessels, arms)
+    return Person(body, blood, fat, padding_fat)
 
 
 def make_scene(settings: SimulateSection, seed: int, visit: Visit) -> Scene:

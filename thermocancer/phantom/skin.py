@@ -21,6 +21,9 @@ MOTTLE = ((110.0, 0.18), (50.0, 0.28), (24.0, 0.27), (10.0, 0.20))
 ARM_STEPS = 33
 """Points along the arm at which its temperature is known."""
 
+ARM_SPREAD = 0.3
+"""Standard deviation in degC of the pattern on the arms, which are drawn and not solved."""
+
 
 @dataclass(frozen=True)
 class Lesion:
@@ -57,13 +60,24 @@ class Circulation:
     """How blood is spread over one body: patches at three scales, each breast's own level, the veins.
 
     ``patches`` holds one array of coefficients for each entry of ``MOTTLE``; ``breasts`` and ``level``
-    are logarithms of perfusion relative to the parameter set.
+    are logarithms of perfusion relative to the parameter set. ``arms`` (2, along, across) is the pattern
+    of the arms in degC.
     """
 
     patches: tuple[FloatArray, ...]
     breasts: tuple[float, float]
     vessels: Vessels
+    arms: FloatArray
     level: float = 0.0
+
+    def arm_pattern(self, along: FloatArray, around: FloatArray) -> FloatArray:
+        """Pattern at places of ``camera.Sight.along`` and ``around``, both (n)."""
+        from scipy.ndimage import map_coordinates
+
+        _, steps, across = self.arms.shape
+        left = (around > 1.5).astype(np.float64)
+        place = [left, along * (steps - 1), (around - 3.0 * left + 1.0) * ((across - 1) / 2)]
+        return np.asarray(map_coordinates(self.arms, place, order=1, mode="nearest"))
 
 
 def draw_patches(rng: np.random.Generator, strength: float) -> tuple[FloatArray, ...]:
@@ -74,6 +88,14 @@ def draw_patches(rng: np.random.Generator, strength: float) -> tuple[FloatArray,
         # a cubic B-spline surface through white noise has .48 of its standard deviation
         result.append(strength * spread / 0.48 * rng.standard_normal((rows, columns)))
     return tuple(result)
+
+
+def draw_arms(rng: np.random.Generator, strength: float) -> FloatArray:
+    """The pattern of both arms, (2, along, across) degC: patches of about 25 mm."""
+    coarse = ARM_SPREAD * strength / 0.48 * rng.standard_normal((2, 15, 8))
+    fine = np.linspace(1.5, 12.5, 61), np.linspace(1.5, 5.5, 25)
+    down, across = _spline(fine[0], 15), _spline(fine[1], 8)
+    return np.array([down @ each @ across.T for each in coarse])
 
 
 def perfusion(body: Body, grid: SkinGrid, blood: Circulation, lesion: Lesion | None) -> FloatArray:
