@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,7 +89,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
     subject = exportable(job.folder / "model", job.own, workspace)
     with progress.task(f"export {job.name}", len(job.formats), "formats") as task:
-        reference, keras_ms = _timed(lambda inputs: running.engine.predict(subject.model, inputs), subject.samples)
+        reference, keras_ms = _timed(
+            lambda inputs: running.engine.predict(subject.model, _bare(inputs)), subject.samples
+        )
         report.figures["keras"] = {"latency_ms": keras_ms}
         written: dict[str, dict[str, Any]] = {}
         for each in job.formats:
@@ -147,8 +150,10 @@ def _write(job: Job, form: str, subject: Exportable, reference: Output) -> dict[
     job.target.mkdir(parents=True, exist_ok=True)
     _remove(side)
     try:
-        _convert(subject.model, form, side)
-        found, latency_ms = _timed(_open(form, side), subject.samples)
+        with _explained(form, "converted"):
+            _convert(subject.model, form, side)
+        with _explained(form, "run"):
+            found, latency_ms = _timed(_open(form, side), subject.samples)
         difference = float(np.abs(found - reference).max())
         if not difference <= TOLERANCE:
             raise RunError(
@@ -162,19 +167,30 @@ def _write(job: Job, form: str, subject: Exportable, reference: Output) -> dict[
     return {"parity": difference, "latency_ms": latency_ms, "bytes": _size(final), "exams": len(reference)}
 
 
-def _convert(model: Any, form: str, path: Path) -> None:
+@contextlib.contextmanager
+def _explained(form: str, done: str) -> Iterator[None]:
+    """Converters and runtimes raise whatever their layers raise; the user is told which layer it was."""
     try:
-        with quietly(1, 2), warnings.catch_warnings():
-            # tf2onnx probes NumPy's retired names, LiteRT's converter announces its successor
-            warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
-            warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow")
-            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
-            model.export(str(path), format="tf_saved_model" if form == "saved_model" else form, verbose=False)
-    except Exception as error:  # converters raise whatever their layers raise
+        yield
+    except Exception as error:
         raise RunError(
-            f"the model could not be converted to {form}",
+            f"the model could not be {done} as {form}",
             found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
         ) from error
+
+
+def _convert(model: Any, form: str, path: Path) -> None:
+    with quietly(1, 2), warnings.catch_warnings():
+        # tf2onnx probes NumPy's retired names, LiteRT's converter announces its successor
+        warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
+        warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow")
+        warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
+        model.export(str(path), format="tf_saved_model" if form == "saved_model" else form, verbose=False)
+
+
+def _bare(inputs: Inputs) -> Any:
+    """A network with one input takes the array itself."""
+    return inputs if len(inputs) > 1 else next(iter(inputs.values()))
 
 
 def _open(form: str, path: Path) -> Runner:
@@ -187,8 +203,7 @@ def _open_saved_model(path: Path) -> Runner:
     loaded = tf.saved_model.load(str(path))
 
     def call(inputs: Inputs) -> Output:
-        given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
-        return np.asarray(loaded.serve(given))
+        return np.asarray(loaded.serve(_bare(inputs)))
 
     return call
 

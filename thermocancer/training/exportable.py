@@ -82,7 +82,8 @@ def _fusion_network(folder: Path, settings: Mapping[str, Any], config: Config, w
         inputs[view] = keras.Input(own.input_shape[1:], name=view)
         codes[view] = own(inputs[view])
         fed[view] = encoder.input.model_dump(mode="json")
-    model = keras.Model(inputs, loaded.model(codes), name="fusion_with_encoders")
+    given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
+    model = keras.Model(given, loaded.model(codes), name="fusion_with_encoders")
     with open_dataset(workspace.dataset(config.dataset.name)) as source:
         prepared = prepare(source, FeaturesSection(**settings["preparation"]))
         complete = np.all([source.present(view) for view in inputs], axis=0)
@@ -101,12 +102,26 @@ def _sequence_network(folder: Path, settings: Mapping[str, Any], config: Config,
 
     loaded = load_sequence_model(folder, settings)
     reader = loaded.reader
-    model = join_backbone(reader.model, loaded.slot.holding(loaded.weights), len(reader.input.channels))
+    head = _unrolled(loaded.slot.holding(loaded.weights))
+    model = join_backbone(reader.model, head, len(reader.input.channels))
     with open_sequences(workspace.dataset(config.dataset.name)) as source:
         rows = range(min(MOST_SAMPLES, len(source.exams)))
         images = np.stack([exam_images(source, row, loaded.indices, reader) for row in rows])
     fed = {"frames": list(loaded.indices), **input_to_json(reader.input)}
     return Exportable(model, {model.inputs[0].name: images}, _facts(settings, config) | {"input": fed})
+
+
+def _unrolled(head: Any) -> Any:
+    """The same head with its recurrence written out: LiteRT has no loops over tensor lists."""
+    import keras
+
+    def unroll(layer: Any) -> Any:
+        config = layer.get_config()
+        return type(layer).from_config(config | {"unroll": True} if "unroll" in config else config)
+
+    copy = keras.models.clone_model(head, clone_function=unroll)
+    copy.set_weights(head.get_weights())
+    return copy
 
 
 def _image_network(folder: Path, settings: Mapping[str, Any], config: Config, workspace: Workspace) -> Exportable:
