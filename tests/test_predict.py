@@ -14,7 +14,8 @@ from thermocancer.config import Config
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.notices import ADJUNCT_NOTICE
-from thermocancer.evaluation.prediction.gathering import gather_exams, view_in_name
+from thermocancer.evaluation.prediction.frames import gap_problem, sequence_of
+from thermocancer.evaluation.prediction.gathering import gather_exams, read_files, view_in_name
 from thermocancer.evaluation.prediction.novelty import distance_to, judge_novelty, make_reference
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, predict
@@ -175,7 +176,11 @@ def test_files_are_grouped_into_exams(tmp_path: Path) -> None:
     exams = {exam.name: exam for exam in gather_exams(tmp_path, ("Frontal",))}
     assert sorted(exams) == ["7_1", "7_2", "other"]
     assert (exams["7_2"].patient, exams["7_2"].visit) == (7, 2)
-    assert {file.view for file in exams["7_1"].files} == {"Frontal", "Right", None}
+    assert {(file.view, file.frame) for file in exams["7_1"].files} == {
+        ("Frontal", None),
+        ("Right", None),
+        ("Frontal", 4),
+    }
     assert {file.view for file in exams["other"].files} == {"Frontal", "Left45"}
 
 
@@ -192,10 +197,8 @@ def test_one_nameless_file_is_taken_for_the_only_view(tmp_path: Path) -> None:
 
 def test_training_exams_are_like_themselves() -> None:
     source = toy_source(toy_rows(30, repeats=1))
-    rows = np.arange(len(source.exams))
-    reference = make_reference(source, "Frontal", rows)
-    for row in rows:
-        celsius = source.matrices["Frontal"][row] / 100.0
+    reference = make_reference(source.matrices["Frontal"] / 100.0, ["space2"])
+    for celsius in source.matrices["Frontal"] / 100.0:
         assert not judge_novelty(reference, celsius, "space2")["flag"]
     distance, limit = distance_to(reference.values, reference.values.mean(axis=0))
     assert distance < limit
@@ -203,7 +206,33 @@ def test_training_exams_are_like_themselves() -> None:
 
 def test_an_unknown_variable_does_not_make_an_exam_strange() -> None:
     source = toy_source(toy_rows(20, repeats=1))
-    reference = make_reference(source, "Frontal", np.arange(len(source.exams)))
+    reference = make_reference(source.matrices["Frontal"] / 100.0, ["space2"])
     unknown = replace(reference, values=np.where(np.arange(len(reference.names)) == 0, np.nan, reference.values))
     celsius = source.matrices["Frontal"][0] / 100.0
     assert not judge_novelty(unknown, celsius, "space2")["flag"]
+
+
+# dynamic exams
+
+
+def test_frames_become_the_sequence_that_was_trained_on(workspace: Workspace, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    matrices = [toy_matrix(random, sick=False, room=21.0) for _ in range(5)]
+    for number, matrix in enumerate(matrices):
+        name = f"T0005.1.1.D.2013-05-22.{number:02d}.txt"
+        (tmp_path / name).write_bytes(format_matrix(matrix, "space2"))
+    (tmp_path / "T0005.1.3.D.2013-05-22.00.txt").write_bytes(format_matrix(matrices[0], "space2"))
+    (tmp_path / "T0005.1.1.S.2013-05-22.00.txt").write_bytes(format_matrix(matrices[0], "space2"))
+    config = pixels_config(workspace, **{"filter.frames": 5, "dit.allow_gaps": 1})
+    exam = gather_exams(tmp_path, ("Frontal",))[0]
+    read_files(exam, config.filter, (48, 64), dynamic=True)
+    assert list(exam.frame_files()) == [0, 1, 2, 3, 4]
+    assert gap_problem(exam, config) is None
+    sequence = sequence_of(exam, config, (48, 64))
+    np.testing.assert_array_equal(sequence.frames(np.array([0]), [3])[0, 0], matrices[3])
+    assert (sequence.length, sequence.shape, len(sequence)) == (5, (48, 64), 1)
+    del exam.files[[file.frame for file in exam.files].index(2)]
+    assert gap_problem(exam, config) is None
+    assert sequence_of(exam, config, (48, 64)).filled[0].tolist() == [False, False, True, False, False]
+    assert "2 of 5 missing" in str(gap_problem(exam, pixels_config(workspace, **{"filter.frames": 5})))
+    assert "frames of a dynamic exam" in str(gap_problem(gather_exams(tmp_path, ("Frontal",))[0], config))

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from thermocancer.evaluation.prediction.answers import Oracle
     from thermocancer.evaluation.prediction.gathering import NewExam
     from thermocancer.evaluation.prediction.novelty import Reference
+    from thermocancer.evaluation.runs import RunRecord
+
+IMAGES = "train-cnn"
+"""The stage whose runs read images, not exams."""
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -24,6 +28,10 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     from thermocancer.evaluation.runs import read_run
 
     run = read_run(workspace, _run_name(config))
+    if run.manifest.get("stage") == IMAGES:
+        from thermocancer.evaluation.prediction.image_answers import image_files
+
+        return Plan("predict", tuple(f"score image {path.name}" for path in image_files(_path(config))))
     exams = gather_exams(_path(config), tuple(run.manifest.get("views") or ()))
     return Plan("predict", tuple(f"score exam {exam.name} ({len(exam.files)} files)" for exam in exams))
 
@@ -36,7 +44,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     from thermocancer.evaluation.notices import ADJUNCT_NOTICE
     from thermocancer.evaluation.prediction.answers import answer
     from thermocancer.evaluation.prediction.gathering import gather_exams, read_files
+    from thermocancer.evaluation.runs import read_run
 
+    trained = read_run(workspace, _run_name(config))
+    if trained.manifest.get("stage") == IMAGES:
+        return _of_images(trained, config, workspace)
     oracle = _oracle(config, workspace)
     exams = gather_exams(_path(config), oracle.views)
     own = oracle.config
@@ -45,7 +57,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     pictures: dict[str, list[dict[str, Any]]] = {}
     with progress.task("predict", len(exams), "exams") as bar:
         for exam in exams:
-            read_files(exam, own.filter, expected)
+            read_files(exam, own.filter, expected, dynamic=oracle.dynamic)
             answers.append(answer(exam, oracle))
             if config.evaluate.page != "":
                 pictures[exam.name] = _pictures(exam, answers[-1], oracle, config)
@@ -59,6 +71,24 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if report.made == 0:
         first = report.failed[0]
         raise DataError("no exam could be scored", where=first.item, found=first.reason)
+    return report
+
+
+def _of_images(trained: RunRecord, config: Config, workspace: Workspace) -> StageReport:
+    """The same for a run of ``train-cnn``, which reads images of any kind, each by itself."""
+    from thermocancer.evaluation.notices import ADJUNCT_NOTICE
+    from thermocancer.evaluation.prediction.image_answers import image_answers, image_page
+
+    answers, pictures = image_answers(trained, trained.required_config(workspace), _path(config))
+    report = _report(answers)
+    if config.evaluate.page != "":
+        page = _page_path(config, workspace)
+        write_text(page, image_page(trained, answers, pictures))
+        report.outputs.append(str(page))
+    report.figures["notice"] = ADJUNCT_NOTICE
+    if report.made == 0:
+        first = report.failed[0]
+        raise DataError("no image could be scored", where=first.item, found=first.reason)
     return report
 
 
@@ -96,20 +126,19 @@ def _reference(
     """What the training exams look like, remembered in the cache; None where the data set is gone."""
     import numpy as np
 
-    from thermocancer.data.store import open_dataset
-    from thermocancer.evaluation.prediction.novelty import Reference, make_reference
+    from thermocancer.evaluation.prediction.novelty import Reference
     from thermocancer.files import fingerprint, read_json, write_json
 
     path = workspace.dataset(own.dataset.name)
     if not path.exists():
         return None, None
-    with open_dataset(path) as source:
+    with _open(path, manifest) as source:
         if source.kind != "celsius":
             return None, source.shape
         view = (manifest.get("views") or source.views)[0]
         memory = workspace.cache / "likeness" / f"{fingerprint(source.fingerprint, view)[:32]}.json"
         if not memory.exists():
-            made = make_reference(source, view, np.arange(len(source.exams), dtype=np.int64))
+            made = _measure(source, view)
             known = [[float(each) if np.isfinite(each) else None for each in row] for row in made.values]
             write_json(memory, {"names": list(made.names), "values": known, "layouts": list(made.layouts)})
         kept = read_json(memory)
@@ -117,10 +146,33 @@ def _reference(
         return Reference(tuple(kept["names"]), values, tuple(kept["layouts"])), source.shape
 
 
+def _open(path: Path, manifest: dict[str, Any]) -> Any:
+    """The static or the dynamic part of the run's data set."""
+    from thermocancer.data.sequences import open_sequences
+    from thermocancer.data.store import open_dataset
+
+    return open_sequences(path) if manifest.get("stage") == "train-dit" else open_dataset(path)
+
+
+def _measure(source: Any, view: str) -> Reference:
+    import numpy as np
+
+    from thermocancer.evaluation.prediction.novelty import evenly, make_reference
+
+    if hasattr(source, "frames"):
+        rows = evenly(len(source.exams))
+        matrices = (source.frames(np.array([row]), [0])[0, 0] / 100.0 for row in rows)
+        return make_reference(matrices, [exam.layout for exam in source.exams])
+    present = np.flatnonzero(source.present(view))
+    rows = present[evenly(len(present))]
+    matrices = (source.centi_celsius(view, np.array([row]))[0] / 100.0 for row in rows)
+    return make_reference(matrices, [source.exams[row].layout for row in present])
+
+
 def _pictures(exam: NewExam, said: dict[str, Any], oracle: Oracle, config: Config) -> list[dict[str, Any]]:
     from thermocancer.evaluation.prediction.page import occlusions, pictures_of
 
-    explained = said["status"] != "refused" and config.evaluate.explain
+    explained = said["status"] != "refused" and config.evaluate.explain and not oracle.dynamic
     return pictures_of(exam, occlusions(exam, oracle, oracle.views[:1]) if explained else [])
 
 

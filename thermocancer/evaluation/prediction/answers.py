@@ -13,7 +13,7 @@ from thermocancer.data.exams import ArrayExamSource, Exam, ExamSource
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
 from thermocancer.errors import ConfigError, ThermocancerError
 from thermocancer.evaluation.intervals import wilson
-from thermocancer.evaluation.prediction.gathering import NewExam
+from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.novelty import Reference, judge_novelty
 from thermocancer.evaluation.runs import RunRecord
 from thermocancer.evaluation.units import Units, gather_units
@@ -38,19 +38,28 @@ class Oracle:
     shape: tuple[int, int] | None
     reference: Reference | None
 
+    @property
+    def dynamic(self) -> bool:
+        """True for a run on the frames of dynamic exams."""
+        return self.run.manifest.get("stage") == "train-dit"
+
 
 def load_oracle(run: RunRecord, workspace: Workspace, reference: Reference | None, shape: Any) -> Oracle:
-    """Load the run's classifier. Raises ConfigError for runs that score something other than static exams."""
+    """Load the run's classifier. Raises ConfigError for runs that score something other than thermograms."""
     from thermocancer.training.recipes import load_fitted
 
     config = run.required_config(workspace)
-    if run.manifest.get("stage", "fuse") != "fuse":
+    if run.manifest.get("stage", "fuse") not in ("fuse", "train-dit"):
         raise ConfigError(
-            f"run {run.name!r} cannot score a new static exam",
+            f"run {run.name!r} cannot score a new exam",
             where=run.folder,
-            expected="a run of fuse",
+            expected="a run of fuse or train-dit",
             found=run.manifest.get("stage"),
         )
+    if run.manifest.get("stage") == "train-dit":
+        from thermocancer import strategy
+
+        strategy.set_up(config.strategy, config.seed)
     folder = run.folder / "model"
     fitted = load_fitted(folder, workspace)
     threshold = getattr(fitted, "threshold", None)
@@ -95,19 +104,17 @@ def as_trained(source: ArrayExamSource, config: Config) -> ExamSource:
 
 def answer(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
     """Everything to be said of one exam; ``status`` is ``scored``, ``abstained`` or ``refused``."""
-    fit = exam.matrix_files()
     result: dict[str, Any] = {
         "exam": exam.name,
         "files": [file.as_dict() for file in exam.files],
-        "views": list(fit),
+        "views": ["Frontal"] if oracle.dynamic and exam.frame_files() else list(exam.matrix_files()),
         "views_needed": list(oracle.views),
     }
-    missing = [view for view in oracle.views if view not in fit]
-    if missing:
-        reason = f"the run needs the views {', '.join(oracle.views)}; missing or unfit: {', '.join(missing)}"
+    reason = _why_not(exam, oracle)
+    if reason:
         return result | {"status": "refused", "reason": reason}
     try:
-        source = as_trained(source_of(exam, oracle), oracle.config)
+        source = readable(exam, oracle)
         score = float(oracle.fitted.scores(source, np.array([0]))[0])
     except ThermocancerError as error:
         return result | {"status": "refused", "reason": str(error)}
@@ -120,24 +127,58 @@ def answer(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
         "interval": _interval(source, oracle),
         "like_scores": like_scores(oracle.units, score),
         "threshold": oracle.threshold,
-        "decision": None if abstains else _decision(score, oracle.threshold),
+        "decision": None if abstains else decision_words(score >= oracle.threshold),
         "out_of_distribution": novelty,
     }
 
 
-def _decision(score: float, threshold: float) -> str:
-    return "at or above the operating point" if score >= threshold else "below the operating point"
+def _why_not(exam: NewExam, oracle: Oracle) -> str | None:
+    """Why an exam cannot be scored for want of views or frames; None when it can."""
+    if oracle.dynamic:
+        from thermocancer.evaluation.prediction.frames import gap_problem
+
+        return gap_problem(exam, oracle.config)
+    fit = exam.matrix_files()
+    missing = [view for view in oracle.views if view not in fit]
+    if not missing:
+        return None
+    return f"the run needs the views {', '.join(oracle.views)}; missing or unfit: {', '.join(missing)}"
+
+
+def readable(exam: NewExam, oracle: Oracle) -> Any:
+    """The exam as the run's classifier reads it: one row of static views, or one sequence of frames."""
+    if oracle.dynamic:
+        from thermocancer.evaluation.prediction.frames import sequence_of
+
+        return sequence_of(exam, oracle.config, oracle.shape)
+    return as_trained(source_of(exam, oracle), oracle.config)
+
+
+def main_file(exam: NewExam, oracle: Oracle) -> NewFile:
+    """The file that stands for the exam: its first view, or the first frame."""
+    return next(iter(exam.frame_files().values())) if oracle.dynamic else exam.matrix_files()[oracle.views[0]]
+
+
+UNCOMPARED = {
+    "flag": False, "reasons": [], "distance": None, "limit": None,
+    "note": "this kind of run is not compared with what it was trained on",
+}  # fmt: skip
+
+
+def decision_words(above: bool) -> str:
+    """What is said of a score at or above the operating point, or below it."""
+    return "at or above the operating point" if above else "below the operating point"
 
 
 def _novelty(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
     if oracle.reference is None:
         words = "the data set of the run is not here, so that this exam could not be compared with it"
         return {"flag": False, "reasons": [], "distance": None, "limit": None, "note": words}
-    file = exam.matrix_files()[oracle.views[0]]
+    file = main_file(exam, oracle)
     return judge_novelty(oracle.reference, np.asarray(file.celsius), file.layout) | {"note": ""}
 
 
-def _interval(source: ExamSource, oracle: Oracle) -> dict[str, Any]:
+def _interval(source: Any, oracle: Oracle) -> dict[str, Any]:
     if len(oracle.folds) < FEWEST_FOLDS:
         method = "not available: the run kept no models of its folds (fuse.keep_folds)"
         return {"low": None, "high": None, "method": method}

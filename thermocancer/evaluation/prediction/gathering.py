@@ -30,10 +30,14 @@ _VIEW_WORDS = {
 
 @dataclass
 class NewFile:
-    """One file: its view (None where unknown), what was found wrong, and its matrix (None when unfit)."""
+    """One file: its view (None where unknown), what was found wrong, and its matrix (None when unfit).
+
+    ``frame`` is the number of a frame of a dynamic exam, None for a static thermogram.
+    """
 
     path: Path
     view: str | None
+    frame: int | None = None
     verdicts: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     layout: str = ""
@@ -44,6 +48,7 @@ class NewFile:
         return {
             "file": self.path.name,
             "view": self.view,
+            "frame": self.frame,
             "layout": self.layout,
             "range_celsius": found,
             "verdicts": self.verdicts,
@@ -62,8 +67,14 @@ class NewExam:
 
     def matrix_files(self) -> dict[str, NewFile]:
         """The fit file of each view, in the order of the DMR codes."""
-        fit = {file.view: file for file in reversed(self.files) if file.view and file.celsius is not None}
+        static = [file for file in self.files if file.frame is None and file.celsius is not None]
+        fit = {file.view: file for file in reversed(static) if file.view}
         return {view: fit[view] for view in VIEWS if view in fit}
+
+    def frame_files(self) -> dict[int, NewFile]:
+        """The fit frontal frames of a dynamic exam by number, in order."""
+        fit = {file.frame: file for file in self.files if file.frame is not None and file.celsius is not None}
+        return {number: fit[number] for number in sorted(fit)}
 
 
 def gather_exams(path: Path, run_views: Sequence[str]) -> list[NewExam]:
@@ -79,9 +90,8 @@ def gather_exams(path: Path, run_views: Sequence[str]) -> list[NewExam]:
         raise DataError("there is no matrix here", where=path, expected=f"files ending in {', '.join(SUFFIXES)}")
     exams: dict[str, NewExam] = {}
     for file in files:
-        name, patient, visit, view, notes = _place(file, path, run_views, alone=len(files) == 1)
-        exam = exams.setdefault(name, NewExam(name, [], patient, visit))
-        exam.files.append(NewFile(file, view, notes=notes))
+        name, patient, visit, found = _place(file, path, run_views, alone=len(files) == 1)
+        exams.setdefault(name, NewExam(name, [], patient, visit)).files.append(found)
     return [exams[name] for name in sorted(exams)]
 
 
@@ -89,19 +99,18 @@ def _may_be_matrix(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _place(
-    file: Path, root: Path, run_views: Sequence[str], *, alone: bool
-) -> tuple[str, int, int, str | None, list[str]]:
-    """Exam name, patient, visit, view and notes of a file."""
+def _place(file: Path, root: Path, run_views: Sequence[str], *, alone: bool) -> tuple[str, int, int, NewFile]:
+    """Exam name, patient, visit and what the name says of a file."""
     parsed = parse_name(file.name)
     if parsed is not None:
-        notes = ["a frame of a dynamic exam"] if parsed.protocol == "D" else []
-        return parsed.exam, parsed.patient, parsed.visit, parsed.view if not notes else None, notes
+        frame = parsed.index if parsed.protocol == "D" else None
+        return parsed.exam, parsed.patient, parsed.visit, NewFile(file, parsed.view, frame)
     name = file.stem if root.is_file() else _folder_name(file, root)
     view = view_in_name(file.stem)
     if view is None and alone and len(run_views) == 1:
-        return name, 0, 0, run_views[0], [f"the name does not tell the view; taken for {run_views[0]}"]
-    return name, 0, 0, view, [] if view else ["the name does not tell the view"]
+        notes = [f"the name does not tell the view; taken for {run_views[0]}"]
+        return name, 0, 0, NewFile(file, run_views[0], notes=notes)
+    return name, 0, 0, NewFile(file, view, notes=[] if view else ["the name does not tell the view"])
 
 
 def _folder_name(file: Path, root: Path) -> str:
@@ -122,31 +131,42 @@ def view_in_name(stem: str) -> str | None:
     return None
 
 
-def read_files(exam: NewExam, checks: FilterSection, shape: tuple[int, int] | None) -> None:
-    """Read and judge every file of an exam: afterwards fit ones have a matrix, others a verdict."""
+def read_files(exam: NewExam, checks: FilterSection, shape: tuple[int, int] | None, *, dynamic: bool = False) -> None:
+    """Read and judge every file that the run can use: afterwards fit ones have a matrix, others a verdict.
+
+    A run on static views leaves the frames of dynamic exams alone, and the other way round.
+    """
+    seen: dict[str, str] = {}
+    for file in exam.files:
+        if (file.frame is not None) != dynamic:
+            file.notes.append("not used: " + ("a static thermogram" if dynamic else "a frame of a dynamic exam"))
+        elif dynamic and file.view != "Frontal":
+            file.notes.append("not used: no frontal frame")
+        elif file.view is None:
+            file.verdicts.append({"code": "unknown_view", "reason": "; ".join(file.notes) or "no such view"})
+        else:
+            _read_file(file, seen, checks, shape)
+
+
+def _read_file(file: NewFile, seen: dict[str, str], checks: FilterSection, shape: tuple[int, int] | None) -> None:
     from thermocancer.thermal.quality import judge_matrix
     from thermocancer.thermal.reading import read_matrix
 
-    seen: dict[str, str] = {}
-    for file in exam.files:
-        if file.view is None:
-            file.verdicts.append({"code": "unknown_view", "reason": "; ".join(file.notes) or "no view"})
-            continue
-        if file.view in seen:
-            reason = f"{seen[file.view]} is the same view"
-            file.verdicts.append({"code": "extra_view", "reason": reason})
-            continue
-        try:
-            matrix = read_matrix(file.path)
-        except DataError as error:
-            file.verdicts.append({"code": "unreadable", "reason": error.what})
-            continue
-        file.layout = matrix.layout
-        file.notes += [str(note) for note in matrix.notes]
-        found = judge_matrix(
-            matrix.celsius, low=checks.low, high=checks.high, minimum_spread=checks.minimum_spread, shape=shape
-        )
-        file.verdicts += [{"code": verdict.code, "reason": verdict.reason} for verdict in found]
-        if not found:
-            file.celsius = matrix.celsius
-            seen[file.view] = file.path.name
+    place = str(file.view if file.frame is None else file.frame)
+    if place in seen:
+        file.verdicts.append({"code": "extra_view", "reason": f"{seen[place]} is the same view"})
+        return
+    try:
+        matrix = read_matrix(file.path)
+    except DataError as error:
+        file.verdicts.append({"code": "unreadable", "reason": error.what})
+        return
+    file.layout = matrix.layout
+    file.notes += [str(note) for note in matrix.notes]
+    found = judge_matrix(
+        matrix.celsius, low=checks.low, high=checks.high, minimum_spread=checks.minimum_spread, shape=shape
+    )
+    file.verdicts += [{"code": verdict.code, "reason": verdict.reason} for verdict in found]
+    if not found:
+        file.celsius = matrix.celsius
+        seen[place] = file.path.name

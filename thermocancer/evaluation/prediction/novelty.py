@@ -7,13 +7,14 @@ outside the range of the training exams, widened by a tenth on each side; and a 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import FloatArray, IntArray
 from thermocancer.data.nuisance import measure_matrix
 from thermocancer.data.regions import torso_mask
 
@@ -44,15 +45,18 @@ def describe(celsius: Celsius) -> dict[str, float]:
     return measured | {"body_5th": float(low), "body_median": float(middle), "body_95th": float(high)}
 
 
-def make_reference(source: ExamSource, view: str, rows: IntArray) -> Reference:
-    """Measure up to sixty training exams of one view."""
-    present = np.asarray(rows)[source.present(view)[rows]]
-    chosen = present[np.unique(np.linspace(0, len(present) - 1, min(MOST_EXAMS, len(present))).round().astype(int))]
-    measured = [describe(source.centi_celsius(view, np.array([row]))[0] / 100.0) for row in chosen]
+def make_reference(matrices: Iterable[Celsius], layouts: Iterable[str]) -> Reference:
+    """Measure training exams, one matrix (height, width) in degC each."""
+    measured = [describe(celsius) for celsius in matrices]
     names = tuple(sorted(measured[0]))
     values = np.array([[each[name] for name in names] for each in measured])
-    layouts = sorted({source.exams[row].layout for row in present})
-    return Reference(names, values, tuple(layouts))
+    return Reference(names, values, tuple(sorted(set(layouts))))
+
+
+def evenly(count: int) -> IntArray:
+    """Up to sixty positions among ``count``, evenly spaced."""
+    chosen: IntArray = np.unique(np.linspace(0, count - 1, min(MOST_EXAMS, count)).round().astype(np.int64))
+    return chosen
 
 
 def judge_novelty(reference: Reference, celsius: Celsius, layout: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from thermocancer.evaluation.explain.heatmap import draw_heatmap
 from thermocancer.evaluation.explain.occlusion import Occlusion, occlude
 from thermocancer.evaluation.gallery import thermogram_png
 from thermocancer.evaluation.prediction.answers import Oracle, as_trained, source_of
-from thermocancer.evaluation.prediction.gathering import NewExam
+from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.report import render_page
 
 PREDICT_GRID = (6, 8)
@@ -33,7 +33,7 @@ def pictures_of(exam: NewExam, maps: Sequence[Occlusion]) -> list[dict[str, Any]
     """A picture a view: its occlusion map where there is one, else the thermogram."""
     by_view = {each.view: each for each in maps}
     pictures = []
-    for view, file in exam.matrix_files().items():
+    for view, file in (exam.matrix_files() or _first_frame(exam)).items():
         celsius = np.asarray(file.celsius)
         found = by_view.get(view)
         if found is None:
@@ -46,6 +46,11 @@ def pictures_of(exam: NewExam, maps: Sequence[Occlusion]) -> list[dict[str, Any]
             png, words = draw_heatmap(celsius, found.full_size(celsius.shape), view, unit=unit), f"{view}, occlusion"
         pictures.append({"picture": png, "alternative": f"Thermogram, {words}", "caption": words})
     return pictures
+
+
+def _first_frame(exam: NewExam) -> dict[str, NewFile]:
+    frames = list(exam.frame_files().values())
+    return {"Frontal": frames[0]} if frames else {}
 
 
 def prediction_page(
