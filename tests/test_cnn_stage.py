@@ -206,3 +206,22 @@ def test_the_report_has_the_study_s_figures(made: Workspace, data: Path) -> None
     assert all(content.startswith(b"\x89PNG") for content in found.values())
     part = figures.read_scored(run / "predictions.csv", "test")
     assert part.accuracy_at(np.array([0.0])).tolist() == [0.5]
+
+
+def test_predict_answers_for_new_images(made: Workspace, data: Path, tmp_path: Path) -> None:
+    from thermocancer.stages import predict
+
+    new = tmp_path / "new"
+    shutil.copytree(data / "Test/with_gad", new)
+    (new / "broken.png").write_bytes(b"\x89PNG")
+    options = {"evaluate__run": "cnn", "evaluate__exam": str(new), "evaluate__page": str(tmp_path / "page.html")}
+    config = tiny_config(made, data, **options)
+    assert len(predict.plan(config, made).todo) == 11
+    report = predict.run(config, made, Silent())
+    assert (report.made, [each.item for each in report.failed]) == (10, ["broken.png"])
+    scored = [each for each in report.figures["exams"] if each["status"] == "scored"]
+    assert all(each["interval"]["low"] <= each["score"] <= each["interval"]["high"] for each in scored)
+    assert {each["decision"].split(": ")[1] for each in scored} <= set(CLASSES)
+    page = (tmp_path / "page.html").read_text()
+    assert "Not a diagnosis" in page
+    assert "were sick" not in page

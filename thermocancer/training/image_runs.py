@@ -127,12 +127,16 @@ class ImageClassifier:
 
     def score_pixels(self, pixels: npt.NDArray[np.uint8]) -> tuple[FloatArray, IntArray]:
         """Mean probability of the positive class and majority vote for images uint8 (n, H, W, C)."""
+        scores = self.seed_scores(pixels)
+        return mean_and_vote([
+            SeedRun(number, threshold, np.zeros(0), own, [])
+            for number, (threshold, own) in enumerate(zip(self.thresholds, scores, strict=True))
+        ])  # fmt: skip
+
+    def seed_scores(self, pixels: npt.NDArray[np.uint8]) -> FloatArray:
+        """The score by each seed's network, (seeds, n)."""
         rows = np.arange(len(pixels))
-        runs = [
-            SeedRun(number, threshold, np.zeros(0), score_pixels(model, pixels, rows, self.config, self.running), [])
-            for number, (model, threshold) in enumerate(zip(self.models, self.thresholds, strict=True))
-        ]
-        return mean_and_vote(runs)
+        return np.stack([score_pixels(model, pixels, rows, self.config, self.running) for model in self.models])
 
     def score_files(self, paths: Sequence[Path]) -> list[ImageScore]:
         """One score a file; a file that cannot be read keeps its place and says why."""

@@ -36,8 +36,11 @@ def image_answers(run: RunRecord, config: Config, path: Path) -> tuple[list[dict
     files = image_files(path)
     names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in files]
     answers = [_answer(classifier, each, name) for each, name in zip(files, names, strict=True)]
-    scored = [place for place, answer in enumerate(answers) if answer["status"] == "scored"]
-    return answers, {names[place]: [_picture(classifier, files[place])] for place in scored}
+    pictures = {
+        answer["exam"]: [_picture(classifier, file)] if answer["status"] == "scored" else []
+        for answer, file in zip(answers, files, strict=True)
+    }
+    return answers, pictures
 
 
 def image_page(run: RunRecord, answers: Sequence[dict[str, Any]], pictures: dict[str, Any]) -> str:
@@ -62,7 +65,7 @@ def _answer(classifier: ImageClassifier, path: Path, name: str) -> dict[str, Any
     one = {"low": None, "high": None, "method": "not available: the run has one seed (cnn.seeds)"}
     return {
         "exam": name, "files": [_file(path, [])], "status": "scored", "reason": "", "score": float(scores[0]),
-        "interval": several if len(seeds) > 1 else one, "threshold": threshold,
+        "interval": several if len(seeds) > 1 else one, "threshold": threshold, "like_scores": None,
         "decision": f"{decision_words(bool(votes[0]))}: {classifier.classes[int(votes[0])]}",
         "out_of_distribution": UNCOMPARED,
     }  # fmt: skip
