@@ -73,8 +73,13 @@ class RunRecord:
             threshold_source=source,
             protocol=str(self.manifest.get("protocol", guess_protocol(self.rows))),
             leaks=tuple(str(each) for each in self.manifest.get("leaks", ())),
-            unit=self.manifest.get("unit"),
+            unit=self.manifest.get("unit") or self._unit_of_images(),
         )
+
+    def _unit_of_images(self) -> str | None:
+        """``exam`` for image files whose patients nobody knows (each has a number of its own)."""
+        alone = len({row.patient for row in self.rows}) == len(self.rows)
+        return "exam" if self.manifest.get("stage") == "train-cnn" and alone else None
 
 
 def run_names(workspace: Workspace) -> list[str]:

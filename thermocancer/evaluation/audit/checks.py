@@ -8,6 +8,8 @@ from thermocancer.data.grouping import shared_between
 from thermocancer.evaluation.audit.controls import Control
 from thermocancer.evaluation.audit.scope import Scope
 
+DECLARED = "no leak declared by the protocol"
+
 
 def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
     """``name``, ``passed`` and ``found`` of each check."""
@@ -22,7 +24,7 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
         _check("no identical image on both sides of a fold", [" and ".join(pair) for pair in sorted(twins)]),
         _check("each exam scored once in each repeat", _scored_twice(scope)),
         _check("labels of the predictions are those of the data set", _relabelled(scope)),
-        _check("no leak declared by the protocol", list(scope.run.manifest.get("leaks", ()))),
+        _check(DECLARED, list(scope.run.manifest.get("leaks", ()))),
     ]
     permuted = next((control for control in controls if control.name == "permuted"), None)
     if permuted is not None:
