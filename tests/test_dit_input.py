@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sequence_fixtures import SHAPE, in_memory
 
+from thermocancer.config import load_config
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection
 from thermocancer.errors import ConfigError, DataError
@@ -130,3 +131,34 @@ def test_content_hash_knows_values_and_type() -> None:
     frames = sequence()
     assert content_hash(frames) == content_hash(frames.copy())
     assert len({content_hash(frames), content_hash(frames + 1), content_hash(frames.astype(np.int32))}) == 3
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dit.backbone": "resnet50"},
+        {"dit.weights_sha256": "00"},
+        {"dit.backbone": "random", "dit.weights": "b0.h5"},
+        {"dataset.source": "videos", "dit.channels": ["rate"]},
+        {"cnn.weights_sha256": "00"},
+        {"cnn.model": "backbone", "cnn.backbone": "autoencoder"},
+    ],
+    ids=str,
+)
+def test_settings_that_cannot_go_together_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        load_config(options=options, environment={})
+
+
+def test_asymmetry_is_the_torso_less_its_mirror_image() -> None:
+    rows, columns = np.mgrid[:40, :61]
+    body = np.abs(columns - 33) < 20  # a little aside of the frame's middle
+    frames = np.where(body, 3300, 2200)[None].repeat(2, axis=0).astype(np.uint16)
+    frames[:, 15:20, 40:45] += 50
+    config = DitSection(channels=("asymmetry",))
+    given = encoder_input(config, (40, 61), InputSection(kind="celsius"))
+    degrees = 2 * given.of_temperatures(frames, frames[0], np.array([0, 1]))[0, 0, ..., 0] - 1
+    np.testing.assert_allclose(degrees[15:20, 40:45], 0.5, atol=1e-4)
+    np.testing.assert_allclose(degrees[15:20, 22:27], -0.5, atol=1e-4)
+    degrees[15:20] = 0
+    np.testing.assert_allclose(degrees, 0, atol=1e-4)

@@ -86,11 +86,17 @@ class FuseSection(Section):
     baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
 
 
+BackboneName = Literal[
+    "autoencoder", "efficientnet_lite0", "random", "mobilenetv2", "efficientnetb0", "efficientnetb1", "efficientnetb2",
+    "efficientnetb3", "efficientnetb4", "efficientnetb5", "efficientnetb6", "efficientnetb7",
+]  # fmt: skip
+
+
 class DitSection(Section):
     """``train-dit``: dynamic sequences."""
 
     name: str = "dit"
-    backbone: str = "autoencoder"
+    backbone: BackboneName = "autoencoder"
     weights: str | None = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
     size: tuple[int, int] = (224, 224)
@@ -131,7 +137,7 @@ class CnnSection(Section):
     size: tuple[int, int] = (331, 331)
     color: Literal["rgb", "gray"] = "rgb"
     model: Literal["study", "pooled", "backbone"] = "study"
-    backbone: str = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")
+    backbone: BackboneName = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")
     weights: str | None = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
     epochs: PositiveInt = 15

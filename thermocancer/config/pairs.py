@@ -39,3 +39,13 @@ def check_pairs(config: Config) -> None:
         raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")
     if config.dit.weights_sha256 and not config.dit.weights:
         raise ValueError("dit.weights_sha256 is the checksum of dit.weights, which is not set")
+    if config.cnn.weights_sha256 and not config.cnn.weights:
+        raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
+    if config.dit.weights and not config.dit.backbone.startswith(("efficientnetb", "mobilenetv2")):
+        raise ValueError(
+            f"dit.weights is a file for an ImageNet backbone; dit.backbone: {config.dit.backbone} reads none"
+        )
+    if config.dataset.source == "videos" and config.dit.channels != ("frame",):
+        raise ValueError("dataset.source: videos has no degrees; dit.channels must be [frame]")
+    if config.cnn.model == "backbone" and config.cnn.backbone == "autoencoder":
+        raise ValueError("cnn.backbone: autoencoder reads thermograms alone; choose another backbone")

