@@ -121,7 +121,7 @@ def _with_channels(
     return FrameInput(tuple(size), kind, rendering.colormap, top, config.channels, ranges)  # type: ignore[arg-type]
 
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same settings give other pixels: cached features of the old ones are then left alone."""
 
 
@@ -179,10 +179,11 @@ def _facing(place: int, width: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 
 
 def _unlikeness(mean: npt.NDArray[np.float64], torso: npt.NDArray[np.bool_], place: int) -> float:
-    """Median difference of the torso and its mirror image, degC."""
+    """Median difference of the torso and its mirror image, degC; torso that faces none counts as one degree."""
     columns, inside = _facing(place, mean.shape[1])
     both = torso & torso[:, columns] & inside
-    return float(np.median(np.abs(mean - mean[:, columns])[both])) if both.any() else float("inf")
+    alone = 1 - both.sum() / torso.sum()
+    return float(np.median(np.abs(mean - mean[:, columns])[both]) + alone) if both.any() else float("inf")
 
 
 def _scaled(celsius: Celsius, span: CelsiusRange | None) -> Celsius:
