@@ -136,6 +136,7 @@ class SimulateSection(Section):
     vessels: Annotated[float, Field(ge=0)] = Field(1.0, description="warmth of veins; 0 switches them off")
     mottle: Annotated[float, Field(ge=0)] = Field(1.0, description="patches of perfusion; 0 switches them off")
     asymmetry: Annotated[float, Field(ge=0)] = Field(1.0, description="differences between the breasts; 0: none")
+    variation: Annotated[float, Field(ge=0)] = Field(1.0, description="how much bodies and rooms differ; 0: all alike")
     framing: Annotated[float, Field(ge=0)] = Field(1.0, description="how freely the body stands in the frame; 0: fixed")
     second_visits: Fraction = 0.06
     missing_views: Fraction = 0.05

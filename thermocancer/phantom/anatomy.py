@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.phantom.variation import Variation
+
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
@@ -126,30 +128,33 @@ def superellipse(azimuth: FloatArray, a: FloatArray, b: FloatArray, power: float
     return (x**power + z**power) ** (-1.0 / power)
 
 
-def draw_body(rng: np.random.Generator, asymmetry: float = 1.0) -> Body:
-    """A body from stated distributions; nothing in it depends on health. ``asymmetry`` 0 makes it symmetric."""
-    half_width = float(np.clip(rng.normal(152, 12), 125, 185))
-    radius = float(np.clip(rng.normal(0.47, 0.03), 0.40, 0.54)) * half_width
-    projection = float(np.clip(rng.normal(52, 12), 25, 80))
-    sag = float(rng.uniform(0.1, 1.0))
-    azimuth = float(rng.uniform(0.58, 0.68))
-    breasts = [
+def draw_body(rng: np.random.Generator, asymmetry: float = 1.0, variation: float = 1.0) -> Body:
+    """A body from stated distributions; nothing in it depends on health.
+
+    ``asymmetry`` 0 makes its breasts alike, ``variation`` 0 makes all bodies alike.
+    """
+    people, sides = Variation(rng, variation), Variation(rng, asymmetry)
+    half_width = people.normal(152, 12, 125, 185)
+    radius = people.normal(0.47, 0.03, 0.40, 0.54) * half_width
+    projection = people.normal(52, 12, 25, 80)
+    sag, azimuth = people.uniform(0.1, 1.0), people.uniform(0.58, 0.68)
+    right, left = (
         Breast(
-            sign * azimuth + asymmetry * float(rng.normal(0, 0.012)),
-            asymmetry * float(rng.normal(0, 4)),
-            radius * (1 + asymmetry * float(rng.normal(0, 0.025))),
-            projection * (1 + asymmetry * float(np.clip(rng.normal(0, 0.07), -0.2, 0.2))),
+            sides.normal(sign * azimuth, 0.012),
+            sides.normal(0, 4),
+            radius * sides.normal(1, 0.025),
+            projection * sides.normal(1, 0.07, 0.8, 1.2),
             sag,
         )
         for sign in (-1, 1)
-    ]
+    )
     return Body(
         half_width,
-        half_width * float(rng.uniform(0.62, 0.72)),
-        float(rng.uniform(0.02, 0.12)),
-        float(rng.uniform(150, 175)),
-        float(rng.uniform(54, 64)),
-        float(rng.uniform(0.45, 0.95)),
-        float(rng.uniform(0.31, 0.37)) * half_width,
-        (breasts[0], breasts[1]),
+        half_width * people.uniform(0.62, 0.72),
+        people.uniform(0.02, 0.12),
+        people.uniform(150, 175),
+        people.uniform(54, 64),
+        people.uniform(0.45, 0.95),
+        people.uniform(0.31, 0.37) * half_width,
+        (right, left),
     )

@@ -11,6 +11,7 @@ import numpy as np
 from thermocancer.config.sources import SimulateSection
 from thermocancer.phantom.contrast import Tumour
 from thermocancer.phantom.tissue import TISSUES, gautherie_heat
+from thermocancer.phantom.variation import Variation
 from thermocancer.workspace import LABELS, VIEWS
 
 FIRST_DATE = datetime.date(2012, 10, 1)
@@ -184,7 +185,8 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     """Camera, room, marker and what is missing: independent of the label unless a tie is asked for."""
     tied = rng.random() < settings.tie_strength
     camera = "newer" if rng.random() < 0.25 else "older"
-    room = float(np.clip(rng.normal(22.3, 0.9), 20.0, 24.5))
+    people = Variation(rng, settings.variation)
+    room = people.normal(22.3, 0.9, 20.0, 24.5)
     size, above = float(rng.uniform(14, 24)), float(rng.uniform(0.5, 6.5))
     shift, tilt = float(rng.normal(0, 8)), float(rng.normal(0, 0.08))
     if tied and settings.tie == "camera":
@@ -202,9 +204,9 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     return {
         "camera": camera,
         "room_celsius": round(room, 3),
-        "vasomotor": round(float(np.exp(rng.normal(-0.35, 0.2))), 4),
-        "calibration_celsius": round(float(rng.normal(0, 0.2)), 3),
-        "convection": round(float(rng.uniform(9.0, 11.5)), 3),
+        "vasomotor": round(float(np.exp(people.normal(-0.35, 0.2))), 4),
+        "calibration_celsius": round(people.normal(0, 0.2), 3),
+        "convection": round(people.uniform(9.0, 11.5), 3),
         "marker": Marker(round(size, 2), round(above, 2), round(shift, 2), round(tilt, 4)),
         "missing_views": views if lost else (),
         "repeated_view": twice if repeated else None,

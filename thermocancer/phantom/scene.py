@@ -19,6 +19,7 @@ from thermocancer.phantom.recovery import tabulate
 from thermocancer.phantom.skin import Circulation, Lesion, SkinMaps, build_maps, draw_arms, draw_patches
 from thermocancer.phantom.solver import Surroundings
 from thermocancer.phantom.tissue import TISSUES, Tissue
+from thermocancer.phantom.variation import Variation
 from thermocancer.phantom.vessels import grow
 from thermocancer.workspace import VIEWS
 
@@ -52,10 +53,11 @@ class Scene:
 def draw_person(settings: SimulateSection, seed: int, patient: int) -> Person:
     """Body and circulation of a patient; nothing in them depends on health."""
     rng = np.random.default_rng([seed, BODY, patient])
-    body = draw_body(rng, settings.asymmetry)
+    people = Variation(rng, settings.variation)
+    body = draw_body(rng, settings.asymmetry, settings.variation)
     levels = settings.asymmetry * rng.normal(0, 0.10, 2)
     patches = draw_patches(rng, settings.mottle)
-    fat, padding_fat = float(rng.uniform(0.003, 0.016)), float(rng.uniform(0.002, 0.009))
+    fat, padding_fat = people.uniform(0.003, 0.016), people.uniform(0.002, 0.009)
     vessels = grow(rng, body, settings.vessels)
     arms = draw_arms(rng, settings.mottle)
     blood = Circulation(patches, (float(levels[0]), float(levels[1])), vessels, arms)
