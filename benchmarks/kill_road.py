@@ -47,9 +47,13 @@ def tree(root: Path) -> dict[str, str]:
 
 
 def start(stage: str, config: Path, workspace: Path) -> subprocess.Popen[bytes]:
-    """The stage's command in a process group of its own, so that its workers die with it."""
-    command = [sys.executable, "-m", "thermocancer", stage, "-c", str(config), "-w", str(workspace), "--quiet"]
-    return subprocess.Popen(command, start_new_session=True)
+    """The stage's command in a process group of its own, so that its workers die with it.
+
+    It runs inside the workspace: a run's ``config.yaml`` keeps the workspace's name as it was typed.
+    """
+    workspace.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "thermocancer", stage, "-c", str(config), "-w", ".", "--quiet"]
+    return subprocess.Popen(command, cwd=workspace, start_new_session=True)
 
 
 def run_to_end(stage: str, config: Path, workspace: Path) -> float:

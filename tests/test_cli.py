@@ -117,7 +117,14 @@ def test_doctor_looks_at_packages_devices_and_workspace(cohort: Path) -> None:
     checks = {each["name"]: each for each in found}
     assert checks["tensorflow"]["state"] == "ok"
     assert checks["catalog"]["state"] == "ok"
-    assert any("cpu" in each["text"].lower() for each in found if each["name"] == "devices")
+    devices = [each["text"] for each in found if each["name"] == "devices"]
+    assert any(text.startswith("strategy: ") and "cpu" in text for text in devices)
+
+
+def test_doctor_says_when_a_device_is_not_there(tmp_path: Path) -> None:
+    done = call("doctor", "-w", str(tmp_path), "--set", "strategy.kind=gpu", "--quiet")
+    assert done.returncode == 1
+    assert "strategy: refused" in done.stdout
 
 
 def test_doctor_finds_a_lost_file(cohort: Path) -> None:

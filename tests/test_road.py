@@ -29,9 +29,14 @@ def road(tmp_path_factory: pytest.TempPathFactory, config: Path) -> Path:
     return workspace
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
 def units_of(path: Path) -> dict[str, tuple[int, float, float]]:
     """Label, mean score and share of positive decisions of each unit, by code of this test's own."""
-    rows = list(csv.DictReader(path.open()))
+    rows = rows_of(path)
     labels: dict[str, set[str]] = {}
     for row in rows:
         labels.setdefault(row["patient"], set()).add(row["label"])
@@ -73,7 +78,7 @@ def test_the_report_stands_and_its_figures_can_be_recomputed(road: Path) -> None
 def test_no_patient_stands_on_both_sides(road: Path) -> None:
     split = json.loads((road / "split.json").read_text())
     assert not set(split["train"]) & set(split["test"])
-    rows = list(csv.DictReader((road / RUN / "predictions.csv").open()))
+    rows = rows_of(road / RUN / "predictions.csv")
     folds: dict[str, set[str]] = {}
     for row in rows:
         repeat = row["fold"].split(".")[0]
