@@ -258,7 +258,7 @@ def test_age_bands_where_ages_are_known(tmp_path: Path) -> None:
     bands = {
         line["group"] for line in subgroup_table(toy_rows(24, repeats=1), facts, 0.95) if line["grouping"] == "age"
     }
-    assert {"under 40", "40 to 49", "unknown"} <= bands
+    assert {"39 or under", "40 to 49", "unknown"} <= bands
     (workspace.raw / "patients.jsonl").write_text("{")
     with pytest.raises(DataError, match="facts about patients"):
         exam_facts(workspace)

@@ -14,7 +14,7 @@ from thermocancer.workspace import Workspace
 ExamKey = tuple[int, int]
 PLAUSIBLE = range(10, 111)
 BANDS = (
-    (0, 40, "under 40"),
+    (0, 40, "39 or under"),
     (40, 50, "40 to 49"),
     (50, 60, "50 to 59"),
     (60, 70, "60 to 69"),
