@@ -45,6 +45,15 @@ def test_the_readme_shows_every_command() -> None:
     assert shown >= set(get_command(register()).commands)
 
 
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
 def test_every_option_in_the_readme_exists() -> None:
     pages = (ROOT / "docs" / "commands.md").read_text()
     for line in readme_commands():
