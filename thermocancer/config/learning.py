@@ -39,9 +39,13 @@ class AutoencoderSection(Section):
     views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
     input: InputSection = InputSection()
     epochs: PositiveInt | None = Field(
-        None, description="null: the original's (v1 20, v2 40) where the schedule is constant, 6 where it is cosine"
+        None,
+        description="null: the original's (v1 20, v2 40) where the schedule is constant; where it is cosine 3 or 4, "
+        "more for small cohorts",
     )
-    batch: PositiveInt = Field(4, description="the original's is 32; small batches reach its loss much sooner")
+    batch: PositiveInt | None = Field(
+        None, description="null: the original's 32 where the schedule is constant, 1 where it is cosine"
+    )
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         None, description="null: 0.001 where the schedule is constant; where it is cosine 0.005, for v3 0.002"

@@ -33,6 +33,7 @@ MOST_JUDGED = 32
 """PSNR and SSIM are means over at most so many validation images, evenly chosen."""
 
 MOST_DRAWN = 6
+JUDGED_AT_ONCE = 8
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -46,8 +47,10 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     with open_dataset(path) as source:
         jobs = list(trainings(config, workspace, source))
     missing = [each for each in jobs if not each.stamp.is_current(each.made_from)]
-    epochs = ae.epochs_of(config.autoencoder)
-    lines = tuple(f"autoencoder {variant} {each.title}: {len(each.train)} images, {epochs} epochs" for each in missing)
+    lines = tuple(
+        f"autoencoder {variant} {each.title}: {len(each.train)} images, {_epochs(config, [each])} epochs"
+        for each in missing
+    )
     return Plan(STAGE, lines, current=len(jobs) - len(missing))
 
 
@@ -75,7 +78,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 
 def _epochs(config: Config, jobs: list[Training]) -> int:
-    return ae.epochs_of(config.autoencoder) * len(jobs)
+    return sum(ae.course_of(config.autoencoder, len(job.train)).epochs for job in jobs)
 
 
 def _is_done(job: Training) -> bool:
@@ -121,7 +124,7 @@ def _build(work: _Work) -> Any:
     section = work.config.autoencoder
     with work.running.scope():
         model = build_autoencoder(section.variant, work.source.shape, _channels(work))
-        how = Compilation("mse", optimizer=section.optimizer, learning_rate=ae.schedule_of(section).peak)
+        how = Compilation("mse", optimizer=section.optimizer)  # the schedule sets the rate of every step
         compile_model(model, how, work.running)
     return model
 
@@ -140,9 +143,10 @@ def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
         )
     start.put_into(model)
     restart(model, job.seed)
+    course = ae.course_of(section, len(job.train))
     settings = FitSettings(
-        epochs=ae.epochs_of(section), batch=section.batch, seed=job.seed, identity=job.made_from,
-        schedule=ae.schedule_of(section), patience=section.patience, checkpoint_every=section.checkpoint_every,
+        epochs=course.epochs, batch=course.batch, seed=job.seed, identity=job.made_from,
+        schedule=course.schedule, patience=section.patience, checkpoint_every=section.checkpoint_every,
         keep="last" if work.config.split.protocol == "thesis" else "best",
     )  # fmt: skip
     result = fit_resumable(
@@ -193,7 +197,7 @@ def _judge(work: _Work, model: Any, job: Training) -> _Judged:
     examples = ae.ViewExamples(work.source, job.view, rows, work.config.autoencoder.input)
     psnrs, ssims, truths, founds = [], [], [], []
     drawn = 0
-    for _, truth, found in predict(model, examples, work.config.autoencoder.batch, work.running):
+    for _, truth, found in predict(model, examples, JUDGED_AT_ONCE, work.running):
         psnrs.append(psnr(truth, found))
         ssims.append(ssim(truth, found))
         if drawn < MOST_DRAWN:

@@ -92,8 +92,8 @@ def _made_from(config: Config, source: ExamSource, view: str, train: IntArray, v
     hashes = [dict(exam.hashes).get(view) for exam in source.exams]
     known = all(hashes)
     section = config.autoencoder.model_dump(mode="json", exclude={"views", "per_fold", "checkpoint_every"})
-    section["epochs"] = ae.epochs_of(config.autoencoder)
-    section["learning_rate"] = ae.schedule_of(config.autoencoder).peak
+    course = ae.course_of(config.autoencoder, len(train))
+    section |= {"epochs": course.epochs, "batch": course.batch, "learning_rate": course.schedule.peak}
     return fingerprint(
         "autoencoder", section, view, seed, config.strategy.precision, source.shape, source.kind,
         None if known else source.fingerprint,
