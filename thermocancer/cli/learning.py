@@ -46,19 +46,28 @@ def fuse(
     }
 
 
-@stage_command("train-dit", example="thermocancer train-dit -w demo --name lstm24")
-def train_dit(name: RunName = None) -> dict[str, Any]:
+@stage_command("train-dit", example="thermocancer train-dit -w demo --name lstm24 --backbone efficientnet_lite0")
+def train_dit(
+    name: RunName = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(help="autoencoder, efficientnet_lite0, random, mobilenetv2 or efficientnetb0 to b7."),
+    ] = None,
+    head: Annotated[str | None, typer.Option(help="lstm (original study), gru, tcn or attention.")] = None,
+) -> dict[str, Any]:
     """Train a sequence network on dynamic exams."""
-    return {"dit.name": name}
+    return {"dit.name": name, "dit.backbone": backbone, "dit.head": head}
 
 
 @stage_command("train-cnn", example="thermocancer train-cnn --data slices -w mri --name gadolinium")
 def train_cnn(
     data: Annotated[str | None, typer.Option(help="Folder with Train/CLASS and Test/CLASS.")] = None,
     name: RunName = None,
+    seeds: Annotated[int | None, typer.Option(help="Train so many times: mean, spread and a majority vote.")] = None,
+    init: Annotated[str | None, typer.Option(help="Weights of an old Keras 2 HDF5 file to start from.")] = None,
 ) -> dict[str, Any]:
     """Train a binary classifier on a folder of class images."""
-    return {"cnn.data": data, "cnn.name": name}
+    return {"cnn.data": data, "cnn.name": name, "cnn.seeds": seeds, "cnn.init": init}
 
 
 @stage_command("export", example="thermocancer export network5 -w demo --formats saved_model,litert")

@@ -15,7 +15,7 @@ from thermocancer.data.exams import FloatArray, IntArray
 from thermocancer.data.image_folder_reading import read_image
 from thermocancer.errors import DataError
 from thermocancer.evaluation.curves import roc_points
-from thermocancer.evaluation.figures import ALARM, BASELINE, MODEL, MUTED, new_figure, png_bytes
+from thermocancer.evaluation.figures import ALARM, BASELINE, MODEL, MUTED, STYLE, new_figure, png_bytes
 from thermocancer.files import read_json
 from thermocancer.training.history import read_history
 from thermocancer.workspace import Workspace
@@ -80,9 +80,12 @@ def read_scored(path: Path, name: str) -> ScoredImages:
 
 
 def _side_by_side(width: float, height: float) -> tuple[Any, Any, Any]:
+    import matplotlib
+
     figure, only = new_figure(width, height)
     only.remove()
-    left, right = figure.subplots(1, 2)
+    with matplotlib.rc_context(STYLE):
+        left, right = figure.subplots(1, 2)
     return figure, left, right
 
 
