@@ -121,6 +121,9 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
 SOURCES = ("fetch", "import", "simulate")
 """They write one catalog, so they share one lock."""
 
+SHARED_OUT = ("train-ae",)
+"""With ``strategy.shared`` several machines run them at once; each piece of work has a lock of its own."""
+
 
 def stage_module(name: str) -> Any:
     """The module of a stage, imported only when it is needed."""
@@ -157,6 +160,10 @@ def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[N
     from thermocancer.strategy import is_writer
 
     if not is_writer(config.strategy):
+        yield
+        return
+    if config.strategy.shared and name in SHARED_OUT:
+        workspace.mark_version()
         yield
         return
     with workspace.lock("raw" if name in SOURCES else name):

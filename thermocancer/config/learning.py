@@ -20,6 +20,9 @@ class StrategySection(Section):
     virtual_cpus: PositiveInt | None = Field(
         None, description="split the CPU into so many devices, to rehearse several on one machine"
     )
+    shared: bool = Field(
+        False, description="several machines run train-ae on one workspace at once and share out views and folds"
+    )
     coordinator: str | None = Field(None, description="HOST:PORT of the first process (multi-host)")
     processes: PositiveInt | None = None
     process_index: Annotated[int, Field(ge=0)] | None = None

@@ -6,6 +6,8 @@ finished training is stamped at once, so that a killed stage goes on with the re
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,11 @@ from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
 from thermocancer.strategy import Running
+from thermocancer.strategy.running import LostHostError
 from thermocancer.training import autoencoders as ae
 from thermocancer.training.autoencoder_plan import Training, trainings
+from thermocancer.training.checkpoint import Snapshot, save_model
+from thermocancer.training.distributed import share_out
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
 from thermocancer.training.quality import Images, psnr, ssim
 from thermocancer.workspace import Workspace
@@ -66,12 +71,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         running = strategy.set_up(config.strategy, config.seed)
         running.engine.barrier("train-ae: every process has seen what is to be done")
         report.notes.append(running.why)
-        for view in dict.fromkeys(each.view for each in todo):
-            own = [each for each in todo if each.view == view]
-            with progress.task(
-                f"autoencoder {config.autoencoder.variant} {view}", _epochs(config, own), "epochs"
-            ) as task:
-                _train_view(_Work(config, source, running, report, task), own)
+        with progress.task(f"autoencoders {config.autoencoder.variant}", _epochs(config, todo), "epochs") as task:
+            _train_all(_Work(config, workspace, source, running, report, task), todo)
+    report.current = len(jobs) - report.made - len(report.failed)
     if not report.made and not report.current:
         raise DataError("no autoencoder could be trained", found="; ".join(each.reason for each in report.failed[:3]))
     return report
@@ -97,24 +99,39 @@ def _forget(job: Training) -> None:
 @dataclass(frozen=True)
 class _Work:
     config: Config
+    workspace: Workspace
     source: ExamSource
     running: Running
     report: StageReport
     task: Task
 
 
-def _train_view(work: _Work, jobs: list[Training]) -> None:
-    """Train every model of one view; one that cannot be trained is listed and the others go on."""
-    from thermocancer.training.checkpoint import Snapshot
+def _train_all(work: _Work, jobs: list[Training]) -> None:
+    """Train every model; one that cannot be trained is listed and the others go on.
 
+    All have one architecture, so that one model is compiled and started again for each.
+    """
     model = _build(work)
     start = Snapshot.of(model)
-    for job in jobs:
+    for job in _mine(work, jobs):
         try:
             _train(work, model, start, job)
             work.report.made += 1
+        except LostHostError:
+            raise
         except (DataError, RunError) as error:
             work.report.failed.append(Failure(job.title, str(error)))
+
+
+def _mine(work: _Work, jobs: list[Training]) -> Iterable[Training]:
+    """All of them, or those that fall to this machine where several share the work."""
+    if not work.config.strategy.shared:
+        return jobs
+
+    def claim(job: Training) -> AbstractContextManager[None]:
+        return work.workspace.lock(f"{STAGE}-{work.config.autoencoder.variant}-{job.view}-{job.fold}")
+
+    return share_out(jobs, claim, _is_done)
 
 
 def _build(work: _Work) -> Any:
@@ -160,7 +177,6 @@ def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
 
 def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
     """Write model, history and figure, then the manifest that makes them count."""
-    from thermocancer.training.checkpoint import save_model
     from thermocancer.training.history import write_history
 
     facts = {"val_loss": result.history[result.best_epoch - 1]["val_loss"], "epochs": len(result.history)}

@@ -95,6 +95,12 @@ def _wanted_backend(section: StrategySection, seen: Seen) -> Choice:
 
 
 def _refuse_impossible(section: StrategySection, backend: str) -> None:
+    if section.shared and section.kind == "multi-host":
+        raise ConfigError(
+            "strategy.shared and strategy.kind: multi-host exclude each other",
+            where="strategy.shared",
+            expected="shared: every machine trains models of its own; multi-host: all train one model together",
+        )
     if backend == "tensorflow" and section.kind in NEEDS_JAX:
         raise ConfigError(
             f"strategy.kind: {section.kind} cannot run on TensorFlow",

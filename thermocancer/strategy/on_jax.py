@@ -12,7 +12,7 @@ from thermocancer.errors import ConfigError, RunError
 from thermocancer.strategy.choice import Counted
 from thermocancer.strategy.hosts import Hosts
 from thermocancer.strategy.quiet import quietly
-from thermocancer.strategy.running import Engine, OneProgram
+from thermocancer.strategy.running import Engine, LostHostError, OneProgram
 
 CONNECT_TIMEOUT_S = 120
 SIGNS_OF_LOSS = ("gloo", "nccl", "unavailable", "deadline_exceeded", "heartbeat", "connection", "coordination service")
@@ -45,7 +45,7 @@ def _guarded(hosts: Hosts) -> Iterator[None]:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not any(word in str(error).lower() for word in SIGNS_OF_LOSS):
             raise
-        raise RunError(
+        raise LostHostError(
             "this job lost one of its hosts, or the network between them",
             where=f"process {hosts.process_index + 1} of {hosts.processes}, coordinator {hosts.coordinator}",
             found=str(error).splitlines()[0] if str(error) else type(error).__name__,

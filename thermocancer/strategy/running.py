@@ -9,6 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.errors import RunError
+
+
+class LostHostError(RunError):
+    """Another process of a multi-host job is gone, and with it this job; the same command resumes it."""
+
+
 Arrays = Any
 """One array, or a tuple, list or dict of arrays with the same first axis."""
 

@@ -1,0 +1,45 @@
+"""One command on several machines: they share a workspace and share out its pieces of work.
+
+A piece is claimed by a lock file beside it. A worker that dies leaves a lock whose heartbeat stops;
+another one takes the piece over and goes on from its checkpoint (``thermocancer.locks``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from thermocancer.errors import LockedError
+
+Piece = TypeVar("Piece")
+LOOK_AGAIN_S = 5.0
+"""How often a worker with nothing left to claim looks whether the others have finished, or died."""
+
+
+def share_out(
+    pieces: Sequence[Piece],
+    claim: Callable[[Piece], AbstractContextManager[None]],
+    is_done: Callable[[Piece], bool],
+    *,
+    wait_s: float = LOOK_AGAIN_S,
+) -> Iterator[Piece]:
+    """Yield the pieces that fall to this worker, each while its claim is held; ends when all are done.
+
+    ``claim`` raises LockedError when another worker holds the piece. A piece that was yielded is not
+    yielded again, whether or not the work on it succeeded.
+    """
+    waiting = list(pieces)
+    while waiting:
+        held_by_others = []
+        for piece in waiting:
+            try:
+                with claim(piece):
+                    if not is_done(piece):
+                        yield piece
+            except LockedError:
+                held_by_others.append(piece)
+        waiting = [piece for piece in held_by_others if not is_done(piece)]
+        if waiting:
+            time.sleep(wait_s)
