@@ -149,9 +149,7 @@ def test_encoders_of_each_fold_read_the_frames(tmp_path: Path) -> None:
     config = tiny_config(workspace, **options)
     train_ae.run(config, workspace, Silent())
     report = train_dit.run(config, workspace, Silent())
-    assert (
-        report.figures["features_computed"] == 3 * 12
-    )  # two folds, and the split
+    assert report.figures["features_computed"] == 3 * 12  # two folds, and the split
     manifest = workspace.autoencoder("v2", "Frontal") / "folds/1.1/manifest.json"
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps(content | {"patients": list(range(1, 13))}))

@@ -69,8 +69,13 @@ def read_predictions(path: Path) -> list[Prediction]:
 def _parse(row: dict[str, str], where: str) -> Prediction:
     try:
         prediction = Prediction(
-            int(row["patient"]), int(row["visit"]), row["fold"], int(row["label"]), float(row["score"]), int(row["predicted"])
-        )  # fmt: skip
+            patient=int(row["patient"]),
+            visit=int(row["visit"]),
+            fold=row["fold"],
+            label=int(row["label"]),
+            score=float(row["score"]),
+            predicted=int(row["predicted"]),
+        )
     except (TypeError, ValueError) as error:
         raise DataError("a prediction cannot be read", where=where, found=error) from error
     if prediction.label not in (0, 1) or not 0.0 <= prediction.score <= 1.0:
