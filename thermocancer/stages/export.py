@@ -103,6 +103,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
                 report.failed.append(Failure(each, str(error)))
             task.advance()
     report.figures |= written
+    report.notes += [
+        f"{name}: differs by {found['parity']:.1e} at most on {found['exams']} exams, "
+        f"{found['latency_ms']:.2f} ms an exam (Keras {keras_ms:.2f} ms), {found['bytes'] / 1e6:.2f} MB"
+        for name, found in written.items()
+    ]
     if not written:
         raise RunError("no format could be written", found="; ".join(each.reason for each in report.failed))
     _commit(job, subject, written, complete=not report.failed)

@@ -183,11 +183,12 @@ def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
     outputs = [job.folder / ae.MODEL, job.folder / ae.HISTORY]
     whole = job.fold in ae.WHOLE_SPLIT
     judged = _judge(work, model, job) if whole else None
+    if judged is not None:
+        facts |= {"psnr": float(judged.psnr.mean()), "ssim": float(judged.ssim.mean())}
     if work.running.is_writer:
         save_model(model, outputs[0])
         write_history(outputs[1], result.history)
         if judged is not None:
-            facts |= {"psnr": float(judged.psnr.mean()), "ssim": float(judged.ssim.mean())}
             outputs.append(_draw(work, job, judged, facts))
         job.stamp.write(job.made_from, outputs, **_facts(work, job, result), **facts)
         _forget(job)
@@ -267,6 +268,10 @@ def _tell(report: StageReport, job: Training, result: FitResult, facts: dict[str
     if job.fold in ae.WHOLE_SPLIT:
         own |= {name: round(value, 6) for name, value in facts.items()}
         own["best_epoch"] = result.best_epoch
+        report.notes.append(
+            f"{job.view}: validation MSE {facts['val_loss']:.3g}, PSNR {facts['psnr']:.1f} dB, "
+            f"SSIM {facts['ssim']:.3f}, best epoch {result.best_epoch} of {facts['epochs']}"
+        )
         report.outputs.append(str(job.folder))
     else:
         own["folds"] += 1
