@@ -121,3 +121,41 @@ class ArrayExamSource:
 
     def nuisance(self) -> dict[str, FloatArray]:
         return self.measured
+
+
+class SeenThrough:
+    """A data set with something changed on the way: what a subclass does not define passes through.
+
+    Only ``fingerprint`` has no default, so that a changed data set never goes by the name of its original.
+    """
+
+    def __init__(self, source: ExamSource) -> None:
+        self.source = source
+
+    @property
+    def exams(self) -> Sequence[Exam]:
+        return self.source.exams
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.source.views
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def kind(self) -> str:
+        return self.source.kind
+
+    def present(self, view: str) -> npt.NDArray[np.bool_]:
+        return self.source.present(view)
+
+    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
+        return self.source.centi_celsius(view, rows)
+
+    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
+        return self.source.rgb(view, rows)
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        return self.source.nuisance()

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.exams import CentiCelsius, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import CentiCelsius, ExamSource, IntArray, SeenThrough
 from thermocancer.data.regions import torso_only
 from thermocancer.errors import ConfigError
 from thermocancer.features.body import skin_of
@@ -19,36 +15,16 @@ REFERENCE_CENTI = 3000
 """With ``relative`` every body's median becomes 30 degC, so that values stay inside fixed ranges."""
 
 
-@dataclass(frozen=True, eq=False)
-class PreparedSource:
-    """``source`` with its matrices changed; everything else passes through (see ``ExamSource``)."""
+class PreparedSource(SeenThrough):
+    """``source`` with its matrices changed."""
 
-    source: ExamSource
-    relative: bool
-    torso_only: bool
-
-    @property
-    def exams(self) -> Sequence[Exam]:
-        return self.source.exams
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        return self.source.views
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.source.shape
+    def __init__(self, source: ExamSource, *, relative: bool, torso_only: bool) -> None:
+        super().__init__(source)
+        self.relative, self.torso_only = relative, torso_only
 
     @property
     def fingerprint(self) -> str:
         return fingerprint(self.source.fingerprint, self.relative, self.torso_only)
-
-    @property
-    def kind(self) -> str:
-        return self.source.kind
-
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
-        return self.source.present(view)
 
     def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
         matrices = self.source.centi_celsius(view, rows)
@@ -60,12 +36,6 @@ class PreparedSource:
             return kept
         median = int(np.median(centi[skin_of(centi / 100.0)]))
         return np.clip(kept.astype(np.int64) + REFERENCE_CENTI - median, 0, 65535).astype(np.uint16)
-
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
-        return self.source.rgb(view, rows)
-
-    def nuisance(self) -> dict[str, FloatArray]:
-        return self.source.nuisance()
 
 
 def prepare(source: ExamSource, options: FeaturesSection) -> ExamSource:
@@ -81,4 +51,4 @@ def prepare(source: ExamSource, options: FeaturesSection) -> ExamSource:
             where="features.relative, features.torso_only",
             hint="build the data set with dataset.source: matrices, or leave both options out",
         )
-    return PreparedSource(source, options.relative, options.torso_only)
+    return PreparedSource(source, relative=options.relative, torso_only=options.torso_only)

@@ -82,7 +82,7 @@ def make_recipe(
     which is all that an audit of the ranking needs, at a fraction of the time.
     """
     if config.sweep.trials and calibrate and kind in (None, config.fuse.model):
-        return SweptRecipe(config, workspace, views, exam_weights, watched)
+        return SweptRecipe(make_recipe, config, workspace, views, exam_weights, watched)
     kind = kind or config.fuse.model
     views = views or config.fuse.views or config.dataset.views or config.filter.views
     if kind not in KINDS:

@@ -29,9 +29,10 @@ Space = Mapping[str, Range | tuple[Any, ...]]
 class SweptRecipe:
     """A recipe whose settings are chosen anew in every outer fold (see ``training.recipe.Recipe``).
 
-    The other fields are those of ``make_recipe``.
+    ``make`` is ``recipes.make_recipe``, handed down by it; the other fields are its arguments.
     """
 
+    make: Callable[..., Recipe]
     config: Config
     workspace: Workspace
     views: tuple[str, ...] | None = None
@@ -49,10 +50,8 @@ class SweptRecipe:
 
     def _recipe(self, settings: Mapping[str, Any], *, calibrate: bool) -> Recipe:
         """The plain recipe with some settings; without ``calibrate`` the cheap one that inner folds judge."""
-        from thermocancer.training.recipes import make_recipe
-
         config = with_settings(self.config, settings).model_copy(update={"sweep": SweepSection()})
-        return make_recipe(
+        return self.make(
             config, self.workspace, views=self.views, calibrate=calibrate, exam_weights=self.exam_weights,
             watched=self.watched,
         )  # fmt: skip

@@ -2,62 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from thermocancer.data.exams import CentiCelsius, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import CentiCelsius, ExamSource, IntArray, SeenThrough
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, written_aside
 
 Change = Callable[[CentiCelsius], CentiCelsius]
 
 
-class MaskedSource:
+class MaskedSource(SeenThrough):
     """``source`` with every matrix changed by ``change``; each is computed once and kept in ``folder``.
 
-    Implements ``ExamSource``. The folder may be thrown away at any time.
+    The folder may be thrown away at any time.
     """
 
     def __init__(self, source: ExamSource, change: Change, name: str, folder: Path) -> None:
         if source.kind != "celsius":
             raise DataError("colour images hold no degrees to find the body by", expected="a data set of matrices")
-        self._source, self._change, self.name = source, change, name
+        super().__init__(source)
+        self._change, self.name = change, name
         self.fingerprint = fingerprint(source.fingerprint, name)
         self._folder = folder / self.fingerprint[:32]
         self._views: dict[str, CentiCelsius] = {}
-
-    @property
-    def exams(self) -> Sequence[Exam]:
-        return self._source.exams
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        return self._source.views
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._source.shape
-
-    @property
-    def kind(self) -> str:
-        return "celsius"
-
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
-        return self._source.present(view)
 
     def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
         if view not in self._views:
             self._views[view] = self._changed(view)
         return np.asarray(self._views[view][rows])
-
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
-        return self._source.rgb(view, rows)
-
-    def nuisance(self) -> dict[str, FloatArray]:
-        return self._source.nuisance()
 
     def _changed(self, view: str) -> CentiCelsius:
         """Every matrix of a view, changed: shape (n, height, width), mapped from disk."""
@@ -68,7 +43,7 @@ class MaskedSource:
             with written_aside(path) as side:
                 kept = np.lib.format.open_memmap(side, mode="w+", dtype=np.uint16, shape=shape)
                 for row in np.flatnonzero(present):
-                    kept[row] = self._change(self._source.centi_celsius(view, np.array([row]))[0])
+                    kept[row] = self._change(self.source.centi_celsius(view, np.array([row]))[0])
                 kept.flush()
                 del kept
         mapped: CentiCelsius = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import ConvertSection
-from thermocancer.data.exams import CentiCelsius, Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import CentiCelsius, ExamSource, IntArray, SeenThrough
 from thermocancer.errors import DataError
 
 
-class ColouredSource:
-    """``source`` (degrees) coloured as ``convert`` does it, JPEG loss included. Implements ``ExamSource``."""
-
-    kind = "rgb"
+class ColouredSource(SeenThrough):
+    """``source`` (degrees) coloured as ``convert`` does it, JPEG loss included."""
 
     def __init__(self, source: ExamSource, settings: ConvertSection) -> None:
-        self._source, self._settings = source, settings
+        super().__init__(source)
+        self._settings = settings
 
     @property
-    def exams(self) -> Sequence[Exam]:
-        return self._source.exams
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        return self._source.views
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self._source.shape
+    def kind(self) -> str:
+        return "rgb"
 
     @property
     def fingerprint(self) -> str:
         from thermocancer.files import fingerprint
 
-        return fingerprint("coloured", self._source.fingerprint, self._settings.model_dump(mode="json"))
-
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
-        return self._source.present(view)
+        return fingerprint("coloured", self.source.fingerprint, self._settings.model_dump(mode="json"))
 
     def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
         raise DataError("this run reads colour images, not degrees")
@@ -47,13 +33,10 @@ class ColouredSource:
     def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
         from thermocancer.thermal.rendering import render_centi
 
-        coloured = render_centi(self._source.centi_celsius(view, rows), self._settings.rendering)
+        coloured = render_centi(self.source.centi_celsius(view, rows), self._settings.rendering)
         if self._settings.format == "jpg":
             return np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
         return coloured
-
-    def nuisance(self) -> dict[str, FloatArray]:
-        return self._source.nuisance()
 
 
 def _through_jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
