@@ -33,6 +33,9 @@ class EvaluateSection(Section):
     audit: bool = True
     audit_repeats: PositiveInt = Field(1, description="repeats of cross-validation in each control")
     audit_skip: tuple[AuditRefit, ...] = Field((), description="controls that train again and are left out")
+    audit_image_epochs: PositiveInt = Field(
+        5, description="train-cnn: most epochs of the network that is taught permuted labels"
+    )
     matched_days: PositiveInt = 270
     matched_room_celsius: Annotated[float, Field(gt=0)] = 0.75
     prevalences: tuple[Fraction, ...] = (0.006, 0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from thermocancer.evaluation.audit.controls import NUISANCE
 from thermocancer.evaluation.notices import ADJUNCT_NOTICE, PHANTOM_NOTICE, number, with_interval
 
 SOURCES = {
@@ -107,7 +108,7 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
                 f"- {each['words']}: {each['variable']} alone reaches AUC {with_interval(each['auc'])}"
                 for each in shortcuts
             ]
-            or ["- none found" if audit else "- not audited"]
+            or [_no_shortcut(audit)]
         ),
         "",
         "## Composition",
@@ -117,6 +118,13 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
         *(f"| {row['grouping']} | {row['group']} | {row['n']} | {row['sick']} |" for row in facts["subgroups"]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _no_shortcut(audit: Mapping[str, Any] | None) -> str:
+    if not audit:
+        return "- not audited"
+    looked = any(control["group"] == NUISANCE for control in audit["controls"])
+    return "- none found" if looked else "- could not be looked for: no nuisance variable is known of these exams"
 
 
 def _step(step: Mapping[str, Any]) -> str:

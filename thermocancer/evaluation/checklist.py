@@ -60,14 +60,23 @@ def _about_method(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> l
     return [
         _entry("Model", str(manifest["model"]) if manifest.get("model") else None),
         _entry("Unit of analysis", f"{document['unit']}: {document['decision_rule']}"),
-        _entry("How data were divided; level of separation", f"{document['protocol']}, by patient; leaks: {leaks}"
-               if document["protocol"] != "thesis" else f"thesis, by file; leaks: {leaks}"),
+        _entry("How data were divided; level of separation",
+               f"{document['protocol']}, {_separation(document, manifest)}; leaks: {leaks}"),
         _entry("How the decision threshold was chosen", document["threshold_source"]),
         _entry("How uncertainty was estimated", f"{document['accuracy']['method']}; {document['auc']['method']}; "
                f"{document['brier']['method']}"),
         _entry("Software, versions, settings and exact command", "at the end of this report", "TRIPOD+AI, CLAIM"),
         _entry("Random seed", str(manifest["seed"]) if "seed" in manifest else None, "CLAIM"),
     ]  # fmt: skip
+
+
+def _separation(document: Mapping[str, Any], manifest: Mapping[str, Any]) -> str:
+    """What the parts of the data were kept apart by."""
+    if document["protocol"] == "thesis":
+        return "by file"
+    if manifest.get("stage") != "train-cnn":
+        return "by patient"
+    return "in the folders given, by image" if document["unit"] == "exam" else "in the folders given, by patient"
 
 
 def _about_results(

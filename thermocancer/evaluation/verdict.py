@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from thermocancer.evaluation.audit.checks import failed_checks
 from thermocancer.evaluation.notices import PHANTOM_NOTICE, number
 
 SUSPICIOUS = 0.99
@@ -78,10 +79,14 @@ def _leak_audit(audit: dict[str, Any] | None) -> str:
     if audit is None:
         return "The audit was not run; run evaluate with evaluate.audit=true."
     checks = audit.get("leak_checks", [])
-    failed = [check["name"] for check in checks if not check["passed"]]
-    if failed:
-        return f"The leak audit found: {'; '.join(failed)}."
-    return f"The leak audit ({len(checks)} checks) found no patient and no image on both sides."
+    failed = [check["problem"] for check in failed_checks(checks)]
+    unknown = [check["name"] for check in checks if check["passed"] is None]
+    words = [f"The leak audit found: {'; '.join(failed)}."] if failed else []
+    if unknown:
+        words.append(f"It could not tell: {'; '.join(unknown)}.")
+    if not words:
+        words = [f"The leak audit ({len(checks)} checks) found no patient and no image on both sides."]
+    return " ".join(words)
 
 
 def _against_baseline(document: dict[str, Any], baseline: dict[str, Any] | None) -> str:

@@ -87,6 +87,23 @@ class ImageTrainer:
         """Probability of the positive class for images of the folder, (len(rows),)."""
         return score_pixels(self.holding(weights), self.pixels, rows, self.config, self.running)
 
+    def untrained_features(self, seed: int) -> FloatArray:
+        """What the network with random weights, never trained, hands to its dense layers: (n, F) for every image.
+
+        With a frozen backbone those are its own features: build the trainer with ``cnn.backbone: random``.
+        """
+        import keras
+
+        from thermocancer.models.layers import initialise
+
+        if self.features is not None:
+            return self.features.values[0].astype(np.float64)
+        self._start.put_into(self.model)
+        initialise(self.model, seed)
+        with self.running.scope():
+            below = keras.Model(self.model.inputs, self.model.get_layer(HE_UNIFORM).input)
+        return _outputs(below, self.pixels, range(len(self.pixels)), self.config, self.running)
+
     def holding(self, weights: Weights) -> Any:
         """The network from image to probability, with these weights."""
         self.model.set_weights(weights)
@@ -127,14 +144,21 @@ def score_pixels(
     model: Any, pixels: npt.NDArray[np.uint8], rows: IntArray | Sequence[int], config: CnnSection, running: Running
 ) -> FloatArray:
     """Probabilities (len(rows),) of uint8 images; with test-time augmentation the mean over several copies."""
-    scores = []
+    return _outputs(model, pixels, rows, config, running)[:, 0] if len(rows) else np.zeros(0)
+
+
+def _outputs(
+    model: Any, pixels: npt.NDArray[np.uint8], rows: IntArray | Sequence[int], config: CnnSection, running: Running
+) -> FloatArray:
+    """The model's outputs (len(rows), k), read in batches that every device gets a whole part of."""
+    found = []
     for start in range(0, len(rows), PREDICT_BATCH):
         images = to_unit(pixels[np.asarray(rows[start : start + PREDICT_BATCH])])
         padding = running.batch(len(images)) - len(images)
         copies = views_of(images) if config.test_time_augmentation else [images]
-        found = [
+        of_copies = [
             running.engine.predict(model, np.concatenate([copy, np.repeat(copy[-1:], padding, axis=0)]))
             for copy in copies
         ]
-        scores.append(np.mean(found, axis=0)[: len(images), 0])
-    return np.concatenate(scores).astype(np.float64) if scores else np.zeros(0)
+        found.append(np.mean(of_copies, axis=0)[: len(images)])
+    return np.concatenate(found).astype(np.float64)

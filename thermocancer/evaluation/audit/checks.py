@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from thermocancer.data.grouping import shared_between
 from thermocancer.evaluation.audit.controls import Control
 from thermocancer.evaluation.audit.scope import Scope
 
-DECLARED = "no leak declared by the protocol"
+UNNAMED, IMAGES_GONE, TRAINING_GONE = (
+    "nobody knows whose the images are (cnn.group is not set)",
+    "the images behind this run could not be read again",
+    "what the run was trained on could not be read again",
+)
 
 
 def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
-    """``name``, ``passed`` and ``found`` of each check."""
+    """``name``, ``passed`` and ``found`` of each check, and ``problem``: what a check that fails has found.
+
+    ``passed`` is None for what these files cannot tell; ``found`` then says why.
+    """
     patients: set[int] = set()
     twins: set[tuple[str, str]] = set()
     for fold in scope.folds:
@@ -20,17 +28,27 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
         patients |= set(shared)
         twins |= set(same)
     checks = [
-        _check("no patient on both sides of a fold", sorted(patients)),
-        _check("no identical image on both sides of a fold", [" and ".join(pair) for pair in sorted(twins)]),
-        _check("each exam scored once in each repeat", _scored_twice(scope)),
-        _check("labels of the predictions are those of the data set", _relabelled(scope)),
-        _check(DECLARED, list(scope.run.manifest.get("leaks", ()))),
-    ]
+        _check(
+            "no patient on both sides of a fold", "a patient on both sides of a fold", sorted(patients),
+            unknown=_why_patients_are_unknown(scope),
+        ),
+        _check(
+            "no identical image on both sides of a fold", "an identical image on both sides of a fold",
+            [" and ".join(pair) for pair in sorted(twins)], unknown=_why_images_are_unknown(scope),
+        ),
+        _check("each exam scored once in each repeat", "an exam scored twice in a repeat", _scored_twice(scope)),
+        _check(
+            "labels of the predictions are those of the data set", "labels that differ from those of the data set",
+            _relabelled(scope),
+        ),
+        declared_leaks(list(scope.run.manifest.get("leaks", ()))),
+    ]  # fmt: skip
     permuted = next((control for control in controls if control.name == "permuted"), None)
     if permuted is not None:
         checks.append(
             {
                 "name": "permuted labels cannot be predicted",
+                "problem": "permuted labels can be predicted",
                 "passed": permuted.flag != "failed",
                 "found": f"AUC {permuted.auc.value:.3f}" if permuted.auc.value is not None else "",
             }
@@ -38,9 +56,34 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
     return checks
 
 
-def _check(name: str, found: list[Any]) -> dict[str, Any]:
+def declared_leaks(leaks: list[str]) -> dict[str, Any]:
+    """The leaks that the run's own protocol names; ``declared`` tells this check from those that found something."""
+    problem = "leaks declared by the protocol"
+    name = problem if leaks else "no leak declared by the protocol"
+    return _check(name, problem, leaks) | {"declared": True}
+
+
+def failed_checks(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The checks that found something. What cannot be told is neither passed nor failed."""
+    return [check for check in checks if check["passed"] is False]
+
+
+def _check(name: str, problem: str, found: list[Any], *, unknown: str = "") -> dict[str, Any]:
     words = ", ".join(str(each) for each in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-    return {"name": name, "passed": not found, "found": words}
+    passed = False if found else None if unknown else True
+    return {"name": name, "problem": problem, "passed": passed, "found": words or unknown}
+
+
+def _why_patients_are_unknown(scope: Scope) -> str:
+    if not scope.patients_known:
+        return UNNAMED
+    return "" if all(len(fold.train) for fold in scope.folds) else TRAINING_GONE
+
+
+def _why_images_are_unknown(scope: Scope) -> str:
+    if not any(exam.hashes for exam in scope.exams):
+        return IMAGES_GONE
+    return "" if all(len(fold.train) for fold in scope.folds) else TRAINING_GONE
 
 
 def _scored_twice(scope: Scope) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,6 +15,7 @@ from thermocancer.evaluation.audit.checks import leak_checks
 from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.forest import Row, draw_forest
+from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import association, nuisance_controls
 from thermocancer.evaluation.audit.refits import REFITS
@@ -26,7 +28,7 @@ from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
 
 IMAGE_STAGES = ("train-cnn",)
-"""Their units are image files: nothing is known of how they were made, and their numbers follow the folders."""
+"""Their units are image files."""
 
 GROUP_TITLES = {
     BASELINE: "trivial models and the untrained twin",
@@ -43,23 +45,10 @@ def audit_run(
 
     ``config`` gives the settings of the audit; the run's own config gives its recipe.
     """
-    own = judged.run.config(workspace)
     settings = config.evaluate
-    with ExitStack() as stack:
-        stage = str(judged.run.manifest.get("stage"))
-        source, why = _open_source(own, stage, workspace, stack)
-        scope = make_scope(judged.run, source, facts)
-        if source is not None and scope.source is None:
-            why = "the data set has changed since the run was made"
-        judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed)
-        known = stage not in IMAGE_STAGES and all(len(fold.train) for fold in scope.folds)
-        controls = nuisance_controls(scope, judge) if known else []
-        unavailable: list[dict[str, str]] = []
-        if scope.source is not None and own is not None:
-            bench = Bench(scope, scope.source, own, workspace, judge, settings.audit_repeats)
-            controls += _refits(bench, settings, progress, unavailable)
-        else:
-            unavailable.append({"name": "controls that train again", "reason": why or "the data set is gone"})
+    judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed)
+    examine = _of_images if judged.run.manifest.get("stage") in IMAGE_STAGES else _of_exams
+    scope, controls, unavailable = examine(judged, workspace, settings, facts, judge, progress)
     matched = _matched(scope, judged, settings, config.seed)
     checks = leak_checks(scope, controls)
     return {
@@ -73,6 +62,44 @@ def audit_run(
             controls, matched, checks, judged.document["auc"], lambda one, other: association(scope, one, other)
         ),
     }
+
+
+Examined = tuple[Scope, list[Control], list[dict[str, str]]]
+"""What was audited, the controls, and what was not done with its reason."""
+
+
+def _of_exams(
+    judged: Judgement, workspace: Workspace, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts],
+    judge: Judge, progress: Progress,
+) -> Examined:  # fmt: skip
+    """A run on thermograms, with its data set where that is still there."""
+    own = judged.run.config(workspace)
+    with ExitStack() as stack:
+        source, why = _open_source(own, str(judged.run.manifest.get("stage")), workspace, stack)
+        scope = make_scope(judged.run, source, facts)
+        if source is not None and scope.source is None:
+            why = "the data set has changed since the run was made"
+        controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
+        unavailable: list[dict[str, str]] = []
+        if scope.source is not None and own is not None:
+            bench = Bench(scope, scope.source, own, workspace, judge, settings.audit_repeats)
+            controls += _refits(bench, settings, progress, unavailable)
+        else:
+            unavailable.append({"name": "controls that train again", "reason": why or "the data set is gone"})
+    return scope, controls, unavailable
+
+
+def _of_images(
+    judged: Judgement, workspace: Workspace, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts],
+    judge: Judge, progress: Progress,
+) -> Examined:  # fmt: skip
+    """A run on a folder of images: their numbers follow the folders, so that nuisance variables would mislead."""
+    run = judged.run
+    bench, why = open_images(run, run.config(workspace), workspace, judge, settings.audit_image_epochs)
+    if bench is None:
+        scope = dataclasses.replace(make_scope(run, None, {}), patients_known=run.facts().unit != "exam")
+        return scope, [], [{"name": "controls that train again", "reason": why}]
+    return image_scope(bench), *image_controls(bench, settings.audit_skip, progress)
 
 
 def _open_source(

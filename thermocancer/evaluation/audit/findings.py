@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from thermocancer.evaluation.audit.checks import DECLARED
+from thermocancer.evaluation.audit.checks import failed_checks
 from thermocancer.evaluation.audit.controls import NUISANCE, Control
 from thermocancer.evaluation.audit.nuisance import FAMILIES
 from thermocancer.evaluation.notices import number
@@ -80,7 +80,7 @@ def audit_verdict(
 
 
 def _tone(shortcuts: Sequence[dict[str, Any]], by_name: dict[str, Control], checks: Sequence[dict[str, Any]]) -> str:
-    if any(not check["passed"] for check in checks):
+    if failed_checks(checks):
         return "bad"
     together = by_name.get("no_breast")
     if any(shortcut["flag"] == "red" for shortcut in shortcuts) or (
@@ -179,6 +179,6 @@ def _about_training(by_name: dict[str, Control]) -> str:
 
 def _about_checks(checks: Sequence[dict[str, Any]]) -> str:
     """What failed, but for leaks that the protocol declares: the verdict names those by itself."""
-    failed = [check for check in checks if not check["passed"] and check["name"] != DECLARED]
-    words = "; ".join(f"{check['name']} (found: {check['found']})" for check in failed)
-    return f"Leak checks that failed: {words}." if failed else ""
+    failed = [check for check in failed_checks(checks) if not check.get("declared")]
+    words = "; ".join(f"{check['problem']} ({check['found']})" for check in failed)
+    return f"Leak checks found: {words}." if failed else ""

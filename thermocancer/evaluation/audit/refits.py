@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -21,6 +20,7 @@ from thermocancer.evaluation.audit.controls import (
 )
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.audit.sources import MaskedSource
+from thermocancer.evaluation.units import gather_units
 
 LATE_SHARE = 0.35
 """The latest patients, so many of them, are tested in the split by time."""
@@ -33,17 +33,17 @@ def permuted_labels(bench: Bench) -> Control:
     rows = bench.scores("permuted", bench.recipe(), labels=labels)
     truth = {(exam.patient, exam.visit): int(label) for exam, label in zip(scope.exams, labels, strict=True)}
     relabelled = [Prediction(r.patient, r.visit, r.fold, truth[r.patient, r.visit], r.score, r.predicted) for r in rows]
-    judge = Judge(_relabelled_units(relabelled), bench.judge.confidence, bench.judge.bootstrap, bench.judge.seed)
-    control = judge.control("permuted", "labels permuted before training", CONTROL, relabelled)
+    return judge_permuted(bench.judge, relabelled)
+
+
+def judge_permuted(judge: Judge, relabelled: list[Prediction], how: str = "") -> Control:
+    """The control from rows that hold the permuted labels; ``how`` it was trained is added to its note."""
+    own = Judge(gather_units(relabelled), judge.confidence, judge.bootstrap, judge.seed)
+    control = own.control("permuted", "labels permuted before training", CONTROL, relabelled)
     passed = control.auc.low is None or control.auc.low <= 0.5
     words = "its interval includes .5 or lies below, as it must" if passed else "above chance: information leaks"
-    return control.with_(difference=None, flag="none" if passed else "failed", note=words)
-
-
-def _relabelled_units(rows: list[Prediction]) -> Any:
-    from thermocancer.evaluation.units import gather_units
-
-    return gather_units(rows)
+    note = f"{words}; {how}" if how else words
+    return control.with_(difference=None, flag="none" if passed else "failed", note=note)
 
 
 def permute_by_patient(scope: Scope, seed: int) -> IntArray:

@@ -29,6 +29,8 @@ class Scope:
     folds: tuple[Fold, ...]
     source: ExamSource | None
     facts: dict[ExamKey, ExamFacts]
+    patients_known: bool = True
+    """False for image files whose patients nobody knows: each then counts as a patient of its own."""
 
     @property
     def labels(self) -> IntArray:

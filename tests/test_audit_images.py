@@ -1,0 +1,174 @@
+"""The audit of a run of ``train-cnn``: controls that single images allow, and words that agree with the leaks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from evaluation_fixtures import toy_rows, write_run
+from image_fixtures import make_slices, tiny_config
+
+from thermocancer.config import load_config
+from thermocancer.evaluation.audit.controls import Judge
+from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images, permute_by_group
+from thermocancer.evaluation.runs import read_run
+from thermocancer.evaluation.units import gather_units
+from thermocancer.progress import Silent
+from thermocancer.stages import evaluate, train_cnn
+from thermocancer.workspace import Workspace
+
+QUICK = {"evaluate__bootstrap": 200, "evaluate__audit_image_epochs": 3}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return make_slices(tmp_path_factory.mktemp("audited") / "slices")
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, data: Path) -> Workspace:
+    """Two runs on the same images, one whose patients are unknown and one grouped by them, both judged."""
+    workspace = Workspace(tmp_path_factory.mktemp("audit_of_images"))
+    for name, group in (("loose", None), ("grouped", r"^(\w+)_")):
+        config = tiny_config(workspace, data, cnn__name=name, cnn__group=group, cnn__epochs=8, **QUICK)
+        train_cnn.run(config, workspace, Silent())
+    assert evaluate.run(tiny_config(workspace, data, **QUICK), workspace, Silent()).made == 2
+    return workspace
+
+
+def audit_of(workspace: Workspace, name: str) -> dict:
+    return json.loads((workspace.run(name) / "audit.json").read_text())
+
+
+def test_declared_leaks_are_never_called_none(judged: Workspace) -> None:
+    folder = judged.run("loose")
+    leaks = json.loads((folder / "metrics.json").read_text())["leaks"]
+    assert len(leaks) == 1
+    for name in ("report.html", "report.json", "audit.json", "model-card.md", "data-set-card.md"):
+        text = (folder / name).read_text()
+        assert "no leak declared" not in text, name
+        assert "none known" not in text, name
+    checks = {check["problem"]: check for check in audit_of(judged, "loose")["leak_checks"]}
+    declared = checks["leaks declared by the protocol"]
+    assert (declared["passed"], declared["found"]) == (False, leaks[0])
+    assert "leaks declared by the protocol: validation images" in (folder / "report.html").read_text()
+    divided = next(
+        item["answer"]
+        for item in json.loads((folder / "report.json").read_text())["checklist"]
+        if item["item"].startswith("How data were divided")
+    )
+    assert divided.startswith("holdout, in the folders given, by image; leaks: validation images")
+    grouped = {check["problem"]: check for check in audit_of(judged, "grouped")["leak_checks"]}
+    assert grouped["leaks declared by the protocol"]["name"] == "no leak declared by the protocol"
+    assert all(check["passed"] for check in grouped.values())
+
+
+def test_what_cannot_be_told_is_not_called_sound(judged: Workspace) -> None:
+    checks = {check["name"]: check for check in audit_of(judged, "loose")["leak_checks"]}
+    assert checks["no patient on both sides of a fold"]["passed"] is None
+    assert "nobody knows whose" in checks["no patient on both sides of a fold"]["found"]
+    assert checks["no identical image on both sides of a fold"]["passed"] is True
+    assert "not known</span> no patient on both sides" in (judged.run("loose") / "report.html").read_text()
+    verdict = json.loads((judged.run("loose") / "report.json").read_text())["verdict"]
+    if verdict["sentences"][0].startswith("A result of 99 %"):
+        assert "found no patient" not in verdict["sentences"][0]
+
+
+@pytest.mark.parametrize("name", ["loose", "grouped"])
+def test_permuted_labels_twin_and_brightness(judged: Workspace, name: str) -> None:
+    audit = audit_of(judged, name)
+    controls = {control["name"]: control for control in audit["controls"]}
+    assert set(controls) == {"permuted", "untrained", "brightness"}
+    assert controls["permuted"]["flag"] == "none"
+    assert controls["permuted"]["auc"]["low"] <= 0.5
+    assert "one seed, 3 of 8 epochs (evaluate.audit_image_epochs)" in controls["permuted"]["note"]
+    assert controls["untrained"]["difference"]["value"] is not None
+    assert controls["brightness"]["auc"]["value"] > 0.5
+    reasons = {row["name"]: row["reason"] for row in audit["unavailable"]}
+    assert "neither degrees" in reasons["torso only, background only, early to late"]
+    text = (judged.run(name) / "report.html").read_text()
+    assert "untrained twin: random weights, never trained" in text
+    assert "nothing is divided again" in text
+    assert "The untrained twin (random weights) reaches" in text
+
+
+def test_the_audit_is_the_same_every_time_and_remembered(judged: Workspace, data: Path) -> None:
+    before = (judged.run("loose") / "audit.json").read_bytes()
+    kept = sorted((judged.cache / "audit").glob("*.json"))
+    assert len(kept) == 6
+    for path in kept:
+        path.unlink()
+    (judged.run("loose") / "evaluation.json").unlink()
+    evaluate.run(tiny_config(judged, data, evaluate__run="loose", **QUICK), judged, Silent())
+    assert (judged.run("loose") / "audit.json").read_bytes() == before
+
+
+def test_a_network_taught_permuted_labels_follows_them(judged: Workspace, data: Path) -> None:
+    """Groups that stand in training and test alike are recognised: the control finds a leak that is there."""
+    bench, why = open_bench(judged, "loose")
+    assert bench is not None, why
+    images = bench.images
+    labels = permute_by_group(images, 1)
+    assert sorted(labels) == sorted(images.labels)
+    assert not np.array_equal(labels, images.labels)
+    rows = bench.rows(labels[bench.test].astype(float), labels)
+    from thermocancer.evaluation.audit.refits import judge_permuted
+
+    assert judge_permuted(bench.judge, rows).flag == "failed"
+
+
+def open_bench(workspace: Workspace, name: str):
+    run = read_run(workspace, name)
+    judge = Judge(gather_units(run.rows), 0.95, 100, 0)
+    return open_images(run, run.config(workspace), workspace, judge, 2)
+
+
+def test_skipped_controls_and_weights_as_they_are(judged: Workspace) -> None:
+    bench, _ = open_bench(judged, "grouped")
+    controls, left_out = image_controls(bench, ("permuted labels", "untrained twin"), Silent())
+    assert [control.name for control in controls] == ["brightness"]
+    assert {"name": "untrained twin", "reason": "skipped by evaluate.audit_skip"} in left_out
+
+
+def test_a_copy_put_into_both_parts_after_training_is_noticed(judged: Workspace, data: Path, tmp_path: Path) -> None:
+    """One picture under two names: refused when it is read, so that the audit says it could not look."""
+    changed = tmp_path / "slices"
+    shutil.copytree(data, changed)
+    image = cv2.imread(str(next((changed / "Train/no_gad").iterdir())), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(changed / "Test/no_gad/another_name_000.png"), image)
+    run = read_run(judged, "loose")
+    own = run.config(judged)
+    moved = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": str(changed)})})
+    judge = Judge(gather_units(run.rows), 0.95, 100, 0)
+    assert open_images(run, moved, judged, judge, 2) == (None, "the same picture is in Train and in Test")
+    shutil.rmtree(changed / "Test")
+    assert open_images(run, moved, judged, judge, 2)[1] == "the folder has no Test"
+
+
+def test_without_the_folder_the_report_says_what_is_missing(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    rows = [row for row in toy_rows(30, repeats=1) if row.visit == 1]
+    single = [type(row)(row.patient, 1, "test", row.label, row.score, row.predicted) for row in rows]
+    folder = write_run(workspace, "gone", single, stage="train-cnn", protocol="holdout", leaks=["by image"])
+    evaluate.run(load_config(workspace=tmp_path, environment={}), workspace, Silent())
+    audit = json.loads((folder / "audit.json").read_text())
+    assert audit["controls"] == []
+    assert audit["unavailable"][0]["name"] == "controls that train again"
+    passed = {check["name"]: check["passed"] for check in audit["leak_checks"]}
+    assert passed["no patient on both sides of a fold"] is None
+    assert passed["no identical image on both sides of a fold"] is None
+    assert "leaks declared by the protocol" in passed
+    assert "controls that train again (" in (folder / "report.html").read_text()
+
+
+def test_the_scope_knows_both_parts(judged: Workspace) -> None:
+    bench, _ = open_bench(judged, "grouped")
+    scope = image_scope(bench)
+    fold = scope.folds[0]
+    assert len(fold.train) + len(fold.test) == len(scope.exams) == 68
+    assert scope.patients_known
+    assert {scope.exams[row].patient for row in fold.train}.isdisjoint(scope.exams[row].patient for row in fold.test)
