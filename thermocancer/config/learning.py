@@ -21,7 +21,7 @@ class StrategySection(Section):
         None, description="split the CPU into so many devices, to rehearse several on one machine"
     )
     shared: bool = Field(
-        False, description="several machines run train-ae on one workspace at once and share out views and folds"
+        False, description="several machines run one command on one workspace at once and share out its views and folds"
     )
     coordinator: str | None = Field(None, description="HOST:PORT of the first process (multi-host)")
     processes: PositiveInt | None = None
@@ -88,7 +88,11 @@ class FuseSection(Section):
     )
     processes: PositiveInt = Field(1, description="folds fitted at the same time; the result does not depend on it")
     combine: tuple[str, ...] = Field((), description="late fusion: names of the runs to combine")
-    stacking: bool = Field(False, description="late fusion: fitted weights instead of the mean of logits")
+    combine_by: Literal["scores", "features"] = Field(
+        "scores",
+        description="late fusion of the runs' scores, or of the features that their frozen parts make of each exam",
+    )
+    stacking: bool = Field(False, description="late fusion of scores: fitted weights instead of the mean of logits")
     keep_folds: bool = Field(False, description="keep each fold's classifier; predict shows how far they disagree")
     baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
 

@@ -31,6 +31,10 @@ def check_pairs(config: Config) -> None:
         )
     if config.fuse.model == "late" and len(config.fuse.combine) < 2:
         raise ValueError("fuse.model: late needs two or more run names in fuse.combine")
+    if config.fuse.combine_by == "features" and config.fuse.stacking:
+        raise ValueError(
+            "fuse.stacking weighs scores; fuse.combine_by: features fits one model on the features instead"
+        )
     if config.fuse.model == "network" and config.features.residualise:
         raise ValueError(
             "fuse.model: network reads codes as they are; features.residualise works with svm and the feature tables"

@@ -85,4 +85,6 @@ class FeaturesSection(Section):
     residualise: bool = Field(False, description="regress nuisance out, fitted on training healthy")
     torso_only: bool = Field(False, description="blank the background and inpaint the marker")
     pixels: tuple[int, int] = Field((48, 64), description="rows, columns of the pixel baseline")
-    components: PositiveInt = Field(40, description="principal components of the pixel baseline")
+    components: PositiveInt = Field(
+        40, description="principal components of the pixel baseline, and of each run in late fusion by features"
+    )

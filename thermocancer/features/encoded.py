@@ -19,6 +19,7 @@ from thermocancer.config.learning import InputSection
 from thermocancer.data.exams import ExamSource, IntArray
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.errors import DataError
+from thermocancer.features.pixels import area_weights
 from thermocancer.files import fingerprint, written_aside
 
 VERSION = 1
@@ -26,6 +27,9 @@ VERSION = 1
 
 IN_MEMORY_BYTES = 1 << 30
 """Larger codes of one view go to a temporary file: with v1 at full size that is above 430 exams."""
+
+POOLED_GRID = (4, 4)
+"""Rows and columns that pooled codes keep: enough to tell the sides and the quadrants of the breasts apart."""
 
 
 @dataclass(frozen=True)
@@ -125,4 +129,38 @@ def _kept(
         codes.flush()
         del codes
     found: Float32Array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return found
+
+
+def pooled_codes(
+    encoder: ViewEncoder, source: ExamSource, view: str, rows: IntArray, cache: Path | None = None
+) -> Float32Array:
+    """Codes of some exams averaged over ``POOLED_GRID``: (len(rows), rows x columns x channels) float32.
+
+    With ``cache`` those of every exam that has the view are computed at once and kept there.
+    """
+    if cache is None:
+        return _pooled(encoder, source, view, rows)
+    key = fingerprint("pooled codes", VERSION, POOLED_GRID, encoder.identity, source.fingerprint, view)
+    path = cache / "features" / f"pooled-{view}-{key[:32]}.npy"
+    with contextlib.suppress(OSError, ValueError):  # not there, or damaged: made again
+        known: Float32Array = np.load(path, allow_pickle=False)
+        if len(known) == len(source.exams):
+            return known[rows]
+    present = np.flatnonzero(source.present(view)).astype(np.int64)
+    pooled = _pooled(encoder, source, view, present)
+    every = np.zeros((len(source.exams), pooled.shape[1]), np.float32)
+    every[present] = pooled
+    with written_aside(path) as side:
+        np.save(side, every, allow_pickle=False)
+    return every[rows]
+
+
+def _pooled(encoder: ViewEncoder, source: ExamSource, view: str, rows: IntArray) -> Float32Array:
+    height, width, channels = encoder.model.output_shape[1:]
+    down, across = area_weights(height, POOLED_GRID[0]), area_weights(width, POOLED_GRID[1])
+    found = np.empty((len(rows), POOLED_GRID[0] * POOLED_GRID[1] * channels), np.float32)
+    for positions, codes in encoder.codes(source, view, rows):
+        images = codes.reshape(-1, height, width, channels)
+        found[positions] = np.einsum("rh,nhwc,kw->nrkc", down, images, across, optimize=True).reshape(len(images), -1)
     return found

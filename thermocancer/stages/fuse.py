@@ -21,8 +21,9 @@ from thermocancer.files import fingerprint
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.encoders import Encoders
-from thermocancer.training.classifiers.late import RunScores, combine, describe_combination, read_run
+from thermocancer.training.classifiers.late import read_run
 from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, one_thread, save_whole, write_scores
+from thermocancer.training.late_runs import combine_runs, late_identity
 from thermocancer.training.recipe import Recipe
 from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
@@ -77,7 +78,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Cross-validate (or hold out), fit the model to keep, write the run. Raises DataError on unusable data."""
     if config.fuse.model == "late":
-        return _run_late(config, workspace)
+        return _run_late(config, workspace, progress)
     with open_dataset(workspace.dataset(config.dataset.name)) as source:
         job = _job(config, workspace, source)
         if job.stamp.is_current(job.made_from):
@@ -266,33 +267,27 @@ def _auc(result: CrossValidation) -> float | None:
 
 def _plan_late(config: Config, workspace: Workspace, item: str) -> Plan:
     try:
-        made_from = _late_made_from(config, [read_run(workspace, name) for name in config.fuse.combine])
+        made_from = late_identity(config, workspace, [read_run(workspace, name) for name in config.fuse.combine])
     except DataError as error:
         return Plan(STAGE, (item,), notes=(str(error),))
     if Stamp(workspace.run(config.fuse.name) / "manifest.json").is_current(made_from):
         return Plan(STAGE, current=1)
-    return Plan(STAGE, (item,), notes=(f"combines {', '.join(config.fuse.combine)}",))
+    return Plan(STAGE, (item,), notes=(f"combines {config.fuse.combine_by} of {', '.join(config.fuse.combine)}",))
 
 
-def _late_made_from(config: Config, runs: Sequence[RunScores]) -> str:
-    fuse = config.fuse
-    settings = [fuse.combine, fuse.stacking, fuse.aim, fuse.aim_sensitivity]
-    return fingerprint(STAGE, "late", settings, [[run.name, run.identity, run.manifest["made_from"]] for run in runs])
-
-
-def _run_late(config: Config, workspace: Workspace) -> StageReport:
-    """Combine finished runs. Nothing of their models is kept: new exams are scored by the runs themselves."""
+def _run_late(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """Combine finished runs; what is kept combines what those runs make of a new exam."""
     runs = [read_run(workspace, name) for name in config.fuse.combine]
-    folder, made_from = workspace.run(config.fuse.name), _late_made_from(config, runs)
+    folder, made_from = workspace.run(config.fuse.name), late_identity(config, workspace, runs)
     stamp = Stamp(folder / "manifest.json")
     if stamp.is_current(made_from):
         return StageReport(STAGE, current=1, outputs=[str(folder)])
-    fuse = config.fuse
-    result = combine(runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
-    outputs = write_scores(folder, config, result)
-    source = describe_aim(fuse, str(runs[0].manifest["protocol"]))
-    facts = describe_combination(runs, result, stacking=fuse.stacking)
-    stamp.write(made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **facts)
+    late = combine_runs(config, workspace, runs, progress)
+    outputs = write_scores(folder, config, late.scores)
+    save_whole(late.kept, folder / "model")
+    outputs += sorted(path for path in (folder / "model").iterdir())
+    source = describe_aim(config.fuse, str(runs[0].manifest["protocol"]))
+    stamp.write(made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **late.facts)
     report = StageReport(STAGE, made=1, outputs=[str(folder)])
-    report.figures |= {"patients": len({row.patient for row in result.rows}), "auc": _auc(result)}
+    report.figures |= {"patients": len({row.patient for row in late.scores.rows}), "auc": _auc(late.scores)}
     return report

@@ -17,7 +17,9 @@ from thermocancer.training.classifiers.calibrated import CLASSIFIER_FILE, Calibr
 from thermocancer.training.classifiers.encoders import Encoders
 from thermocancer.training.classifiers.grams import Grams
 from thermocancer.training.classifiers.index import AsymmetryIndex
+from thermocancer.training.classifiers.joint import JointModel
 from thermocancer.training.classifiers.kernel import SvmMethod
+from thermocancer.training.classifiers.late_kept import ScoresModel
 from thermocancer.training.classifiers.network import NetworkRecipe
 from thermocancer.training.classifiers.network_model import NetworkModel
 from thermocancer.training.classifiers.support import SupportVectors
@@ -44,6 +46,8 @@ LOADERS: dict[str, Callable[[Path, dict[str, Any]], Model]] = {
     "svm": SupportVectors.load,
     "network": NetworkModel.load,
     "sequence": load_sequence_model,
+    "late-scores": ScoresModel.load,
+    "late-features": JointModel.load,
 }
 """By the ``kind`` in ``classifier.json``."""
 

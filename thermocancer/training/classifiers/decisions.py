@@ -69,11 +69,20 @@ class KernelDecision:
         return np.asarray(np.exp(-self.gamma * apart) @ self.dual + self.intercept)
 
 
-def fit_logistic(table: FloatArray, labels: IntArray, C: float, weights: FloatArray | None = None) -> LinearDecision:
-    """L2-regularised logistic regression on standardised columns, table (n, p), labels and weights (n,)."""
+def fit_logistic(
+    table: FloatArray, labels: IntArray, C: float, weights: FloatArray | None = None, *, standardise: bool = True
+) -> LinearDecision:
+    """L2-regularised logistic regression, table (n, p), labels and weights (n,).
+
+    Columns are standardised, or taken as they are where the caller has given each its weight.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
 
+    if not standardise:
+        plain = LogisticRegression(C=C, max_iter=2000).fit(table, labels, weights)
+        nothing = np.zeros(table.shape[1])
+        return LinearDecision(nothing, nothing + 1.0, plain.coef_[0], np.asarray(plain.intercept_[0]))
     scaler = StandardScaler().fit(table)
     model = LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(table), labels, weights)
     return LinearDecision(scaler.mean_, scaler.scale_, model.coef_[0], np.asarray(model.intercept_[0]))

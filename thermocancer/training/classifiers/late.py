@@ -64,24 +64,20 @@ def combine(runs: Sequence[RunScores], *, stacking: bool, aim: str, sensitivity:
     Each unit has one row a fold. Raises DataError when the runs were scored on different folds, or
     stacking has too few patients to learn from.
     """
-    every = [row for run in runs for row in (*run.rows, *run.inner)]
-    labels: dict[int, set[int]] = {}
-    for row in every:
-        labels.setdefault(row.patient, set()).add(row.label)
-    mixed = {patient for patient, found in labels.items() if len(found) > 1}
-    _check_folds(runs, mixed)
-    folds = sorted({row.fold for run in runs for row in run.rows}, key=_fold_order)
+    mixed = mixed_patients(runs)
+    check_folds(runs, mixed)
+    folds = sorted({row.fold for run in runs for row in run.rows}, key=fold_order)
     return CrossValidation(
         tuple(_combine_fold(runs, fold, mixed, stacking=stacking, aim=aim, sensitivity=sensitivity) for fold in folds)
     )
 
 
-def describe_combination(runs: Sequence[RunScores], result: CrossValidation, *, stacking: bool) -> dict[str, Any]:
-    """What the manifest of a combined run says of it."""
+def describe_combination(runs: Sequence[RunScores], result: CrossValidation, how: str) -> dict[str, Any]:
+    """What the manifest of a combined run says of it; ``how`` the runs were combined, in words."""
     scored = {run.name: {row.patient for row in run.rows} for run in runs}
     return {
         "combine": [run.name for run in runs],
-        "combination": "stacking on inner scores" if stacking else "mean of logits",
+        "combination": how,
         "views": [view for view in VIEWS if any(view in run.manifest.get("views", []) for run in runs)],
         "protocol": runs[0].manifest["protocol"],
         "dataset": runs[0].manifest.get("dataset"),
@@ -95,7 +91,16 @@ def describe_combination(runs: Sequence[RunScores], result: CrossValidation, *, 
     }
 
 
-def _fold_order(fold: str) -> tuple[int, ...]:
+def mixed_patients(runs: Sequence[RunScores]) -> set[int]:
+    """Patients whose visits have different labels."""
+    labels: dict[int, set[int]] = {}
+    for row in (row for run in runs for row in (*run.rows, *run.inner)):
+        labels.setdefault(row.patient, set()).add(row.label)
+    return {patient for patient, found in labels.items() if len(found) > 1}
+
+
+def fold_order(fold: str) -> tuple[int, ...]:
+    """``1.10`` after ``1.9``."""
     return tuple(int(part) for part in fold.split(".") if part.isdigit())
 
 
@@ -103,7 +108,8 @@ def _unit(row: Prediction, mixed: set[int]) -> Unit:
     return row.patient, row.visit if row.patient in mixed else None
 
 
-def _check_folds(runs: Sequence[RunScores], mixed: set[int]) -> None:
+def check_folds(runs: Sequence[RunScores], mixed: set[int]) -> None:
+    """Raise DataError unless every run scored each patient in the same fold of the same repeats."""
     names = {run.name: sorted({row.fold for row in run.rows}) for run in runs}
     if len({tuple(each) for each in names.values()}) > 1:
         found = "; ".join(f"{name}: {len(folds)} folds" for name, folds in names.items())
@@ -128,7 +134,7 @@ def _different_folds(found: str) -> DataError:
 
 
 @dataclass(frozen=True)
-class _Table:
+class UnitScores:
     """Units of one part of a fold: logits (n, runs), NaN where a run has no score; labels (n,)."""
 
     units: tuple[Unit, ...]
@@ -137,7 +143,7 @@ class _Table:
     labels: np.ndarray[Any, np.dtype[np.int64]]
 
     @classmethod
-    def of(cls, parts: Sequence[Iterable[Prediction]], mixed: set[int]) -> _Table:
+    def of(cls, parts: Sequence[Iterable[Prediction]], mixed: set[int]) -> UnitScores:
         """From the rows of each run."""
         found: dict[Unit, dict[int, list[float]]] = {}
         facts: dict[Unit, tuple[int, int]] = {}
@@ -161,52 +167,57 @@ class _Table:
 def _combine_fold(
     runs: Sequence[RunScores], fold: str, mixed: set[int], *, stacking: bool, aim: str, sensitivity: float
 ) -> FoldResult:
-    test = _Table.of([[row for row in run.rows if row.fold == fold] for run in runs], mixed)
+    test = UnitScores.of([[row for row in run.rows if row.fold == fold] for run in runs], mixed)
     scored = set(test.units)
-    inner = _Table.of(
+    inner = UnitScores.of(
         [[row for row in run.inner if row.fold == fold and _unit(row, mixed) not in scored] for run in runs], mixed
     )
-    if stacking:
-        stack = _Stack(inner)
-        test_scores, inner_scores = stack.scores(test), stack.scores(inner)
-    else:
-        test_scores, inner_scores = (logistic(np.nanmean(each.logits, axis=1)) for each in (test, inner))
+    test_scores, inner_scores = combined_scores(inner, (test, inner), stacking=stacking)
     threshold = choose_threshold(inner_scores, inner.labels, aim, sensitivity)
     return FoldResult(
         fold, _rows(test, fold, test_scores, threshold), threshold, (), _rows(inner, fold, inner_scores, threshold)
     )  # fmt: skip
 
 
-def _rows(table: _Table, fold: str, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
+def combined_scores(known: UnitScores, tables: Sequence[UnitScores], *, stacking: bool) -> tuple[FloatArray, ...]:
+    """Scores of the units of each table, (n,): by weights fitted on ``known``, or by the mean of their logits."""
+    if not stacking:
+        return tuple(logistic(np.nanmean(each.logits, axis=1)) for each in tables)
+    stack = Stack(known)
+    return tuple(stack.scores(each) for each in tables)
+
+
+def _rows(table: UnitScores, fold: str, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
     return tuple(
         Prediction(unit[0], visit, fold, int(label), float(score), int(score >= threshold))
         for unit, visit, label, score in zip(table.units, table.visits, table.labels, scores, strict=True)
     )
 
 
-class _Stack:
+class Stack:
     """One logistic regression for each set of runs that a unit may have been scored by."""
 
-    def __init__(self, inner: _Table) -> None:
+    def __init__(self, inner: UnitScores) -> None:
         self._inner = inner
         self._fitted: dict[tuple[bool, ...], LinearDecision] = {}
 
-    def scores(self, table: _Table) -> FloatArray:
+    def scores(self, table: UnitScores) -> FloatArray:
         """Probabilities, (n,), from the logits of the runs that each unit has."""
         scores = np.empty(len(table.units))
         known = ~np.isnan(table.logits)
         for pattern in np.unique(known, axis=0):
             chosen = (known == pattern).all(axis=1)
-            decision = self._decision(pattern)
+            decision = self.decision(pattern)
             scores[chosen] = logistic(decision.decide(table.logits[chosen][:, pattern]))
         return scores
 
-    def _decision(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> LinearDecision:
+    def decision(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> LinearDecision:
+        """The weights for units that these runs have scored. Raises DataError with too few patients to learn from."""
         key = tuple(pattern.tolist())
         if key not in self._fitted:
-            usable = ~np.isnan(self._inner.logits[:, pattern]).any(axis=1)
+            usable = self._usable(pattern)
             labels = self._inner.labels[usable]
-            if min((labels == 0).sum(), (labels == 1).sum()) < FEWEST:
+            if not self.can_learn(pattern):
                 raise DataError(
                     "stacking has too few patients to learn from",
                     where="fuse.stacking",
@@ -216,3 +227,11 @@ class _Stack:
                 )
             self._fitted[key] = fit_logistic(self._inner.logits[usable][:, pattern], labels, 1.0)
         return self._fitted[key]
+
+    def can_learn(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+        """Have these runs scored enough patients of each class?"""
+        labels = self._inner.labels[self._usable(pattern)]
+        return min(int((labels == 0).sum()), int((labels == 1).sum())) >= FEWEST
+
+    def _usable(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        return np.asarray(~np.isnan(self._inner.logits[:, pattern]).any(axis=1))

@@ -1,0 +1,115 @@
+"""Patients as the unit of late fusion by features: whose exams belong together, and in which fold they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from thermocancer.data.exams import Exam, FloatArray, IntArray
+from thermocancer.data.split import Fold
+from thermocancer.files import fingerprint
+from thermocancer.training.classifiers.late import RunScores, Unit, check_folds, fold_order
+from thermocancer.training.late_features import Block
+
+
+@dataclass(frozen=True, eq=False)
+class PatientSource:
+    """Patients (visits, where a patient's labels differ) with the exams of every block (see ``joint.Tables``).
+
+    ``exams`` holds one entry a unit, with the hashes of all its images; ``members`` by block and unit the
+    positions in the block's rows. Features and nuisance of several exams of one unit are averaged.
+    """
+
+    blocks: tuple[Block, ...]
+    units: tuple[Unit, ...]
+    exams: tuple[Exam, ...]
+    members: tuple[tuple[IntArray, ...], ...]
+    kind: str = "features"
+    _known: dict[tuple[int, str], FloatArray] = field(default_factory=dict, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint("patients", [each.source.fingerprint for each in self.blocks], self.units)
+
+    def table(self, block: int, fold: str) -> FloatArray:
+        """Features (n, p); NaN rows for units that lack the block."""
+        if (block, fold) not in self._known:
+            for old in [key for key in self._known if key[0] == block]:
+                del self._known[old]
+            self._known[block, fold] = self._mean(block, self.blocks[block].table(fold))
+        return self._known[block, fold]
+
+    def nuisance_of(self, block: int) -> Mapping[str, FloatArray]:
+        """What can be measured without the breast, each (n,), NaN where unknown."""
+        own = self.blocks[block]
+        return {
+            name: self._mean(block, values[own.rows][:, None])[:, 0] for name, values in own.source.nuisance().items()
+        }
+
+    def _mean(self, block: int, table: FloatArray) -> FloatArray:
+        found = np.full((len(self.units), table.shape[1]), np.nan)
+        for unit, own in enumerate(self.members[block]):
+            if len(own):
+                found[unit] = table[own].mean(axis=0)
+        return found
+
+    def weights(self) -> FloatArray | None:
+        """Mean weight of each unit's exams where a run weighs them (``cohort.match: weight``), else None."""
+        if all((each.weights == 1.0).all() for each in self.blocks):
+            return None
+        own = [
+            [
+                self.blocks[block].weights[members]
+                for block, every in enumerate(self.members)
+                for members in (every[unit],)
+            ]
+            for unit in range(len(self.units))
+        ]
+        return np.array([np.concatenate(each).mean() for each in own])
+
+
+def gather_patients(blocks: Sequence[Block]) -> PatientSource:
+    """Gather the exams that the runs count into units."""
+    counted = [[each.source.exams[row] for row in each.rows] for each in blocks]
+    labels: dict[int, set[int]] = {}
+    for exam in (exam for every in counted for exam in every):
+        labels.setdefault(exam.patient, set()).add(exam.label)
+    places: dict[Unit, list[list[int]]] = {}
+    for block, every in enumerate(counted):
+        for position, exam in enumerate(every):
+            unit = exam.patient, exam.visit if len(labels[exam.patient]) > 1 else None
+            places.setdefault(unit, [[] for _ in blocks])[block].append(position)
+    units = sorted(places, key=lambda unit: (unit[0], unit[1] or 0))
+    exams = tuple(
+        _one([counted[block][place] for block, own in enumerate(places[unit]) for place in own]) for unit in units
+    )
+    members = tuple(
+        tuple(np.array(places[unit][block], dtype=np.int64) for unit in units) for block in range(len(blocks))
+    )
+    return PatientSource(tuple(blocks), tuple(units), exams, members)
+
+
+def _one(exams: Sequence[Exam]) -> Exam:
+    """The exams of a unit as one: its first, with the hashes of all images."""
+    hashes = tuple((f"{number}-{name}", digest) for number, exam in enumerate(exams) for name, digest in exam.hashes)
+    return replace(exams[0], visit=min(exam.visit for exam in exams), hashes=hashes)
+
+
+def patient_folds(patients: PatientSource, runs: Sequence[RunScores]) -> list[Fold]:
+    """The folds on which the runs were scored: whom any of them tested is tested, everybody else trains.
+
+    Raises DataError when the runs were scored on different folds.
+    """
+    mixed = {unit[0] for unit in patients.units if unit[1] is not None}
+    check_folds(runs, mixed)
+    tested: dict[str, set[int]] = {}
+    for row in (row for run in runs for row in run.rows):
+        tested.setdefault(row.fold, set()).add(row.patient)
+    numbers = np.array([unit[0] for unit in patients.units])
+    folds = []
+    for name in sorted(tested, key=fold_order):
+        inside = np.isin(numbers, sorted(tested[name]))
+        folds.append(Fold(name, np.flatnonzero(~inside), np.flatnonzero(inside)))
+    return folds
