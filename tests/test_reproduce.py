@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation_fixtures import toy_rows, write_run
+import sequence_fixtures
+from evaluation_fixtures import toy_rows, toy_source, write_dataset, write_run
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, write_catalog
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, Interrupted, RunError
 from thermocancer.evaluation.published import ROW_NAMES, ROWS, SAME_PRINTED_ROW
 from thermocancer.evaluation.replication import PROTOCOLS, branch_of, chosen_rows, steps_of
+from thermocancer.evaluation.replication_deviations import deviations, made_with
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.stages import evaluate, reproduce
@@ -78,18 +80,25 @@ def test_a_branch_reads_the_thermograms_of_its_trunk(tmp_path: Path) -> None:
 
 
 class Runner:
-    """Runs stages for ``reproduce``: training is a toy run, evaluation is the real stage."""
+    """Runs stages for ``reproduce``: data sets are small, training is a toy run, evaluation is the real stage."""
 
-    def __init__(self, fails: str = "") -> None:
+    def __init__(self, fails: str = "", error: Exception | None = None) -> None:
         self.called: list[tuple[str, str]] = []
         self.fails = fails
+        self.error = error or DataError("no dynamic exams")
 
     def __call__(self, stage: str, config: Config, workspace: Workspace) -> StageReport:
         name = config.evaluate.run or ""
         self.called.append((stage, name))
+        if stage == "build-dataset" and config.dataset.dynamic:
+            made = sequence_fixtures.built(workspace.root / "made", patients=9)
+            workspace.datasets.mkdir(parents=True, exist_ok=True)
+            made.dataset("cohort").replace(workspace.dataset(config.dataset.name))
+        elif stage == "build-dataset":
+            write_dataset(workspace, toy_source(toy_rows(8, repeats=1)), config.dataset.name)
         if stage in ("fuse", "train-dit"):
             if name == self.fails:
-                raise DataError("no dynamic exams")
+                raise self.error
             leaky = config.split.protocol == "thesis"
             rows = toy_rows(40, strength=3.0 if leaky else 1.0, repeats=1)
             write_run(workspace, name, rows, protocol=config.split.protocol, leaks=["by file"] if leaky else [])
@@ -149,6 +158,147 @@ def test_a_row_that_fails_is_listed_and_the_others_go_on(workspace: Workspace) -
     only = config_of(workspace.root, **{"evaluate.rows": ["T8"]})
     with pytest.raises(DataError, match="no row could be made"):
         reproduce.run(only, workspace, Silent(), Runner(fails="T8"))
+    table = json.loads((workspace.root / "reproduce" / "reproduce.json").read_text())
+    assert [line["row"] for line in table["rows"]] == ["T8"]
+
+
+def test_a_bug_in_one_row_costs_that_row_alone_and_is_not_hidden(workspace: Workspace) -> None:
+    config = config_of(workspace.root, **{"evaluate.rows": ["T3-v1", "T8"]})
+    report = reproduce.run(config, workspace, Silent(), Runner(fails="T3-v1", error=ZeroDivisionError("by nothing")))
+    assert (report.exit_code, report.made) == (5, 2)
+    log = "reproduce/rows/T3-v1-thesis/traceback.txt"
+    assert report.failed[0].item == "T3-v1, thesis"
+    assert report.failed[0].reason == f"unexpected ZeroDivisionError: by nothing; traceback in {log}"
+    text = (workspace.root / log).read_text()
+    assert text.startswith("Traceback (most recent call last):")
+    assert "raise self.error" in text
+    assert text.rstrip().endswith("ZeroDivisionError: by nothing")
+    table = json.loads((workspace.root / "reproduce" / "reproduce.json").read_text())
+    assert "unexpected ZeroDivisionError" in table["rows"][0]["ours"]["thesis"]["failed"]
+    assert table["rows"][1]["ours"]["thesis"]["accuracy"]["value"] is not None
+    assert "unexpected ZeroDivisionError: by nothing" in (workspace.root / "reproduce" / "report.html").read_text()
+    assert any(note.split()[:1] == ["T3-v1"] and "failed" in note for note in report.notes)
+    again = reproduce.run(config, workspace, Silent(), Runner())
+    assert (again.exit_code, again.made, again.current) == (0, 2, 2)
+    assert not (workspace.root / log).exists()
+
+
+def test_only_bugs_and_no_row_is_a_failure_of_the_program(workspace: Workspace) -> None:
+    config = config_of(workspace.root, **{"evaluate.rows": ["T4-3"]})
+    with pytest.raises(RunError, match="no row could be made") as caught:
+        reproduce.run(config, workspace, Silent(), Runner(fails="T4-3", error=TypeError("wrong")))
+    assert caught.value.exit_code == 1
+    assert (workspace.root / "reproduce" / "rows" / "T4-3-grouped-cv" / "traceback.txt").exists()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt(), Interrupted("interrupted")])
+def test_an_interruption_is_no_failed_row(workspace: Workspace, stop: BaseException) -> None:
+    config = config_of(workspace.root, **{"evaluate.rows": ["T3-v1"]})
+    with pytest.raises(type(stop)):
+        reproduce.run(config, workspace, Silent(), Runner(fails="T3-v1", error=stop))
+    assert not list((workspace.root / "reproduce" / "rows").rglob("traceback.txt"))
+
+
+def test_the_command_lists_a_bug_and_leaves_with_5(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from typer.testing import CliRunner
+
+    from thermocancer.cli import judging
+    from thermocancer.cli.common import app
+
+    runner = Runner(fails="T3-v1", error=IndexError("out of range"))
+    monkeypatch.setattr(judging, "_stage_runner", lambda call: runner)
+    command = ["reproduce", "--rows", "T3-v1,T3-v2", "-w", str(workspace.root), "--set", "evaluate.bootstrap=100"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 5
+    assert "failed: T3-v1, thesis: unexpected IndexError: out of range; traceback in reproduce/rows" in result.output
+
+
+# in what ours differ
+
+
+def differences(tmp_path: Path, row: str, protocol: str, shape: tuple[int, int], **options: object) -> list[str]:
+    chosen = chosen_rows((row,))[0]
+    return deviations(chosen, steps_of(chosen, protocol, config_of(tmp_path, **options))[-1].config, shape, 200)
+
+
+def test_the_original_settings_differ_in_nothing(tmp_path: Path) -> None:
+    assert differences(tmp_path, "T3-v1", "thesis", (480, 640), seed=1) == []
+    assert differences(tmp_path, "T7-5", "thesis", (480, 640), seed=1) == []
+    full = {"seed": 1, "dit.backbone": "efficientnetb5"}
+    only = differences(tmp_path, "T8", "thesis", (480, 640), **full)
+    assert only == ["frames in their order, resized, never JPEG (original: directory order, resize lost, JPEG)"]
+
+
+def test_what_differs_is_said(tmp_path: Path) -> None:
+    found = differences(
+        tmp_path, "T6-3", "thesis", (72, 96), **{"autoencoder.epochs": 4, "fuse.epochs": 12, "split.test_fraction": 0.2}
+    )
+    assert "matrices 72x96 (original 480x640)" in found
+    assert "autoencoder epochs 4 (original 20)" in found
+    assert "network epochs 12 (original 40)" in found
+    assert "test share 0.2 (original 0.3)" in found
+    assert "seed 0 (original 1)" in found
+    assert any(each.startswith("three views taken to be Frontal, Right, Left") for each in found)
+    honest = differences(tmp_path, "T3-v2", "grouped-cv", (480, 640))
+    assert "colours viridis, 18 to 38 degC (original viridis, minmax)" in honest
+    assert "images coloured without JPEG (original JPEG)" in honest
+    assert "autoencoder batch 1 (original 32)" in honest
+    assert "autoencoder schedule cosine (original constant)" in honest
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_sequence_row_names_its_backbone_and_keeps_the_recipe(tmp_path: Path, protocol: str) -> None:
+    row = chosen_rows(("T8",))[0]
+    config = steps_of(row, protocol, config_of(tmp_path))[-1].config
+    assert (config.dit.norm_momentum, config.dit.loss, config.dit.weight_decay) == (0.99, "mse", 0.1)
+    assert made_with(row, config) == "efficientnet_lite0 at 224x224 + lstm 24"
+    found = differences(tmp_path, "T8", protocol, (480, 640))
+    assert "backbone efficientnet_lite0 (original EfficientNetB5, ImageNet weights)" in found
+    assert "frames of 224x224 (original 456x456)" in found
+    chosen = {"dit.norm_momentum": 0.8, "dit.epochs": 6, "dit.backbone": "efficientnetb5"}
+    config = steps_of(row, protocol, config_of(tmp_path, **chosen))[-1].config
+    assert (config.dit.norm_momentum, config.dit.size) == (0.8, (456, 456))
+    found = differences(tmp_path, "T8", protocol, (480, 640), **chosen)
+    assert "norm momentum 0.8 (original 0.99)" in found
+    assert "epochs 6 (original 20)" in found
+    assert not any(each.startswith("backbone") for each in found)
+
+
+def test_every_setting_of_the_sequence_network_that_matters_is_compared(tmp_path: Path) -> None:
+    """A setting of ``dit`` that is changed and changes the network must show up: none is forgotten."""
+    row = chosen_rows(("T8",))[0]
+    config = steps_of(row, "thesis", config_of(tmp_path))[-1].config
+    plain = deviations(row, config, (480, 640), 100)
+    silent = {"name", "weights_sha256", "cache", "aim", "aim_sensitivity", "frames", "head", "units", "allow_gaps",
+              "difference_range", "rate_range", "asymmetry_range", "finetune_blocks"}  # fmt: skip
+    others = {
+        "backbone": "random", "weights": "own.h5", "size": (9, 9), "rendering": {"colormap": "gray"}, "dropout": 0.9,
+        "channels": ("rate",), "norm_momentum": 0.5, "optimizer": "adam", "learning_rate": 9.0, "weight_decay": 9.0,
+        "ema_momentum": None, "loss": "bce", "class_weights": True, "epochs": 99, "batch": 99, "patience": 9,
+        "augment": 9, "finetune": True,
+    }  # fmt: skip
+    assert set(others) | silent == set(type(config.dit).model_fields)
+    for name, value in others.items():
+        changed = type(config.dit).model_validate(config.dit.model_dump() | {name: value})
+        assert deviations(row, config.model_copy(update={"dit": changed}), (480, 640), 100) != plain, name
+
+
+def test_differences_stand_in_the_table_the_page_and_the_terminal(workspace: Workspace) -> None:
+    config = config_of(workspace.root, **{"evaluate.rows": ["T3-v1", "T8"], "autoencoder.epochs": 2})
+    report = reproduce.run(config, workspace, Silent(), Runner())
+    table = json.loads((workspace.root / "reproduce" / "reproduce.json").read_text())
+    ours = {(line["row"], protocol): line["ours"][protocol] for line in table["rows"] for protocol in PROTOCOLS}
+    assert "matrices 48x64 (original 480x640)" in ours["T3-v1", "thesis"]["deviations"]
+    assert ours["T8", "grouped-cv"]["made_with"] == "efficientnet_lite0 at 224x224 + lstm 24"
+    page = (workspace.root / "reproduce" / "report.html").read_text()
+    for words in (
+        "efficientnet_lite0 at 224x224", "backbone efficientnet_lite0 (original EfficientNetB5, ImageNet weights)",
+        "matrices 48x64 (original 480x640)", "autoencoder epochs 2 (original 20)",
+    ):  # fmt: skip
+        assert words in page
+    notes = "\n".join(report.notes)
+    assert "thesis, T8: backbone efficientnet_lite0 (original EfficientNetB5, ImageNet weights)" in notes
+    assert "thesis, T3-v1: autoencoder epochs 2 (original 20)" in notes
 
 
 def test_the_phantom_never_shares_a_column_with_people(workspace: Workspace) -> None:

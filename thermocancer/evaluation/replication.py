@@ -14,6 +14,7 @@ from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import InputSection
 from thermocancer.errors import ConfigError
 from thermocancer.evaluation.published import ROW_NAMES, ROWS, PublishedRow
+from thermocancer.evaluation.replication_deviations import ORIGINAL_BACKBONE, ORIGINAL_MOMENTUM, ORIGINAL_SIZE
 from thermocancer.workspace import Workspace
 
 Protocol = Literal["thesis", "grouped-cv"]
@@ -112,7 +113,9 @@ def _common(config: Config, row: PublishedRow, protocol: Protocol) -> Config:
     variant = row.variant or config.autoencoder.variant
     config = _update(config, "autoencoder", variant=variant, views=None)
     if dynamic:
-        config = _default(config, "dit", backbone=BACKBONE)
+        config = _default(config, "dit", backbone=BACKBONE, norm_momentum=ORIGINAL_MOMENTUM, loss="mse")
+        if config.dit.backbone == ORIGINAL_BACKBONE:
+            config = _default(config, "dit", size=ORIGINAL_SIZE)
         return _update(config, "dit", name=row.name, head="lstm", units=24, frames=tuple(range(0, 20, 2)))
     return _update(
         config, "fuse", name=row.name, model=row.model, kernel="sigmoid", C=1.0, views=row.views,

@@ -7,6 +7,7 @@ from typing import Any
 
 from thermocancer.evaluation.notices import PHANTOM_NOTICE
 from thermocancer.evaluation.published import SAME_PRINTED_ROW, SOURCE, TARGETS, PublishedRow
+from thermocancer.evaluation.replication_deviations import grouped_lines
 
 FIGURES = ("precision", "sensitivity", "accuracy", "f1")
 
@@ -14,7 +15,11 @@ FIGURES = ("precision", "sensitivity", "accuracy", "f1")
 def table_of(
     rows: Sequence[PublishedRow], results: Mapping[tuple[str, str], dict[str, Any]], *, phantom: bool
 ) -> dict[str, Any]:
-    """The whole comparison. ``results`` maps (row, protocol) to ``metrics.json``, or to ``{"failed": why}``."""
+    """The whole comparison.
+
+    ``results`` maps (row, protocol) to ``metrics.json`` with ``made_with`` and ``deviations``, or to
+    ``{"failed": why}``.
+    """
     lines = []
     for row in rows:
         printed = {name: getattr(row, name) / 100 for name in FIGURES}
@@ -50,7 +55,8 @@ def _ours(printed: Mapping[str, float], result: dict[str, Any]) -> dict[str, Any
         low, high = result[name]["low"], result[name]["high"]
         inside = None if low is None or high is None else low <= printed[name] <= high
         kept[name] = result[name] | {"published_inside": inside}
-    return kept | {name: result[name] for name in ("n", "positives", "confusion", "leaks", "threshold_source")}
+    kept |= {name: result[name] for name in ("n", "positives", "confusion", "leaks", "threshold_source")}
+    return kept | {name: result[name] for name in ("made_with", "deviations")}
 
 
 def _verdict(lines: Sequence[dict[str, Any]], phantom: bool) -> dict[str, Any]:
@@ -92,14 +98,15 @@ def _printed(line: dict[str, Any]) -> str:
 
 
 def terminal_lines(table: dict[str, Any]) -> list[str]:
-    """One line a row: published, then ours under each protocol."""
+    """One line a row: published, then ours under each protocol; then in what ours differ from the original."""
     whose = "phantom" if table["phantom"] else "ours"
     lines = [f"row     published acc/sens/prec   {whose}, thesis              {whose}, grouped-cv"]
     for line in table["rows"]:
         printed = "/".join(f"{100 * line['published'][name]:.1f}" for name in ("accuracy", "sensitivity", "precision"))
         cells = [_cell(line["ours"].get(protocol)) for protocol in ("thesis", "grouped-cv")]
         lines.append(f"{line['row']:<7} {printed:<24} {cells[0]:<27} {cells[1]}")
-    return lines
+    differences = grouped_lines(table["rows"], ("thesis", "grouped-cv"))
+    return lines + (["unlike the original:", *(f"  {each}" for each in differences)] if differences else [])
 
 
 def _cell(ours: dict[str, Any] | None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from thermocancer import __version__
 from thermocancer.config import Config
 from thermocancer.data.catalog import catalog_fingerprint, read_catalog
-from thermocancer.errors import DataError, Interrupted, ThermocancerError
+from thermocancer.errors import DataError, Interrupted, RunError, ThermocancerError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
@@ -37,6 +38,9 @@ DECIDES = (
 )
 """Sections that a row's figures depend on."""
 
+KEPT = ("metrics.json", "recipe.json")
+"""What is kept of a row: its figures, and what it was made with."""
+
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """Which rows would be made, and which stand."""
@@ -48,7 +52,9 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner) -> StageReport:
     """Make the missing rows one by one, then the table.
 
-    A row that cannot be made is listed and the others go on. Raises DataError when none could be.
+    A row that cannot be made is listed and the others go on, also where a bug of this program stopped it: its
+    traceback is kept in ``reproduce/rows/ROW-PROTOCOL/traceback.txt``. When no row could be made the table still
+    lists why; then raises DataError, or RunError where a bug was the reason.
     """
     report = StageReport("reproduce")
     results: dict[tuple[str, str], dict[str, Any]] = {}
@@ -62,10 +68,11 @@ def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner
                 _make_row(row, protocol, config, workspace, stamp, made_from, runner, report)
             results[row.name, protocol] = _result(stamp, made_from, report, f"{row.name}, {protocol}")
             bar.advance()
+    _write_table(config, workspace, results, report)
     if all("failed" in each for each in results.values()):
         first = report.failed[0]
-        raise DataError("no row could be made", where=first.item, found=first.reason)
-    _write_table(config, workspace, results, report)
+        kind = RunError if any(log.exists() for log in (_log_of(job[2]) for job in jobs)) else DataError
+        raise kind("no row could be made", where=first.item, found=first.reason)
     return report
 
 
@@ -77,7 +84,7 @@ def _jobs(config: Config, workspace: Workspace) -> list[tuple[PublishedRow, Prot
     for row in chosen_rows(config.evaluate.rows):
         for protocol in PROTOCOLS:
             settings = steps_of(row, protocol, config)[-1].config.model_dump(mode="json", include=set(DECIDES))
-            made_from = fingerprint(__version__, records, row.name, protocol, settings)
+            made_from = fingerprint(__version__, KEPT, records, row.name, protocol, settings)
             stamp = Stamp(workspace.root / "reproduce" / "rows" / f"{row.name}-{protocol}" / "manifest.json")
             jobs.append((row, protocol, stamp, made_from))
     return jobs
@@ -87,29 +94,63 @@ def _make_row(
     row: PublishedRow, protocol: Protocol, config: Config, workspace: Workspace, stamp: Stamp, made_from: str,
     runner: Runner, report: StageReport,
 ) -> None:  # fmt: skip
-    from thermocancer.evaluation.replication import branch_of, steps_of
-
-    branch = branch_of(workspace, protocol, row)
+    item, log = f"{row.name}, {protocol}", _log_of(stamp)
+    log.unlink(missing_ok=True)
     try:
-        for step in steps_of(row, protocol, config):
-            done = runner(step.stage, step.config, branch)
-            if done.failed and step.stage != "filter" and not done.made and not done.current:
-                raise DataError(f"{step.stage} failed", found=done.failed[0].reason)
-        kept = stamp.path.parent / "metrics.json"
-        write_json(kept, read_json(branch.run(row.name) / "metrics.json"))
-        stamp.write(made_from, [kept])
+        _run_steps(row, protocol, config, workspace, stamp, made_from, runner)
         report.made += 1
     except Interrupted:
         raise
     except ThermocancerError as error:
-        report.failed.append(Failure(f"{row.name}, {protocol}", str(error)))
+        report.failed.append(Failure(item, str(error)))
+    except Exception as error:  # a bug: this row is lost, but neither the others nor the traceback
+        write_text(log, traceback.format_exc())
+        where = log.relative_to(workspace.root).as_posix()
+        report.failed.append(Failure(item, f"unexpected {type(error).__name__}: {error}; traceback in {where}"))
+
+
+def _run_steps(
+    row: PublishedRow, protocol: Protocol, config: Config, workspace: Workspace, stamp: Stamp, made_from: str,
+    runner: Runner,
+) -> None:  # fmt: skip
+    """Every stage of a row; then keep its figures and how it was made."""
+    from thermocancer.evaluation.replication import branch_of, steps_of
+
+    branch = branch_of(workspace, protocol, row)
+    steps = steps_of(row, protocol, config)
+    for step in steps:
+        done = runner(step.stage, step.config, branch)
+        if done.failed and step.stage != "filter" and not done.made and not done.current:
+            raise DataError(f"{step.stage} failed", found=done.failed[0].reason)
+    figures, recipe = (stamp.path.parent / name for name in KEPT)
+    write_json(figures, read_json(branch.run(row.name) / "metrics.json"))
+    write_json(recipe, _recipe(row, steps[-1].config, branch))
+    stamp.write(made_from, [figures, recipe])
+
+
+def _recipe(row: PublishedRow, config: Config, branch: Workspace) -> dict[str, Any]:
+    """What made the row, and in what that differs from the original."""
+    from thermocancer.data.sequences import open_sequences
+    from thermocancer.data.store import open_dataset
+    from thermocancer.evaluation.replication_deviations import deviations, made_with
+
+    opener: Any = open_sequences if row.model == "sequence" else open_dataset
+    with opener(branch.dataset(config.dataset.name)) as source:
+        height, width = source.shape[:2]
+        exams = len(source.exams)
+    return {"made_with": made_with(row, config), "deviations": deviations(row, config, (height, width), exams)}
+
+
+def _log_of(stamp: Stamp) -> Path:
+    return stamp.path.parent / "traceback.txt"
 
 
 def _result(stamp: Stamp, made_from: str, report: StageReport, item: str) -> dict[str, Any]:
     failed = next((each.reason for each in report.failed if each.item == item), None)
     if failed is not None or not stamp.is_current(made_from):
         return {"failed": failed or "was not made"}
-    return dict(read_json(stamp.path.parent / "metrics.json"))
+    figures, recipe = (read_json(stamp.path.parent / name) for name in KEPT)
+    return dict(figures) | dict(recipe)
 
 
 def _write_table(
