@@ -15,6 +15,7 @@ from thermocancer.workspace import Workspace
 if TYPE_CHECKING:
     from thermocancer.evaluation.prediction.answers import Oracle
     from thermocancer.evaluation.prediction.gathering import NewExam
+    from thermocancer.evaluation.prediction.late_answers import LateOracle
     from thermocancer.evaluation.prediction.novelty import Reference
     from thermocancer.evaluation.runs import RunRecord
 
@@ -42,30 +43,26 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     Exams that cannot be scored are listed with the reason. Raises DataError when none can.
     """
     from thermocancer.evaluation.notices import ADJUNCT_NOTICE
-    from thermocancer.evaluation.prediction.answers import answer
-    from thermocancer.evaluation.prediction.gathering import gather_exams, read_files
+    from thermocancer.evaluation.prediction.gathering import gather_exams
     from thermocancer.evaluation.runs import read_run
 
     trained = read_run(workspace, _run_name(config))
     if trained.manifest.get("stage") == IMAGES:
         return _of_images(trained, config, workspace)
-    oracle = _oracle(config, workspace)
+    oracle = _oracle(trained, workspace)
     exams = gather_exams(_path(config), oracle.views)
-    own = oracle.config
-    expected = own.filter.shape or (None if own.dataset.size else oracle.shape)
     answers: list[dict[str, Any]] = []
     pictures: dict[str, list[dict[str, Any]]] = {}
     with progress.task("predict", len(exams), "exams") as bar:
         for exam in exams:
-            read_files(exam, own.filter, expected, dynamic=oracle.dynamic)
-            answers.append(answer(exam, oracle))
+            answers.append(_ask(exam, oracle))
             if config.evaluate.page != "":
                 pictures[exam.name] = _pictures(exam, answers[-1], oracle, config)
             bar.advance()
     report = _report(answers)
     if config.evaluate.page != "":
         page = _page_path(config, workspace)
-        _write_page(page, answers, pictures, oracle)
+        _write_page(page, answers, pictures, trained)
         report.outputs.append(str(page))
     report.figures["notice"] = ADJUNCT_NOTICE
     if report.made == 0:
@@ -100,6 +97,7 @@ def _report(answers: list[dict[str, Any]]) -> StageReport:
             continue
         report.made += 1
         said = each["decision"] or "no decision: " + each["reason"]
+        said += f"; {each['note']}" if each.get("note") else ""
         report.notes.append(f"{each['exam']}: score {each['score']:.3f}, {said}")
     return report
 
@@ -109,15 +107,35 @@ def _why(refused: dict[str, Any]) -> str:
     return "; ".join([refused["reason"], *bad[:3]])
 
 
-def _oracle(config: Config, workspace: Workspace) -> Oracle:
+def _oracle(run: RunRecord, workspace: Workspace) -> Oracle | LateOracle:
     """The run's classifier, with its training exams to compare with where the data set is here."""
-    from thermocancer.evaluation.prediction.answers import load_oracle
-    from thermocancer.evaluation.runs import read_run
+    from thermocancer.evaluation.prediction.late_answers import is_late, load_late_oracle
 
-    run = read_run(workspace, _run_name(config))
+    if is_late(run):
+        return load_late_oracle(run, workspace, lambda each: _plain_oracle(each, workspace))
+    return _plain_oracle(run, workspace)
+
+
+def _plain_oracle(run: RunRecord, workspace: Workspace) -> Oracle:
+    from thermocancer.evaluation.prediction.answers import load_oracle
+
     own = run.config(workspace)
     reference, shape = (None, None) if own is None else _reference(own, workspace, run.manifest)
     return load_oracle(run, workspace, reference, shape)
+
+
+def _ask(exam: NewExam, oracle: Oracle | LateOracle) -> dict[str, Any]:
+    """Read and judge the exam's files, and answer."""
+    from thermocancer.evaluation.prediction.answers import Oracle, answer
+    from thermocancer.evaluation.prediction.gathering import read_files
+    from thermocancer.evaluation.prediction.late_answers import answer_late
+
+    if not isinstance(oracle, Oracle):
+        return answer_late(exam, oracle)
+    own = oracle.config
+    expected = own.filter.shape or (None if own.dataset.size else oracle.shape)
+    read_files(exam, own.filter, expected, dynamic=oracle.dynamic)
+    return answer(exam, oracle)
 
 
 def _reference(
@@ -169,19 +187,24 @@ def _measure(source: Any, view: str) -> Reference:
     return make_reference(matrices, [source.exams[row].layout for row in present])
 
 
-def _pictures(exam: NewExam, said: dict[str, Any], oracle: Oracle, config: Config) -> list[dict[str, Any]]:
+def _pictures(
+    exam: NewExam, said: dict[str, Any], oracle: Oracle | LateOracle, config: Config
+) -> list[dict[str, Any]]:  # fmt: skip
+    """The thermograms, the first one with its occlusion map where one run on static views scored it."""
+    from thermocancer.evaluation.prediction.answers import Oracle
     from thermocancer.evaluation.prediction.page import occlusions, pictures_of
 
-    explained = said["status"] != "refused" and config.evaluate.explain and not oracle.dynamic
-    return pictures_of(exam, occlusions(exam, oracle, oracle.views[:1]) if explained else [])
+    if not isinstance(oracle, Oracle) or oracle.dynamic or said["status"] == "refused" or not config.evaluate.explain:
+        return pictures_of(exam, [])
+    return pictures_of(exam, occlusions(exam, oracle, oracle.views[:1]))
 
 
 def _write_page(
-    page: Path, answers: list[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], oracle: Oracle
+    page: Path, answers: list[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], run: RunRecord
 ) -> None:
     from thermocancer.evaluation.prediction.page import prediction_page
 
-    write_text(page, prediction_page(answers, pictures, oracle))
+    write_text(page, prediction_page(answers, pictures, run))
 
 
 def _page_path(config: Config, workspace: Workspace) -> Path:

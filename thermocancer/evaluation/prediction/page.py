@@ -13,6 +13,7 @@ from thermocancer.evaluation.gallery import thermogram_png
 from thermocancer.evaluation.prediction.answers import Oracle, as_trained, source_of
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.report import render_page
+from thermocancer.evaluation.runs import RunRecord
 
 PREDICT_GRID = (6, 8)
 """Patches of an occlusion map in ``predict``: coarse, so that the answer comes in seconds."""
@@ -54,15 +55,15 @@ def _first_frame(exam: NewExam) -> dict[str, NewFile]:
 
 
 def prediction_page(
-    answers: Sequence[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], oracle: Oracle
+    answers: Sequence[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], run: RunRecord
 ) -> str:
     """The page for people."""
     facts = {
-        "title": f"Scores by run {oracle.run.name}",
+        "title": f"Scores by run {run.name}",
         "answers": answers,
         "exam_pictures": pictures,
-        "run": oracle.run.name,
-        "model": oracle.run.manifest.get("model"),
-        "leaks": list(oracle.run.manifest.get("leaks", ())),
+        "run": run.name,
+        "model": run.manifest.get("model"),
+        "leaks": list(run.manifest.get("leaks", ())),
     }
     return render_page("predict.html", facts, {})
