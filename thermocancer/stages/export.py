@@ -119,6 +119,12 @@ def _job(config: Config, workspace: Workspace) -> Job:
     if name is None:
         raise ConfigError("which run is to be exported?", where="evaluate.run", hint="thermocancer export NAME")
     found = read_run(workspace, name)
+    if found.manifest.get("model") == "late":
+        raise ConfigError(
+            "a late run cannot be exported: it combines other runs and has no network of its own",
+            where=found.folder, expected="a run of fuse with fuse.model: network, of train-dit or of train-cnn",
+            found=f"a combination of {', '.join(found.manifest['combine'])}", hint="export the networks among those",
+        )  # fmt: skip
     missing = {each: [lib for lib in NEEDS[each] if importlib.util.find_spec(lib) is None] for each in NAMES}
     for each in config.evaluate.formats:
         if missing[each]:

@@ -23,7 +23,7 @@ from thermocancer.progress import Progress
 from thermocancer.training.classifiers.encoders import Encoders
 from thermocancer.training.classifiers.late import read_run
 from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, one_thread, save_whole, write_scores
-from thermocancer.training.late_runs import combine_runs, late_identity
+from thermocancer.training.late_runs import baseline_rows, combine_runs, late_identity
 from thermocancer.training.recipe import Recipe
 from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
@@ -286,6 +286,11 @@ def _run_late(config: Config, workspace: Workspace, progress: Progress) -> Stage
     outputs = write_scores(folder, config, late.scores)
     save_whole(late.kept, folder / "model")
     outputs += sorted(path for path in (folder / "model").iterdir())
+    baseline, rows = folder / "predictions-baseline.csv", baseline_rows(workspace, runs)
+    baseline.unlink(missing_ok=True)
+    if rows and config.fuse.baseline:
+        write_predictions(baseline, rows)
+        outputs.append(baseline)
     source = describe_aim(config.fuse, str(runs[0].manifest["protocol"]))
     stamp.write(made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **late.facts)
     report = StageReport(STAGE, made=1, outputs=[str(folder)])

@@ -47,27 +47,27 @@ class CombinedRun:
 
     @classmethod
     def of(cls, scores: RunScores, workspace: Workspace) -> CombinedRun:
-        """Raises ConfigError for a run that has no frozen features, or trained in the thesis protocol."""
+        """Raises ConfigError for a run that reads no thermograms itself."""
         config = load_config([workspace.run(scores.name) / "config.yaml"], workspace=workspace.root, environment={})
         found = cls(scores, config, workspace)
-        reason = found._refusal()
-        if reason:
-            raise ConfigError(
-                f"the features of run {scores.name} cannot be combined", where="fuse.combine", found=reason,
-                hint="combine scores instead: fuse.combine_by: scores",
-            )  # fmt: skip
+        if scores.manifest.get("stage") not in ("fuse", DYNAMIC):
+            raise found._refused(f"a run of {scores.manifest.get('stage')}")
+        if found.model == "late":
+            raise found._refused("a late run has no features of its own")
         return found
 
-    def _refusal(self) -> str:
-        if self.scores.manifest.get("stage") not in ("fuse", DYNAMIC):
-            return f"a run of {self.scores.manifest.get('stage')}"
-        if self.model == "late":
-            return "a late run has no features of its own"
+    def check_frozen(self) -> None:
+        """Raise ConfigError when the run's features differ by fold in what is not kept, or its folds leak."""
         if self.dynamic and self.config.dit.finetune:
-            return "its backbone is fine-tuned (dit.finetune), and not kept for every fold"
+            raise self._refused("its backbone is fine-tuned (dit.finetune), and not kept for every fold")
         if self.scores.manifest.get("protocol") == "thesis":
-            return "its folds are the original study's, where patients stand on both sides"
-        return ""
+            raise self._refused("its folds are the original study's, where patients stand on both sides")
+
+    def _refused(self, reason: str) -> ConfigError:
+        return ConfigError(
+            f"the features of run {self.scores.name} cannot be combined", where="fuse.combine", found=reason,
+            hint="combine scores instead: fuse.combine_by: scores",
+        )  # fmt: skip
 
     @property
     def model(self) -> str:

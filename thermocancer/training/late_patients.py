@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -10,8 +11,9 @@ import numpy as np
 from thermocancer.data.exams import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.files import fingerprint
-from thermocancer.training.classifiers.late import RunScores, Unit, check_folds, fold_order
-from thermocancer.training.late_features import Block
+from thermocancer.training.classifiers.late import RunScores, Unit, check_folds, fold_order, read_run
+from thermocancer.training.late_features import Block, CombinedRun
+from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +49,14 @@ class PatientSource:
         return {
             name: self._mean(block, values[own.rows][:, None])[:, 0] for name, values in own.source.nuisance().items()
         }
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        """The same over all blocks: the mean of what is known of a unit's exams, each (n,)."""
+        found: dict[str, list[FloatArray]] = {}
+        for block in range(len(self.blocks)):
+            for name, values in self.nuisance_of(block).items():
+                found.setdefault(name, []).append(values)
+        return {name: _known_mean(np.stack(every)) for name, every in sorted(found.items())}
 
     def _mean(self, block: int, table: FloatArray) -> FloatArray:
         found = np.full((len(self.units), table.shape[1]), np.nan)
@@ -89,6 +99,19 @@ def gather_patients(blocks: Sequence[Block]) -> PatientSource:
         tuple(np.array(places[unit][block], dtype=np.int64) for unit in units) for block in range(len(blocks))
     )
     return PatientSource(tuple(blocks), tuple(units), exams, members)
+
+
+def open_patients(names: Sequence[str], workspace: Workspace, stack: ExitStack) -> PatientSource:
+    """The patients of finished runs; their data sets are closed with ``stack``. Raises as ``Block.open`` does."""
+    runs = [CombinedRun.of(read_run(workspace, name), workspace) for name in names]
+    return gather_patients([Block.open(run, stack) for run in runs])
+
+
+def _known_mean(values: FloatArray) -> FloatArray:
+    """Mean of (k, n) over its first axis where known, (n,); NaN where nothing is."""
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
 
 
 def _one(exams: Sequence[Exam]) -> Exam:

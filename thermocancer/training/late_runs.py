@@ -12,6 +12,7 @@ import numpy as np
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.exams import ExamSource
+from thermocancer.data.predictions import Prediction, read_predictions
 from thermocancer.data.split import Fold
 from thermocancer.files import fingerprint
 from thermocancer.progress import Progress
@@ -37,7 +38,7 @@ class LateRun:
 def late_identity(config: Config, workspace: Workspace, runs: Sequence[RunScores]) -> str:
     """Fingerprint of every setting and file that decides the result."""
     fuse = config.fuse
-    identity: list[Any] = [fuse.combine, fuse.combine_by, fuse.stacking, fuse.aim, fuse.aim_sensitivity]
+    identity: list[Any] = [fuse.combine, fuse.combine_by, fuse.stacking, fuse.aim, fuse.aim_sensitivity, fuse.baseline]
     identity += [[run.name, run.identity, *components_of([run])] for run in runs]
     if fuse.combine_by == "features":
         identity += [VERSION, config.features.components, config.split.inner_folds, config.seed]
@@ -65,11 +66,13 @@ def _by_features(
     config: Config, workspace: Workspace, runs: Sequence[RunScores], progress: Progress, stack: ExitStack
 ) -> LateRun:
     combined = [CombinedRun.of(run, workspace) for run in runs]
+    for run in combined:
+        run.check_frozen()
     patients = gather_patients([Block.open(run, stack) for run in combined])
     folds = patient_folds(patients, runs)
     for run in combined:
         run.check_unseen(patients, folds)
-    recipe = late_recipe(config, patients, components_of(runs))
+    recipe = late_recipe(config, patients)
     scores = cross_validate(
         recipe, patients, folds, seed=config.seed, progress=progress,
         folder=workspace.cache / "folds" / late_identity(config, workspace, runs)[:32], title="late fusion",
@@ -81,12 +84,24 @@ def _by_features(
     return LateRun(scores, kept, facts | {"combined_by": "features", "features_by_run": columns})
 
 
-def late_recipe(config: Config, patients: PatientSource, components: tuple[dict[str, str], ...]) -> CalibratedRecipe:
-    """The ridge on all blocks, with its threshold from inner folds."""
+def late_recipe(config: Config, patients: PatientSource, *, calibrate: bool = True) -> CalibratedRecipe:
+    """The ridge on all blocks, with its threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
+    components = components_of([block.run.scores for block in patients.blocks])
     residualise = tuple(block.run.residualise for block in patients.blocks)
     method = JointMethod(components, config.features.components, residualise, patients.weights())
-    fuse = config.fuse
-    return CalibratedRecipe(method, FeaturesSection(), config.split.inner_folds, fuse.aim, fuse.aim_sensitivity)
+    inner = config.split.inner_folds if calibrate else 0
+    return CalibratedRecipe(method, FeaturesSection(), inner, config.fuse.aim, config.fuse.aim_sensitivity)
+
+
+def baseline_rows(workspace: Workspace, runs: Sequence[RunScores]) -> list[Prediction]:
+    """Scores of the thermal baseline on the same folds, as the first of the runs that has them gives them."""
+    for run in runs:
+        path = workspace.run(run.name) / "predictions-baseline.csv"
+        if path.exists():
+            return read_predictions(path)
+        if run.manifest.get("model") == "thermal":
+            return list(run.rows)
+    return []
 
 
 def _fit_all(recipe: CalibratedRecipe, patients: PatientSource, folds: Sequence[Fold], seed: int) -> Classifier:

@@ -45,10 +45,18 @@ class Bench:
         """True for a sequence network, whose source holds the frames of dynamic exams."""
         return self.scope.run.manifest.get("stage") == "train-dit"
 
+    @property
+    def combines(self) -> tuple[str, ...]:
+        """Names of the runs that a late run combines; its source holds their patients, no thermograms."""
+        manifest = self.scope.run.manifest
+        return tuple(manifest.get("combine", ())) if manifest.get("model") == "late" else ()
+
     def recipe(self, kind: str | None = None, *, untrained: bool = False) -> Recipe:
         """The run's recipe without inner folds: only the order of its scores is audited."""
         if self.reads_frames:
             return self._sequence_recipe(untrained)
+        if self.combines:
+            return self._late_recipe()
         from thermocancer.training.recipes import make_recipe
 
         config = _changed(self.config, "fuse", untrained=True) if untrained else self.config
@@ -56,6 +64,17 @@ class Bench:
         return make_recipe(
             config, self.workspace, kind=kind, views=views, calibrate=False, exam_weights=self._exam_weights()
         )
+
+    def _late_recipe(self) -> Recipe:
+        from thermocancer.training.late_patients import PatientSource
+        from thermocancer.training.late_runs import late_recipe
+
+        if self.config.fuse.combine_by == "scores" or not isinstance(self.source, PatientSource):
+            raise Unavailable(
+                f"the run only weighs scores of {', '.join(self.combines)}, which it cannot train again; "
+                "their own audits have this control"
+            )
+        return late_recipe(self.config, self.source, calibrate=False)
 
     def _sequence_recipe(self, untrained: bool) -> Recipe:
         from thermocancer import strategy

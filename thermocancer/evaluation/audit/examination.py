@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, cast
 
 from thermocancer.config import Config
 from thermocancer.config.judging import EvaluateSection
@@ -75,7 +75,7 @@ def _of_exams(
     """A run on thermograms, with its data set where that is still there."""
     own = judged.run.config(workspace)
     with ExitStack() as stack:
-        source, why = _open_source(own, str(judged.run.manifest.get("stage")), workspace, stack)
+        source, why = _open_source(own, judged.run.manifest, workspace, stack)
         scope = make_scope(judged.run, source, facts)
         if source is not None and scope.source is None:
             why = "the data set has changed since the run was made"
@@ -103,19 +103,34 @@ def _of_images(
 
 
 def _open_source(
-    own: Config | None, stage: str, workspace: Workspace, stack: ExitStack
+    own: Config | None, manifest: dict[str, Any], workspace: Workspace, stack: ExitStack
 ) -> tuple[ExamSource | None, str | None]:
     from thermocancer.data.sequences import open_sequences
     from thermocancer.data.store import open_dataset
 
     if own is None:
         return None, "the run kept no config that this version can read"
+    if manifest.get("model") == "late":
+        return _open_patients(list(manifest["combine"]), workspace, stack)
+    stage = str(manifest.get("stage"))
     openers: dict[str, Any] = {"fuse": open_dataset, "train-dit": open_sequences}
     if stage not in openers:
         return None, f"the recipes of {stage} are not trained again"
     try:
         return stack.enter_context(openers[stage](workspace.dataset(own.dataset.name))), None
     except DataError as error:
+        return None, error.what
+
+
+def _open_patients(
+    names: list[str], workspace: Workspace, stack: ExitStack
+) -> tuple[ExamSource | None, str | None]:  # fmt: skip
+    """The patients of the runs that a late run combines; what is known of their exams, but no thermograms."""
+    from thermocancer.training.late_patients import open_patients
+
+    try:
+        return cast(ExamSource, open_patients(names, workspace, stack)), None
+    except (DataError, ConfigError) as error:
         return None, error.what
 
 

@@ -60,6 +60,7 @@ def permute_by_patient(scope: Scope, seed: int) -> IntArray:
 
 def leaky_twin(bench: Bench) -> Control:
     """The same recipe divided by exam instead of by patient."""
+    _needs_one_run(bench)
     exams = bench.scope.exams
     patients = [exams[row].patient for row in bench.scope.scored]
     repeated = len(patients) - len(set(patients))
@@ -88,6 +89,7 @@ def leaky_folds(scope: Scope, folds: Sequence[Fold], seed: int) -> list[Fold]:
 
 def untrained_twin(bench: Bench) -> Control:
     """The same model whose network has random weights and was never trained."""
+    _needs_one_run(bench)
     model = bench.scope.run.manifest.get("model")
     trained = bench.config.dit.backbone != "random" if bench.reads_frames else model in ("svm", "network")
     if not trained or bench.config.fuse.untrained:
@@ -112,7 +114,13 @@ def trivial_baselines(bench: Bench) -> list[Control]:
     return controls
 
 
+def _needs_one_run(bench: Bench) -> None:
+    if bench.combines:
+        raise Unavailable(f"the run combines {', '.join(bench.combines)}: their own audits have this control")
+
+
 def _needs_static_views(bench: Bench) -> None:
+    _needs_one_run(bench)
     if bench.reads_frames:
         raise Unavailable("the run reads the frames of dynamic exams, not static views")
 
@@ -140,6 +148,7 @@ def background_alone(bench: Bench) -> Control:
 
 def early_to_late(bench: Bench) -> Control:
     """Trained on the early patients, tested on the late ones."""
+    _needs_one_run(bench)
     fold = time_fold(bench.scope)
     rows = bench.scores("late", bench.recipe(), folds=[fold])
     note = f"{len(fold.train)} early exams, {len(fold.test)} late ones" + _seen_by_encoders(bench, fold)

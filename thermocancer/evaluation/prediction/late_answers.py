@@ -151,7 +151,8 @@ def _missing(silent: Sequence[dict[str, Any]], late: LateOracle) -> str:
     if not silent:
         return ""
     place = "the training patients' mean stands for it" if late.by_features else "the others decide"
-    return f"without {', '.join(each['run'] for each in silent)} ({place}): {_in_words(silent)}"
+    why = silent[0]["reason"] if len(silent) == 1 else _in_words(silent)
+    return f"without {', '.join(each['run'] for each in silent)} ({place}): {why}"
 
 
 def _presented(exam: NewExam, own: Sequence[NewExam], said: Sequence[dict[str, Any]], late: LateOracle) -> Any:
