@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 from thermocancer.errors import DataError, RunError
 
 PARTIAL_SUFFIX = ".partial"
+_OWN = secrets.token_hex(4)
+"""Of this process and its forks: machines that share a workspace may have equal process numbers."""
 
 
 @contextlib.contextmanager
@@ -45,7 +48,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 
 def _side_path(path: Path) -> Path:
-    return path.with_name(f".{path.stem}.{os.getpid()}{PARTIAL_SUFFIX}{path.suffix}")
+    return path.with_name(f".{path.stem}.{os.getpid()}-{_OWN}{PARTIAL_SUFFIX}{path.suffix}")
 
 
 def _flush_to_disk(path: Path) -> None:

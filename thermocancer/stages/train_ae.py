@@ -7,7 +7,6 @@ finished training is stamped at once, so that a killed stage goes on with the re
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from thermocancer.strategy.running import LostHostError
 from thermocancer.training import autoencoders as ae
 from thermocancer.training.autoencoder_plan import Training, trainings
 from thermocancer.training.checkpoint import Snapshot, save_model
-from thermocancer.training.distributed import share_out
+from thermocancer.training.distributed import claims, share_out
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
 from thermocancer.training.quality import Images, psnr, ssim
 from thermocancer.workspace import Workspace
@@ -128,10 +127,8 @@ def _mine(work: _Work, jobs: list[Training]) -> Iterable[Training]:
     if not work.config.strategy.shared:
         return jobs
 
-    def claim(job: Training) -> AbstractContextManager[None]:
-        return work.workspace.lock(f"{STAGE}-{work.config.autoencoder.variant}-{job.view}-{job.fold}")
-
-    return share_out(jobs, claim, _is_done)
+    claim = claims(work.workspace, f"{STAGE}-{work.config.autoencoder.variant}")
+    return share_out(jobs, lambda job: claim(f"{job.view}-{job.fold}"), _is_done)
 
 
 def _build(work: _Work) -> Any:

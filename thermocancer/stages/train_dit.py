@@ -23,6 +23,7 @@ from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.calibrated import CalibratedRecipe
 from thermocancer.training.crossval import CrossValidation, cross_validate, write_scores
+from thermocancer.training.distributed import Claim, by_one, claims, share_out
 from thermocancer.training.sequences import SequenceMethod, sequence_recipe
 from thermocancer.training.sequences_backbone import VIEW, FrameReaders
 from thermocancer.training.sequences_features import check_frames
@@ -32,6 +33,8 @@ from thermocancer.training.thresholds import describe_aim
 from thermocancer.workspace import Stamp, Workspace
 
 STAGE = "train-dit"
+CLAIMED_AT_ONCE = 8
+"""Exams whose features one machine computes before it claims the next ones."""
 
 
 @dataclass(frozen=True)
@@ -126,15 +129,18 @@ def _work(job: Job, progress: Progress) -> StageReport:
     method = SequenceMethod(config, job.workspace, FrameReaders(config, job.workspace), job.exam_weights)
     recipe = sequence_recipe(method)
     _check_encoders(job, method)
-    _read_features(job, method, progress)
+    claim = claims(job.workspace, f"{STAGE}-{job.made_from[:16]}") if config.strategy.shared else None
+    _read_features(job, method, progress, claim)
     result = cross_validate(
         recipe, job.source, job.folds, seed=config.seed, progress=progress,
         folder=job.workspace.cache / "folds" / job.made_from[:32],
-        disjoint=config.split.protocol != "thesis", title="sequence folds",
+        disjoint=config.split.protocol != "thesis", claim=claim, title="sequence folds",
     )  # fmt: skip
-    outputs = _write_scores(job, result) + _keep_model(job, recipe)
-    job.stamp.write(job.made_from, outputs, **_facts(job, result))
-    report = StageReport(STAGE, made=1, outputs=[str(job.folder)])
+    report = StageReport(STAGE, current=1, outputs=[str(job.folder)])
+    for _ in by_one(claim, "whole", lambda: job.stamp.is_current(job.made_from)):
+        outputs = write_scores(job.folder, config, result) + _keep_model(job, recipe)
+        job.stamp.write(job.made_from, outputs, **_facts(job, result))
+        report.made, report.current = 1, 0
     report.figures |= {"exams": len(job.rows), "folds": len(job.folds), "auc": _auc(result), **method.counts}
     return report
 
@@ -155,14 +161,20 @@ def _check_encoders(job: Job, method: SequenceMethod) -> None:
             )  # fmt: skip
 
 
-def _read_features(job: Job, method: SequenceMethod, progress: Progress) -> None:
+def _read_features(job: Job, method: SequenceMethod, progress: Progress, claim: Claim | None) -> None:
     """Features of every exam by every reader, with a progress bar of their own: this is the long part."""
-    for fold in job.folds:
+    own_readers = job.config.dit.backbone == "autoencoder"
+    for fold in job.folds if own_readers else job.folds[:1]:
+        if claim is not None:
+            _read_share(job, method, fold.name, claim)
         method.read_ahead(job.source, job.rows, fold.name, progress)
 
 
-def _write_scores(job: Job, result: CrossValidation) -> list[Path]:
-    return write_scores(job.folder, job.config, result)
+def _read_share(job: Job, method: SequenceMethod, fold: str, claim: Claim) -> None:
+    """This machine's part of the features. None is known to be done: what another has read is in the cache."""
+    parts = np.array_split(job.rows, -(-len(job.rows) // CLAIMED_AT_ONCE))
+    for part in share_out(range(len(parts)), lambda part: claim(f"features-{fold}-{part}"), lambda part: False):
+        method.read_ahead(job.source, parts[part], fold)
 
 
 def _keep_model(job: Job, recipe: CalibratedRecipe) -> list[Path]:

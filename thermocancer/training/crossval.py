@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError, RunError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
 from thermocancer.progress import Progress, Silent
+from thermocancer.training.distributed import Claim, share_out
 from thermocancer.training.history import write_history
 
 INNER_FILE = "inner.csv"
@@ -105,6 +106,7 @@ def cross_validate(
     disjoint: bool = True,
     processes: int = 1,
     keep: bool = False,
+    claim: Claim | None = None,
     title: str = "folds",
 ) -> CrossValidation:
     """Fit ``recipe`` on each fold's training rows and score its test rows.
@@ -112,6 +114,7 @@ def cross_validate(
     With ``folder`` each finished fold is kept there as ``FOLD.json`` and not computed again; the
     folder must belong to one recipe and one data set. With ``keep`` the fold's classifier is kept
     beside it, under ``models/FOLD``. ``processes`` above 1 needs a recipe and a source that pickle.
+    With ``claim`` several machines share the folds out in that folder, and each computes one at a time.
     Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
     if disjoint:
@@ -119,12 +122,17 @@ def cross_validate(
             check_disjoint(source.exams, fold)
     if not folds or any(len(fold.test) == 0 or len(fold.train) == 0 for fold in folds):
         raise DataError("a fold has no exams", expected="training and test exams in every fold", found=len(folds))
-    kept = {fold.name: result for fold in folds if (result := _kept(folder, source, fold, seed, keep))}
+
+    def known(fold: Fold) -> FoldResult | None:
+        return _kept(folder, source, fold, seed, keep)
+
+    kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
     work = FoldWork(recipe, source, seed, folder / MODELS if keep and folder is not None else None)
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
-        for result in _run(work, list(missing.values()), processes):
+        todo = list(missing.values())
+        for result in _run(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
             _keep(folder, source, missing[result.fold], seed, result)
             kept[result.fold] = result
             task.advance()
@@ -224,6 +232,19 @@ def _run(work: FoldWork, folds: Sequence[Fold], processes: int) -> Iterator[Fold
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _run_shared(
+    work: FoldWork, folds: Sequence[Fold], claim: Claim, known: Callable[[Fold], FoldResult | None]
+) -> Iterator[FoldResult]:
+    """This machine's part of the folds, each kept before its claim is given back; then what the others have done."""
+    own = set()
+    for fold in share_out(folds, lambda each: claim(each.name), lambda each: known(each) is not None):
+        own.add(fold.name)
+        yield work.run(fold)
+    for fold in folds:
+        if fold.name not in own and (result := known(fold)):
+            yield result
 
 
 _in_worker: list[FoldWork] = []
