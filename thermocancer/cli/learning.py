@@ -36,6 +36,9 @@ def fuse(
     ] = None,
     views: Annotated[str | None, typer.Option(help="Views to join, with commas; by default all of them.")] = None,
     combine: Annotated[str | None, typer.Option(help="Names of finished runs to combine, with commas.")] = None,
+    combine_by: Annotated[
+        str | None, typer.Option(help="scores (by default) or features: what of those runs is combined.")
+    ] = None,
 ) -> dict[str, Any]:
     """Train a classifier on 1, 3 or 5 views: SVM, fusion network or thermal features; or combine finished runs."""
     return {
@@ -43,6 +46,7 @@ def fuse(
         "fuse.model": model if model or not combine else "late",
         "fuse.views": views.split(",") if views else None,
         "fuse.combine": combine.split(",") if combine else None,
+        "fuse.combine_by": combine_by,
     }
 
 
