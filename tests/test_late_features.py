@@ -163,6 +163,42 @@ def test_nothing_is_fitted_on_a_test_patient(road: Workspace) -> None:
             assert (other_threshold == threshold and np.array_equal(other_scores, scores)) == alike
 
 
+def test_weights_of_matched_exams_become_weights_of_patients(road: Workspace) -> None:
+    with ExitStack() as stack:
+        patients = open_patients(["sit", "dit"], road, stack)
+        assert patients.weights() is None
+        static = patients.blocks[0]
+        static.weights = np.array([float(static.source.exams[row].patient) for row in static.rows])
+        weights = patients.weights()
+        assert weights is not None
+        expected = {patient: (patient + 1) / 2 for patient, _ in patients.units}
+        expected |= {patient: patient for patient in ALONE["D"]} | dict.fromkeys(ALONE["S"], 1)
+        assert weights.tolist() == [expected[patient] for patient, _ in patients.units]
+
+
+def test_in_a_hold_out_only_the_training_part_is_learnt_from(road: Workspace, tmp_path: Path) -> None:
+    for name in ("datasets", "split.json"):
+        (tmp_path / name).symlink_to(road.root / name)
+    workspace, held = Workspace(tmp_path), {"split.protocol": "holdout", "fuse.baseline": False}
+    for model in ("thermal", "asymmetry"):
+        own = held | {"fuse.model": model, "fuse.name": model}
+        fuse.run(load_config(options=COHORT | own, workspace=tmp_path, environment={}), workspace, Silent())
+    late = held | RUNS["features"] | {"fuse.combine": ["thermal", "asymmetry"], "fuse.name": "late"}
+    fuse.run(load_config(options=COHORT | late, workspace=tmp_path, environment={}), workspace, Silent())
+    split = read_json(workspace.split)
+    dynamic_alone = set(ALONE["S"])
+    assert patients_of(workspace, "late") == set(split["test"]) - dynamic_alone
+    inner = {row.patient for row in read_predictions(workspace.run("late") / "inner.csv")}
+    assert inner == set(split["train"]) - dynamic_alone
+    model: Any = load_fitted(workspace.run("late") / "model", workspace)
+    with ExitStack() as stack:
+        patients = open_patients(["thermal", "asymmetry"], workspace, stack)
+        scores = dict(zip((unit[0] for unit in patients.units), model.scores(patients, np.arange(len(patients.units))),
+                          strict=True))  # fmt: skip
+    for row in read_predictions(workspace.run("late") / "predictions.csv"):
+        assert scores[row.patient] == pytest.approx(row.score)
+
+
 def new_exam(road: Workspace, folder: Path, patient: int, protocols: str) -> Path:
     """The raw files of a patient's first visit, as a folder that somebody else has."""
     folder.mkdir()
@@ -193,6 +229,11 @@ def test_a_new_exam_is_read_as_the_training_exams_were(road: Workspace, tmp_path
         missing = {"SD": "", "S": "without dit", "D": f"without {RUNS[name]['fuse.combine'][0]}"}[protocols]
         assert answer["note"].startswith(missing)
         assert ("the training patients' mean stands for it" in answer["note"]) == bool(missing)
+        added = {part["run"]: part["adds_log_odds"] for part in answer["parts"]}
+        assert {run for run, each in added.items() if each == 0} == {
+            part["run"] for part in answer["parts"] if part["score"] is None
+        }
+        assert sum(added.values()) + model.model.intercept == pytest.approx(float(logit(np.array(answer["score"]))))
         assert answer["interval"] == {"low": None, "high": None, "method": answer["interval"]["method"]}
         assert "not available" in answer["interval"]["method"]
 

@@ -99,6 +99,9 @@ def answer_late(exam: NewExam, late: LateOracle) -> dict[str, Any]:
     try:
         one = _presented(exam, own, said, late)
         score = float(late.fitted.scores(one, np.array([0]))[0])
+        if late.by_features:
+            for part, added in zip(parts, late.fitted.model.contributions(one, np.array([0]))[0], strict=True):
+                part["adds_log_odds"] = float(added)
     except ThermocancerError as error:
         return result | {"status": "refused", "reason": str(error)}
     novelty = _novelty(late.parts, said)
