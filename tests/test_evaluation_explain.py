@@ -12,7 +12,7 @@ from evaluation_fixtures import HOT_SPOT, pixels_config, toy_rows, toy_source, w
 
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError
-from thermocancer.evaluation.explain.gradcam import explain_exam, grad_cam, last_convolution, output_gradient
+from thermocancer.evaluation.explain.gradcam import explain_exam, grad_cam, last_convolution, log_odds_gradient
 from thermocancer.evaluation.explain.heatmap import draw_heatmap
 from thermocancer.evaluation.explain.occlusion import occlude, patches
 from thermocancer.evaluation.explain.trust import chance_to_hit, judge_pointing, map_similarity, points_at
@@ -96,23 +96,44 @@ def test_gradients_against_finite_differences(network) -> None:
     assert layer == "Left_conv_3"
     both = keras.Model(network.inputs, [network.get_layer(layer).output, network.output])
     maps = np.asarray(both(inputs, training=False)[0])
-    gradient = output_gradient(network, layer, maps, inputs)
+    gradient = log_odds_gradient(network, layer, maps, inputs)
     assert gradient.shape == maps.shape
     head = keras.Model([network.get_layer(layer).output, network.inputs[0]], network.output)
+
+    def log_odds(values: np.ndarray) -> float:
+        chance = float(np.asarray(head([values, inputs[0]], training=False), dtype=np.float64)[0, 0])
+        return float(np.log(chance / (1 - chance)))
+
     for place in [(0, 0, 0, 0), (0, 1, 1, 1)]:
         step = np.zeros_like(maps)
         step[place] = 0.002
-        up, down = (float(np.asarray(head([maps + sign * step, inputs[0]], training=False))[0, 0]) for sign in (1, -1))
-        assert gradient[place] == pytest.approx((up - down) / 0.004, rel=0.1, abs=5e-5)
+        assert gradient[place] == pytest.approx(
+            (log_odds(maps + step) - log_odds(maps - step)) / 0.004, rel=0.1, abs=3e-4
+        )
 
 
-def test_grad_cam_is_a_map_from_0_to_1(network) -> None:
+def test_a_sure_network_is_not_flat(network) -> None:
+    """A probability of 1 to the last bit has no gradient; its log-odds have."""
+    random = np.random.default_rng(4)
+    inputs = {view: random.random((1, 8, 8, 3)).astype("float32") for view in ("Frontal", "Left")}
+    kept = [np.array(each) for each in network.get_weights()]
+    last = network.get_layer("score")
+    try:
+        before = grad_cam(network, inputs, "Frontal_conv_3")
+        last.bias.assign([100.0])
+        assert float(np.asarray(network([inputs["Frontal"], inputs["Left"]], training=False))[0, 0]) == 1.0
+        np.testing.assert_allclose(grad_cam(network, inputs, "Frontal_conv_3"), before, atol=1e-6)
+        assert np.abs(before).max() == pytest.approx(1.0)
+    finally:
+        network.set_weights(kept)
+
+
+def test_grad_cam_is_a_map_from_minus_1_to_1(network) -> None:
     random = np.random.default_rng(4)
     inputs = {view: random.random((1, 8, 8, 3)).astype("float32") for view in ("Frontal", "Left")}
     cam = grad_cam(network, inputs, "Frontal_conv_3")
     assert cam.shape == (2, 2)
-    assert cam.min() >= 0
-    assert cam.max() in (0.0, pytest.approx(1.0))
+    assert np.abs(cam).max() == pytest.approx(1.0)
     with pytest.raises(ConfigError, match="does not look at this view"):
         last_convolution(network, "Right")
     with pytest.raises(ConfigError, match="needs a network"):
@@ -136,6 +157,7 @@ def test_the_survey_of_a_run_points_at_the_simulated_tumour(tmp_path: Path) -> N
     evaluate.run(config, workspace, Silent())
     facts = json.loads((workspace.run("pixels") / "report.json").read_text())["explanation"]
     assert facts["methods"] == ["occlusion"]
+    assert facts["views"] == ["Frontal"]
     assert facts["pointing"]["exams"] > 5
     assert facts["pointing"]["share"]["value"] > 2 * facts["pointing"]["by_chance"]
     assert facts["sanity"]["exams"] == 3

@@ -49,7 +49,11 @@ def predict(
     run: Annotated[str, typer.Option("--run", help="Name of the run that answers.")],
     html: Annotated[Path | None, typer.Option("--html", help="Where the page goes.")] = None,
     explain: Annotated[
-        bool | None, typer.Option("--explain/--no-explain", help="Draw an occlusion map (by default on the page).")
+        bool | None, typer.Option("--explain/--no-explain", help="Draw occlusion maps (by default on the page).")
+    ] = None,
+    explain_views: Annotated[
+        str | None,
+        typer.Option("--explain-views", help="Occlusion maps of 'all' views (default), or a finer one of the 'first'."),
     ] = None,
 ) -> int:
     """Score a new exam with a trained run: quality, score, doubt, heat map. Never a diagnosis.
@@ -60,6 +64,7 @@ def predict(
     """
     page = str(html) if html is not None else "" if call.json_file is not None else None
     options = {"evaluate.exam": str(path), "evaluate.run": run, "evaluate.page": page, "evaluate.explain": explain}
+    options["evaluate.explain_views"] = explain_views
     code, content = run_stage("predict", call.load(options), call)
     write_json_report(content, call)
     return code

@@ -40,6 +40,9 @@ class EvaluateSection(Section):
     matched_room_celsius: Annotated[float, Field(gt=0)] = 0.75
     prevalences: tuple[Fraction, ...] = (0.006, 0.05)
     explain: bool = True
+    explain_views: Literal["all", "first"] = Field(
+        "all", description="heat maps of every view that the run reads, or of the first one alone"
+    )
 
 
 class ReportSection(Section):

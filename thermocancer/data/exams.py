@@ -159,3 +159,16 @@ class SeenThrough:
 
     def nuisance(self) -> dict[str, FloatArray]:
         return self.source.nuisance()
+
+
+def all_alike(source: ExamSource, view: str) -> bool:
+    """Do all exams share one matrix of this view, so that what is computed from it need be computed once?
+
+    Only a source in memory can say so: one exam many times over, of which another view is varied (its
+    matrices then are one, broadcast). What sees it through a change changes all of them alike.
+    """
+    while isinstance(source, SeenThrough):
+        source = source.source
+    if not isinstance(source, ArrayExamSource) or view not in source.matrices or len(source.exams) < 2:
+        return False
+    return source.matrices[view].strides[0] == 0

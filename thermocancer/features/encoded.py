@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config.learning import InputSection
-from thermocancer.data.exams import ExamSource, IntArray
+from thermocancer.data.exams import ExamSource, IntArray, all_alike
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.errors import DataError
 from thermocancer.features.pixels import area_weights
@@ -50,8 +50,12 @@ class ViewEncoder:
         """Yield (positions in ``rows``, codes (b, p)) batch by batch.
 
         The last of several batches is filled up, so that the network sees one shape only: each new
-        one would be compiled anew.
+        one would be compiled anew. Of a view that is the same in all exams one code stands for all.
         """
+        if len(rows) > 1 and all_alike(source, view):
+            _, code = next(self.codes(source, view, rows[:1]))
+            yield slice(0, len(rows)), np.broadcast_to(code, (len(rows), code.shape[1]))
+            return
         size = min(self.batch, len(rows))
         for start in range(0, len(rows), self.batch):
             chosen = rows[start : start + self.batch]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.exams import ExamSource, FloatArray, IntArray, all_alike
 from thermocancer.data.regions import midline
 from thermocancer.errors import DataError
 from thermocancer.features import asymmetry, thermal
 from thermocancer.features.body import skin_of
 from thermocancer.features.pixels import reduce_area
+from thermocancer.features.thermal import Mask
 from thermocancer.files import fingerprint, written_aside
 
 TableKind = Literal["thermal", "asymmetry", "asymmetry-index", "pixels"]
@@ -47,17 +49,18 @@ def measured_table(
     With ``cache`` it is kept there as ``.npy``, by content. Raises DataError when the table needs
     degrees and the data set holds colour images.
     """
+    if cache is None:
+        return _measure(source, kind, views, pixels)
     key = fingerprint("table", VERSION, kind, views, pixels if kind == "pixels" else None, source.fingerprint)
-    path = None if cache is None else cache / "features" / f"{kind}-{key[:32]}.npy"
-    if path is not None and path.exists():
+    path = cache / "features" / f"{kind}-{key[:32]}.npy"
+    if path.exists():
         try:
             return np.asarray(np.load(path, allow_pickle=False), dtype=np.float64)
         except (OSError, ValueError):
             path.unlink(missing_ok=True)  # a damaged cache is an empty cache
     table = _measure(source, kind, views, pixels)
-    if path is not None:
-        with written_aside(path) as side:
-            np.save(side, table, allow_pickle=False)
+    with written_aside(path) as side:
+        np.save(side, table, allow_pickle=False)
     return table
 
 
@@ -72,8 +75,7 @@ def _measure(source: ExamSource, kind: TableKind, views: tuple[str, ...], pixels
         if kind == "pixels":
             found.append(_pixels(source, views, rows, pixels))
         else:
-            celsius = {view: source.centi_celsius(view, rows) / 100.0 for view in views}
-            found += [_exam_row(kind, {v: m[i] for v, m in celsius.items()})[None] for i in range(len(rows))]
+            found += [each[None] for each in _exam_rows(kind, source, views, rows)]
     if not found:
         raise DataError("no exam has every view", expected=", ".join(views), found="0 complete exams")
     values = np.concatenate(found)
@@ -104,12 +106,13 @@ def _check_sides(kind: str, views: tuple[str, ...]) -> None:
 def _pixels(source: ExamSource, views: tuple[str, ...], rows: IntArray, shape: tuple[int, int]) -> FloatArray:
     parts = []
     for view in views:
+        read = rows[:1] if all_alike(source, view) else rows
         if source.kind == "celsius":
-            reduced = reduce_area(source.centi_celsius(view, rows) / 100.0, shape)  # (n, rows, columns) degC
+            reduced = reduce_area(source.centi_celsius(view, read) / 100.0, shape)  # (n, rows, columns) degC
         else:
-            colours = np.moveaxis(source.rgb(view, rows) / 255.0, -1, 1)  # (n, 3, H, W)
+            colours = np.moveaxis(source.rgb(view, read) / 255.0, -1, 1)  # (n, 3, H, W)
             reduced = reduce_area(colours.reshape(-1, *colours.shape[2:]), shape)  # (3 n, rows, columns)
-        parts.append(reduced.reshape(len(rows), -1))
+        parts.append(np.broadcast_to(reduced.reshape(len(read), -1), (len(rows), reduced.size // len(read))))
     return np.concatenate(parts, axis=1)
 
 
@@ -120,23 +123,50 @@ def _asymmetric(views: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _exam_row(kind: TableKind, celsius: dict[str, FloatArray]) -> FloatArray:
-    """The features of one exam, shape (p,), in the order of ``feature_names``."""
-    skin = {view: skin_of(each) for view, each in celsius.items()}
+@dataclass(frozen=True)
+class Seen:
+    """One view of one exam: degrees (H, W), where its skin is, and statistics of its own where they are asked for."""
+
+    celsius: FloatArray
+    skin: Mask
+    own: FloatArray
+
+    @classmethod
+    def of(cls, celsius: FloatArray, kind: TableKind) -> Seen:
+        skin = skin_of(celsius)
+        measures = (thermal.global_statistics, thermal.region_percentiles) if kind == "thermal" else ()
+        return cls(celsius, skin, np.concatenate([np.zeros(0), *(measure(celsius, skin) for measure in measures)]))
+
+
+def _exam_rows(kind: TableKind, source: ExamSource, views: tuple[str, ...], rows: IntArray) -> list[FloatArray]:
+    """The features of each exam; a view that is the same in all of them is looked at once."""
+    seen: dict[str, list[Seen]] = {}
+    for view in views:
+        alike = all_alike(source, view)
+        looked = [Seen.of(each / 100.0, kind) for each in source.centi_celsius(view, rows[:1] if alike else rows)]
+        seen[view] = looked * len(rows) if alike else looked
+    known: dict[tuple[int, ...], FloatArray] = {}
+    return [_exam_row(kind, {view: each[place] for view, each in seen.items()}, known) for place in range(len(rows))]
+
+
+def _exam_row(kind: TableKind, seen: dict[str, Seen], known: dict[tuple[int, ...], FloatArray]) -> FloatArray:
+    """The features of one exam, shape (p,), in the order of ``feature_names``; ``known`` are sides compared before."""
     sides = []
-    for name in _asymmetric(tuple(celsius)):
-        if name == "Frontal":
-            sides.append(asymmetry.mirror_asymmetry(celsius[name], skin[name], midline(celsius[name], skin[name])))
-        else:
-            right, left = name.split("-")
-            sides.append(asymmetry.side_differences(celsius[right][skin[right]], celsius[left][skin[left]]))
+    for name in _asymmetric(tuple(seen)):
+        compared = tuple(seen[view] for view in name.split("-"))
+        key = tuple(id(each) for each in compared)
+        if key not in known:
+            known[key] = _compared(*compared)
+        sides.append(known[key])
     if kind == "asymmetry-index":
         return np.array([each[0] for each in sides])
     if kind == "asymmetry":
         return np.concatenate(sides)
-    own = [
-        measure(celsius[view], skin[view])
-        for view in celsius
-        for measure in (thermal.global_statistics, thermal.region_percentiles)
-    ]
-    return np.concatenate([*own, *sides])
+    return np.concatenate([*(each.own for each in seen.values()), *sides])
+
+
+def _compared(first: Seen, second: Seen | None = None) -> FloatArray:
+    """The halves of a frontal view, or a right view and its left one."""
+    if second is None:
+        return asymmetry.mirror_asymmetry(first.celsius, first.skin, midline(first.celsius, first.skin))
+    return asymmetry.side_differences(first.celsius[first.skin], second.celsius[second.skin])

@@ -39,8 +39,9 @@ def global_statistics(celsius: FloatArray, torso: Mask) -> FloatArray:
     standard = (values - mean) / sd if sd > 0 else np.zeros_like(values)
     percentiles = np.percentile(values, PERCENTILES)
     low, quarter, three_quarters, high = (percentiles[PERCENTILES.index(each)] for each in (1, 25, 75, 99))
-    kurtosis = (standard**4).mean() - 3.0 if sd > 0 else 0.0
-    shape = (mean, sd, (standard**3).mean(), kurtosis, high - low, three_quarters - quarter)
+    squared = standard * standard  # powers by multiplication: numpy's general power is ten times slower
+    kurtosis = (squared * squared).mean() - 3.0 if sd > 0 else 0.0
+    shape = (mean, sd, (squared * standard).mean(), kurtosis, high - low, three_quarters - quarter)
     return np.concatenate([shape, percentiles])
 
 

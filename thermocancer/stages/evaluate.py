@@ -105,7 +105,8 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
     facts = exam_facts(workspace)
     audit = _audit(judged, workspace, config, facts, progress) if config.evaluate.audit else None
-    survey = survey_run(judged, workspace, progress) if config.evaluate.explain else None
+    first_only = config.evaluate.explain_views == "first"
+    survey = survey_run(judged, workspace, progress, first_only=first_only) if config.evaluate.explain else None
     pictures, remark = own_figures(judged.run, workspace)
     judged.pictures |= pictures
     dossier = gather(judged, workspace, config, facts, audit=audit, survey=survey)

@@ -190,13 +190,14 @@ def _measure(source: Any, view: str) -> Reference:
 def _pictures(
     exam: NewExam, said: dict[str, Any], oracle: Oracle | LateOracle, config: Config
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The thermograms, the first one with its occlusion map where one run on static views scored it."""
+    """The thermograms; where one run on static views scored them with occlusion maps (``evaluate.explain_views``)."""
     from thermocancer.evaluation.prediction.answers import Oracle
     from thermocancer.evaluation.prediction.page import occlusions, pictures_of
 
     if not isinstance(oracle, Oracle) or oracle.dynamic or said["status"] == "refused" or not config.evaluate.explain:
         return pictures_of(exam, [])
-    return pictures_of(exam, occlusions(exam, oracle, oracle.views[:1]))
+    views = oracle.views if config.evaluate.explain_views == "all" else oracle.views[:1]
+    return pictures_of(exam, occlusions(exam, oracle, views))
 
 
 def _write_page(

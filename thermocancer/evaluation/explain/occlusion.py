@@ -31,16 +31,21 @@ class Occlusion:
 
     def full_size(self, shape: tuple[int, int]) -> FloatArray:
         """The effect at every pixel, (height, width), blended between patches."""
-        import cv2
-
-        smooth = cv2.resize(self.effect.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(smooth, dtype=np.float64)
+        return stretched(self.effect, shape)
 
     def peak(self, shape: tuple[int, int]) -> tuple[int, int]:
         """Row and column of the pixel where the effect is greatest."""
         effect = self.full_size(shape)
         row, column = np.unravel_index(int(np.argmax(effect)), effect.shape)
         return int(row), int(column)
+
+
+def stretched(grid: FloatArray, shape: tuple[int, int]) -> FloatArray:
+    """A coarse map at every pixel of a frame, (height, width), blended between its cells."""
+    import cv2
+
+    smooth = cv2.resize(grid.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(smooth, dtype=np.float64)
 
 
 def occlude(

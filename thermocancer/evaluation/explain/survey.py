@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.audit.refits import permute_by_patient
 from thermocancer.evaluation.audit.scope import Scope, make_scope
 from thermocancer.evaluation.explain.heatmap import draw_heatmap
-from thermocancer.evaluation.explain.occlusion import Occlusion, occlude
+from thermocancer.evaluation.explain.occlusion import Occlusion, occlude, stretched
 from thermocancer.evaluation.explain.trust import (
     chance_to_hit,
     judge_pointing,
@@ -29,8 +30,11 @@ from thermocancer.progress import Progress
 from thermocancer.training.recipe import Fitted
 from thermocancer.workspace import LABELS, Workspace
 
-SHOWN, POINTED = 4, 12
-"""Exams that are drawn, and (phantom) sick exams on which pointing is counted."""
+SHOWN, POINTED, COMPARED = 4, 12, 3
+"""Exams that are drawn, (phantom) sick exams on which pointing is counted, and exams explained at random too."""
+
+Place = tuple[int, str]
+"""A row and a view."""
 
 
 @dataclass
@@ -42,8 +46,11 @@ class Survey:
     note: str = ""
 
 
-def survey_run(judged: Judgement, workspace: Workspace, progress: Progress) -> Survey:
-    """Explain a run of ``fuse`` by occlusion of its first view; an empty survey where that cannot be done."""
+def survey_run(judged: Judgement, workspace: Workspace, progress: Progress, *, first_only: bool = False) -> Survey:
+    """Explain a run of ``fuse`` by occlusion of its views; an empty survey where that cannot be done.
+
+    ``first_only`` explains the first view alone, in a fifth of the time.
+    """
     config = judged.run.config(workspace)
     if config is None or judged.run.manifest.get("stage") != "fuse" or judged.run.manifest.get("model") == "late":
         return Survey(note="This kind of run has no occlusion maps.")
@@ -52,46 +59,87 @@ def survey_run(judged: Judgement, workspace: Workspace, progress: Progress) -> S
             scope = make_scope(judged.run, source, {})
             if scope.source is None or source.kind != "celsius":
                 return Survey(note="The data set behind this run is gone or holds no degrees.")
-            return _survey(judged, scope, source, config, workspace, progress)
+            views = tuple(str(view) for view in judged.run.manifest.get("views") or source.views)
+            case = Case(scope, source, config, workspace, views[:1] if first_only else views)
+            return _survey(judged, case, progress)
     except ThermocancerError as error:
         return Survey(note=f"No occlusion maps: {error.what}.")
 
 
-def _survey(
-    judged: Judgement, scope: Scope, source: ExamSource, config: Config, workspace: Workspace, progress: Progress
-) -> Survey:
-    from thermocancer.training.crossval import one_thread
-    from thermocancer.training.recipes import load_fitted
+@dataclass(frozen=True)
+class Case:
+    """What is explained: the run's exams where they lie, and the views to look at."""
 
-    view = str((judged.run.manifest.get("views") or source.views)[0])
-    shown, pointed = telling_rows(judged, scope), _rows_with_truth(scope, workspace, view)
+    scope: Scope
+    source: ExamSource
+    config: Config
+    workspace: Workspace
+    views: tuple[str, ...]
+
+    def places(self, rows: list[int]) -> list[Place]:
+        """Every view of these exams that is there."""
+        present = {view: self.source.present(view) for view in self.views}
+        return [(row, view) for row in rows for view in self.views if present[view][row]]
+
+    def celsius(self, row: int, view: str) -> FloatArray:
+        """One matrix (height, width) in degC."""
+        return np.asarray(self.source.centi_celsius(view, np.array([row]))[0] / 100.0)
+
+    def mask_path(self, row: int, view: str) -> Path:
+        """Where the phantom keeps the true place of a tumour."""
+        return self.workspace.raw / "truth" / self.scope.exams[row].key / f"{view}.png"
+
+    def words(self, row: int) -> str:
+        exam = self.scope.exams[row]
+        return f"exam {exam.key}, {LABELS[exam.label]}"
+
+
+def _survey(judged: Judgement, case: Case, progress: Progress) -> Survey:
+    from thermocancer.training.recipes import load_fitted
+    from thermocancer.training.workers import one_thread
+
+    shown = case.places(telling_rows(judged, case.scope))
+    pointed = _places_with_truth(case)
     with one_thread():
-        fitted = load_fitted(judged.run.folder / "model", workspace)
-        rows = list(dict.fromkeys([*shown, *pointed]))
-        maps: dict[int, Occlusion] = {}
-        with progress.task(f"occlusion of {judged.run.name}", len(rows), "exams") as bar:
-            for row in rows:
-                maps[row] = occlude(fitted, source, row, view)
+        fitted = load_fitted(judged.run.folder / "model", case.workspace)
+        maps: dict[Place, Occlusion] = {}
+        places = list(dict.fromkeys([*shown, *pointed]))
+        with progress.task(f"occlusion of {judged.run.name}", len(places), "maps") as bar:
+            for row, view in places:
+                maps[row, view] = occlude(fitted, case.source, row, view)
                 bar.advance()
-        cams = _class_activation(fitted, source, view, shown)
-        sanity = _sanity(scope, source, config, workspace, [(row, maps[row]) for row in shown[:3]])
-    methods = ["occlusion", "Grad-CAM"] if cams else ["occlusion"]
-    survey = Survey({"view": view, "methods": methods, "sanity": sanity})
-    survey.pictures = [_picture(source, scope, row, maps[row]) for row in shown]
-    survey.pictures += [_cam_picture(source, scope, row, view, cam) for row, cam in cams.items()]
+        compared = [place for place in shown if place[0] in list(dict.fromkeys(row for row, _ in shown))[:COMPARED]]
+        sanity = _sanity(case, {place: maps[place] for place in compared})
+        cams, cam_sanity = _class_activation(fitted, case, shown)
+    survey = Survey({"views": list(case.views), "methods": ["occlusion"], "sanity": sanity})
+    survey.pictures = [_picture(case, place, maps[place]) for place in shown]
+    if cams:
+        survey.facts |= {"methods": ["occlusion", "Grad-CAM"], "sanity_grad_cam": cam_sanity}
+        survey.pictures += [_cam_picture(case, place, cam) for place, cam in cams.items()]
     if pointed:
-        survey.facts["pointing"] = _pointing(source, scope, workspace, [(row, maps[row]) for row in pointed])
+        survey.facts["pointing"] = _pointing(case, {place: maps[place] for place in pointed})
     survey.note = _note(survey.facts)
     return survey
 
 
-def _class_activation(fitted: Fitted, source: ExamSource, view: str, rows: list[int]) -> dict[int, FloatArray]:
-    """Grad-CAM maps (height, width) of the code, 0 to 1, by row; none where the model is no network."""
-    from thermocancer.evaluation.explain.gradcam import explain_exam, network_inside
+def _class_activation(
+    fitted: Fitted, case: Case, places: list[Place]
+) -> tuple[dict[Place, FloatArray], dict[str, Any]]:
+    """Grad-CAM maps of the codes, -1 to 1, and how like they are those of the network with random weights.
+
+    None where the model is no network. Maps that are flat say nothing of likeness and are left out of it.
+    """
+    from thermocancer.evaluation.explain.gradcam import explain_at_random, explain_exam, network_inside
 
     if network_inside(fitted) is None:
-        return {}
-    return {row: explain_exam(fitted, source, row, view) for row in rows}
+        return {}, {}
+    cams = {(row, view): explain_exam(fitted, case.source, row, view) for row, view in places}
+    alike = []
+    for (row, view), cam in cams.items():
+        other = explain_at_random(fitted, case.source, row, view, case.config.seed)
+        if np.ptp(cam) > 0 and np.ptp(other) > 0:
+            alike.append(map_similarity(cam, other))
+    return cams, judge_similarities(alike)
 
 
 def telling_rows(judged: Judgement, scope: Scope) -> list[int]:
@@ -111,55 +159,51 @@ def telling_rows(judged: Judgement, scope: Scope) -> list[int]:
     return list(dict.fromkeys(chosen))[:SHOWN]
 
 
-def _rows_with_truth(scope: Scope, workspace: Workspace, view: str) -> list[int]:
+def _places_with_truth(case: Case) -> list[Place]:
+    scope = case.scope
     sick = [row for row in scope.scored.tolist() if scope.exams[row].label == 1]
-    return [row for row in sick if _mask_path(scope, workspace, row, view).exists()][:POINTED]
+    known = [row for row in sick if any(case.mask_path(row, view).exists() for view in case.views)]
+    return [place for place in case.places(known[:POINTED]) if case.mask_path(*place).exists()]
 
 
-def _mask_path(scope: Scope, workspace: Workspace, row: int, view: str) -> Any:
-    return workspace.raw / "truth" / scope.exams[row].key / f"{view}.png"
-
-
-def _sanity(
-    scope: Scope, source: ExamSource, config: Config, workspace: Workspace, maps: list[tuple[int, Occlusion]]
-) -> dict[str, Any]:
+def _sanity(case: Case, maps: dict[Place, Occlusion]) -> dict[str, Any]:
     """The same exams explained by the same recipe taught permuted labels."""
     from thermocancer.training.recipes import make_recipe
 
+    scope, config = case.scope, case.config
     views = tuple(scope.run.manifest.get("views") or ()) or None
-    recipe = make_recipe(config, workspace, views=views, calibrate=False)
+    recipe = make_recipe(config, case.workspace, views=views, calibrate=False)
     fold = scope.folds[0]
     labels = permute_by_patient(scope, config.seed)
-    stupid: Fitted = recipe.fit(source, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
+    stupid: Fitted = recipe.fit(case.source, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
     return judge_similarities(
-        [map_similarity(one.effect, occlude(stupid, source, row, one.view).effect) for row, one in maps]
+        [
+            map_similarity(one.effect, occlude(stupid, case.source, row, view).effect)
+            for (row, view), one in maps.items()
+        ]
     )
 
 
-def _pointing(
-    source: ExamSource, scope: Scope, workspace: Workspace, maps: list[tuple[int, Occlusion]]
-) -> dict[str, Any]:
+def _pointing(case: Case, maps: dict[Place, Occlusion]) -> dict[str, Any]:
     import cv2
 
     hits, chances = [], []
-    for row, one in maps:
-        mask = read_mask(_mask_path(scope, workspace, row, one.view))
+    shape = case.source.shape
+    for place, one in maps.items():
+        mask = read_mask(case.mask_path(*place))
         if mask is None or not mask.any():
             continue
-        if mask.shape != source.shape:
-            mask = cv2.resize(mask.astype(np.uint8), source.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        if mask.shape != shape:
+            mask = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
         if not mask.any():
             continue
-        torso = torso_mask(source.centi_celsius(one.view, np.array([row]))[0] / 100.0)
-        hits.append(points_at(one.peak(source.shape), mask))
-        chances.append(chance_to_hit(mask, torso))
+        hits.append(points_at(one.peak(shape), mask))
+        chances.append(chance_to_hit(mask, torso_mask(case.celsius(*place))))
     return judge_pointing(hits, chances)
 
 
-def _picture(source: ExamSource, scope: Scope, row: int, one: Occlusion) -> dict[str, Any]:
-    exam = scope.exams[row]
-    celsius = source.centi_celsius(one.view, np.array([row]))[0] / 100.0
-    words = f"exam {exam.key}, {LABELS[exam.label]}, score {one.score:.3f}"
+def _picture(case: Case, place: Place, one: Occlusion) -> dict[str, Any]:
+    celsius, words = case.celsius(*place), f"{case.words(place[0])}, score {one.score:.3f}"
     return {
         "picture": draw_heatmap(celsius, one.full_size(celsius.shape), one.view, unit="score lost when hidden"),
         "alternative": f"Occlusion map of {words}, {one.view} view",
@@ -167,14 +211,13 @@ def _picture(source: ExamSource, scope: Scope, row: int, one: Occlusion) -> dict
     }
 
 
-def _cam_picture(source: ExamSource, scope: Scope, row: int, view: str, cam: FloatArray) -> dict[str, Any]:
-    exam = scope.exams[row]
-    celsius = source.centi_celsius(view, np.array([row]))[0] / 100.0
-    words = f"exam {exam.key}, {LABELS[exam.label]}"
+def _cam_picture(case: Case, place: Place, cam: FloatArray) -> dict[str, Any]:
+    celsius, words, view = case.celsius(*place), case.words(place[0]), place[1]
+    full = stretched(cam, (celsius.shape[0], celsius.shape[1]))
     return {
-        "picture": draw_heatmap(celsius, Occlusion(view, 0.0, cam).full_size(celsius.shape), view, unit="Grad-CAM"),
+        "picture": draw_heatmap(celsius, full, view, unit="Grad-CAM"),
         "alternative": f"Grad-CAM map of {words}, {view} view",
-        "caption": f"{words}; {view}, Grad-CAM (largest is 1)",
+        "caption": f"{words}; {view}, Grad-CAM (strongest is 1)",
     }
 
 
@@ -186,6 +229,13 @@ def _note(facts: dict[str, Any]) -> str:
         words += (
             f" Randomisation check: rank correlation with the maps of the same recipe taught permuted labels "
             f"{sanity['mean_rank_correlation']:.2f}; {verdict}."
+        )
+    cams = facts.get("sanity_grad_cam", {})
+    if cams.get("mean_rank_correlation") is not None:
+        words += (
+            f" Grad-CAM against the same network with random weights: rank correlation "
+            f"{cams['mean_rank_correlation']:.2f}; "
+            + ("its maps depend on the weights." if cams["passed"] else "its maps say little about the training.")
         )
     if pointing and pointing["exams"]:
         words += (

@@ -15,17 +15,15 @@ from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.report import render_page
 from thermocancer.evaluation.runs import RunRecord
 
-PREDICT_GRID = (6, 8)
-"""Patches of an occlusion map in ``predict``: coarse, so that the answer comes in seconds."""
+ONE_VIEW, SEVERAL_VIEWS = (6, 8), (4, 5)
+"""Patches of an occlusion map in ``predict``: coarser with several views, so that the answer comes in seconds."""
 
 
 def occlusions(exam: NewExam, oracle: Oracle, views: Sequence[str]) -> list[Occlusion]:
     """Occlusion maps of the given views."""
-    source = source_of(exam, oracle)
+    source, grid = source_of(exam, oracle), ONE_VIEW if len(views) == 1 else SEVERAL_VIEWS
     return [
-        occlude(
-            oracle.fitted, source, 0, view, grid=PREDICT_GRID, as_trained=lambda each: as_trained(each, oracle.config)
-        )
+        occlude(oracle.fitted, source, 0, view, grid=grid, as_trained=lambda each: as_trained(each, oracle.config))
         for view in views
     ]
 

@@ -8,7 +8,8 @@ rounding is random over hundreds of thousands of features and averages out of th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from thermocancer.errors import DataError
 from thermocancer.features.encoded import ViewEncoder, all_codes
 from thermocancer.features.gram import COLUMNS, KernelName, Part, Standardisation, kernel_values, standardised
 from thermocancer.features.residual import NuisanceScale
-from thermocancer.files import write_json, written_aside
+from thermocancer.files import fingerprint, write_json, written_aside
 from thermocancer.training.classifiers.decisions import read_arrays, write_arrays
 from thermocancer.training.classifiers.encoders import load_saved_encoder, save_encoder
 
@@ -45,6 +46,7 @@ class ViewVectors:
     standard: Float32Array
     effect: Float32Array | None = None
     clip: float | None = None
+    _known: dict[str, tuple[FloatArray, FloatArray]] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -76,6 +78,9 @@ class ViewVectors:
 
     def products(self, codes: Float32Array, nuisance: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         """Inner products of exams with the vectors, (b, s), and the exams' own squares, (b,), from codes (b, p)."""
+        if len(codes) > 1 and codes.strides[0] == 0 and (nuisance is None or (nuisance == nuisance[0]).all()):
+            one = self._of_one(codes[:1], None if nuisance is None else nuisance[:1])
+            return np.repeat(one[0], len(codes), axis=0), np.repeat(one[1], len(codes))
         products, squares = np.zeros((len(codes), len(self.step))), np.zeros(len(codes))
         for columns in blocks(codes.shape[1]):
             block = codes[:, columns].astype(np.float64)
@@ -86,6 +91,14 @@ class ViewVectors:
             squares += (standard**2).sum(axis=1)
             products += standard.astype(np.float32) @ self.whole[:, columns].astype(np.float32).T
         return products * self.step, squares
+
+    def _of_one(self, code: Float32Array, nuisance: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+        """The products of one exam, remembered while other views of it are varied."""
+        key = fingerprint(hashlib.sha256(code.tobytes()).hexdigest(), None if nuisance is None else nuisance.tolist())
+        if key not in self._known:
+            self._known.clear()
+            self._known[key] = self.products(code, nuisance)
+        return self._known[key]
 
     def save(self, folder: Path) -> None:
         arrays = {"vectors": self.whole, "standard": self.standard, "effect": self.effect}
