@@ -11,9 +11,9 @@ from fuse_fixtures import cohort, config_for, labels_of
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.training.calibrating import MINIMUM_SLOPE, fit_platt, logistic, logit
 from thermocancer.training.classifiers.calibrated import Classifier
-from thermocancer.training.crossval import one_thread
 from thermocancer.training.recipes import load_fitted, make_recipe
 from thermocancer.training.thresholds import choose_threshold
+from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace
 
 VIEWS = ("Frontal", "Right", "Left")

@@ -121,7 +121,7 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
 SOURCES = ("fetch", "import", "simulate")
 """They write one catalog, so they share one lock."""
 
-SHARED_OUT = ("train-ae", "train-dit")
+SHARED_OUT = ("train-ae", "fuse", "train-dit")
 """With ``strategy.shared`` several machines run them at once; each piece of work has a lock of its own."""
 
 

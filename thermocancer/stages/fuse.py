@@ -12,8 +12,8 @@ import numpy as np
 from thermocancer.config import Config
 from thermocancer.data.cohort import choose_rows
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
-from thermocancer.data.predictions import to_units, write_predictions
-from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
+from thermocancer.data.predictions import Prediction, write_predictions
+from thermocancer.data.split import Fold, Split, outer_folds
 from thermocancer.data.store import H5ExamSource, open_dataset
 from thermocancer.errors import DataError
 from thermocancer.features.tables import complete_rows
@@ -22,11 +22,14 @@ from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.training.classifiers.encoders import Encoders
 from thermocancer.training.classifiers.late import read_run
-from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, one_thread, save_whole, write_scores
+from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, save_whole, write_scores
+from thermocancer.training.distributed import Claim, by_one, claims
 from thermocancer.training.late_runs import baseline_rows, combine_runs, late_identity
+from thermocancer.training.leaks import fusion_leaks
 from thermocancer.training.recipe import Recipe
 from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.training.thresholds import describe_aim
+from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Stamp, Workspace
 
 STAGE = "fuse"
@@ -55,6 +58,9 @@ class Job:
     def stamp(self) -> Stamp:
         return Stamp(self.folder / "manifest.json")
 
+    def is_done(self) -> bool:
+        return self.stamp.is_current(self.made_from)
+
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """What ``run`` would do. Touches nothing."""
@@ -69,7 +75,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
             job = _job(config, workspace, source)
         except DataError as error:  # what an earlier stage of the same pipeline is going to make
             return Plan(STAGE, (item,), notes=(str(error),))
-        if job.stamp.is_current(job.made_from):
+        if job.is_done():
             return Plan(STAGE, current=1)
         note = f"{len(job.rows)} exams, views {', '.join(job.views)}, {len(job.folds)} folds"
     return Plan(STAGE, (item,), notes=(note,))
@@ -81,7 +87,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         return _run_late(config, workspace, progress)
     with open_dataset(workspace.dataset(config.dataset.name)) as source:
         job = _job(config, workspace, source)
-        if job.stamp.is_current(job.made_from):
+        if job.is_done():
             return StageReport(STAGE, current=1, outputs=[str(job.folder)])
         return _work(job, progress)
 
@@ -137,13 +143,25 @@ def _work(job: Job, progress: Progress) -> StageReport:
     if config.fuse.model in ENCODED and config.split.protocol != "thesis" and config.fuse.encoders == "fold":
         Encoders.of(config, job.workspace).check_unseen(job.source, job.views, job.folds)
     result = _scores(job, config.fuse.model, progress, keep=config.fuse.keep_folds)
-    outputs = write_scores(folder, config, result)
-    report = StageReport(STAGE, made=1, outputs=[str(folder)])
-    report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), "auc": _auc(result)}
-    outputs += _write_baseline(job, progress, report)
-    outputs += _keep_model(job)
-    job.stamp.write(job.made_from, outputs, **_facts(job, result))
+    baseline = _scores(job, BASELINE, progress) if _has_baseline(job) else None
+    report = StageReport(STAGE, current=1, outputs=[str(folder)])
+    report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), "auc": result.auc}
+    if baseline is not None:
+        report.figures["baseline_auc"] = baseline.auc
+    for _ in by_one(_claim(config, job.workspace, job.made_from), "whole", job.is_done):
+        outputs = (
+            write_scores(folder, config, result)
+            + _write_baseline(folder, baseline.rows if baseline else [])
+            + _keep_model(job)
+        )
+        job.stamp.write(job.made_from, outputs, **_facts(job, result))
+        report.made, report.current = 1, 0
     return report
+
+
+def _claim(config: Config, workspace: Workspace, work: str) -> Claim | None:
+    """Claims on the parts of one work where several machines share it."""
+    return claims(workspace, f"{STAGE}-{work[:16]}") if config.strategy.shared else None
 
 
 def _recipe(job: Job, kind: str) -> Recipe:
@@ -161,28 +179,25 @@ def _folds_folder(job: Job, kind: str) -> Path:
 
 
 def _scores(job: Job, kind: str, progress: Progress, *, keep: bool = False) -> CrossValidation:
+    folder = _folds_folder(job, kind)
     return cross_validate(
-        _recipe(job, kind),
-        job.source,
-        job.folds,
-        seed=job.config.seed,
-        progress=progress,
-        folder=_folds_folder(job, kind),
-        disjoint=job.config.split.protocol != "thesis",
-        processes=job.config.fuse.processes,
-        keep=keep,
+        _recipe(job, kind), job.source, job.folds,
+        seed=job.config.seed, progress=progress, folder=folder, disjoint=job.config.split.protocol != "thesis",
+        processes=job.config.fuse.processes, keep=keep, claim=_claim(job.config, job.workspace, folder.name),
         title=kind,
-    )
+    )  # fmt: skip
 
 
-def _write_baseline(job: Job, progress: Progress, report: StageReport) -> list[Path]:
-    path = job.folder / "predictions-baseline.csv"
-    if not job.config.fuse.baseline or job.config.fuse.model == BASELINE or job.source.kind != "celsius":
+def _has_baseline(job: Job) -> bool:
+    return job.config.fuse.baseline and job.config.fuse.model != BASELINE and job.source.kind == "celsius"
+
+
+def _write_baseline(folder: Path, rows: Sequence[Prediction]) -> list[Path]:
+    path = folder / "predictions-baseline.csv"
+    if not rows:
         path.unlink(missing_ok=True)
         return []
-    result = _scores(job, BASELINE, progress)
-    write_predictions(path, result.rows)
-    report.figures["baseline_auc"] = _auc(result)
+    write_predictions(path, rows)
     return [path]
 
 
@@ -213,7 +228,7 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
         "thresholds": result.thresholds,
         "threshold": float(np.median(list(result.thresholds.values()))),
         "threshold_source": describe_aim(config.fuse, config.split.protocol),
-        "leaks": _leaks(job),
+        "leaks": fusion_leaks(config, job.workspace, job.source, job.views, job.folds),
         "exams": len(labels),
         "patients": len({job.source.exams[row].patient for row in job.rows}),
         "sick": int(sum(labels)),
@@ -228,41 +243,6 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
     if config.fuse.model == "svm":
         facts |= {"kernel": config.fuse.kernel, "C": config.fuse.C, "clip": config.fuse.clip}
     return facts
-
-
-def _leaks(job: Job) -> list[str]:
-    """What the scored exams, or the choice of model and threshold, had to do with training."""
-    found = []
-    if job.config.split.protocol == "thesis":
-        found = [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
-        found += _lost_in_rendering(job)
-    if job.config.fuse.model in ENCODED:
-        encoders = Encoders.of(job.config, job.workspace)
-        found += encoders.leaks(job.source, job.views, job.folds)
-    return list(dict.fromkeys(found))
-
-
-def _lost_in_rendering(job: Job) -> list[str]:
-    """Defects of the original recipe's pictures, as far as this run shares them."""
-    config, found = job.config, []
-    images = job.source.kind == "rgb"
-    rendering = config.convert.rendering if images else config.autoencoder.input.rendering
-    if rendering.range == "minmax" and (images or config.fuse.model in ENCODED):
-        found.append("each image scaled by its own minimum and maximum: absolute temperature lost, noise stretched")
-    if images and config.convert.format == "jpg":
-        found.append("JPEG images instead of temperatures")
-    return found
-
-
-def _auc(result: CrossValidation) -> float | None:
-    """Area under the ROC curve over units, for the summary; None with one class."""
-    from sklearn.metrics import roc_auc_score
-
-    units = to_units(result.rows)
-    labels: Sequence[int] = [unit.label for unit in units]
-    if len(set(labels)) < 2:
-        return None
-    return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)
 
 
 def _plan_late(config: Config, workspace: Workspace, item: str) -> Plan:
@@ -282,17 +262,17 @@ def _run_late(config: Config, workspace: Workspace, progress: Progress) -> Stage
     stamp = Stamp(folder / "manifest.json")
     if stamp.is_current(made_from):
         return StageReport(STAGE, current=1, outputs=[str(folder)])
-    late = combine_runs(config, workspace, runs, progress)
-    outputs = write_scores(folder, config, late.scores)
-    save_whole(late.kept, folder / "model")
-    outputs += sorted(path for path in (folder / "model").iterdir())
-    baseline, rows = folder / "predictions-baseline.csv", baseline_rows(workspace, runs)
-    baseline.unlink(missing_ok=True)
-    if rows and config.fuse.baseline:
-        write_predictions(baseline, rows)
-        outputs.append(baseline)
-    source = describe_aim(config.fuse, str(runs[0].manifest["protocol"]))
-    stamp.write(made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **late.facts)
-    report = StageReport(STAGE, made=1, outputs=[str(folder)])
-    report.figures |= {"patients": len({row.patient for row in late.scores.rows}), "auc": _auc(late.scores)}
+    report = StageReport(STAGE, current=1, outputs=[str(folder)])
+    for _ in by_one(_claim(config, workspace, made_from), "whole", lambda: stamp.is_current(made_from)):
+        late = combine_runs(config, workspace, runs, progress)
+        save_whole(late.kept, folder / "model")
+        rows = baseline_rows(workspace, runs) if config.fuse.baseline else []
+        outputs = write_scores(folder, config, late.scores) + sorted((folder / "model").iterdir())
+        outputs += _write_baseline(folder, rows)
+        source = describe_aim(config.fuse, str(runs[0].manifest["protocol"]))
+        stamp.write(
+            made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **late.facts
+        )
+        report.made, report.current = 1, 0
+        report.figures |= {"patients": len({row.patient for row in late.scores.rows}), "auc": late.scores.auc}
     return report

@@ -13,9 +13,8 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.data.cohort import choose_rows
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
-from thermocancer.data.predictions import to_units
 from thermocancer.data.sequences import SequenceSource, open_sequences
-from thermocancer.data.split import Fold, Split, thesis_leaks
+from thermocancer.data.split import Fold, Split
 from thermocancer.data.store import open_dataset
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, hash_file
@@ -24,6 +23,7 @@ from thermocancer.progress import Progress
 from thermocancer.training.classifiers.calibrated import CalibratedRecipe
 from thermocancer.training.crossval import CrossValidation, cross_validate, write_scores
 from thermocancer.training.distributed import Claim, by_one, claims, share_out
+from thermocancer.training.leaks import sequence_leaks
 from thermocancer.training.sequences import SequenceMethod, sequence_recipe
 from thermocancer.training.sequences_backbone import VIEW, FrameReaders
 from thermocancer.training.sequences_features import check_frames
@@ -141,7 +141,7 @@ def _work(job: Job, progress: Progress) -> StageReport:
         outputs = write_scores(job.folder, config, result) + _keep_model(job, recipe)
         job.stamp.write(job.made_from, outputs, **_facts(job, result))
         report.made, report.current = 1, 0
-    report.figures |= {"exams": len(job.rows), "folds": len(job.folds), "auc": _auc(result), **method.counts}
+    report.figures |= {"exams": len(job.rows), "folds": len(job.folds), "auc": result.auc, **method.counts}
     return report
 
 
@@ -205,30 +205,10 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
             config.fuse.model_copy(update={"aim": config.dit.aim, "aim_sensitivity": config.dit.aim_sensitivity}),
             config.split.protocol,
         ),
-        "leaks": _leaks(job),
+        "leaks": sequence_leaks(config, job.source.exams, job.folds),
         "exams": len(exams),
         "patients": len({exam.patient for exam in exams}),
         "sick": sum(exam.label for exam in exams),
         "filled_frames": {key: count for key, count in sorted(filled.items()) if count},
         "seed": config.seed,
     }
-
-
-def _leaks(job: Job) -> list[str]:
-    if job.config.split.protocol != "thesis":
-        return []
-    leaks = [*thesis_leaks(job.source.exams, job.folds), "threshold fixed at 0.5, models chosen on the test part"]
-    if job.config.dit.backbone == "autoencoder":
-        leaks.append("the autoencoder may have seen test exams")
-    return leaks
-
-
-def _auc(result: CrossValidation) -> float | None:
-    """Area under the ROC curve over units, for the summary; None with one class."""
-    from sklearn.metrics import roc_auc_score
-
-    units = to_units(result.rows)
-    labels = [unit.label for unit in units]
-    if len(set(labels)) < 2:
-        return None
-    return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)

@@ -7,9 +7,6 @@ nor an interruption changes a digit.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,13 +16,14 @@ import numpy as np
 
 from thermocancer.config import Config, dump_yaml
 from thermocancer.data.exams import Exam, FloatArray, IntArray
-from thermocancer.data.predictions import Prediction, write_predictions
+from thermocancer.data.predictions import Prediction, to_units, write_predictions
 from thermocancer.data.split import Fold, check_disjoint
-from thermocancer.errors import DataError, RunError
+from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
 from thermocancer.progress import Progress, Silent
 from thermocancer.training.distributed import Claim, share_out
 from thermocancer.training.history import write_history
+from thermocancer.training.workers import one_thread, run_all
 
 INNER_FILE = "inner.csv"
 """In a run's folder: scores of training exams by inner models, with the columns of ``predictions.csv``."""
@@ -94,6 +92,17 @@ class CrossValidation:
     def history(self) -> list[dict[str, Any]]:
         return [{"fold": each.fold, **entry} for each in self.folds for entry in each.history]
 
+    @property
+    def auc(self) -> float | None:
+        """Area under the ROC curve over units, to four digits, for a summary; None with one class."""
+        from sklearn.metrics import roc_auc_score
+
+        units = to_units(self.rows)
+        labels = [unit.label for unit in units]
+        if len(set(labels)) < 2:
+            return None
+        return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)
+
 
 def cross_validate(
     recipe: _Recipe,
@@ -132,7 +141,7 @@ def cross_validate(
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
         todo = list(missing.values())
-        for result in _run(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
+        for result in run_all(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
             _keep(folder, source, missing[result.fold], seed, result)
             kept[result.fold] = result
             task.advance()
@@ -196,44 +205,6 @@ def _rows(source: HasExams, fold: str, rows: IntArray, scores: FloatArray, thres
     )
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """One BLAS and OpenMP thread: many threads on busy cores wait for one another, and sums depend on their number."""
-    import scipy.linalg  # noqa: F401  loaded first, so that its own BLAS is limited too
-    import sklearn.svm  # noqa: F401
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):
-        yield
-
-
-def _run(work: FoldWork, folds: Sequence[Fold], processes: int) -> Iterator[FoldResult]:
-    if processes <= 1 or len(folds) <= 1:
-        for fold in folds:
-            yield work.run(fold)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-    from concurrent.futures.process import BrokenProcessPool
-
-    # spawn, not fork: a forked TensorFlow hangs
-    spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(processes, len(folds)), spawn, _start_worker, (work,))
-    with pool:
-        try:
-            for each in as_completed([pool.submit(_run_in_worker, fold) for fold in folds]):
-                yield each.result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                "a process that fitted a fold died",
-                expected="enough memory for all of them",
-                found=error,
-                hint="lower fuse.processes; folds that were finished are kept",
-            ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
 def _run_shared(
     work: FoldWork, folds: Sequence[Fold], claim: Claim, known: Callable[[Fold], FoldResult | None]
 ) -> Iterator[FoldResult]:
@@ -245,30 +216,6 @@ def _run_shared(
     for fold in folds:
         if fold.name not in own and (result := known(fold)):
             yield result
-
-
-_in_worker: list[FoldWork] = []
-"""The work of this worker process: unpickled once, so that what its recipe remembers serves all its folds."""
-
-
-def _start_worker(work: FoldWork) -> None:
-    _in_worker.append(work)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed parent tells nobody: its workers would wait for ever."""
-    import multiprocessing
-    from multiprocessing.connection import wait
-
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _run_in_worker(fold: Fold) -> FoldResult:
-    return _in_worker[0].run(fold)
 
 
 def _identity(source: HasExams, fold: Fold, seed: int) -> str:

@@ -20,9 +20,10 @@ from thermocancer.training.classifiers.calibrated import CalibratedRecipe, Class
 from thermocancer.training.classifiers.joint import VERSION, JointMethod
 from thermocancer.training.classifiers.late import RunScores, combine, describe_combination
 from thermocancer.training.classifiers.late_kept import components_of, keep_scores
-from thermocancer.training.crossval import CrossValidation, cross_validate, one_thread
+from thermocancer.training.crossval import CrossValidation, cross_validate
 from thermocancer.training.late_features import Block, CombinedRun
 from thermocancer.training.late_patients import PatientSource, gather_patients, patient_folds
+from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace
 
 

@@ -134,7 +134,7 @@ def fit_and_score(
     recipe: Recipe, source: ExamSource, scope: Scope, labels: IntArray, folds: Sequence[Fold], seed: int
 ) -> list[Prediction]:
     """Fit on each fold's training part with ``labels`` (n,) and score its test part."""
-    from thermocancer.training.crossval import one_thread
+    from thermocancer.training.workers import one_thread
 
     rows: list[Prediction] = []
     with one_thread():
