@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,9 +38,14 @@ from thermocancer.progress import Silent
 from thermocancer.stages import evaluate
 from thermocancer.workspace import Workspace
 
+# metrics.json again, from predictions.csv and the words of the contract, with nothing of ours
 
-def units_from_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Labels, scores and decisions a unit, by the words of the contract and nothing of ours."""
+
+Unit = tuple[int, int, int, float, int]
+"""Patient, number of the visit (0: all visits together), label, score, decision."""
+
+
+def units_from_file(path: Path) -> list[Unit]:
     with open(path, newline="") as handle:
         rows = [
             (int(r["patient"]), int(r["visit"]), int(r["label"]), float(r["score"]), int(r["predicted"]))
@@ -48,10 +55,206 @@ def units_from_file(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     groups: dict[tuple[int, int], list[tuple[int, float, int]]] = {}
     for patient, visit, label, score, predicted in rows:
         groups.setdefault((patient, visit if patient in mixed else 0), []).append((label, score, predicted))
-    labels = np.array([members[0][0] for members in groups.values()])
-    scores = np.array([np.mean([m[1] for m in members]) for members in groups.values()])
-    decisions = np.array([int(np.mean([m[2] for m in members]) >= 0.5) for members in groups.values()])
+    return [
+        (
+            *key,
+            members[0][0],
+            sum(m[1] for m in members) / len(members),
+            int(2 * sum(m[2] for m in members) >= len(members)),
+        )
+        for key, members in sorted(groups.items())
+    ]
+
+
+def columns_of(units: list[Unit]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Labels, scores and decisions."""
+    labels, scores, decisions = (np.array(each) for each in list(zip(*units, strict=True))[2:])
     return labels, scores, decisions
+
+
+def ece_by_hand(labels: np.ndarray, scores: np.ndarray) -> float:
+    total = 0.0
+    for number in range(10):
+        inside = [
+            i for i, score in enumerate(scores) if number / 10 <= score < (number + 1) / 10 or score == 1 == number / 9
+        ]
+        if inside:
+            total += len(inside) / len(scores) * abs(float(np.mean(scores[inside])) - float(np.mean(labels[inside])))
+    return total
+
+
+def bootstrapped_functions() -> dict[str, Callable[[np.ndarray, np.ndarray, np.ndarray], float]]:
+    from sklearn import metrics as sk
+
+    return {
+        "f1": lambda labels, scores, decisions: sk.f1_score(labels, decisions, zero_division=np.nan),
+        "auc": lambda labels, scores, decisions: sk.roc_auc_score(labels, scores) if np.ptp(labels) else np.nan,
+        "average_precision": lambda labels, scores, decisions: (
+            sk.average_precision_score(labels, scores) if labels.any() else np.nan
+        ),
+        "brier": lambda labels, scores, decisions: float(np.mean((labels - scores) ** 2)),
+        "ece": lambda labels, scores, decisions: ece_by_hand(labels, scores),
+    }
+
+
+def resampled(units: list[Unit], replicates: int, seed: int) -> list[list[int]]:
+    """Units of each replicate, as copies; patients are drawn, in ascending order of their numbers, by this stream."""
+    patients = sorted({unit[0] for unit in units})
+    draws = np.random.default_rng([seed, 0xB007, 0]).integers(0, len(patients), size=(replicates, len(patients)))
+    own = {patient: [i for i, unit in enumerate(units) if unit[0] == patient] for patient in patients}
+    return [[i for place in drawn for i in own[patients[place]]] for drawn in draws.tolist()]
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Linear between the order statistics, written out."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    low = int(place)
+    return ordered[low] + (place - low) * (ordered[min(low + 1, len(ordered) - 1)] - ordered[low])
+
+
+def proportion_of(right: int, counted: int, confidence: float) -> dict[str, object]:
+    from scipy.stats import binomtest
+
+    if counted == 0:
+        return {"value": None, "low": 0.0, "high": 1.0, "method": "Wilson score interval; undefined, nothing to count"}
+    interval = binomtest(right, counted).proportion_ci(confidence, method="wilson")
+    return {"value": right / counted, "low": interval.low, "high": interval.high, "method": "Wilson score interval"}
+
+
+def delong_of(labels: np.ndarray, scores: np.ndarray, confidence: float) -> dict[str, object]:
+    """The definition, pair by pair, on the logit scale."""
+    from scipy.stats import norm
+
+    sick, healthy = scores[labels == 1], scores[labels == 0]
+    wins = (sick[:, None] > healthy) + 0.5 * (sick[:, None] == healthy)
+    auc = float(wins.mean())
+    variance = wins.mean(axis=1).var(ddof=1) / len(sick) + wins.mean(axis=0).var(ddof=1) / len(healthy)
+    logit = np.log(auc / (1 - auc))
+    half = norm.ppf(0.5 + confidence / 2) * np.sqrt(variance) / (auc * (1 - auc))
+    low, high = (1 / (1 + np.exp(-(logit + side * half))) for side in (-1, 1))
+    return {"value": auc, "low": low, "high": high, "method": "DeLong on the logit scale"}
+
+
+def recomputed(folder: Path, *, confidence: float, replicates: int, seed: int) -> dict[str, object]:
+    """Every value of ``metrics.json``, in its own shape."""
+    units = units_from_file(folder / "predictions.csv")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    labels, scores, decisions = columns_of(units)
+    pairs = list(zip(labels.tolist(), decisions.tolist(), strict=True))
+    tn, fp, fn, tp = (pairs.count(pair) for pair in ((0, 0), (0, 1), (1, 0), (1, 1)))
+    counted = {
+        "precision": (tp, tp + fp), "sensitivity": (tp, tp + fn), "specificity": (tn, tn + fp),
+        "accuracy": (tp + tn, len(units)),
+    }  # fmt: skip
+    document: dict[str, object] = {name: proportion_of(*each, confidence) for name, each in counted.items()}
+    copies = resampled(units, replicates, seed)
+    for name, function in bootstrapped_functions().items():
+        drawn = [function(labels[rows], scores[rows], decisions[rows]) for rows in copies]
+        kept = [value for value in drawn if np.isfinite(value)]
+        tail = (1 - confidence) / 2
+        document["auc_bootstrap" if name == "auc" else name] = {
+            "value": function(labels, scores, decisions),
+            "low": percentile(kept, tail), "high": percentile(kept, 1 - tail),
+            "method": f"patient bootstrap, percentiles ({replicates} replicates)",
+        }  # fmt: skip
+    alone = sum(unit[1] > 0 for unit in units)
+    thresholds = sorted(manifest["thresholds"].values())
+    middle = (thresholds[(len(thresholds) - 1) // 2] + thresholds[len(thresholds) // 2]) / 2
+    return document | {
+        "auc": delong_of(labels, scores, confidence),
+        "n": len(units),
+        "positives": sum(unit[2] for unit in units),
+        "patients": len({unit[0] for unit in units}),
+        "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
+        "units_by_visit": alone,
+        "unit": "exam" if alone == len(units) else "patient",
+        "threshold": middle,
+        "threshold_source": f"0.5, fixed; median of {len(thresholds)} folds "
+        f"({thresholds[0]:.3g} to {thresholds[-1]:.3g})",
+        "decision_rule": WORDS_OF_THE_RULE,
+        "protocol": manifest["protocol"],
+        "leaks": manifest["leaks"],
+        "confidence": confidence,
+    }
+
+
+WORDS_OF_THE_RULE = (
+    "a unit's score is the mean over its rows of predictions.csv; it is called sick when at least half of its rows "
+    "have predicted = 1, each row having been decided by the threshold of its own fold"
+)
+
+
+def leaves(value: object, place: str = "") -> dict[str, object]:
+    """Every number, text and empty container of a JSON document, by its path."""
+    inside: list[tuple[object, object]] = []
+    if isinstance(value, dict):
+        inside = list(value.items())
+    elif isinstance(value, list):
+        inside = list(enumerate(value))
+    if not inside:
+        return {place: value}
+    return {path: leaf for key, each in inside for path, leaf in leaves(each, f"{place}/{key}").items()}
+
+
+def unexplained(document: dict[str, object], expected: dict[str, object]) -> list[str]:
+    """Places where the two differ, or that only one of them has."""
+    found, wanted = leaves(document), leaves(expected)
+    wrong = sorted(set(found) ^ set(wanted))
+    for place in sorted(set(found) & set(wanted)):
+        one, other = found[place], wanted[place]
+        number = isinstance(one, (int, float)) and isinstance(other, (int, float)) and not isinstance(one, bool)
+        if not (one == pytest.approx(other, abs=1e-9) if number else one == other):
+            wrong.append(f"{place}: {one!r} instead of {other!r}")
+    return wrong
+
+
+RUNS: dict[str, dict[str, object]] = {
+    "repeated": {"rows": toy_rows(), "leaks": []},
+    "one-fold": {"rows": [row for row in toy_rows(40, repeats=1, seed=3) if row.patient != 14],
+                 "protocol": "thesis", "leaks": ["split by file", "threshold fixed"]},
+    "never-sick": {"rows": [replace(row, predicted=0) for row in toy_rows(30, seed=5)], "leaks": []},
+    "by-visit": {"rows": [replace(row, label=(row.patient + row.visit) % 2, visit=row.visit)
+                          for base in toy_rows(24, repeats=1, seed=7) if base.visit == 1
+                          for row in (base, replace(base, visit=2, score=1 - base.score))], "leaks": []},
+}  # fmt: skip
+CONFIDENCE, REPLICATES, SEED = 0.9, 120, 4
+
+
+@pytest.fixture(scope="module")
+def judged_runs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("judged_runs"))
+    for name, facts in RUNS.items():
+        write_run(workspace, name, thresholds={"1.1": 0.42, "1.2": 0.44, "1.3": 0.48, "1.4": 0.5}, **facts)
+    options = {"evaluate.audit": False, "evaluate.explain": False, "evaluate.bootstrap": REPLICATES}
+    options |= {"evaluate.confidence": CONFIDENCE, "seed": SEED}
+    report = evaluate.run(load_config(workspace=workspace.root, options=options, environment={}), workspace, Silent())
+    assert report.made == len(RUNS)
+    return workspace
+
+
+@pytest.mark.parametrize("name", list(RUNS))
+def test_every_value_of_metrics_json_is_recomputed(judged_runs: Workspace, name: str) -> None:
+    """Walks the whole document: a value that this file does not recompute fails, whatever its name."""
+    document = json.loads((judged_runs.run(name) / "metrics.json").read_text())
+    expected = recomputed(judged_runs.run(name), confidence=CONFIDENCE, replicates=REPLICATES, seed=SEED)
+    assert unexplained(document, expected) == []
+    assert len(leaves(document)) >= 40 + 13
+    if name == "by-visit":
+        assert document["unit"] == "exam"
+
+
+def test_a_value_that_nobody_recomputes_is_noticed(judged_runs: Workspace) -> None:
+    folder = judged_runs.run("repeated")
+    document = json.loads((folder / "metrics.json").read_text())
+    expected = recomputed(folder, confidence=CONFIDENCE, replicates=REPLICATES, seed=SEED)
+    assert unexplained(document | {"kappa": 0.6}, expected) == ["/kappa"]
+    nested = document | {"confusion": document["confusion"] | {"unknown": 0}}
+    assert unexplained(nested, expected) == ["/confusion/unknown"]
+    gone = {key: value for key, value in document.items() if key != "brier"}
+    assert unexplained(gone, expected) == ["/brier/high", "/brier/low", "/brier/method", "/brier/value"]
+    moved = document | {"auc": document["auc"] | {"high": document["auc"]["high"] - 1e-6}}
+    assert len(unexplained(moved, expected)) == 1
 
 
 @pytest.fixture(scope="module")
@@ -63,50 +266,8 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_figure_follows_from_the_predictions(judged: Path) -> None:
-    from scipy.stats import binomtest
-    from sklearn import metrics as sk
-
-    labels, scores, decisions = units_from_file(judged / "predictions.csv")
-    document = json.loads((judged / "metrics.json").read_text())
-    tn, fp, fn, tp = sk.confusion_matrix(labels, decisions).ravel()
-    assert document["confusion"] == {"tn": tn, "fp": fp, "fn": fn, "tp": tp}
-    assert (document["n"], document["positives"]) == (len(labels), labels.sum())
-    bins = np.clip((scores * 10).astype(int), 0, 9)
-    ece = sum(abs(scores[bins == b].sum() - labels[bins == b].sum()) for b in range(10)) / len(labels)
-    expected = {
-        "precision": sk.precision_score(labels, decisions),
-        "sensitivity": sk.recall_score(labels, decisions),
-        "specificity": sk.recall_score(labels, decisions, pos_label=0),
-        "accuracy": sk.accuracy_score(labels, decisions),
-        "f1": sk.f1_score(labels, decisions),
-        "auc": sk.roc_auc_score(labels, scores),
-        "average_precision": sk.average_precision_score(labels, scores),
-        "brier": sk.brier_score_loss(labels, scores),
-        "ece": ece,
-    }
-    for name, value in expected.items():
-        assert document[name]["value"] == pytest.approx(value, abs=1e-12), name
-        assert document[name]["low"] <= value <= document[name]["high"], name
-    counts = {
-        "precision": (tp, tp + fp),
-        "sensitivity": (tp, tp + fn),
-        "specificity": (tn, tn + fp),
-        "accuracy": (tp + tn, len(labels)),
-    }
-    for name, (k, n) in counts.items():
-        interval = binomtest(int(k), int(n)).proportion_ci(0.95, method="wilson")
-        assert document[name]["low"] == pytest.approx(interval.low, abs=1e-12)
-        assert document[name]["high"] == pytest.approx(interval.high, abs=1e-12)
-    assert document["threshold"] == 0.44
-    assert "median of 3 folds" in document["threshold_source"]
-    assert document["protocol"] == "grouped-cv"
-    assert document["unit"] == "patient"
-    assert document["leaks"] == []
-
-
 def test_auc_interval_against_delong_written_out_pair_by_pair(judged: Path) -> None:
-    labels, scores, _ = units_from_file(judged / "predictions.csv")
+    labels, scores, _ = columns_of(units_from_file(judged / "predictions.csv"))
     sick, healthy = scores[labels == 1], scores[labels == 0]
     wins = (sick[:, None] > healthy) + 0.5 * (sick[:, None] == healthy)
     auc = wins.mean()
@@ -120,7 +281,7 @@ def test_auc_interval_against_delong_written_out_pair_by_pair(judged: Path) -> N
 def test_bootstrap_intervals_agree_with_resampled_copies(judged: Path) -> None:
     from sklearn.metrics import roc_auc_score
 
-    labels, scores, _ = units_from_file(judged / "predictions.csv")
+    labels, scores, _ = columns_of(units_from_file(judged / "predictions.csv"))
     random = np.random.default_rng(5)
     draws = [
         roc_auc_score(labels[rows], scores[rows])

@@ -39,7 +39,7 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
         _check("each exam scored once in each repeat", "an exam scored twice in a repeat", _scored_twice(scope)),
         _check(
             "labels of the predictions are those of the data set", "labels that differ from those of the data set",
-            _relabelled(scope),
+            relabelled(scope),
         ),
         declared_leaks(list(scope.run.manifest.get("leaks", ()))),
     ]  # fmt: skip
@@ -97,6 +97,7 @@ def _scored_twice(scope: Scope) -> list[str]:
     return twice
 
 
-def _relabelled(scope: Scope) -> list[str]:
+def relabelled(scope: Scope) -> list[str]:
+    """Exams whose label in the predictions is not that of the data set."""
     labels = {(exam.patient, exam.visit): exam.label for exam in scope.exams}
     return sorted({f"{r.patient}_{r.visit}" for r in scope.run.rows if labels[r.patient, r.visit] != r.label})

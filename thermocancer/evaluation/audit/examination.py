@@ -11,7 +11,7 @@ from thermocancer.config.judging import EvaluateSection
 from thermocancer.data.exams import ExamSource
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.bench import Bench
-from thermocancer.evaluation.audit.checks import leak_checks
+from thermocancer.evaluation.audit.checks import leak_checks, relabelled
 from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.forest import Row, draw_forest
@@ -79,6 +79,9 @@ def _of_exams(
         scope = make_scope(judged.run, source, facts)
         if source is not None and scope.source is None:
             why = "the data set has changed since the run was made"
+        if relabelled(scope):  # the checks name these exams; nothing can be compared on two truths
+            reason = "the labels of the predictions are not those of the data set"
+            return scope, [], [{"name": "every control", "reason": reason}]
         controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
         unavailable: list[dict[str, str]] = []
         if scope.source is not None and own is not None:
