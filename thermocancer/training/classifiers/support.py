@@ -78,9 +78,13 @@ class ViewVectors:
 
     def products(self, codes: Float32Array, nuisance: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         """Inner products of exams with the vectors, (b, s), and the exams' own squares, (b,), from codes (b, p)."""
-        if len(codes) > 1 and codes.strides[0] == 0 and (nuisance is None or (nuisance == nuisance[0]).all()):
+        alike = len(codes) == 1 or codes.strides[0] == 0
+        if alike and (nuisance is None or (nuisance == nuisance[0]).all()):
             one = self._of_one(codes[:1], None if nuisance is None else nuisance[:1])
             return np.repeat(one[0], len(codes), axis=0), np.repeat(one[1], len(codes))
+        return self._computed(codes, nuisance)
+
+    def _computed(self, codes: Float32Array, nuisance: FloatArray | None) -> tuple[FloatArray, FloatArray]:
         products, squares = np.zeros((len(codes), len(self.step))), np.zeros(len(codes))
         for columns in blocks(codes.shape[1]):
             block = codes[:, columns].astype(np.float64)
@@ -97,7 +101,7 @@ class ViewVectors:
         key = fingerprint(hashlib.sha256(code.tobytes()).hexdigest(), None if nuisance is None else nuisance.tolist())
         if key not in self._known:
             self._known.clear()
-            self._known[key] = self.products(code, nuisance)
+            self._known[key] = self._computed(code, nuisance)
         return self._known[key]
 
     def save(self, folder: Path) -> None:
