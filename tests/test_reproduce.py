@@ -202,8 +202,10 @@ def test_an_interruption_is_no_failed_row(workspace: Workspace, stop: BaseExcept
 def test_the_command_lists_a_bug_and_leaves_with_5(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     from typer.testing import CliRunner
 
+    from thermocancer.cli import register
+
+    app = register()  # every command, in the order of --help, before one module is imported by itself
     from thermocancer.cli import judging
-    from thermocancer.cli.common import app
 
     runner = Runner(fails="T3-v1", error=IndexError("out of range"))
     monkeypatch.setattr(judging, "_stage_runner", lambda call: runner)
