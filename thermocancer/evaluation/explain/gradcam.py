@@ -104,7 +104,7 @@ def log_odds_gradient(model: Any, layer: str, maps: Any, inputs: list[Any]) -> F
     kept = [keras.ops.convert_to_tensor(value) for tensor, value in pairs if any(tensor is each for each in others)]
     last = model.layers[-1]
     below = keras.Model([model.get_layer(layer).output, *others], last.input)
-    kernel = np.asarray(last.kernel)[:, 0]
+    kernel = keras.ops.convert_to_numpy(last.kernel)[:, 0]
     if keras.backend.backend() == "jax":
         return _gradient_jax(below, kernel, maps, kept)
     return _gradient_tensorflow(below, kernel, maps, kept)
