@@ -123,6 +123,10 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
 def _no_shortcut(audit: Mapping[str, Any] | None) -> str:
     if not audit:
         return "- not audited"
+    hidden = audit["verdict"].get("hidden", ())
+    if hidden:
+        found = ", ".join(f"{each['title']} reaches AUC {with_interval(each['auc'])}" for each in hidden)
+        return f"- no variable by itself, yet without a breast {found}"
     looked = any(control["group"] == NUISANCE for control in audit["controls"])
     return "- none found" if looked else "- could not be looked for: no nuisance variable is known of these exams"
 

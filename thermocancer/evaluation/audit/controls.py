@@ -49,24 +49,42 @@ class Control:
 
 @dataclass(frozen=True)
 class Judge:
-    """How controls are measured: the model's units and the settings of every interval."""
+    """How controls are measured: the model's units and the settings of every interval.
+
+    ``rows`` are the model's own predictions; with them a control of some repeats is compared with the model's
+    scores of the same repeats: the mean over five ranks better than one, whatever the model.
+    """
 
     model: Units
     confidence: float
     bootstrap: int
     seed: int
+    rows: tuple[Prediction, ...] = ()
 
     def control(self, name: str, title: str, group: str, rows: list[Prediction], **more: Any) -> Control:
         """Measure a control from its out-of-sample rows and compare it with the model on the same units."""
         units = gather_units(rows)
         auc = auc_interval(units.labels, units.scores, self.confidence)
-        difference = auc_difference(
-            pair_units(self.model, units), confidence=self.confidence, bootstrap=self.bootstrap, seed=self.seed
-        )
         chance = mann_whitney_p(units.labels, units.scores)
         return Control(
-            name, title, group, auc, len(units), int(units.labels.sum()), difference=difference, p=chance, **more
+            name, title, group, auc, len(units), int(units.labels.sum()), difference=self._difference(rows, units),
+            p=chance, **more,
+        )  # fmt: skip
+
+    def _difference(self, rows: list[Prediction], units: Units) -> dict[str, Any] | None:
+        """The model's AUC minus the control's; None where they have no unit of one of the classes in common."""
+        model = self._on_folds({row.fold for row in rows})
+        common = set(model.keys) & set(units.keys)
+        if len({label for key, label in zip(units.keys, units.labels.tolist(), strict=True) if key in common}) < 2:
+            return None
+        return auc_difference(
+            pair_units(model, units), confidence=self.confidence, bootstrap=self.bootstrap, seed=self.seed
         )
+
+    def _on_folds(self, folds: set[str]) -> Units:
+        """The model on the folds that a control was scored on; on all of them where it has other folds."""
+        own = [row for row in self.rows if row.fold in folds]
+        return gather_units(own) if folds <= {row.fold for row in own} else self.model
 
 
 MOST_EXACT = 2500

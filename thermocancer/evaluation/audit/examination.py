@@ -46,7 +46,8 @@ def audit_run(
     ``config`` gives the settings of the audit; the run's own config gives its recipe.
     """
     settings = config.evaluate
-    judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed)
+    rows = tuple(judged.run.rows)
+    judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed, rows)
     examine = _of_images if judged.run.manifest.get("stage") in IMAGE_STAGES else _of_exams
     scope, controls, unavailable = examine(judged, workspace, settings, facts, judge, progress)
     matched = _matched(scope, judged, settings, config.seed)

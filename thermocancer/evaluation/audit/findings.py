@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from thermocancer.evaluation.audit.checks import failed_checks
-from thermocancer.evaluation.audit.controls import NUISANCE, Control
+from thermocancer.evaluation.audit.controls import NUISANCE, Control, holm
 from thermocancer.evaluation.audit.nuisance import FAMILIES
 from thermocancer.evaluation.notices import number
 
@@ -17,6 +17,9 @@ FOLLOWS = 0.5
 """A variable that goes with the strongest shortcut this closely within the classes only follows it."""
 
 TOGETHER = ("outside_the_breast", "no_breast")
+
+WITHOUT_A_BREAST = (*TOGETHER, "background_only")
+"""What may predict the label without seeing a breast although no single variable does."""
 
 
 Association = Callable[[str, str], float]
@@ -51,6 +54,17 @@ def named_shortcuts(controls: Sequence[Control], association: Association) -> li
     return named
 
 
+def hidden_shortcuts(controls: Sequence[Control]) -> list[Control]:
+    """What predicts the label without a breast, as surely as a named shortcut must (corrected for their number)."""
+    tried = [control for control in controls if control.name in WITHOUT_A_BREAST]
+    corrected = holm([1.0 if control.p is None else control.p for control in tried])
+    return [
+        control
+        for control, chance in zip(tried, corrected, strict=True)
+        if chance < NAMED_BELOW and control.flag in ("amber", "red")
+    ]
+
+
 def _value(control: Control) -> float:
     return control.auc.value or 0.0
 
@@ -62,32 +76,43 @@ def audit_verdict(
     model_auc: dict[str, Any],
     association: Association,
 ) -> dict[str, Any]:
-    """``tone``, ``sentences`` and ``shortcuts`` (the families named, strongest first)."""
+    """``tone``, ``sentences``, ``shortcuts`` (the families named, strongest first) and ``hidden``.
+
+    ``hidden`` are titles and AUCs of what sees no breast and predicts the label where no variable alone does.
+    """
     shortcuts = named_shortcuts(controls, association)
+    hidden = [] if shortcuts else hidden_shortcuts(controls)
     by_name = {control.name: control for control in controls}
     sentences = [
-        _what_could_be_read(shortcuts, by_name, model_auc),
-        _what_remains(shortcuts, matched),
+        _what_could_be_read(shortcuts, hidden, by_name, model_auc),
+        _what_remains(matched) if shortcuts or hidden else "",
         _about_the_picture(by_name),
         _about_training(by_name),
         _about_checks(checks),
     ]
     return {
-        "tone": _tone(shortcuts, by_name, checks),
+        "tone": _tone(shortcuts, hidden, by_name, checks),
         "sentences": [sentence for sentence in sentences if sentence],
         "shortcuts": shortcuts,
+        "hidden": [{"title": control.title, "auc": control.auc.as_dict()} for control in hidden],
     }
 
 
-def _tone(shortcuts: Sequence[dict[str, Any]], by_name: dict[str, Control], checks: Sequence[dict[str, Any]]) -> str:
+def _tone(
+    shortcuts: Sequence[dict[str, Any]],
+    hidden: Sequence[Control],
+    by_name: dict[str, Control],
+    checks: Sequence[dict[str, Any]],
+) -> str:
     if failed_checks(checks):
         return "bad"
     together = by_name.get("no_breast")
-    if any(shortcut["flag"] == "red" for shortcut in shortcuts) or (
-        shortcuts and together is not None and together.flag == "red"
-    ):
+    flags = [shortcut["flag"] for shortcut in shortcuts] + [control.flag for control in hidden]
+    if shortcuts and together is not None:
+        flags.append(together.flag)
+    if "red" in flags:
         return "bad"
-    return "caution" if shortcuts else "good"
+    return "caution" if shortcuts or hidden else "good"
 
 
 def _interval(auc: dict[str, Any]) -> str:
@@ -95,16 +120,13 @@ def _interval(auc: dict[str, Any]) -> str:
 
 
 def _what_could_be_read(
-    shortcuts: Sequence[dict[str, Any]], by_name: dict[str, Control], model_auc: dict[str, Any]
+    shortcuts: Sequence[dict[str, Any]],
+    hidden: Sequence[Control],
+    by_name: dict[str, Control],
+    model_auc: dict[str, Any],
 ) -> str:
-    tried = sum(control.group == NUISANCE and control.name not in TOGETHER for control in by_name.values())
     if not shortcuts:
-        if not tried:
-            return "No nuisance variable is known of these exams, so that shortcuts could not be looked for."
-        return (
-            f"None of {tried} nuisance variables (camera, calendar, room, marker, framing) predicts the label by "
-            "itself once their number is allowed for; nothing here points to a shortcut."
-        )
+        return _nothing_by_itself(hidden, by_name)
     first, *others = shortcuts
     words = (
         f"The label of these exams can be read from {first['words']}, without looking at a breast: "
@@ -120,9 +142,7 @@ def _what_could_be_read(
     words += "."
     together = by_name.get("no_breast")
     if together is not None:
-        clearly = (
-            "the model is clearly above that" if together.flag == "amber" else "the model is not clearly above that"
-        )
+        clearly = f"the model is {'' if _clearly_below_the_model(together) else 'not '}clearly above that"
         words += (
             f" Everything outside the breast together reaches {_interval(together.auc.as_dict())}; with "
             f"{number(model_auc['value'])} {clearly}."
@@ -130,9 +150,27 @@ def _what_could_be_read(
     return words
 
 
-def _what_remains(shortcuts: Sequence[dict[str, Any]], matched: Sequence[dict[str, Any]]) -> str:
-    if not shortcuts:
-        return ""
+def _nothing_by_itself(hidden: Sequence[Control], by_name: dict[str, Control]) -> str:
+    """Where no variable is named: that there is none, or what tells the label all the same."""
+    tried = sum(control.group == NUISANCE and control.name not in TOGETHER for control in by_name.values())
+    words = (
+        f"None of {tried} nuisance variables (camera, calendar, room, marker, framing) predicts the label by "
+        "itself once their number is allowed for"
+    )
+    if not tried:
+        words = "No nuisance variable is known of these exams, so that shortcuts could not be looked for"
+    if hidden:
+        found = ", ".join(f"{control.title} {_interval(control.auc.as_dict())}" for control in hidden)
+        return f"{words}, yet the label can be read without looking at a breast: AUC of {found}."
+    return f"{words}; nothing here points to a shortcut." if tried else f"{words}."
+
+
+def _clearly_below_the_model(control: Control) -> bool:
+    low = None if control.difference is None else control.difference["low"]
+    return low is not None and bool(low > 0)
+
+
+def _what_remains(matched: Sequence[dict[str, Any]]) -> str:
     if not matched:
         return "No sick and healthy exams are alike in date and room, so that nothing can be said of what would remain."
     tightest = max(matched, key=lambda each: (" and " in each["matching"], each["matching"] != "", -each["pairs"]))
@@ -143,6 +181,8 @@ def _what_remains(shortcuts: Sequence[dict[str, Any]], matched: Sequence[dict[st
     )
     if auc["low"] is not None and auc["low"] > 0.5:
         words += ", better than chance"
+    elif auc["high"] is not None and auc["high"] < 0.5:
+        words += ", worse than chance"
     else:
         words += ", which cannot be told from chance"
     if tightest["few"]:

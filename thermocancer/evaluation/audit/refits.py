@@ -47,12 +47,22 @@ def judge_permuted(judge: Judge, relabelled: list[Prediction], how: str = "") ->
 
 
 def permute_by_patient(scope: Scope, seed: int) -> IntArray:
-    """Labels (n,) shuffled among the scored patients, each patient's exams keeping one label."""
+    """Labels (n,) shuffled among the scored patients, and among those who are only trained on.
+
+    Each patient's exams keep one label, and either part as many sick as it had: a hold-out that shuffled its
+    test part alone would be taught the truth.
+    """
     labels = scope.labels.copy()
-    patients = sorted({scope.exams[row].patient for row in scope.scored})
-    first = {scope.exams[row].patient: int(labels[row]) for row in reversed(scope.scored.tolist())}
-    shuffled = np.random.default_rng([seed, 0xA0D1]).permutation([first[patient] for patient in patients])
-    given = dict(zip(patients, shuffled.tolist(), strict=True))
+    scored = scope.scored.tolist()
+    tested = {scope.exams[row].patient for row in scored}
+    trained = {row for fold in scope.folds for row in fold.train.tolist() if scope.exams[row].patient not in tested}
+    random = np.random.default_rng([seed, 0xA0D1])
+    given: dict[int, int] = {}
+    for rows in (scored, sorted(trained)):
+        first = {scope.exams[row].patient: int(labels[row]) for row in reversed(rows)}
+        patients = sorted(first)
+        shuffled = random.permutation([first[patient] for patient in patients])
+        given |= dict(zip(patients, (int(label) for label in shuffled), strict=True))
     for row, exam in enumerate(scope.exams):
         labels[row] = given.get(exam.patient, labels[row])
     return labels
@@ -62,29 +72,38 @@ def leaky_twin(bench: Bench) -> Control:
     """The same recipe divided by exam instead of by patient."""
     _needs_one_run(bench)
     exams = bench.scope.exams
-    patients = [exams[row].patient for row in bench.scope.scored]
+    patients = [exams[row].patient for row in _exams_of(bench.folds)]
     repeated = len(patients) - len(set(patients))
     if repeated == 0:
         raise Unavailable("no patient has two exams, so that a split by exam leaks nothing")
-    folds = leaky_folds(bench.scope, bench.folds, bench.config.seed)
+    folds = leaky_folds(bench.folds, bench.config.seed)
+    for part in (np.concatenate([fold.test for fold in folds]), *(fold.train for fold in folds)):
+        if len(set(bench.scope.labels[part].tolist())) < 2:
+            raise Unavailable("divided by exam, a part would hold one class only")
     rows = bench.scores("leaky", bench.recipe(), folds=folds)
     control = bench.judge.control("leaky", "LEAKY: split by exam, not by patient", CONTROL, rows)
     return control.with_(flag="leaky", note=f"{repeated} exams have another exam of the same patient to be known by")
 
 
-def leaky_folds(scope: Scope, folds: Sequence[Fold], seed: int) -> list[Fold]:
-    """As many folds of the scored exams, shuffled one by one whatever their patient."""
-    repeats: dict[str, list[str]] = {}
+def leaky_folds(folds: Sequence[Fold], seed: int) -> list[Fold]:
+    """As many folds of the same exams, shuffled one by one whatever their patient; a hold-out as large as it was."""
+    repeats: dict[str, list[Fold]] = {}
     for fold in folds:
-        repeats.setdefault(fold.name.split(".")[0], []).append(fold.name)
+        repeats.setdefault(fold.name.split(".")[0], []).append(fold)
     result = []
-    for number, names in enumerate(repeats.values()):
-        order = np.random.default_rng([seed, 0x1EAC, number]).permutation(scope.scored)
-        parts = np.array_split(order, max(len(names), 3))
-        for name, part in zip(names, parts, strict=False):
+    for number, own in enumerate(repeats.values()):
+        pool = _exams_of(own)
+        order = np.random.default_rng([seed, 0x1EAC, number]).permutation(pool)
+        parts = np.array_split(order, len(own)) if len(own) > 1 else [order[: len(own[0].test)]]
+        for fold, part in zip(own, parts, strict=True):
             test = np.sort(part)
-            result.append(Fold(name, np.setdiff1d(scope.scored, test), test))
+            result.append(Fold(fold.name, np.setdiff1d(pool, test), test))
     return result
+
+
+def _exams_of(folds: Sequence[Fold]) -> IntArray:
+    """Every exam that some folds train or test on."""
+    return np.unique(np.concatenate([part for fold in folds for part in (fold.train, fold.test)]))
 
 
 def untrained_twin(bench: Bench) -> Control:

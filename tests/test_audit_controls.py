@@ -1,0 +1,154 @@
+"""Controls of the audit that must say what they did: hold-out runs, comparisons like with like, words that fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_run
+
+from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.predictions import Prediction
+from thermocancer.data.split import make_split
+from thermocancer.evaluation.audit.bench import Bench, Unavailable
+from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
+from thermocancer.evaluation.audit.findings import audit_verdict
+from thermocancer.evaluation.audit.refits import leaky_folds, leaky_twin, permute_by_patient
+from thermocancer.evaluation.audit.scope import make_scope
+from thermocancer.evaluation.cards import _no_shortcut
+from thermocancer.evaluation.intervals import Estimate
+from thermocancer.evaluation.runs import read_run
+from thermocancer.evaluation.units import gather_units
+from thermocancer.workspace import Workspace
+
+
+def held_out(root: Path, patients: int = 40, seed: int = 0) -> Bench:
+    """The bench of a hold-out run: only its test part has predictions."""
+    workspace, rows = Workspace(root), toy_rows(patients, repeats=1)
+    source = toy_source(rows)
+    config = pixels_config(workspace, **{"split.protocol": "holdout"})
+    split = make_split(source.exams, config.split, seed)
+    scored = [replace(row, fold="test") for row in rows if row.patient in split.test]
+    write_run(workspace, "toy", scored, model="pixels", protocol="holdout")
+    scope = make_scope(read_run(workspace, "toy"), source, {})
+    return Bench(scope, source, config, workspace, Judge(gather_units(scored), 0.95, 200, 0), 1)
+
+
+def test_a_hold_out_is_taught_permuted_labels_and_not_the_truth(tmp_path: Path) -> None:
+    scope = held_out(tmp_path).scope
+    labels, (fold,) = permute_by_patient(scope, 0), scope.folds
+    for part in (fold.train, fold.test):
+        assert (labels[part] != scope.labels[part]).sum() >= len(part) / 5
+        patients = {scope.exams[row].patient for row in part}
+        given = {
+            patient: {int(labels[row]) for row in part if scope.exams[row].patient == patient} for patient in patients
+        }
+        assert all(len(each) == 1 for each in given.values())
+
+
+@pytest.mark.parametrize(("patients", "seed"), [(16, 1), (30, 1), (40, 0)])
+def test_the_leaky_twin_of_a_hold_out_is_as_large_and_always_a_number(tmp_path: Path, patients: int, seed: int) -> None:
+    bench = held_out(tmp_path, patients, seed)
+    (fold,), (own,) = leaky_folds(bench.folds, 0), bench.folds
+    assert (len(fold.train), len(fold.test)) == (len(own.train), len(own.test))
+    try:
+        control = leaky_twin(bench)
+    except Unavailable:
+        return
+    assert json.dumps(control.as_dict(), allow_nan=False)
+
+
+def repeated(random: np.random.Generator, labels: np.ndarray, hidden: np.ndarray, repeats: range) -> list[Prediction]:
+    """Scores of a recipe whose repeats differ by luck alone."""
+    rows = []
+    for repeat in repeats:
+        scores = 1 / (1 + np.exp(-hidden - random.normal(size=len(labels))))
+        rows += [
+            Prediction(place + 1, 1, f"{repeat}.{1 + place % 5}", int(label), float(score), 1)
+            for place, (label, score) in enumerate(zip(labels, scores, strict=True))
+        ]
+    return rows
+
+
+def test_a_control_of_one_repeat_is_compared_with_one_repeat_of_the_model() -> None:
+    """The mean over five repeats ranks better than one repeat of the very same recipe."""
+    labels = (np.arange(120) < 45).astype(int)
+    alike, apart = [], []
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        hidden = 0.9 * (labels - 0.5) + random.normal(size=len(labels))
+        model, twin = repeated(random, labels, hidden, range(1, 6)), repeated(random, labels, hidden, range(1, 2))
+        for rows, found in ((tuple(model), alike), ((), apart)):
+            judge = Judge(gather_units(model), 0.95, 100, 0, rows)
+            difference = judge.control("untrained", "twin", BASELINE, twin).difference
+            assert difference is not None
+            found.append(difference["value"])
+    assert abs(np.mean(alike)) < 0.02 < np.mean(apart)
+
+
+def test_a_control_that_shares_one_class_with_the_model_is_not_compared() -> None:
+    model = [Prediction(patient, 1, "test", patient % 2, 0.1 * patient, 1) for patient in range(1, 7)]
+    other = [replace(model[0], patient=1), replace(model[1], patient=20), replace(model[2], patient=3)]
+    control = Judge(gather_units(model), 0.95, 50, 0).control("leaky", "leaky", BASELINE, other)
+    assert control.difference is None
+    assert control.auc.value is not None
+
+
+def estimated(name: str, group: str, auc: tuple[float, float, float], p: float, flag: str, gain: float) -> Control:
+    difference = {"value": gain, "low": gain - 0.1, "high": gain + 0.1}
+    value, low, high = auc
+    corrected = p if group == NUISANCE and name == "room_celsius" else None
+    return Control(
+        name, name, group, Estimate(value, low, high, "test"), 100, 40, "room", difference, p, corrected, flag
+    )
+
+
+MODEL = {"value": 0.95, "low": 0.90, "high": 0.98}
+
+
+def verdict_of(*controls: Control, matched: tuple[float, float, float] | None = None) -> dict:
+    pairs = []
+    if matched is not None:
+        auc = dict(zip(("value", "low", "high"), matched, strict=True))
+        pairs = [{"matching": "dates and rooms", "pairs": 200, "sick": 30, "healthy": 30, "few": False, "auc": auc}]
+    return audit_verdict(controls, pairs, [], MODEL, lambda one, other: 0.0)
+
+
+def test_a_model_far_above_an_unsure_control_is_said_to_be_above_it() -> None:
+    room = estimated("room_celsius", NUISANCE, (0.7, 0.6, 0.8), 0.001, "amber", 0.25)
+    together = estimated("no_breast", NUISANCE, (0.5, 0.4, 0.6), 0.5, "none", 0.45)
+    assert "with 0.950 the model is clearly above that" in verdict_of(room, together)["sentences"][0]
+    close = estimated("no_breast", NUISANCE, (0.93, 0.88, 0.97), 0.0001, "red", 0.02)
+    assert "with 0.950 the model is not clearly above that" in verdict_of(room, close)["sentences"][0]
+
+
+@pytest.mark.parametrize("name", ["no_breast", "outside_the_breast", "background_only"])
+def test_what_tells_without_a_breast_is_named_though_no_variable_does_alone(name: str) -> None:
+    weak = estimated("room_celsius", NUISANCE, (0.55, 0.45, 0.65), 0.3, "none", 0.4)
+    group = INPUT if name == "background_only" else NUISANCE
+    found = verdict_of(weak, estimated(name, group, (0.93, 0.88, 0.97), 1e-9, "red", 0.02))
+    assert found["tone"] == "bad"
+    assert "nothing here points to a shortcut" not in found["sentences"][0]
+    assert f"the label can be read without looking at a breast: AUC of {name} 0.930" in found["sentences"][0]
+    assert "none found" not in _no_shortcut({"verdict": found, "controls": [{"group": NUISANCE}]})
+    chance = verdict_of(weak, estimated(name, group, (0.58, 0.51, 0.65), 0.02, "amber", 0.3))
+    assert chance["tone"] == "good"
+    assert chance["sentences"][0].endswith("nothing here points to a shortcut.")
+
+
+def test_matched_pairs_ranked_the_wrong_way_are_not_called_chance() -> None:
+    room = estimated("room_celsius", NUISANCE, (0.7, 0.6, 0.8), 0.001, "amber", 0.25)
+    for matched, words in (((0.2, 0.1, 0.35), "worse than chance"), ((0.4, 0.2, 0.6), "cannot be told from chance")):
+        assert verdict_of(room, matched=matched)["sentences"][1].endswith(f"{words}.")
+
+
+def test_equal_seeds_give_equal_permutations_and_leave_strangers_alone(tmp_path: Path) -> None:
+    scope = held_out(tmp_path).scope
+    stranger = Exam(999, 1, 1, None, "space2")
+    wider = replace(scope, exams=(*scope.exams, stranger))
+    assert permute_by_patient(wider, 0)[:-1].tolist() == permute_by_patient(scope, 0).tolist()
+    assert permute_by_patient(wider, 0)[-1] == 1
+    assert isinstance(scope.source, ArrayExamSource)
