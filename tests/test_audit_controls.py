@@ -152,3 +152,32 @@ def test_equal_seeds_give_equal_permutations_and_leave_strangers_alone(tmp_path:
     assert permute_by_patient(wider, 0)[:-1].tolist() == permute_by_patient(scope, 0).tolist()
     assert permute_by_patient(wider, 0)[-1] == 1
     assert isinstance(scope.source, ArrayExamSource)
+
+
+def test_the_twin_of_a_run_on_its_own_encoder_is_that_encoder_untrained(tmp_path: Path) -> None:
+    from sequence_fixtures import built, tiny_config
+
+    from thermocancer.progress import Silent
+    from thermocancer.stages import train_ae
+    from thermocancer.training.sequences_backbone import FrameReaders, UntrainedReaders
+
+    options = {"autoencoder__epochs": 1, "autoencoder__input__kind": "celsius", "autoencoder__per_fold": False}
+    workspace = built(tmp_path)
+    config = tiny_config(workspace, dit__backbone="autoencoder", dit__finetune=True, dit__cache=False, **options)
+    train_ae.run(config, workspace, Silent())
+    rows = [Prediction(patient, 1, f"1.{1 + patient % 2}", patient % 2, 0.5, 1) for patient in range(1, 13)]
+    write_run(workspace, "dit", rows, stage="train-dit", model="autoencoder + lstm 24")
+    scope = make_scope(read_run(workspace, "dit"), None, {})
+    bench = Bench(scope, toy_source(rows), config, workspace, Judge(gather_units(rows), 0.95, 50, 0), 1)
+    method = bench.recipe(untrained=True).method
+    assert not method.config.dit.finetune
+    assert isinstance(method.readers, UntrainedReaders)
+    trained, twin = FrameReaders(config, workspace).of("test"), method.readers.of("test")
+    assert twin.input == trained.input
+    assert [each.shape for each in twin.model.weights] == [each.shape for each in trained.model.weights]
+    kernels = [place for place, each in enumerate(twin.model.weights) if each.name == "kernel"]
+    assert kernels
+    for place in kernels:
+        assert not np.array_equal(twin.model.get_weights()[place], trained.model.get_weights()[place])
+    assert twin.seen == frozenset()
+    assert trained.seen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,21 @@ class FrameReaders:
         rows, columns = model.input_shape[1:3]
         taken = encoder_input(self.config.dit, (rows, columns), trained_input(self.workspace, variant, VIEW, fold))
         return FrameReader(f"autoencoder {variant}", model, taken, weights_identity(model), seen)
+
+
+class UntrainedReaders(FrameReaders):
+    """The run's own autoencoders with weights drawn from the seed: the same networks, having learnt nothing."""
+
+    def _encoder(self, fold: str) -> FrameReader:
+        from thermocancer.models.backbones import weights_identity
+        from thermocancer.models.layers import initialise
+
+        reader = super()._encoder(fold)
+        reader.model.trainable = True  # frozen layers would keep what they have learnt
+        initialise(reader.model, self.config.seed)
+        reader.model.trainable = False
+        name, weights = f"{reader.name}, untrained", weights_identity(reader.model)
+        return replace(reader, name=name, weights=weights, seen=frozenset())
 
 
 def describe_reader(reader: FrameReader) -> dict[str, Any]:

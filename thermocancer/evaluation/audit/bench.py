@@ -79,11 +79,15 @@ class Bench:
     def _sequence_recipe(self, untrained: bool) -> Recipe:
         from thermocancer import strategy
         from thermocancer.training.sequences import SequenceMethod, sequence_recipe
-        from thermocancer.training.sequences_backbone import FrameReaders
+        from thermocancer.training.sequences_backbone import FrameReaders, UntrainedReaders
 
-        config = _changed(self.config, "dit", backbone="random", weights=None) if untrained else self.config
+        config, readers_of = self.config, FrameReaders
+        if untrained:  # fine-tuning would train what must not be
+            own = config.dit.backbone == "autoencoder"
+            other = {} if own else {"backbone": "random", "weights": None}
+            config, readers_of = _changed(config, "dit", finetune=False, **other), UntrainedReaders
         strategy.set_up(config.strategy, config.seed)
-        readers = FrameReaders(config, self.workspace)
+        readers = readers_of(config, self.workspace)
         method = SequenceMethod(config, self.workspace, readers, self._exam_weights())
         return sequence_recipe(method, calibrate=False)
 

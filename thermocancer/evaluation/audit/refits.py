@@ -114,7 +114,13 @@ def untrained_twin(bench: Bench) -> Control:
     if not trained or bench.config.fuse.untrained:
         raise Unavailable("the model has no trained network, or is the untrained twin itself")
     rows = bench.scores("untrained", bench.recipe(untrained=True))
-    return bench.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
+    control = bench.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
+    if bench.reads_frames and bench.config.dit.backbone != "autoencoder":
+        note = (
+            f"three random convolutions stand in for {bench.config.dit.backbone}, which so deep gives nothing untrained"
+        )
+        return control.with_(note=note)
+    return control
 
 
 def trivial_baselines(bench: Bench) -> list[Control]:
