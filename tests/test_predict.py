@@ -236,3 +236,31 @@ def test_frames_become_the_sequence_that_was_trained_on(workspace: Workspace, tm
     assert sequence_of(exam, config, (48, 64)).filled[0].tolist() == [False, False, True, False, False]
     assert "2 of 5 missing" in str(gap_problem(exam, pixels_config(workspace, **{"filter.frames": 5})))
     assert "frames of a dynamic exam" in str(gap_problem(gather_exams(tmp_path, ("Frontal",))[0], config))
+
+
+def test_a_run_with_nuisance_regressed_out_scores_a_new_exam_as_its_own(tmp_path: Path) -> None:
+    """An exam of the data set, given back as a file, gets the very score that the kept model gives it there."""
+    from thermocancer.data.nuisance import exam_facts
+    from thermocancer.data.store import open_dataset
+    from thermocancer.training.recipes import load_fitted
+
+    workspace, source = Workspace(tmp_path / "w"), toy_source(toy_rows(30, repeats=1))
+    texts = [format_matrix(matrix, "space2") for matrix in source.matrices["Frontal"]]
+    facts = [exam_facts(exam, len(text)) for exam, text in zip(source.exams, texts, strict=True)]
+    columns = {name: np.array([each[name] for each in facts]) for name in facts[0]}
+    other_format = {"layout_semicolon5": np.zeros(len(texts))}
+    write_dataset(workspace, replace(source, measured=source.measured | columns | other_format))
+    config = pixels_config(workspace, **{"features.residualise": True})
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    fuse.run(config, workspace, Silent())
+    with open_dataset(workspace.dataset("cohort")) as known:
+        expected = load_fitted(workspace.run("pixels") / "model", workspace).scores(known, np.arange(3))
+    for row, exam in enumerate(source.exams[:3]):
+        path = tmp_path / f"T{exam.patient:04d}.{exam.visit}.1.S.{exam.date}.00.txt"
+        path.write_bytes(texts[row])
+        (answer,) = predict.run(asking(workspace, path), workspace, Silent()).figures["exams"]
+        assert answer["score"] == pytest.approx(expected[row], abs=1e-9)
+    free = tmp_path / "frontal.txt"
+    free.write_bytes(texts[0])
+    (answer,) = predict.run(asking(workspace, free), workspace, Silent()).figures["exams"]
+    assert 0 <= answer["score"] <= 1

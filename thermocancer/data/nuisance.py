@@ -26,7 +26,7 @@ SHARPNESS = ("sharpness",)
 OUTSIDE_THE_BREAST = (*ROOM, *MARKER, "torso_area", "centroid_x", "centroid_y", "bottom_width")
 """Nine numbers from room, marker and framing: the model that sees no breast."""
 
-_LAYOUT = "layout_"
+LAYOUT = "layout_"
 _ROWS = 240
 _LEAST_ROOM = 50  # pixels; with less background than this the room is unknown
 
@@ -123,7 +123,7 @@ def nuisance_columns(exams: Sequence[Exam], measured: Sequence[Mapping[str, floa
     names = sorted({name for row in measured for name in row})
     columns = {name: np.array([row.get(name, np.nan) for row in measured], dtype=np.float64) for name in names}
     for layout in sorted({exam.layout for exam in exams}):
-        columns[f"{_LAYOUT}{layout or 'unknown'}"] = np.array([float(exam.layout == layout) for exam in exams])
+        columns[f"{LAYOUT}{layout or 'unknown'}"] = np.array([float(exam.layout == layout) for exam in exams])
     return columns
 
 
@@ -131,7 +131,7 @@ def nuisance_groups(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """Variables under the names that an audit shows them by; only groups that are measured."""
     known = set(names)
     groups = {
-        "acquisition format": tuple(sorted(name for name in known if name.startswith(_LAYOUT))),
+        "acquisition format": tuple(sorted(name for name in known if name.startswith(LAYOUT))),
         "exam date": ("date_ordinal",),
         "patient number": ("patient",),
         "background temperature": ("room_celsius",),

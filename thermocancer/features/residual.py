@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.nuisance import LAYOUT
 from thermocancer.errors import DataError
 
 RIDGE = 1.0
@@ -24,9 +25,14 @@ class NuisanceScale:
     def design(self, source: ExamSource, rows: IntArray) -> FloatArray:
         """Standardised nuisance of some exams, shape (len(rows), k); unknown values are 0, the mean.
 
-        Raises DataError when the source does not measure one of the variables.
+        A format that no exam of the source came in has no column there: all of them are not of it. Raises
+        DataError when the source does not measure one of the other variables.
         """
         measured = source.nuisance()
+        formats = [values for name, values in measured.items() if name.startswith(LAYOUT)]
+        if formats:
+            nowhere = np.zeros_like(formats[0])
+            measured = {name: nowhere for name in self.names if name.startswith(LAYOUT)} | dict(measured)
         missing = [name for name in self.names if name not in measured]
         if missing:
             raise DataError(

@@ -10,7 +10,8 @@ import numpy as np
 
 from thermocancer.config import Config
 from thermocancer.data.exams import ArrayExamSource, Exam, ExamSource
-from thermocancer.data.nuisance import measure_matrix, nuisance_columns
+from thermocancer.data.nuisance import exam_facts, measure_matrix, nuisance_columns
+from thermocancer.dmr.names import parse_name
 from thermocancer.errors import ConfigError, ThermocancerError
 from thermocancer.evaluation.intervals import wilson
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
@@ -89,8 +90,18 @@ def source_of(exam: NewExam, oracle: Oracle) -> ArrayExamSource:
     }
     first = next(iter(files.values()))
     described = Exam(exam.patient, exam.visit, 0, None, first.layout)
-    measured = nuisance_columns([described], [measure_matrix(np.asarray(first.celsius))])
+    facts = measure_matrix(np.asarray(first.celsius)) | _facts_of(exam, first)
+    measured = nuisance_columns([described], [facts])
     return ArrayExamSource((described,), matrices, name=exam.name, measured=measured)
+
+
+def _facts_of(exam: NewExam, file: NewFile) -> dict[str, float]:
+    """What a data set takes from its catalog, as far as the file tells it; NaN where the name does not."""
+    name = parse_name(file.path.name)
+    if name is None:
+        unknown = dict.fromkeys(("patient", "visit"), float("nan"))
+        return exam_facts(Exam(0, 0, 0), file.path.stat().st_size) | unknown
+    return exam_facts(Exam(exam.patient, exam.visit, 0, name.date), file.path.stat().st_size)
 
 
 def as_trained(source: ArrayExamSource, config: Config) -> ExamSource:
