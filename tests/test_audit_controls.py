@@ -16,7 +16,7 @@ from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
-from thermocancer.evaluation.audit.refits import leaky_folds, leaky_twin, permute_by_patient
+from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient
 from thermocancer.evaluation.audit.scope import make_scope
 from thermocancer.evaluation.cards import _no_shortcut
 from thermocancer.evaluation.intervals import Estimate
@@ -181,3 +181,30 @@ def test_the_twin_of_a_run_on_its_own_encoder_is_that_encoder_untrained(tmp_path
         assert not np.array_equal(twin.model.get_weights()[place], trained.model.get_weights()[place])
     assert twin.seen == frozenset()
     assert trained.seen
+
+
+def test_predictions_edited_after_the_run_are_noticed(tmp_path: Path) -> None:
+    from evaluation_fixtures import write_dataset
+
+    from thermocancer.progress import Silent
+    from thermocancer.stages import evaluate, fuse
+
+    workspace, source = Workspace(tmp_path), toy_source(toy_rows(24, repeats=1))
+    write_dataset(workspace, source)
+    skipped = {"evaluate.audit_skip": [name for name, _ in REFITS], "evaluate.explain": False}
+    config = pixels_config(workspace, **skipped)
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    fuse.run(config, workspace, Silent())
+    folder = workspace.run("pixels")
+    evaluate.run(config, workspace, Silent())
+    checks = {each["name"]: each for each in json.loads((folder / "audit.json").read_text())["leak_checks"]}
+    assert checks["the predictions are as the run wrote them"]["passed"]
+    header, *lines = (folder / "predictions.csv").read_text().splitlines()
+    kinder = [line.rsplit(",", 2)[0] + (",0.9,1" if line.split(",")[3] == "1" else ",0.1,0") for line in lines]
+    (folder / "predictions.csv").write_text("\n".join([header, *kinder]) + "\n")
+    evaluate.run(config, workspace, Silent())
+    verdict = json.loads((folder / "report.json").read_text())["verdict"]
+    assert verdict["tone"] == "bad"
+    assert any(
+        "predictions changed after the run wrote them (predictions.csv)" in each for each in verdict["sentences"]
+    )

@@ -222,3 +222,38 @@ def test_threshold_and_calibration_come_from_inner_scores_alone(tmp_path: Path) 
     assert fitted.inner is not None
     assert sorted(fitted.inner.rows.tolist()) == rows.tolist()
     assert choose_threshold(fitted.inner.scores, fitted.inner.labels, "youden") == fitted.threshold
+
+
+def test_inner_folds_count_what_stays_together() -> None:
+    """Two sick patients share an image, and healthy patients become sick: fewer folds, not an error."""
+    from dataclasses import replace
+
+    from thermocancer.training.classifiers.calibrated import inner_parts
+
+    plain = cohort(12, second_visits=0)
+    twins = tuple(
+        replace(exam, hashes=(("Frontal", "same"),)) if exam.patient in (3, 6) else exam for exam in plain.exams
+    )
+    rows, labels = np.arange(12), labels_of(plain)
+    assert labels.sum() == 4
+    assert len(inner_parts(plain, rows, labels, 4, 0)) == 4
+    assert len(inner_parts(replace(plain, exams=twins), rows, labels, 4, 0)) == 3
+    visits = cohort(12, second_visits=12)
+    later = np.array([int(exam.visit == 2 or exam.patient > 5) for exam in visits.exams])
+    later[[row for row, exam in enumerate(visits.exams) if exam.patient in (1, 2)]] = 0
+    assert len(inner_parts(visits, np.arange(24), later, 4, 0)) == 2
+
+
+def test_a_run_that_learns_no_threshold_says_so(tmp_path: Path) -> None:
+    from fuse_fixtures import built
+
+    from thermocancer.files import read_json
+    from thermocancer.progress import Silent
+    from thermocancer.stages import fuse
+
+    workspace = built(tmp_path)
+    config = config_for(workspace, filter__views=["Frontal"], fuse__model="asymmetry-index", fuse__baseline=False)
+    fuse.run(config, workspace, Silent())
+    manifest = read_json(workspace.run("fuse") / "manifest.json")
+    assert set(manifest["thresholds"].values()) == {0.5}
+    assert manifest["threshold_source"] == "fixed at 0.5"

@@ -14,6 +14,7 @@ from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_datas
 
 from thermocancer.config import load_config
 from thermocancer.data.catalog import Record, write_catalog
+from thermocancer.data.predictions import read_predictions
 from thermocancer.data.split import make_split
 from thermocancer.dmr.names import ThermogramName
 from thermocancer.errors import DataError
@@ -295,3 +296,16 @@ def test_missing_runs_and_broken_predictions(tmp_path: Path) -> None:
     (folder / "predictions.csv").write_text("patient,visit,fold,label,score,predicted\n1,1,1.1,0,2.0,0\n")
     with pytest.raises(DataError, match="out of range"):
         evaluate.run(load_config(workspace=tmp_path, environment={}), workspace, Silent())
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [(["1,1,1.1,0,0.2,7"], "out of range"), (["1,1,1.1,0,0.2,-1"], "out of range"),
+     (["1,1,1.1,0,0.2,0", "1,1,2.1,1,0.2,0"], "an exam has two labels")],
+)  # fmt: skip
+def test_predictions_that_contradict_themselves_are_refused(tmp_path: Path, rows: list[str], problem: str) -> None:
+    path = tmp_path / "predictions.csv"
+    path.write_text("\n".join(["patient,visit,fold,label,score,predicted", *rows]) + "\n")
+    with pytest.raises(DataError, match=problem) as caught:
+        read_predictions(path)
+    assert str(caught.value.where).endswith(f":{len(rows) + 1}")

@@ -51,7 +51,10 @@ def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read ``predictions.csv``. Raises DataError with the line of the first row that is wrong."""
+    """Read ``predictions.csv``.
+
+    Raises DataError with the line of the first row that is wrong, or gives an exam another label than a row before.
+    """
     if not path.exists():
         raise DataError("this run has no predictions", where=path, hint="train the run again")
     with open(path, encoding="utf-8", newline="") as handle:
@@ -63,6 +66,13 @@ def read_predictions(path: Path) -> list[Prediction]:
         rows = [_parse(row, f"{path}:{number}") for number, row in enumerate(reader, start=2)]
     if not rows:
         raise DataError("this run has no predictions", where=path, expected="one row an exam", found="none")
+    labels: dict[tuple[int, int], int] = {}
+    for number, row in enumerate(rows, start=2):
+        if labels.setdefault((row.patient, row.visit), row.label) != row.label:
+            raise DataError(
+                "an exam has two labels", where=f"{path}:{number}", found=f"exam {row.patient}_{row.visit}",
+                hint="train the run again",
+            )  # fmt: skip
     return rows
 
 
@@ -78,8 +88,10 @@ def _parse(row: dict[str, str], where: str) -> Prediction:
         )
     except (TypeError, ValueError) as error:
         raise DataError("a prediction cannot be read", where=where, found=error) from error
-    if prediction.label not in (0, 1) or not 0.0 <= prediction.score <= 1.0:
-        raise DataError("a prediction is out of range", where=where, expected="label 0 or 1, score 0 to 1", found=row)
+    binary = prediction.label in (0, 1) and prediction.predicted in (0, 1)
+    if not binary or not 0.0 <= prediction.score <= 1.0:
+        expected = "label and predicted 0 or 1, score 0 to 1"
+        raise DataError("a prediction is out of range", where=where, expected=expected, found=row)
     return prediction
 
 

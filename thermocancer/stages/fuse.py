@@ -217,7 +217,9 @@ def _keep_model(job: Job) -> list[Path]:
 
 
 def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
-    config = job.config
+    config, fuse = job.config, job.config.fuse
+    if fuse.model == "asymmetry-index":  # it learns nothing, not even a threshold
+        fuse = fuse.model_copy(update={"aim": "fixed"})
     labels = [job.source.exams[row].label for row in job.rows]
     facts: dict[str, Any] = {
         "stage": STAGE,
@@ -227,7 +229,7 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
         "dataset": {"name": job.source.name, "fingerprint": job.source.fingerprint},
         "thresholds": result.thresholds,
         "threshold": float(np.median(list(result.thresholds.values()))),
-        "threshold_source": describe_aim(config.fuse, config.split.protocol),
+        "threshold_source": describe_aim(fuse, config.split.protocol),
         "leaks": fusion_leaks(config, job.workspace, job.source, job.views, job.folds),
         "exams": len(labels),
         "patients": len({job.source.exams[row].patient for row in job.rows}),

@@ -8,6 +8,11 @@ from typing import Any
 from thermocancer.data.grouping import shared_between
 from thermocancer.evaluation.audit.controls import Control
 from thermocancer.evaluation.audit.scope import Scope
+from thermocancer.evaluation.runs import RunRecord
+from thermocancer.files import hash_file
+
+SCORES = ("predictions.csv", "predictions-baseline.csv")
+"""The out-of-sample scores of a run and of its baseline."""
 
 UNNAMED, IMAGES_GONE, TRAINING_GONE = (
     "nobody knows whose the images are (cnn.group is not set)",
@@ -41,6 +46,7 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
             "labels of the predictions are those of the data set", "labels that differ from those of the data set",
             relabelled(scope),
         ),
+        *_as_written(scope.run),
         declared_leaks(list(scope.run.manifest.get("leaks", ()))),
     ]  # fmt: skip
     permuted = next((control for control in controls if control.name == "permuted"), None)
@@ -54,6 +60,18 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
             }
         )
     return checks
+
+
+def _as_written(run: RunRecord) -> list[dict[str, Any]]:
+    """The files of scores against what the run recorded of them; no check where it recorded nothing."""
+    recorded = {name: run.manifest.get("outputs", {}).get(name) for name in SCORES}
+    known = {name: digest for name, digest in recorded.items() if digest and (run.folder / name).is_file()}
+    changed = [name for name, digest in known.items() if hash_file(run.folder / name) != digest]
+    if not known:
+        return []
+    return [
+        _check("the predictions are as the run wrote them", "predictions changed after the run wrote them", changed)
+    ]
 
 
 def declared_leaks(leaks: list[str]) -> dict[str, Any]:

@@ -163,18 +163,18 @@ def check_two_classes(labels: IntArray, fold: str) -> None:
 def inner_parts(source: ExamSource, rows: IntArray, labels: IntArray, n: int, seed: int) -> list[Fold]:
     """Inner grouped folds of the training rows, stratified by the labels as given (they may be permuted).
 
-    As many folds as the smaller class has patients, at most ``n``; none when that is below two.
+    As many folds as the smaller class has groups that stay together (patients, or several who share an
+    image; sick when any of their exams is), at most ``n``; none when that is below two.
     """
+    from thermocancer.data.grouping import group_patients
     from thermocancer.data.split import inner_folds
 
-    patients = [{source.exams[row].patient for row in rows[labels == each]} for each in (0, 1)]
-    n = min(n, *(len(each) for each in patients))
-    if n < 2:
-        return []
     exams = list(source.exams)
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
         exams[row] = replace(exams[row], label=label)
-    return inner_folds(exams, rows, n, seed)
+    classes = [group.label for group in group_patients([exams[row] for row in rows.tolist()])]
+    n = min(n, classes.count(0), classes.count(1))
+    return inner_folds(exams, rows, n, seed) if n >= 2 else []
 
 
 def _labels_of(wanted: IntArray, rows: IntArray, labels: IntArray) -> IntArray:
