@@ -12,6 +12,7 @@ from thermocancer.data.exams import FloatArray, IntArray
 WILSON = "Wilson score interval"
 DELONG = "DeLong on the logit scale"
 BOOTSTRAP = "patient bootstrap, percentiles"
+REFLECTED = "patient bootstrap, reflected; down to 0 where sampling alone gives as much"
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, trials: int, confidence: float = 0.95) -> Estimate:
     """A proportion with Wilson's score interval (Wilson 1927, JASA 22:209).
 
-    With no trials the proportion is undefined: value None, interval [0, 1].
+    ``successes`` may be a fraction (a mean rank). With no trials the proportion is undefined: value None and
+    interval [0, 1].
 
     >>> estimate = wilson(100, 100)
     >>> round(estimate.low, 3), estimate.high
@@ -98,15 +100,17 @@ def delong_covariance(labels: IntArray, scores: FloatArray) -> tuple[FloatArray,
 def auc_interval(labels: IntArray, scores: FloatArray, confidence: float = 0.95) -> Estimate:
     """AUC with DeLong's interval on the logit scale, so that its bounds stay inside [0, 1].
 
-    Where every pair is ranked right (or every one wrong) DeLong's variance is zero and says nothing; the
-    interval is then Wilson's for the smaller class. Equal scores for all give 0.5 and no width.
+    Where every pair is ranked right (or every one wrong) DeLong's variance is zero and says nothing, and where
+    a class has one unit it knows nothing of how such units vary; the interval is then Wilson's for the smaller
+    class. Equal scores for all give 0.5 and no width.
     """
     auc, covariance = delong_covariance(labels, scores[None, :])
     value, variance = float(auc[0]), float(covariance[0, 0])
-    if value in (0.0, 1.0):
-        smaller = int(min(np.sum(labels == 1), np.sum(labels == 0)))
-        bound = wilson(int(value * smaller), smaller, confidence)
-        return Estimate(value, bound.low, bound.high, f"{WILSON} of the smaller class (no pair ranked otherwise)")
+    smaller = int(min(np.sum(labels == 1), np.sum(labels == 0)))
+    if value in (0.0, 1.0) or (smaller == 1 and np.ptp(scores) > 0):
+        bound = wilson(value * smaller, smaller, confidence)
+        why = "no pair ranked otherwise" if value in (0.0, 1.0) else "a single unit"
+        return Estimate(value, bound.low, bound.high, f"{WILSON} of the smaller class ({why})")
     logit = np.log(value / (1 - value))
     half = normal_quantile(confidence) * np.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + np.exp(-(logit + side * half))) for side in (-1, 1))
@@ -121,3 +125,17 @@ def percentile_interval(replicates: FloatArray, value: float | None, confidence:
     tail = 50 * (1 - confidence)
     low, high = np.percentile(kept, [tail, 100 - tail])
     return Estimate(value, float(low), float(high), method)
+
+
+def reflected_interval(
+    replicates: FloatArray, by_chance: FloatArray, value: float, confidence: float, method: str
+) -> Estimate:
+    """For an error that resampling can only make larger: the replicates' percentiles reflected at the value.
+
+    Its percentiles themselves lie too high, and often leave out the value. ``by_chance`` are such errors of a
+    sample without any; where the value does not stand out of them the interval reaches down to 0.
+    """
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(replicates, [tail, 100 - tail])
+    floor = 0.0 if value <= np.percentile(by_chance, 100 - tail) else max(0.0, float(min(value, 2 * value - high)))
+    return Estimate(value, floor, min(1.0, float(max(value, 2 * value - low))), method)

@@ -10,15 +10,18 @@ import numpy as np
 from thermocancer.data.exams import FloatArray
 from thermocancer.evaluation.intervals import (
     BOOTSTRAP,
+    REFLECTED,
     Estimate,
     auc_interval,
     percentile_interval,
+    reflected_interval,
     wilson,
 )
 from thermocancer.evaluation.resampling import (
     auc_of,
     average_precision_of,
     brier_of,
+    ece_by_chance,
     ece_of,
     f1_of,
     patient_counts,
@@ -69,7 +72,7 @@ def proportions(confusion: dict[str, int], confidence: float) -> dict[str, Estim
 
 
 def bootstrapped(units: Units, counts: FloatArray, confidence: float) -> dict[str, Estimate]:
-    """F1, average precision, Brier score, ECE and AUC with patient-bootstrap intervals.
+    """F1, average precision, Brier score and AUC with patient-bootstrap intervals.
 
     ``counts`` (B, n) comes from ``patient_counts``.
     """
@@ -80,7 +83,6 @@ def bootstrapped(units: Units, counts: FloatArray, confidence: float) -> dict[st
         "auc": lambda weights: auc_of(weights, labels, scores),
         "average_precision": lambda weights: average_precision_of(weights, labels, scores),
         "brier": lambda weights: brier_of(weights, labels, scores),
-        "ece": lambda weights: ece_of(weights, labels, scores),
     }
     method = f"{BOOTSTRAP} ({len(counts)} replicates)"
     estimates = {}
@@ -90,6 +92,13 @@ def bootstrapped(units: Units, counts: FloatArray, confidence: float) -> dict[st
     return estimates
 
 
+def calibration_error(units: Units, counts: FloatArray, confidence: float, seed: int) -> Estimate:
+    """ECE with an interval that allows for what sampling adds to it; ``counts`` as for ``bootstrapped``."""
+    value = float(ece_of(np.ones((1, len(units))), units.labels, units.scores)[0])
+    draws, by_chance = ece_of(counts, units.labels, units.scores), ece_by_chance(units.scores, len(counts), seed)
+    return reflected_interval(draws, by_chance, value, confidence, f"{REFLECTED} ({len(counts)} replicates)")
+
+
 def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where: object = None) -> dict[str, Estimate]:
     """Every metric of the contract, and ``auc_bootstrap`` beside DeLong's ``auc``.
 
@@ -97,9 +106,10 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
     """
     require_both_classes(units, where)
     estimates = proportions(confusion_of(units), confidence)
-    drawn = bootstrapped(units, patient_counts(units.patients, bootstrap, seed), confidence)
+    counts = patient_counts(units.patients, bootstrap, seed)
+    drawn = bootstrapped(units, counts, confidence)
     estimates["auc_bootstrap"] = drawn.pop("auc")
-    estimates |= drawn
+    estimates |= drawn | {"ece": calibration_error(units, counts, confidence, seed)}
     estimates["auc"] = auc_interval(units.labels, units.scores, confidence)
     return estimates
 

@@ -61,6 +61,18 @@ def ece_of(weights: FloatArray, labels: IntArray, scores: FloatArray) -> FloatAr
     return _ratio(gaps.sum(axis=1), weights.sum(axis=1))
 
 
+def ece_by_chance(scores: FloatArray, replicates: int, seed: int) -> FloatArray:
+    """Calibration error that sampling alone gives: of labels drawn with the scores as chances. Shape (replicates,).
+
+    Consistency resampling (Broecker and Smith 2007, Weather and Forecasting 22:651).
+    """
+    random = np.random.default_rng([seed, 0xCA1B])
+    labels = random.random((replicates, len(scores))) < scores
+    member = (score_bins(scores)[:, None] == np.arange(ECE_BINS)).astype(float)
+    errors: FloatArray = np.abs((scores - labels) @ member).sum(axis=1) / len(scores)
+    return errors
+
+
 def score_bins(scores: FloatArray) -> IntArray:
     """The bin (0 to 9) of each score; a score of 1 belongs to the last."""
     bins: IntArray = np.minimum((scores * ECE_BINS).astype(np.int64), ECE_BINS - 1)
