@@ -11,7 +11,7 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
 from thermocancer.config import dump_yaml, load_config
-from thermocancer.data.exams import ArrayExamSource
+from thermocancer.data.exams import ArrayExamSource, Exam
 from thermocancer.data.predictions import Prediction, read_predictions
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.bench import Bench, Unavailable
@@ -181,27 +181,67 @@ def test_rank_sum_and_holm_by_hand() -> None:
 # matched pairs
 
 
-def test_matched_auc_counts_pairs_one_by_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("across_folds", [False, True])
+def test_matched_auc_counts_pairs_one_by_one(tmp_path: Path, across_folds: bool) -> None:
     rows = toy_rows(40, repeats=2)
     source = toy_source(rows)
     scope = scope_of(tmp_path, rows, source)
-    result = matched_auc(scope, rows, Matching(270, 0.75), confidence=0.95, bootstrap=400, seed=0)
+    how = {"confidence": 0.95, "bootstrap": 400, "seed": 0, "across_folds": across_folds}
+    result = matched_auc(scope, rows, Matching(270, 0.75), **how)
     assert result is not None
-    score = {
-        key: np.mean([r.score for r in rows if (r.patient, r.visit) == key])
-        for key in {(r.patient, r.visit) for r in rows}
-    }
+    keys = {(r.patient, r.visit) for r in rows}
+    of_exam = {key: {r.fold: r.score for r in rows if (r.patient, r.visit) == key} for key in keys}
     days, room = scope.dates(), source.nuisance()["room_celsius"]
-    wins = []
+    wins, pairs = [], set()
     for i, one in enumerate(source.exams):
         for j, other in enumerate(source.exams):
             alike = abs(days[i] - days[j]) <= 270 and abs(room[i] - room[j]) <= 0.75
             if one.label == 1 and other.label == 0 and alike and one.patient != other.patient:
-                wins.append(score[one.patient, one.visit] > score[other.patient, other.visit])
-    assert result["pairs"] == len(wins)
+                ours, theirs = of_exam[one.patient, one.visit], of_exam[other.patient, other.visit]
+                met = [(ours[fold], theirs[fold]) for fold in sorted(ours.keys() & theirs.keys())]
+                if across_folds:
+                    met = [(np.mean(list(ours.values())), np.mean(list(theirs.values())))]
+                wins += [mine > hers for mine, hers in met]
+                pairs |= {(i, j)} if met else set()
+    assert result["pairs"] == len(pairs)
     assert result["auc"]["value"] == pytest.approx(np.mean(wins))
     assert result["auc"]["low"] < np.mean(wins) < result["auc"]["high"]
-    assert result["few"] == (len(wins) < 100 or min(result["sick"], result["healthy"]) < 15)
+    assert result["few"] == (len(pairs) < 100 or min(result["sick"], result["healthy"]) < 15)
+    assert result["all_pairs"]["pairs"] >= result["pairs"]
+
+
+def test_matched_pairs_are_no_worse_than_chance_for_a_model_that_follows_meaningless_dates(tmp_path: Path) -> None:
+    """Counted across folds the same scores ranked them far below chance: each had taught its label to the other."""
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.svm import SVC
+
+    inside, across = [], []
+    for seed in range(6):
+        random = np.random.default_rng(seed)
+        labels, days = (np.arange(90) < 25).astype(int), random.uniform(0, 2000, 90).astype(int)
+        start = np.datetime64("2012-01-01")
+        exams = tuple(
+            Exam(patient + 1, 1, int(labels[patient]), str(start + np.timedelta64(int(days[patient]), "D")))
+            for patient in range(90)
+        )
+        table, rows = days[:, None] / days.std(), []
+        for repeat in range(1, 4):
+            folds = StratifiedKFold(5, shuffle=True, random_state=10 * seed + repeat).split(table, labels)
+            for number, (train, test) in enumerate(folds, start=1):
+                machine = SVC(class_weight="balanced", gamma=4.0).fit(table[train], labels[train])
+                scores = 1 / (1 + np.exp(-machine.decision_function(table[test])))
+                rows += [
+                    Prediction(int(row) + 1, 1, f"{repeat}.{number}", int(labels[row]), float(score), 0)
+                    for row, score in zip(test, scores, strict=True)
+                ]
+        source = ArrayExamSource(exams, {"Frontal": np.zeros((90, 2, 2), np.uint16)})
+        scope = scope_of(tmp_path / str(seed), rows, source)
+        found = matched_auc(scope, rows, Matching(270, None), confidence=0.95, bootstrap=10, seed=0)
+        assert found is not None
+        inside.append(found["auc"]["value"])
+        across.append(found["all_pairs"]["auc"])
+    assert abs(np.mean(inside) - 0.5) < 0.06
+    assert np.mean(across) < 0.4
 
 
 def test_matching_without_dates_or_pairs_gives_nothing(tmp_path: Path) -> None:
