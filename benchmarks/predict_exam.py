@@ -1,6 +1,6 @@
 """How long ``predict`` takes for one exam of five views at 480x640, with heat maps of no, the first and every view.
 
-Each figure comes from a process of its own: seconds inside the stage after the imports (start-up is timed
+Each figure is the median of three processes: seconds inside the stage after the imports (start-up is timed
 beside it), on an autoencoder with random weights, which costs what a trained one does.
 
     python benchmarks/predict_exam.py [--exams 60] [--models svm-v1,svm-v2,network-v2,thermal,pixels]
@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 SHAPE = (480, 640)
 CHOICES = ("none", "first", "all")
+REPEATS = 3
 
 
 def make_cohort(workspace_root: Path, exams: int) -> None:
@@ -119,13 +123,22 @@ def main() -> None:
         for name in asked.models.split(","):
             child(root, name, "train")
             child(root, name, "none")  # what the training exams look like is measured once and remembered
-            found = [child(root, name, views) for views in CHOICES]
-            print(f"{name:<12} {found[0]['start-up']:>9.1f}" + "".join(f"{each['answer']:>9.2f}" for each in found))
+            found = [median(child(root, name, views) for _ in range(REPEATS)) for views in CHOICES]
+            print(
+                f"{name:<12} {found[0]['start-up']:>9.1f}" + "".join(f"{each['answer']:>9.2f}" for each in found),
+                flush=True,
+            )
+
+
+def median(found: Iterable[dict[str, float]]) -> dict[str, float]:
+    several = list(found)
+    return {name: statistics.median(each[name] for each in several) for name in several[0]}
 
 
 def child(root: Path, name: str, views: str) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", str(root), name, views]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True, env=quiet)
     result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return result
 

@@ -11,6 +11,9 @@ from thermocancer.data.exams import FloatArray
 from thermocancer.evaluation.figures import new_figure, png_bytes
 from thermocancer.evaluation.gallery import mark_sides
 
+PICTURE, LEFT_BAR, RIGHT_BAR = (0.125, 0.03, 0.655, 0.94), (0.09, 0.08, 0.02, 0.84), (0.8, 0.08, 0.02, 0.84)
+"""Left, bottom, width and height as parts of the figure."""
+
 
 def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, view: str, *, unit: str) -> bytes:
     """A thermogram (height, width) in degC with ``effect`` (height, width) over it, as PNG.
@@ -20,6 +23,10 @@ def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, vie
     from matplotlib.colors import Normalize, TwoSlopeNorm
 
     figure, axes = new_figure(5.6, 3.3)
+    # places given, not found: a layout by constraints costs as much as the rest of the drawing
+    figure.set_layout_engine("none")
+    axes.set_position(PICTURE)
+    axes.set_anchor("C")
     axes.grid(False)
     step = max(1, celsius.shape[1] // 320)
     warm = Normalize(*np.percentile(celsius, [2, 99.8]))
@@ -34,9 +41,8 @@ def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, vie
     mark_sides(axes, view)
     axes.set_xticks([])
     axes.set_yticks([])
-    figure.colorbar(grey, ax=axes, location="left", shrink=0.9, label="degC", pad=0.02)
-    bar = figure.colorbar(_solid(strongest), ax=axes, location="right", shrink=0.9, pad=0.02)
-    bar.set_label(unit)
+    figure.colorbar(grey, cax=figure.add_axes(LEFT_BAR), location="left", label="degC")
+    figure.colorbar(_solid(strongest), cax=figure.add_axes(RIGHT_BAR), location="right", label=unit)
     return png_bytes(figure, dpi=100)
 
 

@@ -15,7 +15,7 @@ from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.report import render_page
 from thermocancer.evaluation.runs import RunRecord
 
-ONE_VIEW, SEVERAL_VIEWS = (6, 8), (4, 5)
+ONE_VIEW, SEVERAL_VIEWS = (6, 8), (4, 4)
 """Patches of an occlusion map in ``predict``: coarser with several views, so that the answer comes in seconds."""
 
 
