@@ -208,3 +208,33 @@ def test_predictions_edited_after_the_run_are_noticed(tmp_path: Path) -> None:
     assert any(
         "predictions changed after the run wrote them (predictions.csv)" in each for each in verdict["sentences"]
     )
+
+
+@pytest.mark.parametrize("match", ["choose", "weight"])
+def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tmp_path: Path, match: str) -> None:
+    from evaluation_fixtures import write_dataset
+
+    from thermocancer.data.cohort import MatchWeights, keep_matches_apart
+    from thermocancer.data.nuisance import exam_facts
+    from thermocancer.data.store import open_dataset
+    from thermocancer.progress import Silent
+    from thermocancer.stages import evaluate, fuse
+
+    workspace, source = Workspace(tmp_path), toy_source([row for row in toy_rows(50, repeats=1) if row.visit == 1])
+    days = {"date_ordinal": np.array([exam_facts(exam, 0)["date_ordinal"] for exam in source.exams])}
+    write_dataset(workspace, replace(source, measured=source.measured | days))
+    skipped = {"evaluate.audit_skip": [name for name, _ in REFITS if name != "permuted labels"]}
+    config = pixels_config(workspace, **skipped, **{"cohort.match": match, "evaluate.explain": False})
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    with open_dataset(workspace.dataset("cohort")) as known:
+        job = fuse._job(config, workspace, known)
+        assert isinstance(job.exam_weights, MatchWeights) == (match == "weight")
+        again = keep_matches_apart(known, job.folds, config.cohort)
+        assert [fold.train.tolist() for fold in again] == [fold.train.tolist() for fold in job.folds]
+        whole = {len(fold.train) + len(fold.test) for fold in job.folds}
+        assert (max(whole) < len(job.rows)) == (match == "choose")
+    fuse.run(config, workspace, Silent())
+    evaluate.run(config, workspace, Silent())
+    audit = json.loads((workspace.run("pixels") / "audit.json").read_text())
+    assert "permuted" in {control["name"] for control in audit["controls"]}
+    assert fuse.run(config, workspace, Silent()).made == 0

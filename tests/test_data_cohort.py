@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from thermocancer.config.preparation import CohortSection
-from thermocancer.data.cohort import choose_rows
+from thermocancer.data.cohort import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 
 
@@ -73,3 +74,65 @@ def test_matching_needs_measured_nuisance() -> None:
     data = ArrayExamSource((Exam(1, 1, 0), Exam(2, 1, 1)), {"Frontal": np.zeros((2, 2, 2), np.uint16)})
     with pytest.raises(DataError, match="cannot be matched"):
         choose_rows(data, CohortSection(match="choose"))
+
+
+def test_what_is_matched_to_a_tested_exam_does_not_teach() -> None:
+    data = source([0, 0, 0, 1, 1, 1], [0, 1000, 2000, 10, 1010, 2010], [20] * 6)
+    fold = Fold("1.1", np.array([0, 1, 3, 4, 5]), np.array([2]))
+    (apart,) = keep_matches_apart(data, [fold], CohortSection(match="choose"))
+    assert apart.train.tolist() == [0, 1, 3, 4]  # 5 is the match of 2
+    assert apart.test.tolist() == [2]
+    for match in ("none", "weight"):
+        assert keep_matches_apart(data, [fold], CohortSection(match=match)) == [fold]
+
+
+def test_weights_know_the_training_part_alone() -> None:
+    rng = np.random.default_rng(1)
+    labels, days = np.array([0] * 30 + [1] * 10), rng.normal(0, 300, 40)
+    config, part = CohortSection(match="weight", match_days=60), np.arange(0, 40, 2)
+    weights = MatchWeights.of(source(labels.tolist(), days.tolist(), [20] * 40), config)
+    moved = days.copy()
+    moved[1::2] += 5000  # whoever is not in the part
+    others = MatchWeights.of(source((labels * 1).tolist(), moved.tolist(), [20] * 40), config)
+    assert weights[part].tolist() == others[part].tolist()
+    assert weights[np.tile(part, 2)].tolist() == np.tile(weights[part], 2).tolist()
+    assert weights[part[::-1]].tolist() == weights[part][::-1].tolist()
+    assert weights[part].min() > 0
+    alone = MatchWeights.of(source([0, 0, 1], [0, 0, 9000], [20] * 3), config)
+    assert alone[np.arange(3)].tolist() == [1, 1, 1]
+    assert weights.identity != others.identity
+
+
+def auc_of_dates(match: str, *, apart: bool, samples: int = 15) -> float:
+    """Mean AUC of a support vector machine on dates that have nothing to do with the labels."""
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.svm import SVC
+
+    from thermocancer.evaluation.resampling import auc_of
+
+    config, found = CohortSection(match=match, match_days=60), []
+    for seed in range(samples):
+        labels = (np.arange(110) < 33).astype(int)
+        days = np.random.default_rng(seed).uniform(0, 3000, 110)
+        data = source(labels.tolist(), days.tolist(), [20] * 110)
+        rows, fixed = choose_rows(data, config)
+        folds = [
+            Fold("", rows[train], rows[test])
+            for train, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(rows, labels[rows])
+        ]
+        by_all = np.ones(110)
+        by_all[rows] = fixed
+        weights = MatchWeights.of(data, config) if apart and match == "weight" else by_all
+        scores, table = np.zeros(110), days[:, None] / 100
+        for fold in keep_matches_apart(data, folds, config) if apart else folds:
+            machine = SVC(gamma=0.5).fit(table[fold.train], labels[fold.train], weights[fold.train])
+            scores[fold.test] = machine.decision_function(table[fold.test])
+        found.append(auc_of(np.ones((1, len(rows))), labels[rows], scores[rows])[0])
+    return float(np.mean(found))
+
+
+def test_matching_does_not_turn_meaningless_dates_around() -> None:
+    assert auc_of_dates("choose", apart=False) < 0.25
+    assert abs(auc_of_dates("choose", apart=True) - 0.5) < 0.06
+    assert auc_of_dates("weight", apart=False) < 0.35
+    assert abs(auc_of_dates("weight", apart=True) - 0.5) < 0.1

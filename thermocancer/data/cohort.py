@@ -1,18 +1,21 @@
 """Which exams of a data set count, and matching healthy with sick exams by date and room.
 
 Matching is the remedy against shortcuts of the calendar: healthy and sick exams are made to agree in
-exam date and background temperature before a model sees them.
+exam date and background temperature before a model sees them. Matches must not tell a training part of
+what is tested: an exam whose match is tested does not teach, and weights know the training part alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import CohortSection
 from thermocancer.data.exams import Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 
 
@@ -28,9 +31,85 @@ def choose_rows(source: ExamSource, config: CohortSection) -> tuple[IntArray, Fl
     rows = _wanted(source.exams, config)
     if config.match == "none":
         return rows, np.ones(len(rows))
-    near, distance = _pairs(source, rows, config)
+    if config.match == "choose":
+        kept = np.sort(np.concatenate(_chosen(source, rows, config)))
+        return kept, np.ones(len(kept))
+    return _weighted(*_near(source, rows, config)[:3])
+
+
+def keep_matches_apart(source: ExamSource, folds: Sequence[Fold], config: CohortSection) -> list[Fold]:
+    """The folds, where ``match: choose`` paired exams, without training exams whose match is tested.
+
+    An exam next to the tested one in time, of the other class, would teach whatever follows the calendar to
+    answer wrongly (AUC .11 instead of .5 on meaningless labels).
+    """
+    if config.match != "choose":
+        return list(folds)
+    healthy, sick = _chosen(source, _wanted(source.exams, config), config)
+    match = dict(zip(healthy.tolist(), sick.tolist(), strict=True)) | dict(
+        zip(sick.tolist(), healthy.tolist(), strict=True)
+    )
+    return [
+        Fold(fold.name, np.setdiff1d(fold.train, [match[row] for row in fold.test.tolist() if row in match]), fold.test)
+        for fold in folds
+    ]
+
+
+@dataclass(frozen=True)
+class MatchWeights:
+    """Weights of ``match: weight`` for one training part after another; index it with the rows of the part.
+
+    ``measures`` (2, n) are date and room in units of their limits, ``labels`` (n,). Counterparts are looked for
+    among the rows alone: weights by all exams would tell them when the tested sick were imaged.
+    """
+
+    measures: FloatArray
+    labels: IntArray
+
+    @classmethod
+    def of(cls, source: ExamSource, config: CohortSection) -> MatchWeights:
+        """Raises DataError when date or room are not measured."""
+        return cls(_measures(source, config), np.array([exam.label for exam in source.exams], dtype=np.int64))
+
+    def __getitem__(self, rows: IntArray) -> FloatArray:
+        """Weights (len(rows),), mean 1 in each class; next to none for an exam without a counterpart."""
+        part, place = np.unique(rows, return_inverse=True)
+        healthy, sick = (part[self.labels[part] == label] for label in (0, 1))
+        near, _ = _apart(self.measures, healthy, sick)
+        if not near.any():
+            return np.ones(len(rows))
+        kept, weights = _weighted(healthy, sick, near)
+        found = np.full(len(part), LEAST_WEIGHT)
+        found[np.searchsorted(part, kept)] = np.maximum(weights, LEAST_WEIGHT)
+        return np.asarray(found[place])
+
+    @property
+    def identity(self) -> list[str]:
+        """Changes with the limits and with what was measured (NaN included)."""
+        return ["within each training part", *(repr(each.tolist()) for each in self.measures)]
+
+
+ExamWeights = FloatArray | MatchWeights
+"""What is indexed with the rows of a training part for their weights."""
+
+LEAST_WEIGHT = 1e-3
+"""Libraries do not take a weight of 0 alike."""
+
+
+def _chosen(source: ExamSource, rows: IntArray, config: CohortSection) -> tuple[IntArray, IntArray]:
+    """The healthy and the sick exam of every pair of ``match: choose``."""
+    healthy, sick, near, distance = _near(source, rows, config)
+    chosen = _largest_matching(near, distance)
+    return healthy[chosen[0]], sick[chosen[1]]
+
+
+def _near(
+    source: ExamSource, rows: IntArray, config: CohortSection
+) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_], FloatArray]:
+    """Healthy and sick rows, and what ``_apart`` says of them. Raises DataError where none are near."""
     labels = np.array([source.exams[row].label for row in rows])
     healthy, sick = rows[labels == 0], rows[labels == 1]
+    near, distance = _apart(_measures(source, config), healthy, sick)
     if not near.any():
         raise DataError(
             "no healthy and sick exam can be matched",
@@ -39,11 +118,7 @@ def choose_rows(source: ExamSource, config: CohortSection) -> tuple[IntArray, Fl
             found=f"{len(healthy)} healthy and {len(sick)} sick exams, none that near (or without dates)",
             hint="widen cohort.match_days or cohort.match_room_celsius, or set cohort.match to none",
         )
-    if config.match == "choose":
-        chosen = _largest_matching(near, distance)
-        kept = np.sort(np.concatenate([healthy[chosen[0]], sick[chosen[1]]]))
-        return kept, np.ones(len(kept))
-    return _weighted(healthy, sick, near)
+    return healthy, sick, near, distance
 
 
 def _wanted(exams: Sequence[Exam], config: CohortSection) -> IntArray:
@@ -71,24 +146,22 @@ def _wanted(exams: Sequence[Exam], config: CohortSection) -> IntArray:
     return np.array(rows, dtype=np.int64)
 
 
-def _pairs(source: ExamSource, rows: IntArray, config: CohortSection) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """For each healthy (down) and sick (across) exam: near enough, and how far apart in units of the limits."""
+def _measures(source: ExamSource, config: CohortSection) -> FloatArray:
+    """Date and room of every exam in units of their limits, (2, n)."""
     measured = source.nuisance()
     missing = [name for name in ("date_ordinal", "room_celsius") if name not in measured]
     if missing:
         raise DataError(
             "exams cannot be matched", where="cohort.match", expected="measured nuisance", found=f"no {missing}"
         )
-    labels = np.array([source.exams[row].label for row in rows])
-    distance = np.zeros((int((labels == 0).sum()), int((labels == 1).sum())))
     limits = {"date_ordinal": float(config.match_days), "room_celsius": config.match_room_celsius}
-    near = np.ones(distance.shape, bool)
-    for name, limit in limits.items():
-        values = measured[name][rows] / limit
-        apart = np.abs(values[labels == 0][:, None] - values[labels == 1][None, :])
-        near &= apart <= 1  # False where unknown (NaN)
-        distance += apart
-    return near, distance
+    return np.stack([measured[name] / limit for name, limit in limits.items()])
+
+
+def _apart(measures: FloatArray, healthy: IntArray, sick: IntArray) -> tuple[npt.NDArray[np.bool_], FloatArray]:
+    """For each healthy (down) and sick (across) exam: near enough, and how far apart in units of the limits."""
+    apart = np.abs(measures[:, healthy][:, :, None] - measures[:, sick][:, None, :])  # (2, healthy, sick)
+    return np.asarray((apart <= 1).all(axis=0)), np.asarray(apart.sum(axis=0))  # False where unknown (NaN)
 
 
 def _largest_matching(near: npt.NDArray[np.bool_], distance: FloatArray) -> tuple[IntArray, IntArray]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config import Config
-from thermocancer.data.cohort import choose_rows
+from thermocancer.data.cohort import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.predictions import Prediction, write_predictions
 from thermocancer.data.split import Fold, Split, outer_folds
@@ -46,7 +46,7 @@ class Job:
     views: tuple[str, ...]
     folds: tuple[Fold, ...]
     rows: IntArray
-    exam_weights: FloatArray | None
+    exam_weights: ExamWeights | None
     excluded: tuple[tuple[str, str], ...]
     made_from: str
 
@@ -101,12 +101,14 @@ def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
         Fold(each.name, np.intersect1d(each.train, rows), np.intersect1d(each.test, rows))
         for each in outer_folds(source.exams, split, config.split, config.seed)
     ]
+    folds = keep_matches_apart(source, folds, config.cohort)
+    matched = MatchWeights.of(source, config.cohort) if config.cohort.match == "weight" else None
     made_from = fingerprint(
         STAGE, recipe_identity(config, workspace, config.fuse.model, views, [each.name for each in folds]),
         source.fingerprint, [[each.name, each.train.tolist(), each.test.tolist()] for each in folds],
         config.fuse.baseline, config.fuse.keep_folds, config.dataset.name, weights.tolist(),
+        *([] if matched is None else [matched.identity]),
     )  # fmt: skip
-    matched = weights if config.cohort.match == "weight" else None
     return Job(config, workspace, source, views, tuple(folds), rows, matched, excluded, made_from)
 
 
@@ -174,7 +176,7 @@ def _recipe(job: Job, kind: str) -> Recipe:
 def _folds_folder(job: Job, kind: str) -> Path:
     """Where finished folds wait for the others; runs that differ in nothing that matters share them."""
     identity = recipe_identity(job.config, job.workspace, kind, job.views, [each.name for each in job.folds])
-    weights = None if job.exam_weights is None else job.exam_weights.tolist()
+    weights = job.exam_weights.identity if isinstance(job.exam_weights, MatchWeights) else None
     return job.workspace.cache / "folds" / fingerprint(identity, job.source.fingerprint, weights)[:32]
 
 

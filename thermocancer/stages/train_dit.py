@@ -11,8 +11,8 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.config import Config
-from thermocancer.data.cohort import choose_rows
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
+from thermocancer.data.exams import ExamSource, IntArray
 from thermocancer.data.sequences import SequenceSource, open_sequences
 from thermocancer.data.split import Fold, Split
 from thermocancer.data.store import open_dataset
@@ -45,7 +45,7 @@ class Job:
     workspace: Workspace
     source: SequenceSource
     rows: IntArray
-    exam_weights: FloatArray | None
+    exam_weights: ExamWeights | None
     folds: tuple[Fold, ...]
     made_from: str
 
@@ -85,16 +85,16 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 def _job(config: Config, workspace: Workspace, source: SequenceSource) -> Job:
     check_frames(source, config.dit.frames)
     rows, weights = choose_rows(cast(ExamSource, source), config.cohort)  # it reads exams and nuisance alone
-    exam_weights = None if config.cohort.match != "weight" else np.ones(len(source.exams))
-    if exam_weights is not None:
-        exam_weights[rows] = weights
+    matched = MatchWeights.of(cast(ExamSource, source), config.cohort) if config.cohort.match == "weight" else None
     split = Split.read(workspace.split)
     folds = restrict(dynamic_folds(source.exams, _static_exams(source.path), split, config.split, config.seed), rows)
+    folds = keep_matches_apart(cast(ExamSource, source), folds, config.cohort)
     made_from = fingerprint(
         STAGE, _identity(config, workspace), source.fingerprint, weights.tolist(),
         [[each.name, each.train.tolist(), each.test.tolist()] for each in folds], config.dataset.name,
+        *([] if matched is None else [matched.identity]),
     )  # fmt: skip
-    return Job(config, workspace, source, rows, exam_weights, tuple(folds), made_from)
+    return Job(config, workspace, source, rows, matched, tuple(folds), made_from)
 
 
 def _static_exams(path: Path) -> Any:

@@ -8,7 +8,8 @@ from typing import Any
 
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ExamWeights
+from thermocancer.data.exams import ExamSource, IntArray
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.tables import TableKind
 from thermocancer.files import read_json
@@ -73,7 +74,7 @@ def make_recipe(
     kind: str | None = None,
     views: tuple[str, ...] | None = None,
     calibrate: bool = True,
-    exam_weights: FloatArray | None = None,
+    exam_weights: ExamWeights | None = None,
     watched: Mapping[str, IntArray] | None = None,
 ) -> Recipe:
     """The recipe of ``fuse.model``, or of ``kind`` (one of ``KINDS``).
@@ -105,7 +106,7 @@ def make_recipe(
 
 
 def _method(
-    config: Config, workspace: Workspace, kind: str, views: tuple[str, ...], exam_weights: FloatArray | None
+    config: Config, workspace: Workspace, kind: str, views: tuple[str, ...], exam_weights: ExamWeights | None
 ) -> Method:
     residualise = config.features.residualise
     if kind == "svm":

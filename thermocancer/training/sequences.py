@@ -17,6 +17,7 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
+from thermocancer.data.cohort import ExamWeights
 from thermocancer.data.exams import FloatArray, IntArray
 from thermocancer.files import fingerprint, read_json, write_json
 from thermocancer.progress import Progress
@@ -97,7 +98,7 @@ class SequenceMethod:
     config: Config
     workspace: Workspace
     readers: FrameReaders
-    exam_weights: FloatArray | None = None
+    exam_weights: ExamWeights | None = None
     _slots: dict[tuple[int, int], HeadSlot] = field(default_factory=dict, repr=False)
     _features: dict[tuple[int, int], SequenceFeatures] = field(default_factory=dict, repr=False)
 

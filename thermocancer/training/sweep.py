@@ -15,6 +15,7 @@ import numpy as np
 
 from thermocancer.config import Config
 from thermocancer.config.judging import Range, SweepSection
+from thermocancer.data.cohort import ExamWeights
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.files import fingerprint
@@ -36,7 +37,7 @@ class SweptRecipe:
     config: Config
     workspace: Workspace
     views: tuple[str, ...] | None = None
-    exam_weights: FloatArray | None = None
+    exam_weights: ExamWeights | None = None
     watched: Mapping[str, IntArray] | None = None
 
     @property

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from thermocancer.config import Config
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import MatchWeights
+from thermocancer.data.exams import ExamSource, IntArray
 from thermocancer.data.predictions import Prediction
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
@@ -91,16 +90,11 @@ class Bench:
         method = SequenceMethod(config, self.workspace, readers, self._exam_weights())
         return sequence_recipe(method, calibrate=False)
 
-    def _exam_weights(self) -> FloatArray | None:
-        """Weights of matched exams in training, as the run itself used them. Shape (n,)."""
+    def _exam_weights(self) -> MatchWeights | None:
+        """Weights of matched exams in training, as the run itself used them."""
         if self.config.cohort.match != "weight":
             return None
-        from thermocancer.data.cohort import choose_rows
-
-        rows, chosen = choose_rows(self.source, self.config.cohort)
-        weights = np.ones(len(self.scope.exams))
-        weights[rows] = chosen
-        return weights
+        return MatchWeights.of(self.source, self.config.cohort)
 
     def scores(
         self,

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from thermocancer.config import Config
 from thermocancer.config.judging import EvaluateSection
+from thermocancer.data.cohort import keep_matches_apart
 from thermocancer.data.exams import ExamSource
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.bench import Bench
@@ -83,6 +84,10 @@ def _of_exams(
         if relabelled(scope):  # the checks name these exams; nothing can be compared on two truths
             reason = "the labels of the predictions are not those of the data set"
             return scope, [], [{"name": "every control", "reason": reason}]
+        if scope.source is not None and own is not None and judged.run.manifest.get("model") != "late":
+            # trained as the run was, without the matches of what it tested
+            folds = tuple(keep_matches_apart(scope.source, scope.folds, own.cohort))
+            scope = dataclasses.replace(scope, folds=folds)
         controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
         unavailable: list[dict[str, str]] = []
         if scope.source is not None and own is not None:

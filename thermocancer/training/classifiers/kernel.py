@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from thermocancer.data.cohort import ExamWeights
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.features.gram import Gram, KernelName, Part
 from thermocancer.training.classifiers.grams import Grams
@@ -26,7 +27,7 @@ class SvmMethod:
     grams: Grams
     kernel: KernelName
     C: float
-    exam_weights: FloatArray | None = None
+    exam_weights: ExamWeights | None = None
 
     @property
     def name(self) -> str:

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ExamWeights
+from thermocancer.data.exams import ExamSource, IntArray
 from thermocancer.features.prepared import prepare
 from thermocancer.features.remembered import Remembered
 from thermocancer.files import fingerprint
@@ -83,7 +84,7 @@ class NetworkRecipe:
     cache: Path
     inner_folds: int
     watched: Mapping[str, IntArray] = field(default_factory=dict)
-    exam_weights: FloatArray | None = None
+    exam_weights: ExamWeights | None = None
     _slots: dict[str, Slot] = field(default_factory=dict, repr=False)
     _shelves: list[CodeShelf] = field(default_factory=list, repr=False)
     _prepared: Remembered[ExamSource] = field(default_factory=Remembered, repr=False)

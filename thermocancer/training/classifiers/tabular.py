@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from thermocancer.data.cohort import ExamWeights
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.errors import DataError
 from thermocancer.features.remembered import Remembered
@@ -104,7 +105,7 @@ class TabularMethod:
     C: float
     components: int | None = None
     residualise: bool = False
-    exam_weights: FloatArray | None = None
+    exam_weights: ExamWeights | None = None
 
     @property
     def name(self) -> str:
