@@ -72,7 +72,11 @@ def contest(runs: Sequence[RunRecord], workspace: Workspace, config: Config) -> 
         "positives": int(first.labels.sum()),
         "confidence": settings.confidence,
         "phantom": phantom,
-        "verdict": {"tone": "good", "headline": _headline(pairs), "sentences": [PHANTOM_NOTICE] if phantom else []},
+        "verdict": {
+            "tone": "good",
+            "headline": _headline(pairs, settings.confidence),
+            "sentences": [PHANTOM_NOTICE] if phantom else [],
+        },
     }
     leaky = [run.name for run in runs if run.manifest.get("leaks")]
     if leaky:
@@ -106,8 +110,15 @@ def _pair(first: str, second: str, units: dict[str, Units], config: Config) -> d
     }
 
 
-def _headline(pairs: Sequence[dict[str, Any]]) -> str:
-    clear = [pair for pair in pairs if pair["auc"]["low"] is not None and not _includes_zero(pair["auc"])]
+def _headline(pairs: Sequence[dict[str, Any]], confidence: float) -> str:
+    """Which runs differ, allowing for the number of pairs: of ten equal ones some look clear two times in five."""
+    clear = [
+        pair
+        for pair in pairs
+        if pair["auc"]["low"] is not None
+        and not _includes_zero(pair["auc"])
+        and (len(pairs) == 1 or pair["auc"]["p_holm"] < 1 - confidence)
+    ]
     if not clear:
         return "On these patients no run can be told from another by its AUC."
     words = []
