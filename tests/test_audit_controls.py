@@ -16,7 +16,7 @@ from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
-from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient
+from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient, time_fold
 from thermocancer.evaluation.audit.scope import make_scope
 from thermocancer.evaluation.cards import _no_shortcut
 from thermocancer.evaluation.intervals import Estimate
@@ -238,3 +238,10 @@ def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tm
     audit = json.loads((workspace.run("pixels") / "audit.json").read_text())
     assert "permuted" in {control["name"] for control in audit["controls"]}
     assert fuse.run(config, workspace, Silent()).made == 0
+
+
+def test_a_hold_out_is_divided_by_time_as_a_whole(tmp_path: Path) -> None:
+    scope = held_out(tmp_path).scope
+    fold, (own,) = time_fold(scope), scope.folds
+    assert len(fold.train) + len(fold.test) == len(own.train) + len(own.test)
+    assert np.nanmax(scope.dates()[fold.train]) <= np.nanmax(scope.dates()[fold.test])

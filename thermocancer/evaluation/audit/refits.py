@@ -193,12 +193,13 @@ def _seen_by_encoders(bench: Bench, fold: Fold) -> str:
 
 
 def time_fold(scope: Scope) -> Fold:
-    """The fold by time over dated exams; it borrows the name of the split's own fold for its encoders.
+    """The fold by time over dated exams, of a hold-out's training part too.
 
-    Raises Unavailable where dates are unknown or one side would hold one class only.
+    It borrows the name of the split's own fold for its encoders. Raises Unavailable where dates are unknown or
+    one side would hold one class only.
     """
     dates = scope.dates()
-    dated = [row for row in scope.scored.tolist() if np.isfinite(dates[row])]
+    dated = [row for row in _exams_of(scope.folds).tolist() if np.isfinite(dates[row])]
     last = {scope.exams[row].patient: dates[row] for row in sorted(dated, key=lambda row: dates[row])}
     patients = sorted(last, key=lambda patient: (last[patient], patient))
     late = set(patients[len(patients) - round(LATE_SHARE * len(patients)) :])
