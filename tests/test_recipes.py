@@ -257,3 +257,36 @@ def test_a_run_that_learns_no_threshold_says_so(tmp_path: Path) -> None:
     manifest = read_json(workspace.run("fuse") / "manifest.json")
     assert set(manifest["thresholds"].values()) == {0.5}
     assert manifest["threshold_source"] == "fixed at 0.5"
+
+
+def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
+    """Pictures that show the date alone, labels that mean nothing, healthy and sick paired by date."""
+    from dataclasses import replace
+
+    from thermocancer.config.preparation import CohortSection, FeaturesSection
+    from thermocancer.data.cohort import choose_rows
+    from thermocancer.data.exams import ArrayExamSource, Exam
+    from thermocancer.evaluation.resampling import auc_of
+    from thermocancer.training.classifiers.calibrated import CalibratedRecipe
+    from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod
+
+    cohort_of, found = CohortSection(match="choose", match_days=60), {True: [], False: []}
+    for seed in range(8):
+        days = np.random.default_rng(seed).uniform(0, 3000, 110).round()
+        exams = tuple(Exam(row + 1, 1, int(row < 33)) for row in range(110))
+        # the date as four waves, so that a machine on their components can follow it closely
+        waves = 3000 + 500 * np.sin(days[:, None] / np.array([100.0, 160.0, 250.0, 400.0]))
+        matrices = {"Frontal": np.repeat(waves[:, None, :], 2, axis=1).astype(np.uint16)}
+        source = ArrayExamSource(exams, matrices, measured={"date_ordinal": days, "room_celsius": np.full(110, 20.0)})
+        rows, _ = choose_rows(source, cohort_of)
+        labels = labels_of(source)[rows]
+        method = TabularMethod(FeatureTable("pixels", ("Frontal",), (1, 4)), 10.0, 4)
+        recipe = CalibratedRecipe(method, FeaturesSection(), 5, cohort=cohort_of)
+        for apart in found:
+            own = recipe if apart else replace(recipe, cohort=CohortSection())
+            inner = own.fit(source, rows, labels, seed=seed, fold="1.1").inner
+            assert inner is not None
+            assert sorted(inner.rows.tolist()) == rows.tolist()
+            found[apart].append(auc_of(np.ones((1, len(rows))), inner.labels, inner.scores)[0])
+    assert np.mean(found[False]) < 0.35
+    assert abs(np.mean(found[True]) - 0.5) < 0.08

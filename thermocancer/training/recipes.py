@@ -102,7 +102,9 @@ def make_recipe(
         )  # fmt: skip
     inner = config.split.inner_folds if calibrate and not thesis else 0
     method = _method(config, workspace, kind, views, exam_weights)
-    return CalibratedRecipe(method, config.features, inner, config.fuse.aim, config.fuse.aim_sensitivity)
+    return CalibratedRecipe(
+        method, config.features, inner, config.fuse.aim, config.fuse.aim_sensitivity, config.cohort
+    )  # fmt: skip
 
 
 def _method(

@@ -256,7 +256,12 @@ def sequence_recipe(method: SequenceMethod, *, calibrate: bool = True) -> Calibr
     config = method.config
     inner = config.split.inner_folds if calibrate and config.split.protocol != "thesis" else 0
     return CalibratedRecipe(
-        method, FeaturesSection(), inner, aim=config.dit.aim, aim_sensitivity=config.dit.aim_sensitivity
+        method,
+        FeaturesSection(),
+        inner,
+        aim=config.dit.aim,
+        aim_sensitivity=config.dit.aim_sensitivity,
+        cohort=config.cohort,
     )
 
 

@@ -70,10 +70,10 @@ class SweptRecipe:
         self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str
     ) -> tuple[dict[str, Any], float]:
         """The best settings by inner AUC, and that AUC. Goes on with what the journal already holds."""
-        from thermocancer.training.classifiers.calibrated import inner_parts
+        from thermocancer.training.classifiers.calibrated import unmatched_parts
 
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-        parts = inner_parts(source, rows, labels, self.config.split.inner_folds, seed)
+        parts = unmatched_parts(source, rows, labels, self.config.split.inner_folds, seed, self.config.cohort)
         if not parts:
             raise ConfigError(
                 "a search needs inner folds", where="sweep.trials", expected="two patients of each class in training"

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from thermocancer.config.preparation import FeaturesSection
+from thermocancer.config.preparation import CohortSection, FeaturesSection
+from thermocancer.data.cohort import keep_matches_apart
 from thermocancer.data.exams import ExamSource, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
@@ -101,7 +102,7 @@ class CalibratedRecipe:
     """A method with its calibration and threshold (see ``training.recipe.Recipe``).
 
     ``inner_folds`` 0 means none: the sign of the decision value decides (threshold 0.5), as in the
-    original study.
+    original study. ``cohort`` says which exams were matched, so that inner folds keep matches apart too.
     """
 
     method: Method
@@ -109,6 +110,7 @@ class CalibratedRecipe:
     inner_folds: int
     aim: str = "sensitivity"
     aim_sensitivity: float = 0.9
+    cohort: CohortSection = field(default_factory=CohortSection)
     _prepared: Remembered[ExamSource] = field(default_factory=Remembered, repr=False, compare=False)
 
     @property
@@ -120,7 +122,7 @@ class CalibratedRecipe:
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
         check_two_classes(labels, fold)
         prepared = self._prepared.of(source, lambda each: prepare(each, self.preparation))
-        inner = inner_parts(prepared, rows, labels, self.inner_folds, seed)
+        inner = unmatched_parts(prepared, rows, labels, self.inner_folds, seed, self.cohort)
         parts = [(rows, labels)] + [(each.train, _labels_of(each.train, rows, labels)) for each in inner]
         self.method.announce(prepared, fold, parts)
         calibration, threshold, scores = self._operating_point(prepared, rows, labels, inner, seed, fold)
@@ -175,6 +177,14 @@ def inner_parts(source: ExamSource, rows: IntArray, labels: IntArray, n: int, se
     classes = [group.label for group in group_patients([exams[row] for row in rows.tolist()])]
     n = min(n, classes.count(0), classes.count(1))
     return inner_folds(exams, rows, n, seed) if n >= 2 else []
+
+
+def unmatched_parts(
+    source: ExamSource, rows: IntArray, labels: IntArray, n: int, seed: int, cohort: CohortSection
+) -> list[Fold]:
+    """``inner_parts`` whose training exams are not matched to a tested one; without those left with one class."""
+    parts = keep_matches_apart(source, inner_parts(source, rows, labels, n, seed), cohort)
+    return [each for each in parts if len(set(_labels_of(each.train, rows, labels).tolist())) == 2]
 
 
 def _labels_of(wanted: IntArray, rows: IntArray, labels: IntArray) -> IntArray:
