@@ -163,19 +163,6 @@ def test_nothing_is_fitted_on_a_test_patient(road: Workspace) -> None:
             assert (other_threshold == threshold and np.array_equal(other_scores, scores)) == alike
 
 
-def test_weights_of_matched_exams_become_weights_of_patients(road: Workspace) -> None:
-    with ExitStack() as stack:
-        patients = open_patients(["sit", "dit"], road, stack)
-        assert patients.weights() is None
-        static = patients.blocks[0]
-        static.weights = np.array([float(static.source.exams[row].patient) for row in static.rows])
-        weights = patients.weights()
-        assert weights is not None
-        expected = {patient: (patient + 1) / 2 for patient, _ in patients.units}
-        expected |= {patient: patient for patient in ALONE["D"]} | dict.fromkeys(ALONE["S"], 1)
-        assert weights.tolist() == [expected[patient] for patient, _ in patients.units]
-
-
 def test_in_a_hold_out_only_the_training_part_is_learnt_from(road: Workspace, tmp_path: Path) -> None:
     for name in ("datasets", "split.json"):
         (tmp_path / name).symlink_to(road.root / name)
@@ -323,6 +310,12 @@ def test_what_cannot_be_combined_by_features_is_refused(copied: Workspace, road:
     nested = config.model_copy(update={"fuse": config.fuse.model_copy(update={"combine": ("sit", "scores")})})
     with pytest.raises(ConfigError, match="features of run scores cannot be combined"):
         fuse.run(nested, copied, Silent())
+    settings_of_dit = copied.run("dit") / "config.yaml"
+    plain = settings_of_dit.read_text()
+    settings_of_dit.write_text(plain.replace("match: none", "match: choose"))
+    with pytest.raises(ConfigError, match="its cohort is matched"):
+        fuse.run(config, copied, Silent())
+    settings_of_dit.write_text(plain)
     path = copied.run("dit") / "manifest.json"
     known = read_json(path)
     write_json(path, known | {"protocol": "thesis"})

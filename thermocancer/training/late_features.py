@@ -57,9 +57,11 @@ class CombinedRun:
         return found
 
     def check_frozen(self) -> None:
-        """Raise ConfigError when the run's features differ by fold in what is not kept, or its folds leak."""
+        """Raise ConfigError when the run's features differ by fold in what is not kept, or its folds tell or leak."""
         if self.dynamic and self.config.dit.finetune:
             raise self._refused("its backbone is fine-tuned (dit.finetune), and not kept for every fold")
+        if self.config.cohort.match != "none":
+            raise self._refused("its cohort is matched, and matches must not stand on both sides of a fold")
         if self.scores.manifest.get("protocol") == "thesis":
             raise self._refused("its folds are the original study's, where patients stand on both sides")
 
@@ -130,15 +132,11 @@ class CombinedRun:
 
 @dataclass(eq=False)
 class Block:
-    """The exams that one run counts, and their features by the fold at hand.
-
-    ``rows`` (m,) of ``source``; ``weights`` (m,) as in the run's training.
-    """
+    """The exams that one run counts, ``rows`` (m,) of ``source``, and their features by the fold at hand."""
 
     run: CombinedRun
     source: Any
     rows: IntArray
-    weights: FloatArray
     _known: dict[str, FloatArray] = field(default_factory=dict, repr=False)
     _readers: dict[str, Reader] = field(default_factory=dict, repr=False)
 
@@ -153,12 +151,11 @@ class Block:
                 f"the data set has changed since run {run.scores.name} was made",
                 where=path, expected=expected[:16], found=source.fingerprint[:16], hint="train the run again",
             )  # fmt: skip
-        rows, weights = choose_rows(source, run.config.cohort)
+        rows, _ = choose_rows(source, run.config.cohort)
         if not run.dynamic:
-            whole = np.isin(rows, complete_rows(source, run.views))
-            rows, weights = rows[whole], weights[whole]
+            rows = np.intersect1d(rows, complete_rows(source, run.views))
             source = prepare(cast(ExamSource, source), run.config.features)
-        return cls(run, source, rows, weights)
+        return cls(run, source, rows)
 
     def table(self, fold: str) -> FloatArray:
         """Features of ``rows`` by the frozen parts of a fold, (m, p)."""

@@ -65,20 +65,6 @@ class PatientSource:
                 found[unit] = table[own].mean(axis=0)
         return found
 
-    def weights(self) -> FloatArray | None:
-        """Mean weight of each unit's exams where a run weighs them (``cohort.match: weight``), else None."""
-        if all((each.weights == 1.0).all() for each in self.blocks):
-            return None
-        own = [
-            [
-                self.blocks[block].weights[members]
-                for block, every in enumerate(self.members)
-                for members in (every[unit],)
-            ]
-            for unit in range(len(self.units))
-        ]
-        return np.array([np.concatenate(each).mean() for each in own])
-
 
 def gather_patients(blocks: Sequence[Block]) -> PatientSource:
     """Gather the exams that the runs count into units."""

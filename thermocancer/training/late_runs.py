@@ -89,7 +89,7 @@ def late_recipe(config: Config, patients: PatientSource, *, calibrate: bool = Tr
     """The ridge on all blocks, with its threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
     components = components_of([block.run.scores for block in patients.blocks])
     residualise = tuple(block.run.residualise for block in patients.blocks)
-    method = JointMethod(components, config.features.components, residualise, patients.weights())
+    method = JointMethod(components, config.features.components, residualise)
     inner = config.split.inner_folds if calibrate else 0
     return CalibratedRecipe(method, FeaturesSection(), inner, config.fuse.aim, config.fuse.aim_sensitivity)
 

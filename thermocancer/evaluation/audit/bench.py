@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from thermocancer import __version__
 from thermocancer.config import Config
 from thermocancer.data.cohort import MatchWeights
 from thermocancer.data.exams import ExamSource, IntArray
@@ -120,7 +121,7 @@ class Bench:
         settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
         parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
         made_from = self.scope.run.manifest.get("made_from")
-        key = fingerprint(name, settings, source.fingerprint, labels.tolist(), parts, made_from)
+        key = fingerprint(__version__, name, settings, source.fingerprint, labels.tolist(), parts, made_from)
         return self.workspace.cache / "audit" / f"{key[:32]}.json"
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer import __version__
 from thermocancer.config import Config
 from thermocancer.data.exams import Exam, FloatArray, IntArray
 from thermocancer.data.image_folder import ImageFolder, read_image_folder, validation_rows
@@ -75,7 +76,7 @@ class ImageBench:
         """Scores of the test images, computed once: an interrupted audit goes on where it stopped."""
         own = self.config.cnn.model_dump(mode="json", exclude={"name", "data"})
         key = fingerprint(
-            name, own, self.images.fingerprint, self.config.seed, self.run.manifest.get("made_from"), parts
+            __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.get("made_from"), parts
         )
         path = self.workspace.cache / "audit" / f"{key[:32]}.json"
         if not path.exists():

@@ -141,13 +141,12 @@ class JointMethod:
 
     ``about`` names the runs for ``classifier.json``; ``components`` is the most principal components a
     block keeps; ``residualise`` says for each block whether nuisance is regressed out of it, fitted on
-    the healthy among the training patients; ``unit_weights`` (n,) weighs patients.
+    the healthy among the training patients.
     """
 
     about: tuple[dict[str, str], ...]
     components: int
     residualise: tuple[bool, ...]
-    unit_weights: FloatArray | None = None
 
     @property
     def name(self) -> str:
@@ -168,8 +167,7 @@ class JointMethod:
         blocks = [self._block(source, block, rows, labels, fold) for block in range(len(self.about))]
         columns = float(np.mean([len(each.axes) for each in blocks]))
         weighted = [each.reduced * np.sqrt(columns / each.variance) for each in blocks]
-        weights = None if self.unit_weights is None else self.unit_weights[rows]
-        ridge = fit_logistic(np.concatenate(weighted, axis=1), labels, JOINT_C, weights, standardise=False)
+        ridge = fit_logistic(np.concatenate(weighted, axis=1), labels, JOINT_C, standardise=False)
         parts, start = [], 0
         for each in blocks:
             own = ridge.weights[start : start + len(each.axes)] * np.sqrt(columns / each.variance)
