@@ -144,3 +144,12 @@ def test_the_names_scripts_rely_on_are_there() -> None:
         "cohort features evaluate report sweep"
     )
     assert " ".join(sorted(names)) == " ".join(sorted(expected.split()))
+
+
+@pytest.mark.parametrize("key", ["simulate.shape", "filter.shape", "dataset.size", "dit.size", "features.pixels"])
+def test_every_shape_may_be_written_as_text(key: str) -> None:
+    section, _, name = key.partition(".")
+    assert getattr(getattr(load_config(assignments=[f"{key}=48x64"], environment={}), section), name) == (48, 64)
+    for wrong in ("48", "48x", "axb", "48x64x3"):
+        with pytest.raises(ConfigError, match="ROWSxCOLUMNS"):
+            load_config(assignments=[f"{key}='{wrong}'"], environment={})

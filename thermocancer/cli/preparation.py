@@ -8,6 +8,12 @@ import typer
 
 from thermocancer.cli.common import stage_command
 
+Views = Annotated[str | None, typer.Option(help="Views that an exam must have, separated by commas.")]
+
+
+def _listed(views: str | None) -> list[str] | None:
+    return None if views is None else [view.strip() for view in views.split(",")]
+
 
 @stage_command("convert", example="thermocancer convert --format png -w demo")
 def convert(
@@ -22,18 +28,20 @@ def convert(
 
 @stage_command("filter", example="thermocancer filter --views Frontal,Right,Left -w demo")
 def filter_exams(
-    views: Annotated[str | None, typer.Option(help="Views that an exam must have, separated by commas.")] = None,
+    views: Views = None,
 ) -> dict[str, Any]:
     """Keep complete and sound exams; say why each other one was dropped."""
-    return {"filter.views": None if views is None else [view.strip() for view in views.split(",")]}
+    return {"filter.views": _listed(views)}
 
 
 @stage_command("build-dataset", example="thermocancer build-dataset -w demo --name small --size 240x320")
 def build_dataset(
     name: Annotated[str | None, typer.Option(help="Name of the data set: datasets/NAME.h5.")] = None,
+    views: Views = None,
     source: Annotated[str | None, typer.Option(help="matrices (exact degrees), images or videos.")] = None,
     size: Annotated[str | None, typer.Option(help="Rows x columns to average every matrix down to.")] = None,
     dynamic: Annotated[bool | None, typer.Option(help="Also store the dynamic sequences.")] = None,
 ) -> dict[str, Any]:
     """Write the HDF5 data set and the one patient-wise split."""
-    return {"dataset.name": name, "dataset.source": source, "dataset.size": size, "dataset.dynamic": dynamic}
+    chosen = {"dataset.name": name, "dataset.source": source, "dataset.size": size, "dataset.dynamic": dynamic}
+    return chosen | {"filter.views": _listed(views)}

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 ViewName = Literal["Frontal", "Right45", "Right", "Left45", "Left"]
 ProtocolLetter = Literal["S", "D"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+def _shape_from_text(value: Any) -> Any:
+    """``480x640`` as (rows, columns); what is no text passes. Raises ValueError for other text."""
+    if not isinstance(value, str):
+        return value
+    parts = value.lower().split("x")
+    if len(parts) != 2 or not all(part.strip().isdigit() for part in parts):
+        raise ValueError("ROWSxCOLUMNS, such as 480x640")
+    return tuple(int(part) for part in parts)
+
+
+Shape = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_shape_from_text)]
+"""Rows and columns; ``480x640`` in text."""
 
 
 class Section(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, Rendering, Section, ViewName
+from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, Rendering, Section, Shape, ViewName
 
 
 class StrategySection(Section):
@@ -110,7 +110,7 @@ class DitSection(Section):
     backbone: BackboneName = "autoencoder"
     weights: str | None = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
-    size: tuple[int, int] = (224, 224)
+    size: Shape = (224, 224)
     rendering: Rendering = Rendering()
     frames: tuple[int, ...] = tuple(range(0, 20, 2))
     channels: tuple[Literal["frame", "difference", "rate", "asymmetry"], ...] = ("frame",)
@@ -145,7 +145,7 @@ class CnnSection(Section):
     name: str = "cnn"
     data: str | None = None
     positive: str | None = Field(None, description="class that counts as positive; null: the last")
-    size: tuple[int, int] = (331, 331)
+    size: Shape = (331, 331)
     color: Literal["rgb", "gray"] = "rgb"
     model: Literal["study", "pooled", "backbone"] = "study"
     backbone: BackboneName = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")

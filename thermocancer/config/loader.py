@@ -69,7 +69,8 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
         return ConfigError(
             f"unknown config key {key!r}{more}", where=where, expected=f"one of: {', '.join(choices)}", hint=hint
         )
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    message = "a list, such as [one, other]" if problem["type"] == "tuple_type" else str(problem["msg"])
+    message = message.removeprefix("Value error, ")
     if not key:
         return ConfigError(f"these settings cannot go together{more}", where=where, found=message)
     return ConfigError(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from thermocancer.config.base import PositiveInt, Rendering, Section, ViewName
+from thermocancer.config.base import PositiveInt, Rendering, Section, Shape, ViewName
 
 
 class ConvertSection(Section):
@@ -27,7 +27,7 @@ class FilterSection(Section):
     """``filter``: which exams are complete and sound."""
 
     views: tuple[ViewName, ...] = ("Frontal", "Right45", "Right", "Left45", "Left")
-    shape: tuple[int, int] | None = Field(None, description="null: the most frequent shape")
+    shape: Shape | None = Field(None, description="null: the most frequent shape")
     low: float = Field(5.0, description="lowest plausible temperature, degC")
     high: float = Field(45.0, description="highest plausible temperature, degC")
     minimum_spread: float = Field(0.5, description="degC; a flatter matrix is no thermogram")
@@ -41,7 +41,7 @@ class DatasetSection(Section):
     name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="datasets/NAME.h5")
     source: Literal["matrices", "images", "videos"] = "matrices"
     views: tuple[ViewName, ...] | None = Field(None, description="null: those of filter.views")
-    size: tuple[PositiveInt, PositiveInt] | None = Field(None, description="rows, columns; null: as they are")
+    size: Shape | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True
     dynamic: bool = False
     compression: Literal["auto", "gzip", "lzf", "none"] = Field(
@@ -49,13 +49,6 @@ class DatasetSection(Section):
         description="auto: gzip for degrees; none for colours, which can be made again and load five times as fast",
     )
     threads: PositiveInt | None = Field(None, description="null: every core; the bytes do not depend on it")
-
-    @field_validator("size", mode="before")
-    @classmethod
-    def _size_from_text(cls, value: Any) -> Any:
-        if isinstance(value, str) and "x" in value.lower():
-            return tuple(value.lower().split("x"))
-        return value
 
 
 class SplitSection(Section):
@@ -84,7 +77,7 @@ class FeaturesSection(Section):
     relative: bool = Field(False, description="remove each body's own reference temperature")
     residualise: bool = Field(False, description="regress nuisance out, fitted on training healthy")
     torso_only: bool = Field(False, description="blank the background and inpaint the marker")
-    pixels: tuple[int, int] = Field((48, 64), description="rows, columns of the pixel baseline")
+    pixels: Shape = Field((48, 64), description="rows, columns of the pixel baseline")
     components: PositiveInt = Field(
         40, description="principal components of the pixel baseline, and of each run in late fusion by features"
     )

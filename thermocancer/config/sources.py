@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, ProtocolLetter, Section, ViewName
+from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, ProtocolLetter, Section, Shape, ViewName
 
 
 class FetchSection(Section):
@@ -36,7 +36,7 @@ class FetchSection(Section):
     ca_bundle: str | None = Field(None, description="PEM file of certificates to trust")
     insecure: bool = Field(False, description="do not verify TLS; the password then needs insecure_password too")
     insecure_password: bool = Field(False, description="send the password over an unverified connection")
-    shape: tuple[int, int] = Field((480, 640), description="expected rows and columns of a matrix")
+    shape: Shape = Field((480, 640), description="expected rows and columns of a matrix")
 
     @field_validator("since", mode="before")
     @classmethod
@@ -79,7 +79,7 @@ class ImportSection(Section):
     visit: PositiveInt | None = Field(None, description="visit of files whose names do not tell; null: 1")
     dates: tuple[str, ...] = Field((), description="JSON or CSV files of exam dates, or folders of such files")
     range: CelsiusRange | None = Field(None, description="degC of an image's grey level 0 and of its highest")
-    shape: tuple[int, int] | None = Field(None, description="refuse matrices of any other shape")
+    shape: Shape | None = Field(None, description="refuse matrices of any other shape")
     frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
     frames: PositiveInt = Field(20, description="radiometric videos: keep at most so many frames")
 
@@ -87,13 +87,6 @@ class ImportSection(Section):
     @classmethod
     def _one_is_a_list_of_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
-
-    @field_validator("shape", mode="before")
-    @classmethod
-    def _shape_from_text(cls, value: Any) -> Any:
-        if isinstance(value, str) and "x" in value.lower():
-            return tuple(int(part) for part in value.lower().split("x"))
-        return value
 
     @field_validator("id_pattern")
     @classmethod
@@ -121,7 +114,7 @@ class SimulateSection(Section):
 
     patients: PositiveInt = 40
     sick_fraction: Fraction = 0.4
-    shape: tuple[int, int] = Field((480, 640), description="rows and columns")
+    shape: Shape = Field((480, 640), description="rows and columns")
     static: bool = True
     dynamic: bool = True
     frames: PositiveInt = 20
@@ -147,10 +140,3 @@ class SimulateSection(Section):
     tie_strength: Fraction = 1.0
     detectability: bool = Field(False, description="instead of a cohort: what can be seen at which depth")
     processes: PositiveInt | None = Field(None, description="null: every core; the result does not depend on it")
-
-    @field_validator("shape", mode="before")
-    @classmethod
-    def _shape_from_text(cls, value: Any) -> Any:
-        if isinstance(value, str) and "x" in value.lower():
-            return tuple(int(part) for part in value.lower().split("x"))
-        return value

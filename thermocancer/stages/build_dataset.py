@@ -120,7 +120,7 @@ def _nothing_to_store(kept: Kept, views: Sequence[str], workspace: Workspace) ->
         where=workspace.catalog,
         expected=f"complete and sound exams with the views {', '.join(views)}",
         found="; ".join(found) or "no exams of the wanted protocol in the catalog",
-        hint="run filter; filtered/filter.csv says why each exam was dropped",
+        hint="name the views you have, as for filter (--views Frontal); filtered/filter.csv has the reasons",
     )
 
 
