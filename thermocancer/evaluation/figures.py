@@ -53,7 +53,9 @@ def png_bytes(figure: Figure, dpi: int = 130) -> bytes:
 
     buffer = io.BytesIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+        figure.set_dpi(dpi)
+        # not savefig, which draws everything twice
+        figure.canvas.print_png(buffer, metadata={"Software": None})  # type: ignore[attr-defined]
     return buffer.getvalue()
 
 
