@@ -24,7 +24,7 @@ import numpy as np
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, write_catalog
-from thermocancer.dmr.names import ThermogramName
+from thermocancer.data.names import ThermogramName
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
 from thermocancer.thermal.writing import format_matrix

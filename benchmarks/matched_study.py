@@ -54,18 +54,18 @@ from matched_study_scorers import (
 )
 
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.exams import ArrayExamSource, ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ArrayExamSource, ExamSource, FloatArray, IntArray
 from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
-from thermocancer.data.predictions import Prediction
 from thermocancer.data.split import Fold, inner_folds, make_split, outer_folds
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
 from thermocancer.evaluation.audit.matched import Matching, matched_auc
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.intervals import auc_interval
-from thermocancer.evaluation.runs import RunRecord
+from thermocancer.evaluation.statistics.intervals import auc_interval
 from thermocancer.features.body import skin_of
 from thermocancer.features.tables import TableKind, measured_table
 from thermocancer.features.thermal import REGION_NAMES, region_percentiles
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import RunRecord
 
 SPLIT = SplitSection(protocol="grouped-cv", repeats=5, folds=5)
 INNER_FOLDS = 5

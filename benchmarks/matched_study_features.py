@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import ExamSource, FloatArray
-from thermocancer.data.regions import find_marker, torso_mask
+from thermocancer.data.cohort import ExamSource, FloatArray
+from thermocancer.thermal.regions import find_marker, torso_mask
 
 ROWS, COLUMNS = 96, 48
 """Size of a map of one side."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from matched_study_features import SIGNED_NAMES
 
-from thermocancer.data.exams import ArrayExamSource, Exam, FloatArray, IntArray
+from thermocancer.classifiers.decisions import fit_logistic
+from thermocancer.data.cohort import ArrayExamSource, Exam, FloatArray, IntArray
 from thermocancer.evaluation.audit.matched import Matching
 from thermocancer.features.residual import NuisanceFit
 from thermocancer.features.tables import TableKind
-from thermocancer.training.classifiers.decisions import fit_logistic
 
 DAYS, ROOM_CELSIUS = 270.0, 0.75
 PRIMARY, BY_DATE = Matching(DAYS, ROOM_CELSIUS), Matching(DAYS, None)

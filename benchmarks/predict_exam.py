@@ -29,9 +29,9 @@ REPEATS = 3
 def make_cohort(workspace_root: Path, exams: int) -> None:
     """A data set of bodies with a warm spot in the sick, its split, and one new exam as text files."""
     from thermocancer.config import load_config
-    from thermocancer.data.exams import Exam
+    from thermocancer.data.cohort import Exam
     from thermocancer.data.split import make_split
-    from thermocancer.data.store_writing import DatasetWriter, PackedExam, pack
+    from thermocancer.data.store.writing import DatasetWriter, PackedExam, pack
     from thermocancer.thermal.writing import format_matrix
     from thermocancer.workspace import VIEWS, Workspace
 

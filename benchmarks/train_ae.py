@@ -34,7 +34,7 @@ def images_of(path: Path, view: str) -> tuple[Any, Any, Any, Any]:
     """The source, its input config, and the rows that train and validate (30 %, as in the original)."""
     from thermocancer.config.base import Rendering
     from thermocancer.config.learning import InputSection
-    from thermocancer.data.store import open_dataset
+    from thermocancer.data.store.reading import open_dataset
 
     source = open_dataset(path)
     rows = np.random.default_rng(1).permutation(np.flatnonzero(source.present(view)))
@@ -48,7 +48,7 @@ def original(path: Path, view: str, variant: str, seed: int) -> dict[str, Any]:
     import keras
 
     from thermocancer.data.inputs import network_input
-    from thermocancer.training.autoencoders import ORIGINAL_BATCH, ORIGINAL_EPOCHS
+    from thermocancer.training.autoencoder.files import ORIGINAL_BATCH, ORIGINAL_EPOCHS
 
     source, section, train, held = images_of(path, view)
     x, v = (network_input(source, view, rows, section) for rows in (train, held))
@@ -77,7 +77,7 @@ def ours(path: Path, view: str, variant: str, seed: int) -> dict[str, Any]:
     from thermocancer import strategy
     from thermocancer.config.learning import AutoencoderSection, StrategySection
     from thermocancer.models.autoencoder import build_autoencoder
-    from thermocancer.training.autoencoders import ViewExamples, course_of
+    from thermocancer.training.autoencoder.files import ViewExamples, course_of
     from thermocancer.training.fit import FitSettings, fit_resumable
     from thermocancer.training.schedules import Compilation, compile_model
 

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from thermocancer import strategy
+from thermocancer.classifiers.sequence.network import SequenceMethod
+from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config import Config, load_config
-from thermocancer.data.exams import Exam
+from thermocancer.data.cohort import Exam
 from thermocancer.models.backbones import DOWNLOADED
-from thermocancer.training.sequences import SequenceMethod
-from thermocancer.training.sequences_backbone import FrameReaders
 from thermocancer.workspace import Workspace
 
 FRAMES, HEIGHT, WIDTH = 20, 480, 640

@@ -10,7 +10,7 @@ import numpy as np
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, write_catalog
-from thermocancer.dmr.names import ThermogramName, view_code
+from thermocancer.data.names import ThermogramName, view_code
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import VIEWS, Workspace
 

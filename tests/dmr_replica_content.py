@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from dmr_replica_matrices import matrix_text
 
-from thermocancer.dmr.names import ThermogramName
+from thermocancer.data.names import ThermogramName
 
 TITLES = {1: "Frontal", 2: "Right 45°", 3: "Right 90°", 4: "Left 45°", 5: "Left 90°", 6: "Other"}
 DIAGNOSES = {"healthy": "Healthy", "sick": "Sick", "unknown": "Unknown"}

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from thermocancer.dmr.names import ThermogramName
+from thermocancer.data.names import ThermogramName
 from thermocancer.thermal.writing import format_matrix
 
 TURN = {1: 0.0, 2: 0.12, 3: 0.25, 4: -0.12, 5: -0.25}

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.config import Config, dump_yaml, load_config
-from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
-from thermocancer.data.predictions import Prediction, write_predictions
-from thermocancer.data.store_writing import DatasetWriter, PackedExam, pack
+from thermocancer.data.store.writing import DatasetWriter, PackedExam, pack
+from thermocancer.runs.predictions import Prediction, write_predictions
 from thermocancer.workspace import Workspace
 
 

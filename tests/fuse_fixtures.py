@@ -10,7 +10,7 @@ import numpy as np
 from dataset_fixtures import body, make_raw
 
 from thermocancer.config import Config, load_config
-from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.progress import Silent
 from thermocancer.workspace import Workspace
 

@@ -12,7 +12,7 @@ from dataset_fixtures import add_file, body
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import write_catalog
-from thermocancer.data.exams import Exam, IntArray
+from thermocancer.data.cohort import Exam, IntArray
 from thermocancer.progress import Silent
 from thermocancer.workspace import Workspace
 
@@ -53,7 +53,7 @@ def rewarming(patient: int, label: int, shape: tuple[int, int] = SHAPE, frames: 
 
 @dataclass(frozen=True)
 class ArraySequences:
-    """Sequences in memory, as ``data.sequences.SequenceSource`` reads them from a file."""
+    """Sequences in memory, as ``data.store.sequences.SequenceSource`` reads them from a file."""
 
     exams: tuple[Exam, ...]
     content: np.ndarray

@@ -11,13 +11,10 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
 from thermocancer.config import dump_yaml, load_config
-from thermocancer.data.exams import ArrayExamSource, Exam
-from thermocancer.data.predictions import Prediction, read_predictions
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.data.split import make_split
-from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.checks import leak_checks
 from thermocancer.evaluation.audit.controls import Judge, holm, mann_whitney_p
-from thermocancer.evaluation.audit.examination import audit_run
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import nuisance_controls, ridge_logistic, variables
 from thermocancer.evaluation.audit.refits import (
@@ -28,12 +25,15 @@ from thermocancer.evaluation.audit.refits import (
     time_fold,
     untrained_twin,
 )
+from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import Scope, make_scope
-from thermocancer.evaluation.exam_facts import exam_facts
-from thermocancer.evaluation.judgement import Judgement, judge
-from thermocancer.evaluation.runs import read_run
-from thermocancer.evaluation.units import gather_units
+from thermocancer.evaluation.audit.whole import audit_run
+from thermocancer.evaluation.report.catalog_facts import exam_facts
+from thermocancer.evaluation.report.judgement import Judgement, judge
+from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.runs.run import read_run
 from thermocancer.stages import build_dataset, evaluate, fuse, simulate
 from thermocancer.stages import filter as filter_stage
 from thermocancer.workspace import Workspace
@@ -89,7 +89,7 @@ def test_names_what_the_phantom_ties_the_label_to(tmp_path: Path, tie: str, fami
 
 
 def _exams(workspace: Workspace) -> list:
-    from thermocancer.data.store import open_dataset
+    from thermocancer.data.store.reading import open_dataset
 
     with open_dataset(workspace.dataset("cohort")) as source:
         return list(source.exams)

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_run
 
-from thermocancer.data.exams import ArrayExamSource, Exam
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.data.split import make_split
-from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient, time_fold
+from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import make_scope
-from thermocancer.evaluation.cards import _no_shortcut
-from thermocancer.evaluation.intervals import Estimate
-from thermocancer.evaluation.runs import read_run
-from thermocancer.evaluation.units import gather_units
+from thermocancer.evaluation.report.cards import _no_shortcut
+from thermocancer.evaluation.statistics.intervals import Estimate
+from thermocancer.evaluation.statistics.units import gather_units
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import read_run
 from thermocancer.workspace import Workspace
 
 
@@ -157,9 +157,9 @@ def test_equal_seeds_give_equal_permutations_and_leave_strangers_alone(tmp_path:
 def test_the_twin_of_a_run_on_its_own_encoder_is_that_encoder_untrained(tmp_path: Path) -> None:
     from sequence_fixtures import built, tiny_config
 
+    from thermocancer.classifiers.sequence.readers import FrameReaders, UntrainedReaders
     from thermocancer.progress import Silent
     from thermocancer.stages import train_ae
-    from thermocancer.training.sequences_backbone import FrameReaders, UntrainedReaders
 
     options = {"autoencoder__epochs": 1, "autoencoder__input__kind": "celsius", "autoencoder__per_fold": False}
     workspace = built(tmp_path)
@@ -214,9 +214,9 @@ def test_predictions_edited_after_the_run_are_noticed(tmp_path: Path) -> None:
 def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tmp_path: Path, match: str) -> None:
     from evaluation_fixtures import write_dataset
 
-    from thermocancer.data.cohort import MatchWeights, keep_matches_apart
+    from thermocancer.data.matching import MatchWeights, keep_matches_apart
     from thermocancer.data.nuisance import exam_facts
-    from thermocancer.data.store import open_dataset
+    from thermocancer.data.store.reading import open_dataset
     from thermocancer.progress import Silent
     from thermocancer.stages import evaluate, fuse
 

@@ -15,9 +15,9 @@ from image_fixtures import make_slices, tiny_config
 from thermocancer.config import load_config
 from thermocancer.evaluation.audit.controls import Judge
 from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images, permute_by_group
-from thermocancer.evaluation.runs import read_run
-from thermocancer.evaluation.units import gather_units
+from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.progress import Silent
+from thermocancer.runs.run import read_run
 from thermocancer.stages import evaluate, train_cnn
 from thermocancer.workspace import Workspace
 

@@ -10,13 +10,13 @@ from dataset_fixtures import body
 
 from thermocancer import strategy
 from thermocancer.config.learning import AutoencoderSection, InputSection, StrategySection
-from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.errors import DataError
-from thermocancer.evaluation.reconstruction import draw_reconstructions
+from thermocancer.evaluation.report.reconstruction import draw_reconstructions
 from thermocancer.models.autoencoder import build_autoencoder, code_shape, cosine_basis, random_encoder
-from thermocancer.training.autoencoders import ViewExamples, course_of, hold_back
+from thermocancer.training.autoencoder.files import ViewExamples, course_of, hold_back
+from thermocancer.training.autoencoder.reconstruction import psnr, ssim
 from thermocancer.training.fit import FitSettings, fit_resumable
-from thermocancer.training.quality import psnr, ssim
 from thermocancer.training.schedules import Compilation, compile_model
 
 

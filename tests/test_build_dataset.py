@@ -10,9 +10,9 @@ import pytest
 from dataset_fixtures import SHAPE, add_file, body, make_raw, settings
 
 from thermocancer.data.catalog import read_catalog, write_catalog
-from thermocancer.data.sequences import open_sequences
 from thermocancer.data.split import Split
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.sequences import open_sequences
 from thermocancer.errors import DataError
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent

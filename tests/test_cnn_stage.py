@@ -12,12 +12,12 @@ import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices, tiny_config, write_old_weights
 
 from thermocancer import strategy
+from thermocancer.classifiers.image.seeds import SeedRun, best_accuracy_threshold, load_image_classifier, mean_and_vote
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.predictions import read_predictions
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import read_predictions
 from thermocancer.stages import train_cnn
-from thermocancer.training.image_runs import SeedRun, best_accuracy_threshold, load_image_classifier, mean_and_vote
 from thermocancer.workspace import Workspace
 
 
@@ -135,7 +135,7 @@ def test_a_frozen_backbone_reads_each_image_once(data: Path, tmp_path: Path) -> 
 
 
 def test_augmentation_and_mixing_are_functions_of_the_seed() -> None:
-    from thermocancer.training.images_pixels import ImageExamples
+    from thermocancer.classifiers.image.pixels import ImageExamples
 
     pixels = np.stack([draw_slice(number, vessels=False)[..., None] for number in range(4)])
     rows, labels = np.arange(4), np.array([0, 1, 0, 1])
@@ -148,7 +148,7 @@ def test_augmentation_and_mixing_are_functions_of_the_seed() -> None:
 
 
 def test_mixing_blends_images_and_labels_alike() -> None:
-    from thermocancer.training.images_pixels import mixed
+    from thermocancer.classifiers.image.pixels import mixed
 
     labels = np.arange(6, dtype=np.float32)[:, None]
     inputs, targets = mixed(np.eye(6, dtype=np.float32), labels, 1.0, np.random.default_rng(0))
@@ -190,7 +190,7 @@ def test_settings_that_cannot_work_are_refused(tmp_path: Path, data: Path) -> No
 
 
 def test_the_report_has_the_study_s_figures(made: Workspace, data: Path) -> None:
-    from thermocancer.evaluation import image_figures as figures
+    from thermocancer.evaluation.report import image_figures as figures
 
     run = made.run("cnn")
     kept = (run / "predictions.csv").read_text()

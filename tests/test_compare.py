@@ -12,8 +12,8 @@ from evaluation_fixtures import toy_rows, write_run
 
 from thermocancer.config import load_config
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.comparison import auc_difference, mcnemar, pair_units, share_differences
-from thermocancer.evaluation.units import gather_units
+from thermocancer.evaluation.statistics.comparison import auc_difference, mcnemar, pair_units, share_differences
+from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.progress import Silent
 from thermocancer.stages import compare
 from thermocancer.workspace import Workspace
@@ -115,7 +115,7 @@ def test_differences_of_shares_and_decisions() -> None:
 
 
 def test_one_clear_pair_among_many_may_be_chance() -> None:
-    from thermocancer.evaluation.contest import _headline
+    from thermocancer.evaluation.statistics.between_runs import _headline
 
     def pair(name: str, low: float, p_holm: float) -> dict:
         return {"first": name, "second": "z", "auc": {"value": 0.05, "low": low, "high": 0.1, "p_holm": p_holm}}

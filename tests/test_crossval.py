@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
 
+from thermocancer.classifiers.recipes import make_recipe
 from thermocancer.data.split import Fold, make_split, outer_folds
 from thermocancer.errors import DataError, RunError
 from thermocancer.training import distributed
 from thermocancer.training.crossval import cross_validate
-from thermocancer.training.recipes import make_recipe
 from thermocancer.workspace import Workspace
 
 

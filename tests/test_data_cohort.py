@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from thermocancer.config.preparation import CohortSection
-from thermocancer.data.cohort import MatchWeights, choose_rows, keep_matches_apart
-from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 
@@ -108,7 +108,7 @@ def auc_of_dates(match: str, *, apart: bool, samples: int = 15) -> float:
     from sklearn.model_selection import StratifiedKFold
     from sklearn.svm import SVC
 
-    from thermocancer.evaluation.resampling import auc_of
+    from thermocancer.evaluation.statistics.resampling import auc_of
 
     config, found = CohortSection(match=match, match_days=60), []
     for seed in range(samples):

@@ -11,7 +11,7 @@ import pytest
 
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import InputSection
-from thermocancer.data.exams import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.data.inputs import input_channels, network_input
 from thermocancer.errors import ConfigError
 from thermocancer.thermal.rendering import render_centi
@@ -70,8 +70,8 @@ def test_degrees_of_a_data_set_of_images_are_refused() -> None:
 
 def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     code = (
-        "import sys\nimport thermocancer.data.inputs, thermocancer.data.store, thermocancer.data.split\n"
-        "import thermocancer.data.regions, thermocancer.data.sequences, thermocancer.stages.build_dataset\n"
+        "import sys\nimport thermocancer.data.inputs, thermocancer.data.store.reading, thermocancer.data.split\n"
+        "import thermocancer.thermal.regions, thermocancer.data.store.sequences, thermocancer.stages.build_dataset\n"
         "print([name for name in ('keras', 'tensorflow', 'h5py', 'sklearn', 'scipy', 'cv2') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from thermocancer.data.store_packing import in_order
+from thermocancer.data.store.packing import in_order
 from thermocancer.errors import DataError
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from dataset_fixtures import body
 
-from thermocancer.data.exams import Exam
+from thermocancer.data.cohort import Exam
 from thermocancer.data.nuisance import (
     OUTSIDE_THE_BREAST,
     exam_facts,
@@ -14,7 +14,15 @@ from thermocancer.data.nuisance import (
     nuisance_columns,
     nuisance_groups,
 )
-from thermocancer.data.regions import background_only, find_marker, halves, midline, room_mask, torso_mask, torso_only
+from thermocancer.thermal.regions import (
+    background_only,
+    find_marker,
+    halves,
+    midline,
+    room_mask,
+    torso_mask,
+    torso_only,
+)
 
 SHAPES = [(48, 64), (120, 160), (480, 640)]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from thermocancer.data.catalog import Record
-from thermocancer.data.sequences import fill_gaps, find_gap_problem, gather_series
+from thermocancer.data.store.sequences import fill_gaps, find_gap_problem, gather_series
 
 
 @pytest.mark.parametrize(

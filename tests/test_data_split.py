@@ -11,7 +11,7 @@ import pytest
 
 from thermocancer.config import load_config
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.exams import Exam
+from thermocancer.data.cohort import Exam
 from thermocancer.data.grouping import group_patients
 from thermocancer.data.split import (
     Fold,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from dataset_fixtures import SHAPE, body, make_raw, settings
 
-from thermocancer.data.exams import ArrayExamSource, ExamSource
-from thermocancer.data.sequences import open_sequences
-from thermocancer.data.store import open_dataset
-from thermocancer.data.store_writing import pack, resize_centi
+from thermocancer.data.cohort import ArrayExamSource, ExamSource
+from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.sequences import open_sequences
+from thermocancer.data.store.writing import pack, resize_centi
 from thermocancer.errors import DataError
 from thermocancer.progress import Silent
 from thermocancer.stages.build_dataset import run

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from thermocancer.data.video import read_video, write_video
 from thermocancer.errors import DataError, RunError
+from thermocancer.thermal.video import read_video, write_video
 
 
 def frames(n: int = 6) -> list[np.ndarray]:

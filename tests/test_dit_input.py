@@ -6,14 +6,20 @@ import numpy as np
 import pytest
 from sequence_fixtures import SHAPE, in_memory
 
+from thermocancer.classifiers.sequence.features import check_frames
+from thermocancer.classifiers.sequence.input import (
+    augmented,
+    encoder_input,
+    frame_input,
+    input_from_json,
+    input_to_json,
+)
 from thermocancer.config import load_config
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.thermal.rendering import render
 from thermocancer.training.backbone_cache import FeatureCache, content_hash
-from thermocancer.training.sequences_features import check_frames
-from thermocancer.training.sequences_input import augmented, encoder_input, frame_input, input_from_json, input_to_json
 
 INDICES = np.array([0, 5, 19])
 

@@ -15,13 +15,13 @@ from sequence_fixtures import built, tiny_config
 
 from thermocancer.config import dump_yaml
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.exams import Exam
-from thermocancer.data.predictions import read_predictions
+from thermocancer.data.cohort import Exam
+from thermocancer.data.dynamic_folds import dynamic_folds
 from thermocancer.data.split import make_split, outer_folds
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import read_predictions
 from thermocancer.stages import train_dit
-from thermocancer.training.sequences_folds import dynamic_folds
 from thermocancer.workspace import Workspace
 
 
@@ -151,7 +151,7 @@ def test_a_cohort_without_sequences_says_how_to_get_them(tmp_path: Path) -> None
 
 
 def test_the_report_has_its_dynamic_figures(made: Workspace) -> None:
-    from thermocancer.evaluation.dynamic import CURVES, SALIENCY, dynamic_figures
+    from thermocancer.evaluation.report.dynamic import CURVES, SALIENCY, dynamic_figures
 
     run = made.run("dit")
     wrong = (run / "predictions.csv").read_text()

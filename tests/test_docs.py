@@ -77,7 +77,7 @@ def test_the_ci_script_finds_the_readmes_test_command() -> None:
 def test_doctests_hold() -> None:
     import doctest
 
-    from thermocancer.dmr import names
+    from thermocancer.data import names
 
     outcome = doctest.testmod(names)
     assert outcome.attempted > 0

@@ -13,19 +13,18 @@ import pytest
 from evaluation_fixtures import toy_rows, write_run
 
 from thermocancer.config import load_config
-from thermocancer.data.predictions import Prediction
 from thermocancer.errors import DataError
-from thermocancer.evaluation.calibration import (
+from thermocancer.evaluation.statistics.calibration import (
     calibration_line,
     decision_curve,
     predictive_values,
     reliability,
 )
-from thermocancer.evaluation.comparison import auc_difference, exact_binomial, mcnemar, pair_units
-from thermocancer.evaluation.curves import accuracy_by_threshold, precision_recall_points, roc_points
-from thermocancer.evaluation.intervals import auc_interval, delong_covariance, wilson
-from thermocancer.evaluation.metrics import calibration_error, measure
-from thermocancer.evaluation.resampling import (
+from thermocancer.evaluation.statistics.comparison import auc_difference, exact_binomial, mcnemar, pair_units
+from thermocancer.evaluation.statistics.curves import accuracy_by_threshold, precision_recall_points, roc_points
+from thermocancer.evaluation.statistics.intervals import auc_interval, delong_covariance, wilson
+from thermocancer.evaluation.statistics.metrics import calibration_error, measure
+from thermocancer.evaluation.statistics.resampling import (
     auc_of,
     average_precision_of,
     brier_of,
@@ -33,8 +32,9 @@ from thermocancer.evaluation.resampling import (
     f1_of,
     patient_counts,
 )
-from thermocancer.evaluation.units import Units, gather_units
+from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import Prediction
 from thermocancer.stages import evaluate
 from thermocancer.workspace import Workspace
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source
 
+from thermocancer.classifiers.recipes import make_recipe
+from thermocancer.classifiers.sweep import SweptRecipe, run_study, with_settings
 from thermocancer.config import load_config
 from thermocancer.config.judging import Range
 from thermocancer.errors import ConfigError
-from thermocancer.training.recipes import make_recipe
-from thermocancer.training.sweep import SweptRecipe, run_study, with_settings
 from thermocancer.workspace import Workspace
 
 SPACE = {"fuse.C": Range(low=0.01, high=10.0, log=True), "features.components": (2, 4)}

@@ -11,21 +11,21 @@ import cv2
 import numpy as np
 import pytest
 
+from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, load_config
-from thermocancer.data.exams import ArrayExamSource, all_alike
-from thermocancer.data.store import open_dataset
+from thermocancer.data.cohort import ArrayExamSource, all_alike
+from thermocancer.data.store.reading import open_dataset
 from thermocancer.evaluation.explain import heatmap
 from thermocancer.evaluation.explain.gradcam import codes_of, explain_at_random, explain_exam, network_inside
 from thermocancer.evaluation.explain.occlusion import occlude, stretched
-from thermocancer.evaluation.explain.survey import survey_run
-from thermocancer.evaluation.judgement import judge
-from thermocancer.evaluation.runs import read_run
+from thermocancer.evaluation.explain.telling_exams import survey_run
+from thermocancer.evaluation.report.judgement import judge
 from thermocancer.features.prepared import prepare
 from thermocancer.progress import Silent
+from thermocancer.runs.run import read_run
 from thermocancer.stages import build_dataset, evaluate, fuse, predict, simulate
 from thermocancer.stages import filter as filter_stage
 from thermocancer.thermal.writing import format_matrix
-from thermocancer.training.recipes import load_fitted
 from thermocancer.workspace import Workspace
 
 VIEWS = ("Frontal", "Right", "Left")

@@ -13,7 +13,7 @@ from autoencoder_fixtures import tiny_config
 from dataset_fixtures import make_raw
 
 from thermocancer.config import Config
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
 from thermocancer.errors import ConfigError
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
@@ -72,10 +72,10 @@ def test_the_file_gives_the_score_of_the_run(trained: Workspace) -> None:
     """From the exported file and export.json alone to the score that the run's own classifier gives."""
     import tensorflow as tf
 
+    from thermocancer.classifiers.platt import Calibration, logit
+    from thermocancer.classifiers.recipes import load_fitted
     from thermocancer.config.learning import InputSection
     from thermocancer.data.inputs import network_input
-    from thermocancer.training.calibrating import Calibration, logit
-    from thermocancer.training.recipes import load_fitted
 
     exported(trained, "network")
     folder = trained.run("network") / "export"

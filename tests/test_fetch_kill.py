@@ -10,7 +10,7 @@ from dmr_replica import Faults, Replica
 from dmr_replica_content import cohort, fixtures
 from fetch_fixtures import SHAPE, Client, check_answer_key, comparable, kill_fetch
 
-from thermocancer.data.mirror import JOURNAL
+from thermocancer.dmr.mirror import JOURNAL
 
 
 @pytest.fixture(scope="module")

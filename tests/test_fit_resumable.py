@@ -17,10 +17,10 @@ from thermocancer import strategy
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import DataError, Interrupted, RunError
 from thermocancer.models.layers import initialise
+from thermocancer.runs.history import read_history
 from thermocancer.training.batches import ArrayExamples, order_of, predict
 from thermocancer.training.checkpoint import Snapshot, load_model, save_model
 from thermocancer.training.fit import FitResult, FitSettings, evaluate, fit_resumable, forget
-from thermocancer.training.history import read_history
 from thermocancer.training.schedules import Compilation, Schedule, compile_model
 
 

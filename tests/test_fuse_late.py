@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from fuse_fixtures import config_for
 
+from thermocancer.classifiers.platt import logistic, logit
 from thermocancer.config import load_config
-from thermocancer.data.predictions import Prediction, read_predictions, write_predictions
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import read_json, write_json
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import Prediction, read_predictions, write_predictions
 from thermocancer.stages import fuse
-from thermocancer.training.calibrating import logistic, logit
 from thermocancer.workspace import Workspace
 
 FOLDS = 3

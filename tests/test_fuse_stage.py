@@ -15,16 +15,16 @@ import numpy as np
 import pytest
 from fuse_fixtures import built, config_for
 
+from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, dump_yaml
-from thermocancer.data.predictions import read_predictions
 from thermocancer.data.split import Fold
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import read_json
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import read_predictions
 from thermocancer.stages import fuse
-from thermocancer.training.recipes import load_fitted
 from thermocancer.workspace import Workspace
 
 THERMAL = {"fuse__model": "thermal", "fuse__name": "thermal"}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
 
+from thermocancer.classifiers.calibrated import Classifier
+from thermocancer.classifiers.recipes import load_fitted, make_recipe
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.models.fusion import build_fusion
-from thermocancer.training.classifiers.calibrated import Classifier
 from thermocancer.training.crossval import cross_validate
-from thermocancer.training.recipes import load_fitted, make_recipe
 from thermocancer.workspace import VIEWS, Workspace
 
 THREE = ("Frontal", "Right", "Left")

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices
 
-from thermocancer.data.image_folder import read_image_folder, validation_rows
-from thermocancer.data.image_folder_reading import pixel_hash, read_image
+from thermocancer.data.class_images import read_image_folder, validation_rows
+from thermocancer.data.image_files import pixel_hash, read_image
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex
 

@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from thermocancer.classifiers.late.features import JointMethod, JointModel, OneExam
+from thermocancer.classifiers.late.frozen import summarise
+from thermocancer.classifiers.late.patients import PatientSource, open_patients, patient_folds
+from thermocancer.classifiers.late.run import late_recipe
+from thermocancer.classifiers.late.scores import read_run
+from thermocancer.classifiers.platt import logistic, logit
+from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
-from thermocancer.data.exams import ArrayExamSource, Exam
-from thermocancer.data.predictions import read_predictions, to_units
+from thermocancer.data.cohort import ArrayExamSource, Exam
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.pixels import reduce_area
 from thermocancer.files import read_json, write_json
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import read_predictions, to_units
 from thermocancer.stages import build_dataset, evaluate, export, fuse, predict, simulate, train_dit
-from thermocancer.training.calibrating import logistic, logit
-from thermocancer.training.classifiers.frozen import summarise
-from thermocancer.training.classifiers.joint import JointMethod, JointModel, OneExam
-from thermocancer.training.classifiers.late import read_run
-from thermocancer.training.late_patients import PatientSource, open_patients, patient_folds
-from thermocancer.training.late_runs import late_recipe
-from thermocancer.training.recipes import load_fitted
 from thermocancer.workspace import Workspace
 
 COHORT: dict[str, Any] = {
@@ -248,7 +248,7 @@ def test_scores_of_a_new_exam_are_combined(road: Workspace, tmp_path: Path) -> N
 
 
 def test_a_stack_says_what_it_has_no_weights_for(road: Workspace, tmp_path: Path) -> None:
-    from thermocancer.training.classifiers.late_kept import keep_scores
+    from thermocancer.classifiers.late.kept import keep_scores
 
     runs = [read_run(road, name) for name in ("sit", "dit")]
     kept = keep_scores(runs, stacking=True, aim="sensitivity", sensitivity=0.9)
@@ -399,8 +399,8 @@ def test_frames_are_summarised_by_mean_and_course() -> None:
 
 
 def test_pooled_codes_are_the_codes_averaged_over_a_grid(tmp_path: Path) -> None:
+    from thermocancer.classifiers.encoders import Encoders
     from thermocancer.features.encoded import POOLED_GRID, pooled_codes
-    from thermocancer.training.classifiers.encoders import Encoders
 
     matrices = np.random.default_rng(0).integers(2000, 3500, (3, 48, 64)).astype(np.uint16)
     source = ArrayExamSource(tuple(Exam(row, 1, 0) for row in range(3)), {"Frontal": matrices})

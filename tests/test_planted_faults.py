@@ -11,12 +11,12 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
 from thermocancer.config import dump_yaml
-from thermocancer.data.exams import ArrayExamSource
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.cohort import ArrayExamSource
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
 from thermocancer.evaluation.audit.refits import REFITS
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import Prediction
 from thermocancer.stages import evaluate, fuse
 from thermocancer.workspace import Workspace
 

@@ -13,10 +13,10 @@ from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source,
 from thermocancer.config import Config
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.notices import ADJUNCT_NOTICE
 from thermocancer.evaluation.prediction.frames import gap_problem, sequence_of
 from thermocancer.evaluation.prediction.gathering import gather_exams, read_files, view_in_name
 from thermocancer.evaluation.prediction.novelty import distance_to, judge_novelty, make_reference
+from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, predict
 from thermocancer.thermal.writing import format_matrix
@@ -240,9 +240,9 @@ def test_frames_become_the_sequence_that_was_trained_on(workspace: Workspace, tm
 
 def test_a_run_with_nuisance_regressed_out_scores_a_new_exam_as_its_own(tmp_path: Path) -> None:
     """An exam of the data set, given back as a file, gets the very score that the kept model gives it there."""
+    from thermocancer.classifiers.recipes import load_fitted
     from thermocancer.data.nuisance import exam_facts
-    from thermocancer.data.store import open_dataset
-    from thermocancer.training.recipes import load_fitted
+    from thermocancer.data.store.reading import open_dataset
 
     workspace, source = Workspace(tmp_path / "w"), toy_source(toy_rows(30, repeats=1))
     texts = [format_matrix(matrix, "space2") for matrix in source.matrices["Frontal"]]

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
 
+from thermocancer.classifiers.calibrated import Classifier
+from thermocancer.classifiers.platt import MINIMUM_SLOPE, fit_platt, logistic, logit
+from thermocancer.classifiers.recipes import load_fitted, make_recipe
+from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.training.calibrating import MINIMUM_SLOPE, fit_platt, logistic, logit
-from thermocancer.training.classifiers.calibrated import Classifier
-from thermocancer.training.recipes import load_fitted, make_recipe
-from thermocancer.training.thresholds import choose_threshold
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace
 
@@ -80,8 +80,8 @@ def test_the_dense_pipeline_of_the_original_decides_alike(tmp_path: Path) -> Non
     from sklearn.preprocessing import StandardScaler
     from sklearn.svm import SVC
 
+    from thermocancer.classifiers.encoders import Encoders
     from thermocancer.features.encoded import all_codes
-    from thermocancer.training.classifiers.encoders import Encoders
 
     source, workspace = cohort(24, VIEWS), Workspace(tmp_path)
     config = config_for(workspace, **UNTRAINED, split__protocol="thesis")
@@ -228,7 +228,7 @@ def test_inner_folds_count_what_stays_together() -> None:
     """Two sick patients share an image, and healthy patients become sick: fewer folds, not an error."""
     from dataclasses import replace
 
-    from thermocancer.training.classifiers.calibrated import inner_parts
+    from thermocancer.classifiers.calibrated import inner_parts
 
     plain = cohort(12, second_visits=0)
     twins = tuple(
@@ -263,12 +263,12 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
     """Pictures that show the date alone, labels that mean nothing, healthy and sick paired by date."""
     from dataclasses import replace
 
+    from thermocancer.classifiers.calibrated import CalibratedRecipe
+    from thermocancer.classifiers.tabular import FeatureTable, TabularMethod
     from thermocancer.config.preparation import CohortSection, FeaturesSection
-    from thermocancer.data.cohort import choose_rows
-    from thermocancer.data.exams import ArrayExamSource, Exam
-    from thermocancer.evaluation.resampling import auc_of
-    from thermocancer.training.classifiers.calibrated import CalibratedRecipe
-    from thermocancer.training.classifiers.tabular import FeatureTable, TabularMethod
+    from thermocancer.data.cohort import ArrayExamSource, Exam
+    from thermocancer.data.matching import choose_rows
+    from thermocancer.evaluation.statistics.resampling import auc_of
 
     cohort_of, found = CohortSection(match="choose", match_days=60), {True: [], False: []}
     for seed in range(8):

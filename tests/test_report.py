@@ -14,17 +14,17 @@ from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_datas
 
 from thermocancer.config import load_config
 from thermocancer.data.catalog import Record, write_catalog
-from thermocancer.data.predictions import read_predictions
+from thermocancer.data.names import ThermogramName
 from thermocancer.data.split import make_split
-from thermocancer.dmr.names import ThermogramName
 from thermocancer.errors import DataError
-from thermocancer.evaluation.cohort_flow import cohort_flow, is_phantom, sources_of
-from thermocancer.evaluation.exam_facts import exam_facts
-from thermocancer.evaluation.notices import ADJUNCT_NOTICE
-from thermocancer.evaluation.report import render_page
-from thermocancer.evaluation.subgroups import subgroup_table
+from thermocancer.evaluation.report.catalog_facts import exam_facts
+from thermocancer.evaluation.report.cohort_flow import cohort_flow, is_phantom, sources_of
+from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
+from thermocancer.evaluation.report.page import render_page
+from thermocancer.evaluation.statistics.subgroups import subgroup_table
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
+from thermocancer.runs.predictions import read_predictions
 from thermocancer.stages import evaluate, fuse
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import LABELS, Workspace

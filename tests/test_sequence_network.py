@@ -10,11 +10,11 @@ import pytest
 from sequence_fixtures import in_memory, tiny_config
 
 from thermocancer import strategy
+from thermocancer.classifiers.recipes import load_fitted
+from thermocancer.classifiers.sequence.network import SequenceMethod, sequence_recipe
+from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import Interrupted
-from thermocancer.training.recipes import load_fitted
-from thermocancer.training.sequences import SequenceMethod, sequence_recipe
-from thermocancer.training.sequences_backbone import FrameReaders
 from thermocancer.workspace import Workspace
 
 ROWS = np.arange(8)
@@ -72,7 +72,7 @@ def test_the_original_network_layer_by_layer() -> None:
 
 
 def test_the_original_optimiser(tmp_path) -> None:
-    from thermocancer.training.sequences_heads import HeadSlot
+    from thermocancer.classifiers.sequence.heads import HeadSlot
 
     options = {"loss": "mse", "learning_rate": 1e-3}
     config = method(tmp_path, **{f"dit__{key}": value for key, value in options.items()}).config

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 
 from thermocancer.config import Config, load_config
-from thermocancer.data import synthetic
 from thermocancer.data.catalog import Record, read_catalog, write_catalog
-from thermocancer.dmr.names import parse_name
+from thermocancer.data.names import parse_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.outcome import StageReport
+from thermocancer.phantom import synthetic
 from thermocancer.progress import Silent
 from thermocancer.stages import simulate
 from thermocancer.workspace import VIEWS, Workspace

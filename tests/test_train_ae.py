@@ -17,13 +17,13 @@ import pytest
 from autoencoder_fixtures import TINY, built, tiny_config
 
 from thermocancer.data.split import Split, outer_folds
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
 from thermocancer.errors import ConfigError, DataError, Interrupted
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.stages import train_ae
-from thermocancer.training import autoencoders as ae
-from thermocancer.training.autoencoder_plan import trainings
+from thermocancer.training.autoencoder import files as ae
+from thermocancer.training.autoencoder.plan import trainings
 from thermocancer.workspace import Workspace
 
 

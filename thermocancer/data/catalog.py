@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from thermocancer.dmr.names import ThermogramName, view_code
+from thermocancer.data.names import ThermogramName, view_code
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, write_text
 from thermocancer.workspace import Workspace

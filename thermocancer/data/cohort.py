@@ -1,188 +1,174 @@
-"""Which exams of a data set count, and matching healthy with sick exams by date and room.
-
-Matching is the remedy against shortcuts of the calendar: healthy and sick exams are made to agree in
-exam date and background temperature before a model sees them. Matches must not tell a training part of
-what is tested: an exam whose match is tested does not teach, and weights know the training part alone.
-"""
+"""Exams and where their thermograms come from: the one interface every model and audit reads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.config.preparation import CohortSection
-from thermocancer.data.exams import Exam, ExamSource, FloatArray, IntArray
-from thermocancer.data.split import Fold
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.workspace import VIEWS
 
-
-def choose_rows(source: ExamSource, config: CohortSection) -> tuple[IntArray, FloatArray]:
-    """The rows of ``source`` that count, ascending, and a weight for each (mean 1 in each class).
-
-    ``layouts`` and ``exclude`` drop exams. ``match: choose`` keeps the largest set of healthy-sick
-    pairs within ``match_days`` and ``match_room_celsius``, each exam once, nearest first among equals.
-    ``match: weight`` keeps every exam that has a counterpart and weights the healthy ones so that
-    their dates and rooms are distributed as those of the sick. Raises ConfigError for an ``exclude``
-    entry that is no exam of the data set, DataError when nothing is left.
-    """
-    rows = _wanted(source.exams, config)
-    if config.match == "none":
-        return rows, np.ones(len(rows))
-    if config.match == "choose":
-        kept = np.sort(np.concatenate(_chosen(source, rows, config)))
-        return kept, np.ones(len(kept))
-    return _weighted(*_near(source, rows, config)[:3])
-
-
-def keep_matches_apart(source: ExamSource, folds: Sequence[Fold], config: CohortSection) -> list[Fold]:
-    """The folds, where ``match: choose`` paired exams, without training exams whose match is tested.
-
-    An exam next to the tested one in time, of the other class, would teach whatever follows the calendar to
-    answer wrongly (AUC .11 instead of .5 on meaningless labels).
-    """
-    if config.match != "choose":
-        return list(folds)
-    healthy, sick = _chosen(source, _wanted(source.exams, config), config)
-    match = dict(zip(healthy.tolist(), sick.tolist(), strict=True)) | dict(
-        zip(sick.tolist(), healthy.tolist(), strict=True)
-    )
-    return [
-        Fold(fold.name, np.setdiff1d(fold.train, [match[row] for row in fold.test.tolist() if row in match]), fold.test)
-        for fold in folds
-    ]
+IntArray = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
+CentiCelsius = npt.NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
-class MatchWeights:
-    """Weights of ``match: weight`` for one training part after another; index it with the rows of the part.
+class Exam:
+    """One visit of one patient. ``label`` is 0 healthy or 1 sick.
 
-    ``measures`` (2, n) are date and room in units of their limits, ``labels`` (n,). Counterparts are looked for
-    among the rows alone: weights by all exams would tell them when the tested sick were imaged.
+    ``hashes`` maps a view to the SHA-256 of its matrix's content: equal hashes, identical image.
     """
 
-    measures: FloatArray
-    labels: IntArray
-
-    @classmethod
-    def of(cls, source: ExamSource, config: CohortSection) -> MatchWeights:
-        """Raises DataError when date or room are not measured."""
-        return cls(_measures(source, config), np.array([exam.label for exam in source.exams], dtype=np.int64))
-
-    def __getitem__(self, rows: IntArray) -> FloatArray:
-        """Weights (len(rows),), mean 1 in each class; next to none for an exam without a counterpart."""
-        part, place = np.unique(rows, return_inverse=True)
-        healthy, sick = (part[self.labels[part] == label] for label in (0, 1))
-        near, _ = _apart(self.measures, healthy, sick)
-        if not near.any():
-            return np.ones(len(rows))
-        kept, weights = _weighted(healthy, sick, near)
-        found = np.full(len(part), LEAST_WEIGHT)
-        found[np.searchsorted(part, kept)] = np.maximum(weights, LEAST_WEIGHT)
-        return np.asarray(found[place])
+    patient: int
+    visit: int
+    label: int
+    date: str | None = None
+    layout: str = ""
+    hashes: tuple[tuple[str, str], ...] = ()
 
     @property
-    def identity(self) -> list[str]:
-        """Changes with the limits and with what was measured (NaN included)."""
-        return ["within each training part", *(repr(each.tolist()) for each in self.measures)]
+    def key(self) -> str:
+        """``PATIENT_VISIT``, as in the original study."""
+        return f"{self.patient}_{self.visit}"
 
 
-ExamWeights = FloatArray | MatchWeights
-"""What is indexed with the rows of a training part for their weights."""
+class ExamSource(Protocol):
+    """A data set that models, cross-validation, audit and ``predict`` read alike.
 
-LEAST_WEIGHT = 1e-3
-"""Libraries do not take a weight of 0 alike."""
+    Rows are positions in ``exams``. An HDF5 file and arrays in memory both implement it.
+    """
 
+    @property
+    def exams(self) -> Sequence[Exam]: ...
 
-def _chosen(source: ExamSource, rows: IntArray, config: CohortSection) -> tuple[IntArray, IntArray]:
-    """The healthy and the sick exam of every pair of ``match: choose``."""
-    healthy, sick, near, distance = _near(source, rows, config)
-    chosen = _largest_matching(near, distance)
-    return healthy[chosen[0]], sick[chosen[1]]
+    @property
+    def views(self) -> tuple[str, ...]: ...
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of every matrix."""
 
-def _near(
-    source: ExamSource, rows: IntArray, config: CohortSection
-) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_], FloatArray]:
-    """Healthy and sick rows, and what ``_apart`` says of them. Raises DataError where none are near."""
-    labels = np.array([source.exams[row].label for row in rows])
-    healthy, sick = rows[labels == 0], rows[labels == 1]
-    near, distance = _apart(_measures(source, config), healthy, sick)
-    if not near.any():
-        raise DataError(
-            "no healthy and sick exam can be matched",
-            where="cohort.match",
-            expected=f"exams within {config.match_days} days and {config.match_room_celsius} degC of the room",
-            found=f"{len(healthy)} healthy and {len(sick)} sick exams, none that near (or without dates)",
-            hint="widen cohort.match_days or cohort.match_room_celsius, or set cohort.match to none",
-        )
-    return healthy, sick, near, distance
+    @property
+    def fingerprint(self) -> str:
+        """Changes whenever any content changes."""
 
+    @property
+    def kind(self) -> str:
+        """``celsius`` (exact hundredths of a degree) or ``rgb`` (colour images, no degrees)."""
 
-def _wanted(exams: Sequence[Exam], config: CohortSection) -> IntArray:
-    excluded = set(config.exclude)
-    known = {exam.key for exam in exams} | {str(exam.patient) for exam in exams}
-    if excluded - known:
-        raise ConfigError(
-            "cohort.exclude names an exam that the data set does not have",
-            where="cohort.exclude",
-            expected="PATIENT or PATIENT_VISIT, such as 276 or 276_1",
-            found=", ".join(sorted(excluded - known)),
-        )
-    rows = [
-        row
-        for row, exam in enumerate(exams)
-        if (not config.layouts or exam.layout in config.layouts) and not {exam.key, str(exam.patient)} & excluded
-    ]
-    if not rows:
-        raise DataError(
-            "no exam is left",
-            where="cohort.layouts",
-            expected=f"one of: {', '.join(sorted({exam.layout for exam in exams}))}",
-            found=", ".join(config.layouts),
-        )
-    return np.array(rows, dtype=np.int64)
+    def present(self, view: str) -> npt.NDArray[np.bool_]:
+        """For each exam, is this view there? Shape (n,)."""
+
+    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
+        """Matrices of one view in hundredths of a degree, shape (len(rows), height, width)."""
+
+    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
+        """Colour images of one view, shape (len(rows), height, width, 3); only where kind is rgb."""
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        """What can be measured without the breast, each (n,), NaN where unknown."""
 
 
-def _measures(source: ExamSource, config: CohortSection) -> FloatArray:
-    """Date and room of every exam in units of their limits, (2, n)."""
-    measured = source.nuisance()
-    missing = [name for name in ("date_ordinal", "room_celsius") if name not in measured]
-    if missing:
-        raise DataError(
-            "exams cannot be matched", where="cohort.match", expected="measured nuisance", found=f"no {missing}"
-        )
-    limits = {"date_ordinal": float(config.match_days), "room_celsius": config.match_room_celsius}
-    return np.stack([measured[name] / limit for name, limit in limits.items()])
+@dataclass(frozen=True)
+class ArrayExamSource:
+    """Exams held in memory: one exam to predict, a masked copy for the audit, a test's toy cohort.
+
+    ``matrices`` maps a view to hundredths of a degree, shape (n, height, width).
+    """
+
+    exams: tuple[Exam, ...]
+    matrices: dict[str, CentiCelsius]
+    name: str = "memory"
+    measured: dict[str, FloatArray] = field(default_factory=dict)
+    missing: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return tuple(view for view in VIEWS if view in self.matrices)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        _, height, width = next(iter(self.matrices.values())).shape
+        return height, width
+
+    @property
+    def fingerprint(self) -> str:
+        import hashlib
+
+        digest = hashlib.sha256(repr(self.exams).encode())
+        for view in self.views:
+            digest.update(view.encode())
+            digest.update(np.ascontiguousarray(self.matrices[view]).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def kind(self) -> str:
+        return "celsius"
+
+    def present(self, view: str) -> npt.NDArray[np.bool_]:
+        missing = self.missing.get(view)
+        return np.ones(len(self.exams), bool) if missing is None else ~missing
+
+    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
+        return self.matrices[view][rows]
+
+    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
+        raise TypeError("exams in memory hold temperatures, not colour images")
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        return self.measured
 
 
-def _apart(measures: FloatArray, healthy: IntArray, sick: IntArray) -> tuple[npt.NDArray[np.bool_], FloatArray]:
-    """For each healthy (down) and sick (across) exam: near enough, and how far apart in units of the limits."""
-    apart = np.abs(measures[:, healthy][:, :, None] - measures[:, sick][:, None, :])  # (2, healthy, sick)
-    return np.asarray((apart <= 1).all(axis=0)), np.asarray(apart.sum(axis=0))  # False where unknown (NaN)
+class SeenThrough:
+    """A data set with something changed on the way: what a subclass does not define passes through.
+
+    Only ``fingerprint`` has no default, so that a changed data set never goes by the name of its original.
+    """
+
+    def __init__(self, source: ExamSource) -> None:
+        self.source = source
+
+    @property
+    def exams(self) -> Sequence[Exam]:
+        return self.source.exams
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        return self.source.views
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.source.shape
+
+    @property
+    def kind(self) -> str:
+        return self.source.kind
+
+    def present(self, view: str) -> npt.NDArray[np.bool_]:
+        return self.source.present(view)
+
+    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
+        return self.source.centi_celsius(view, rows)
+
+    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
+        return self.source.rgb(view, rows)
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        return self.source.nuisance()
 
 
-def _largest_matching(near: npt.NDArray[np.bool_], distance: FloatArray) -> tuple[IntArray, IntArray]:
-    """As many pairs as possible, and among those the nearest: an assignment problem."""
-    from scipy.optimize import linear_sum_assignment
+def all_alike(source: ExamSource, view: str) -> bool:
+    """Do all exams share one matrix of this view, so that what is computed from it need be computed once?
 
-    too_far = 1e3 * (1 + min(near.shape))  # dearer than every real pair together
-    healthy, sick = linear_sum_assignment(np.where(near, np.nan_to_num(distance), too_far))
-    real = near[healthy, sick]
-    return healthy[real], sick[real]
-
-
-def _weighted(healthy: IntArray, sick: IntArray, near: npt.NDArray[np.bool_]) -> tuple[IntArray, FloatArray]:
-    """Each sick exam spreads a weight of one over its healthy counterparts."""
-    counterparts = near.sum(axis=0)
-    shares = near[:, counterparts > 0] / counterparts[counterparts > 0]
-    healthy_weights = shares.sum(axis=1)
-    kept_healthy, kept_sick = healthy_weights > 0, counterparts > 0
-    rows = np.concatenate([healthy[kept_healthy], sick[kept_sick]])
-    weights = np.concatenate([
-        healthy_weights[kept_healthy] / healthy_weights[kept_healthy].mean(), np.ones(int(kept_sick.sum())),
-    ])  # fmt: skip
-    order = np.argsort(rows, kind="stable")
-    return rows[order], weights[order]
+    Only a source in memory can say so: one exam many times over, of which another view is varied (its
+    matrices then are one, broadcast). What sees it through a change changes all of them alike.
+    """
+    while isinstance(source, SeenThrough):
+        source = source.source
+    if not isinstance(source, ArrayExamSource) or view not in source.matrices or len(source.exams) < 2:
+        return False
+    return source.matrices[view].strides[0] == 0

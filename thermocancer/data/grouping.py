@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thermocancer.data.exams import Exam, IntArray
+from thermocancer.data.cohort import Exam, IntArray
 from thermocancer.errors import DataError
 from thermocancer.workspace import LABELS
 

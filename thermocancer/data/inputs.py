@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import InputSection
-from thermocancer.data.exams import CentiCelsius, ExamSource, IntArray
+from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray
 from thermocancer.errors import ConfigError
 
 Float32Array = npt.NDArray[np.float32]

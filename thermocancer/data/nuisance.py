@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import Exam, FloatArray
-from thermocancer.data.regions import Mask, find_marker, room_mask, torso_mask
+from thermocancer.data.cohort import Exam, FloatArray
+from thermocancer.thermal.regions import Mask, find_marker, room_mask, torso_mask
 
 ROOM = ("room_celsius", "room_spread")
 FRAME = ("frame_minimum",)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.exams import Exam, IntArray
+from thermocancer.data.cohort import Exam, IntArray
 from thermocancer.data.grouping import Group, check_enough, group_numbers, group_patients, shared_between, strata
 from thermocancer.errors import DataError
 from thermocancer.files import read_json, write_json

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 
+from thermocancer.data.names import ThermogramName, parse_name
 from thermocancer.dmr.address import SiteAddress, judge_link
-from thermocancer.dmr.names import ThermogramName, parse_name
 from thermocancer.dmr.pages import MatrixLink, PatientPage, Visit
 from thermocancer.files import fingerprint
 from thermocancer.workspace import LABELS, VIEWS

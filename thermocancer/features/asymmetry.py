@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermocancer.data.exams import FloatArray
+from thermocancer.data.cohort import FloatArray
 from thermocancer.features.thermal import Mask
 
 SIDES = (("Right45", "Left45"), ("Right", "Left"))

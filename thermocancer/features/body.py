@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from thermocancer.data.exams import FloatArray
-from thermocancer.data.regions import find_marker, torso_mask
+from thermocancer.data.cohort import FloatArray
 from thermocancer.features.thermal import Mask
+from thermocancer.thermal.regions import find_marker, torso_mask
 
 
 def skin_of(celsius: FloatArray) -> Mask:

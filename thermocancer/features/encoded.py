@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config.learning import InputSection
-from thermocancer.data.exams import ExamSource, IntArray, all_alike
+from thermocancer.data.cohort import ExamSource, IntArray, all_alike
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.errors import DataError
 from thermocancer.features.pixels import area_weights

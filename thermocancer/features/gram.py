@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.features.residual import NuisanceFit
 
 Float32Array = npt.NDArray[np.float32]

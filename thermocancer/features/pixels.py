@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from thermocancer.data.exams import FloatArray
+from thermocancer.data.cohort import FloatArray
 
 
 def area_weights(size: int, reduced: int) -> FloatArray:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.exams import CentiCelsius, ExamSource, IntArray, SeenThrough
-from thermocancer.data.regions import torso_only
+from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray, SeenThrough
 from thermocancer.errors import ConfigError
 from thermocancer.features.body import skin_of
 from thermocancer.files import fingerprint
+from thermocancer.thermal.regions import torso_only
 
 REFERENCE_CENTI = 3000
 """With ``relative`` every body's median becomes 30 degC, so that values stay inside fixed ranges."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from thermocancer.data.exams import ExamSource
+from thermocancer.data.cohort import ExamSource
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
 from thermocancer.data.nuisance import LAYOUT
 from thermocancer.errors import DataError
 

@@ -8,14 +8,14 @@ from typing import Literal
 
 import numpy as np
 
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray, all_alike
-from thermocancer.data.regions import midline
+from thermocancer.data.cohort import ExamSource, FloatArray, IntArray, all_alike
 from thermocancer.errors import DataError
 from thermocancer.features import asymmetry, thermal
 from thermocancer.features.body import skin_of
 from thermocancer.features.pixels import reduce_area
 from thermocancer.features.thermal import Mask
 from thermocancer.files import fingerprint, written_aside
+from thermocancer.thermal.regions import midline
 
 TableKind = Literal["thermal", "asymmetry", "asymmetry-index", "pixels"]
 VERSION = 2

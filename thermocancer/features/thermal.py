@@ -11,7 +11,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import FloatArray
+from thermocancer.data.cohort import FloatArray
 
 Mask = npt.NDArray[np.bool_]
 

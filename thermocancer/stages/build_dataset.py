@@ -11,12 +11,12 @@ from typing import Any
 
 from thermocancer.config import Config
 from thermocancer.data.catalog import read_catalog
-from thermocancer.data.exams import Exam
+from thermocancer.data.cohort import Exam
 from thermocancer.data.kept import Kept, kept_exams
-from thermocancer.data.sequences import gather_series, open_sequences
 from thermocancer.data.split import Split, make_split
-from thermocancer.data.store import open_dataset
-from thermocancer.data.store_items import Item, SourceFile, dynamic_items, static_items
+from thermocancer.data.store.items import Item, SourceFile, dynamic_items, static_items
+from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.sequences import gather_series, open_sequences
 from thermocancer.errors import DataError
 from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, read_json, written_aside
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -148,8 +148,8 @@ def _hash_of(file: SourceFile, hashes: HashIndex) -> str:
 
 def _build(config: Config, workspace: Workspace, work: Work, stamp: Stamp, progress: Progress) -> None:
     """Stream every exam into the HDF5 file, rename it, then write the manifest beside it."""
-    from thermocancer.data.store_packing import compression_of
-    from thermocancer.data.store_writing import DatasetWriter
+    from thermocancer.data.store.packing import compression_of
+    from thermocancer.data.store.writing import DatasetWriter
 
     path = workspace.dataset(config.dataset.name)
     failed: list[Failure] = []
@@ -176,7 +176,7 @@ def _store_exams(config: Config, work: Work, writer: Any, failed: list[Failure],
     """Read and pack exams on several threads, store them in order; what cannot be read goes to ``failed``."""
     import os
 
-    from thermocancer.data.store_packing import in_order, pack_dynamic, pack_static
+    from thermocancer.data.store.packing import in_order, pack_dynamic, pack_static
 
     threads = config.dataset.threads or min(os.cpu_count() or 1, 8)
     static = functools.partial(pack_static, config=config.dataset)

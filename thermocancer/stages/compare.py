@@ -27,9 +27,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
     Raises DataError when a run is missing or they share no patient.
     """
-    from thermocancer.evaluation.contest import contest
-    from thermocancer.evaluation.report import render_page
-    from thermocancer.evaluation.runs import read_run
+    from thermocancer.evaluation.report.page import render_page
+    from thermocancer.evaluation.statistics.between_runs import contest
+    from thermocancer.runs.run import read_run
 
     names = _names(config)
     stamp, made_from = _stamp(workspace, names), _made_from(config, workspace, names)
@@ -74,7 +74,7 @@ def _stamp(workspace: Workspace, names: tuple[str, ...]) -> Stamp:
 
 
 def _made_from(config: Config, workspace: Workspace, names: tuple[str, ...]) -> str:
-    from thermocancer.evaluation.runs import content_of
+    from thermocancer.runs.run import content_of
 
     settings = config.evaluate
     return fingerprint(

@@ -234,7 +234,7 @@ def encode_image(chosen: npt.NDArray[np.uint8], section: ConvertSection) -> byte
 
 
 def _make_video(folder: Path, job: _Job, section: ConvertSection) -> str:
-    from thermocancer.data.video import write_video
+    from thermocancer.thermal.video import write_video
 
     path = folder / job.name
     table = colour_table(section.video_rendering.colormap)

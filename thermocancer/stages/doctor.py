@@ -102,7 +102,7 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
 
 def _catalog(workspace: Workspace) -> Iterator[Check]:
     from thermocancer.data.catalog import read_catalog
-    from thermocancer.data.repair import check_raw
+    from thermocancer.dmr.repair import check_raw
 
     if not workspace.catalog.exists():
         yield Check("catalog", "note", "no thermograms yet; next: thermocancer simulate, import DIR or fetch")
@@ -125,7 +125,7 @@ def _catalog(workspace: Workspace) -> Iterator[Check]:
 
 
 def _datasets(workspace: Workspace) -> Iterator[Check]:
-    from thermocancer.data.store import open_dataset
+    from thermocancer.data.store.reading import open_dataset
 
     for path in sorted(workspace.datasets.glob("*.h5")):
         try:

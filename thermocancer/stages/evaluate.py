@@ -15,7 +15,7 @@ from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.evaluation.judgement import Judgement
+    from thermocancer.evaluation.report.judgement import Judgement
 
 STAMP = "evaluation.json"
 
@@ -39,7 +39,7 @@ class Task:
 
 def find_tasks(config: Config, workspace: Workspace) -> list[Task]:
     """The runs the config asks for. Raises DataError when there is none."""
-    from thermocancer.evaluation.runs import run_names
+    from thermocancer.runs.run import run_names
 
     names = [config.evaluate.run] if config.evaluate.run else run_names(workspace)
     if not names:
@@ -51,7 +51,7 @@ def find_tasks(config: Config, workspace: Workspace) -> list[Task]:
 
 def _made_from(config: Config, workspace: Workspace, name: str) -> str:
     """Changes with the run's content, the cohort's verdicts and the settings of evaluation."""
-    from thermocancer.evaluation.runs import content_of
+    from thermocancer.runs.run import content_of
 
     around = [path for path in (workspace.catalog, workspace.filtered / "filter.csv") if path.exists()]
     settings = config.evaluate.model_copy(update={"run": None})
@@ -94,13 +94,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
-    from thermocancer.evaluation.cards import dataset_card, model_card
-    from thermocancer.evaluation.dossier import gather, to_html
-    from thermocancer.evaluation.exam_facts import exam_facts
-    from thermocancer.evaluation.explain.survey import survey_run
-    from thermocancer.evaluation.judgement import judge
-    from thermocancer.evaluation.own_figures import own_figures
-    from thermocancer.evaluation.runs import read_run
+    from thermocancer.evaluation.explain.telling_exams import survey_run
+    from thermocancer.evaluation.report.cards import dataset_card, model_card
+    from thermocancer.evaluation.report.catalog_facts import exam_facts
+    from thermocancer.evaluation.report.contents import gather, to_html
+    from thermocancer.evaluation.report.judgement import judge
+    from thermocancer.evaluation.report.own_figures import own_figures
+    from thermocancer.runs.run import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
     facts = exam_facts(workspace)
@@ -136,7 +136,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
 def _audit(
     judged: Judgement, workspace: Workspace, config: Config, facts: dict[Any, Any], progress: Progress
 ) -> dict[str, Any]:
-    from thermocancer.evaluation.audit.examination import audit_picture, audit_run
+    from thermocancer.evaluation.audit.whole import audit_picture, audit_run
 
     audit = audit_run(judged, workspace, config, facts, progress)
     judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])

@@ -21,15 +21,15 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
-from thermocancer.evaluation.runs import read_run
 from thermocancer.files import fingerprint, hash_file, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
+from thermocancer.runs.run import read_run
 from thermocancer.strategy.quiet import quietly
 from thermocancer.workspace import Stamp, Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.training.exportable import Exportable, Inputs
+    from thermocancer.classifiers.exportable import Exportable, Inputs
 
 STAGE = "export"
 TOLERANCE = 1e-4
@@ -85,7 +85,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         return report
     # the converters take TensorFlow's graphs; a model trained under JAX loads here all the same
     running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), config.seed)
-    from thermocancer.training.exportable import exportable
+    from thermocancer.classifiers.exportable import exportable
 
     subject = exportable(job.folder / "model", job.own, workspace)
     with progress.task(f"export {job.name}", len(job.formats), "formats") as task:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from thermocancer.config import Config
 from thermocancer.config.sources import FetchSection
 from thermocancer.data.catalog import Record
-from thermocancer.data.mirror import Mirror
 from thermocancer.dmr.credentials import Credentials, find_credentials
+from thermocancer.dmr.mirror import Mirror
 from thermocancer.errors import DataError
 from thermocancer.files import read_json, write_json, write_text
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -20,9 +20,9 @@ from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.data.survey import Survey
-    from thermocancer.data.transfer import Brought
+    from thermocancer.dmr.inventory import Survey
     from thermocancer.dmr.session import Site
+    from thermocancer.dmr.transfer import Brought
 
 STAGE = "fetch"
 BYTES_A_VALUE = 6
@@ -33,7 +33,7 @@ PROBLEMS = ("missing", "refused", "failed")
 
 def plan(config: Config, workspace: Workspace, *, credentials: Credentials | None = None) -> Plan:
     """Log in and read the pages, as ``run`` would; fetch no file and touch nothing on disk."""
-    from thermocancer.data.survey import Surveyor
+    from thermocancer.dmr.inventory import Surveyor
 
     section = config.fetch
     mirror = Mirror.load(workspace)
@@ -69,9 +69,9 @@ def run(
     noted in ``patients.jsonl``. Raises ConfigError without an account, RemoteError when the site,
     the login or the network fails; whatever was fetched until then is kept and in the catalog.
     """
-    from thermocancer.data.mirroring import apply_decisions
-    from thermocancer.data.survey import Surveyor
-    from thermocancer.data.transfer import Carrier
+    from thermocancer.dmr.inventory import Surveyor
+    from thermocancer.dmr.mirroring import apply_decisions
+    from thermocancer.dmr.transfer import Carrier
 
     started = time.monotonic()
     mirror = Mirror.load(workspace)

@@ -9,26 +9,26 @@ from typing import Any
 
 import numpy as np
 
+from thermocancer.classifiers.encoders import Encoders
+from thermocancer.classifiers.late.run import baseline_rows, combine_runs, late_identity
+from thermocancer.classifiers.late.scores import read_run
+from thermocancer.classifiers.leaks import fusion_leaks
+from thermocancer.classifiers.protocol import Recipe
+from thermocancer.classifiers.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
+from thermocancer.classifiers.thresholds import describe_aim
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
-from thermocancer.data.predictions import Prediction, write_predictions
+from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.matching import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Fold, Split, outer_folds
-from thermocancer.data.store import H5ExamSource, open_dataset
+from thermocancer.data.store.reading import H5ExamSource, open_dataset
 from thermocancer.errors import DataError
 from thermocancer.features.tables import complete_rows
 from thermocancer.files import fingerprint
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.training.classifiers.encoders import Encoders
-from thermocancer.training.classifiers.late import read_run
+from thermocancer.runs.predictions import Prediction, write_predictions
 from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, save_whole, write_scores
 from thermocancer.training.distributed import Claim, by_one, claims
-from thermocancer.training.late_runs import baseline_rows, combine_runs, late_identity
-from thermocancer.training.leaks import fusion_leaks
-from thermocancer.training.recipe import Recipe
-from thermocancer.training.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
-from thermocancer.training.thresholds import describe_aim
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Stamp, Workspace
 

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 from thermocancer.config import Config
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source
-from thermocancer.data.importing import (
+from thermocancer.data.folder.dates import ExamDates, date_files
+from thermocancer.data.folder.decide import (
     SOURCE,
     Content,
     Placed,
@@ -21,9 +22,8 @@ from thermocancer.data.importing import (
     merge,
     place_files,
 )
-from thermocancer.data.importing_dates import ExamDates, date_files
-from thermocancer.data.importing_files import Facts, Made, SourceFile, check_shape, find_sources, inspect, make
-from thermocancer.data.importing_labels import Labels, read_labels
+from thermocancer.data.folder.files import Facts, Made, SourceFile, check_shape, find_sources, inspect, make
+from thermocancer.data.folder.labels import Labels, read_labels
 from thermocancer.errors import DataError
 from thermocancer.files import HashIndex
 from thermocancer.outcome import Failure, Plan, StageReport

@@ -13,11 +13,11 @@ from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.evaluation.prediction.answers import Oracle
+    from thermocancer.evaluation.prediction.combined import LateOracle
     from thermocancer.evaluation.prediction.gathering import NewExam
-    from thermocancer.evaluation.prediction.late_answers import LateOracle
     from thermocancer.evaluation.prediction.novelty import Reference
-    from thermocancer.evaluation.runs import RunRecord
+    from thermocancer.evaluation.prediction.scoring import Oracle
+    from thermocancer.runs.run import RunRecord
 
 IMAGES = "train-cnn"
 """The stage whose runs read images, not exams."""
@@ -26,11 +26,11 @@ IMAGES = "train-cnn"
 def plan(config: Config, workspace: Workspace) -> Plan:
     """Which exams would be scored."""
     from thermocancer.evaluation.prediction.gathering import gather_exams
-    from thermocancer.evaluation.runs import read_run
+    from thermocancer.runs.run import read_run
 
     run = read_run(workspace, _run_name(config))
     if run.manifest.get("stage") == IMAGES:
-        from thermocancer.evaluation.prediction.image_answers import image_files
+        from thermocancer.evaluation.prediction.of_images import image_files
 
         return Plan("predict", tuple(f"score image {path.name}" for path in image_files(_path(config))))
     exams = gather_exams(_path(config), tuple(run.manifest.get("views") or ()))
@@ -42,9 +42,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
     Exams that cannot be scored are listed with the reason. Raises DataError when none can.
     """
-    from thermocancer.evaluation.notices import ADJUNCT_NOTICE
     from thermocancer.evaluation.prediction.gathering import gather_exams
-    from thermocancer.evaluation.runs import read_run
+    from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
+    from thermocancer.runs.run import read_run
 
     trained = read_run(workspace, _run_name(config))
     if trained.manifest.get("stage") == IMAGES:
@@ -73,8 +73,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 def _of_images(trained: RunRecord, config: Config, workspace: Workspace) -> StageReport:
     """The same for a run of ``train-cnn``, which reads images of any kind, each by itself."""
-    from thermocancer.evaluation.notices import ADJUNCT_NOTICE
-    from thermocancer.evaluation.prediction.image_answers import image_answers, image_page
+    from thermocancer.evaluation.prediction.of_images import image_answers, image_page
+    from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
 
     answers, pictures = image_answers(trained, trained.required_config(workspace), _path(config))
     report = _report(answers)
@@ -109,7 +109,7 @@ def _why(refused: dict[str, Any]) -> str:
 
 def _oracle(run: RunRecord, workspace: Workspace) -> Oracle | LateOracle:
     """The run's classifier, with its training exams to compare with where the data set is here."""
-    from thermocancer.evaluation.prediction.late_answers import is_late, load_late_oracle
+    from thermocancer.evaluation.prediction.combined import is_late, load_late_oracle
 
     if is_late(run):
         return load_late_oracle(run, workspace, lambda each: _plain_oracle(each, workspace))
@@ -117,7 +117,7 @@ def _oracle(run: RunRecord, workspace: Workspace) -> Oracle | LateOracle:
 
 
 def _plain_oracle(run: RunRecord, workspace: Workspace) -> Oracle:
-    from thermocancer.evaluation.prediction.answers import load_oracle
+    from thermocancer.evaluation.prediction.scoring import load_oracle
 
     own = run.config(workspace)
     reference, shape = (None, None) if own is None else _reference(own, workspace, run.manifest)
@@ -126,9 +126,9 @@ def _plain_oracle(run: RunRecord, workspace: Workspace) -> Oracle:
 
 def _ask(exam: NewExam, oracle: Oracle | LateOracle) -> dict[str, Any]:
     """Read and judge the exam's files, and answer."""
-    from thermocancer.evaluation.prediction.answers import Oracle, answer
+    from thermocancer.evaluation.prediction.combined import answer_late
     from thermocancer.evaluation.prediction.gathering import read_files
-    from thermocancer.evaluation.prediction.late_answers import answer_late
+    from thermocancer.evaluation.prediction.scoring import Oracle, answer
 
     if not isinstance(oracle, Oracle):
         return answer_late(exam, oracle)
@@ -166,8 +166,8 @@ def _reference(
 
 def _open(path: Path, manifest: dict[str, Any]) -> Any:
     """The static or the dynamic part of the run's data set."""
-    from thermocancer.data.sequences import open_sequences
-    from thermocancer.data.store import open_dataset
+    from thermocancer.data.store.reading import open_dataset
+    from thermocancer.data.store.sequences import open_sequences
 
     return open_sequences(path) if manifest.get("stage") == "train-dit" else open_dataset(path)
 
@@ -191,8 +191,8 @@ def _pictures(
     exam: NewExam, said: dict[str, Any], oracle: Oracle | LateOracle, config: Config
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The thermograms; where one run on static views scored them with occlusion maps (``evaluate.explain_views``)."""
-    from thermocancer.evaluation.prediction.answers import Oracle
     from thermocancer.evaluation.prediction.page import occlusions, pictures_of
+    from thermocancer.evaluation.prediction.scoring import Oracle
 
     if not isinstance(oracle, Oracle) or oracle.dynamic or said["status"] == "refused" or not config.evaluate.explain:
         return pictures_of(exam, [])

@@ -17,8 +17,8 @@ from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.evaluation.published import PublishedRow
-    from thermocancer.evaluation.replication import Protocol
+    from thermocancer.evaluation.replication.published import PublishedRow
+    from thermocancer.evaluation.replication.settings import Protocol
 
 Runner = Callable[[str, Config, Workspace], StageReport]
 """Runs one stage by name. Stages never import one another, so the caller brings it."""
@@ -77,7 +77,7 @@ def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner
 
 
 def _jobs(config: Config, workspace: Workspace) -> list[tuple[PublishedRow, Protocol, Stamp, str]]:
-    from thermocancer.evaluation.replication import PROTOCOLS, chosen_rows, steps_of
+    from thermocancer.evaluation.replication.settings import PROTOCOLS, chosen_rows, steps_of
 
     records = catalog_fingerprint(read_catalog(workspace))
     jobs = []
@@ -114,7 +114,7 @@ def _run_steps(
     runner: Runner,
 ) -> None:  # fmt: skip
     """Every stage of a row; then keep its figures and how it was made."""
-    from thermocancer.evaluation.replication import branch_of, steps_of
+    from thermocancer.evaluation.replication.settings import branch_of, steps_of
 
     branch = branch_of(workspace, protocol, row)
     steps = steps_of(row, protocol, config)
@@ -130,9 +130,9 @@ def _run_steps(
 
 def _recipe(row: PublishedRow, config: Config, branch: Workspace) -> dict[str, Any]:
     """What made the row, and in what that differs from the original."""
-    from thermocancer.data.sequences import open_sequences
-    from thermocancer.data.store import open_dataset
-    from thermocancer.evaluation.replication_deviations import deviations, made_with
+    from thermocancer.data.store.reading import open_dataset
+    from thermocancer.data.store.sequences import open_sequences
+    from thermocancer.evaluation.replication.deviations import deviations, made_with
 
     opener: Any = open_sequences if row.model == "sequence" else open_dataset
     with opener(branch.dataset(config.dataset.name)) as source:
@@ -156,10 +156,10 @@ def _result(stamp: Stamp, made_from: str, report: StageReport, item: str) -> dic
 def _write_table(
     config: Config, workspace: Workspace, results: dict[tuple[str, str], dict[str, Any]], report: StageReport
 ) -> None:
-    from thermocancer.evaluation.cohort_flow import is_phantom
-    from thermocancer.evaluation.replication import chosen_rows
-    from thermocancer.evaluation.replication_table import table_of, terminal_lines
-    from thermocancer.evaluation.report import render_page
+    from thermocancer.evaluation.replication.settings import chosen_rows
+    from thermocancer.evaluation.replication.table import table_of, terminal_lines
+    from thermocancer.evaluation.report.cohort_flow import is_phantom
+    from thermocancer.evaluation.report.page import render_page
 
     sources = sorted({record.source for record in read_catalog(workspace) if record.status == "ok"})
     table = table_of(chosen_rows(config.evaluate.rows), results, phantom=is_phantom(sources))

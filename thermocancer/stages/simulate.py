@@ -11,10 +11,10 @@ from typing import Any
 
 from thermocancer.config import Config
 from thermocancer.data.catalog import Record, read_catalog, replace_source
-from thermocancer.data.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
 from thermocancer.errors import DataError
 from thermocancer.files import PARTIAL_SUFFIX, fingerprint, read_json, write_json, write_text
 from thermocancer.outcome import Plan, StageReport
+from thermocancer.phantom.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 

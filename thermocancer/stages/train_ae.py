@@ -15,21 +15,21 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.config import Config
-from thermocancer.data.exams import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
 from thermocancer.errors import DataError, RunError
 from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
 from thermocancer.strategy import Running
 from thermocancer.strategy.running import LostHostError
-from thermocancer.training import autoencoders as ae
-from thermocancer.training.autoencoder_plan import Training, trainings
+from thermocancer.training.autoencoder import files as ae
+from thermocancer.training.autoencoder.plan import Training, trainings
+from thermocancer.training.autoencoder.reconstruction import Images, psnr, ssim
 from thermocancer.training.checkpoint import Snapshot, save_model
 from thermocancer.training.distributed import claims, share_out
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
-from thermocancer.training.quality import Images, psnr, ssim
 from thermocancer.workspace import Workspace
 
 STAGE = "train-ae"
@@ -174,7 +174,7 @@ def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
 
 def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
     """Write model, history and figure, then the manifest that makes them count."""
-    from thermocancer.training.history import write_history
+    from thermocancer.runs.history import write_history
 
     facts = {"val_loss": result.history[result.best_epoch - 1]["val_loss"], "epochs": len(result.history)}
     outputs = [job.folder / ae.MODEL, job.folder / ae.HISTORY]
@@ -224,7 +224,7 @@ def _judge(work: _Work, model: Any, job: Training) -> _Judged:
 
 
 def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, Any]) -> Path:
-    from thermocancer.evaluation.reconstruction import draw_reconstructions
+    from thermocancer.evaluation.report.reconstruction import draw_reconstructions
 
     path = job.folder / ae.RECONSTRUCTIONS
     titles = [f"exam {work.source.exams[row].key}" for row in judged.rows]

@@ -14,19 +14,19 @@ from typing import Any
 import numpy as np
 
 from thermocancer import strategy
+from thermocancer.classifiers.image.features import image_features
+from thermocancer.classifiers.image.network import ImageTrainer
+from thermocancer.classifiers.image.pixels import load_pixels
+from thermocancer.classifiers.image.seeds import SeedRun, mean_and_vote, run_seed, save_seeds, seed_figures
 from thermocancer.config import Config
 from thermocancer.config.loader import dump_yaml
-from thermocancer.data.exams import FloatArray, IntArray
-from thermocancer.data.image_folder import ImageFolder, read_image_folder, validation_rows
-from thermocancer.data.predictions import COLUMNS
+from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
+from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.files import HashIndex, fingerprint, hash_file, write_text
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.training.image_runs import SeedRun, mean_and_vote, run_seed, save_seeds, seed_figures
-from thermocancer.training.images import ImageTrainer
-from thermocancer.training.images_features import image_features
-from thermocancer.training.images_pixels import load_pixels
+from thermocancer.runs.predictions import COLUMNS
 from thermocancer.workspace import Stamp, Workspace
 
 STAGE = "train-cnn"

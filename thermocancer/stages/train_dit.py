@@ -10,26 +10,26 @@ from typing import Any, cast
 import numpy as np
 
 from thermocancer import strategy
+from thermocancer.classifiers.calibrated import CalibratedRecipe
+from thermocancer.classifiers.leaks import sequence_leaks
+from thermocancer.classifiers.sequence.features import check_frames
+from thermocancer.classifiers.sequence.input import VERSION as INPUT_VERSION
+from thermocancer.classifiers.sequence.network import SequenceMethod, sequence_recipe
+from thermocancer.classifiers.sequence.readers import VIEW, FrameReaders
+from thermocancer.classifiers.thresholds import describe_aim
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
-from thermocancer.data.exams import ExamSource, IntArray
-from thermocancer.data.sequences import SequenceSource, open_sequences
+from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.dynamic_folds import dynamic_folds, restrict
+from thermocancer.data.matching import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Fold, Split
-from thermocancer.data.store import open_dataset
+from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.sequences import SequenceSource, open_sequences
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, hash_file
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.training.classifiers.calibrated import CalibratedRecipe
 from thermocancer.training.crossval import CrossValidation, cross_validate, write_scores
 from thermocancer.training.distributed import Claim, by_one, claims, share_out
-from thermocancer.training.leaks import sequence_leaks
-from thermocancer.training.sequences import SequenceMethod, sequence_recipe
-from thermocancer.training.sequences_backbone import VIEW, FrameReaders
-from thermocancer.training.sequences_features import check_frames
-from thermocancer.training.sequences_folds import dynamic_folds, restrict
-from thermocancer.training.sequences_input import VERSION as INPUT_VERSION
-from thermocancer.training.thresholds import describe_aim
 from thermocancer.workspace import Stamp, Workspace
 
 STAGE = "train-dit"
@@ -99,7 +99,7 @@ def _job(config: Config, workspace: Workspace, source: SequenceSource) -> Job:
 
 def _static_exams(path: Path) -> Any:
     """The static exams of the same data set, or None when it holds none."""
-    from thermocancer.data.store import open_checked
+    from thermocancer.data.store.reading import open_checked
 
     with open_checked(path) as handle:
         if "static" not in handle:

@@ -15,14 +15,14 @@ from typing import Any, Protocol
 import numpy as np
 
 from thermocancer.config import Config, dump_yaml
-from thermocancer.data.exams import Exam, FloatArray, IntArray
-from thermocancer.data.predictions import Prediction, to_units, write_predictions
+from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
 from thermocancer.progress import Progress, Silent
+from thermocancer.runs.history import write_history
+from thermocancer.runs.predictions import Prediction, to_units, write_predictions
 from thermocancer.training.distributed import Claim, share_out
-from thermocancer.training.history import write_history
 from thermocancer.training.workers import one_thread, run_all
 
 INNER_FILE = "inner.csv"
@@ -50,7 +50,7 @@ class _Fitted(Protocol):
 
 
 class _Recipe(Protocol):
-    """A ``training.recipe.Recipe`` for any kind of source."""
+    """A ``classifiers.protocol.Recipe`` for any kind of source."""
 
     def fit(self, source: Any, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> _Fitted: ...
 

@@ -19,10 +19,10 @@ from thermocancer import strategy
 from thermocancer.errors import Interrupted, RunError
 from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.progress import Silent, Task
+from thermocancer.runs.history import Row, write_history
 from thermocancer.strategy.running import Running
 from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
 from thermocancer.training.checkpoint import Checkpoint, Snapshot, Standing
-from thermocancer.training.history import Row, write_history
 from thermocancer.training.schedules import Schedule
 from thermocancer.training.stopping import Stopping
 

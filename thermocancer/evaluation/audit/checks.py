@@ -8,8 +8,8 @@ from typing import Any
 from thermocancer.data.grouping import shared_between
 from thermocancer.evaluation.audit.controls import Control
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.runs import RunRecord
 from thermocancer.files import hash_file
+from thermocancer.runs.run import RunRecord
 
 SCORES = ("predictions.csv", "predictions-baseline.csv")
 """The out-of-sample scores of a run and of its baseline."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.data.exams import Exam, FloatArray, IntArray
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
-from thermocancer.evaluation.comparison import auc_difference, pair_units
-from thermocancer.evaluation.intervals import Estimate, auc_interval
-from thermocancer.evaluation.units import Units, gather_units
+from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
+from thermocancer.evaluation.statistics.intervals import Estimate, auc_interval
+from thermocancer.evaluation.statistics.units import Units, gather_units
+from thermocancer.runs.predictions import Prediction
 
 NUISANCE, CONTROL, BASELINE, INPUT = "nuisance", "control", "baseline", "input"
 """Groups: shortcuts; checks that must behave; trivial models; the model on part of the picture."""

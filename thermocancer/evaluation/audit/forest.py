@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from thermocancer.evaluation.figures import ALARM, BASELINE, MODEL, MUTED, new_figure, png_bytes
+from thermocancer.evaluation.report.figures import ALARM, BASELINE, MODEL, MUTED, new_figure, png_bytes
 
 COLOURS = {"none": MUTED, "amber": BASELINE, "red": ALARM, "leaky": BASELINE, "failed": ALARM, "model": MODEL}
 Row = tuple[str, Mapping[str, Any], str]

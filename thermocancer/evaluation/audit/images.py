@@ -16,23 +16,23 @@ import numpy.typing as npt
 
 from thermocancer import __version__
 from thermocancer.config import Config
-from thermocancer.data.exams import Exam, FloatArray, IntArray
-from thermocancer.data.image_folder import ImageFolder, read_image_folder, validation_rows
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
+from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.audit.bench import Unavailable
 from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge
 from thermocancer.evaluation.audit.nuisance import ridge_logistic
 from thermocancer.evaluation.audit.refits import judge_permuted
+from thermocancer.evaluation.audit.refitting import Unavailable
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.runs import RunRecord
 from thermocancer.files import HashIndex, fingerprint, read_json, write_json
 from thermocancer.progress import Progress, Silent
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import RunRecord
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.training.images import ImageTrainer
+    from thermocancer.classifiers.image.network import ImageTrainer
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 RIDGE = 1.0
@@ -86,8 +86,8 @@ class ImageBench:
     def trainer(self, labels: IntArray | None = None, **changed: Any) -> ImageTrainer:
         """The run's own trainer, with other labels or other settings of ``cnn``."""
         from thermocancer import strategy
-        from thermocancer.training.images import ImageTrainer
-        from thermocancer.training.images_features import image_features
+        from thermocancer.classifiers.image.features import image_features
+        from thermocancer.classifiers.image.network import ImageTrainer
 
         cnn, cache = self.config.cnn.model_copy(update=changed), self.workspace.cache
         running = strategy.set_up(self.config.strategy, self.config.seed)
@@ -101,7 +101,7 @@ class ImageBench:
     @property
     def pixels(self) -> npt.NDArray[np.uint8]:
         """Every image at ``cnn.size``, mapped from the cache."""
-        from thermocancer.training.images_pixels import load_pixels
+        from thermocancer.classifiers.image.pixels import load_pixels
 
         return load_pixels(self.images, self.config.cnn, self.workspace.cache, Silent())
 

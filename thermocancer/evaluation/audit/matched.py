@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import FloatArray, IntArray
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.intervals import percentile_interval
-from thermocancer.evaluation.resampling import patient_counts
+from thermocancer.evaluation.statistics.intervals import percentile_interval
+from thermocancer.evaluation.statistics.resampling import patient_counts
+from thermocancer.runs.predictions import Prediction
 
 FEW_PAIRS, FEW_EXAMS = 100, 15
 """Below so many pairs, or sick or healthy exams among them, a matched AUC carries a warning."""

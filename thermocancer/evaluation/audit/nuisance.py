@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
-from thermocancer.data.predictions import Prediction
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.audit.controls import NUISANCE, Control, Judge, flag_shortcut, holm, rows_of
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.exam_facts import ExamFacts
+from thermocancer.evaluation.report.catalog_facts import ExamFacts
+from thermocancer.runs.predictions import Prediction
 from thermocancer.workspace import VIEWS
 
 FAMILIES = {
@@ -142,7 +142,7 @@ def association(scope: Scope, first: str, second: str) -> float:
 
     Looking inside each class keeps the label itself from tying them. Categories count by their first column.
     """
-    from thermocancer.evaluation.intervals import midranks
+    from thermocancer.evaluation.statistics.intervals import midranks
 
     columns = {each.name: each.columns[:, 0] for each in variables(scope)}
     values = []

@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from thermocancer.data.exams import IntArray
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.cohort import IntArray
 from thermocancer.data.split import Fold
-from thermocancer.evaluation.audit.bench import Bench, Unavailable
 from thermocancer.evaluation.audit.controls import (
     BASELINE,
     CONTROL,
@@ -18,9 +16,11 @@ from thermocancer.evaluation.audit.controls import (
     Judge,
     flag_shortcut,
 )
+from thermocancer.evaluation.audit.masked import MaskedSource
+from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.audit.sources import MaskedSource
-from thermocancer.evaluation.units import gather_units
+from thermocancer.evaluation.statistics.units import gather_units
+from thermocancer.runs.predictions import Prediction
 
 LATE_SHARE = 0.35
 """The latest patients, so many of them, are tested in the split by time."""
@@ -152,7 +152,7 @@ def _needs_static_views(bench: Bench) -> None:
 
 def torso_alone(bench: Bench) -> Control:
     """The same recipe where background and marker are gone."""
-    from thermocancer.data.regions import torso_only
+    from thermocancer.thermal.regions import torso_only
 
     _needs_static_views(bench)
     source = MaskedSource(bench.source, torso_only, "torso-only", bench.workspace.cache / "masked")
@@ -162,7 +162,7 @@ def torso_alone(bench: Bench) -> Control:
 
 def background_alone(bench: Bench) -> Control:
     """The same recipe where the torso is blanked: what it can tell without any breast."""
-    from thermocancer.data.regions import background_only
+    from thermocancer.thermal.regions import background_only
 
     _needs_static_views(bench)
     source = MaskedSource(bench.source, background_only, "background-only", bench.workspace.cache / "masked")
@@ -184,7 +184,7 @@ def _seen_by_encoders(bench: Bench, fold: Fold) -> str:
     """A remark where the split's encoders have seen (without labels) some of the tested patients."""
     if bench.scope.run.manifest.get("model") not in ("svm", "network"):
         return ""
-    from thermocancer.training.classifiers.encoders import Encoders
+    from thermocancer.classifiers.encoders import Encoders
 
     views = tuple(bench.scope.run.manifest.get("views") or bench.source.views)
     encoders = Encoders.of(bench.config, bench.workspace)

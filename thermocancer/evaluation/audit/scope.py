@@ -8,11 +8,11 @@ from datetime import date
 
 import numpy as np
 
-from thermocancer.data.exams import Exam, ExamSource, FloatArray, IntArray
-from thermocancer.data.predictions import Prediction
+from thermocancer.data.cohort import Exam, ExamSource, FloatArray, IntArray
 from thermocancer.data.split import Fold
-from thermocancer.evaluation.exam_facts import ExamFacts, ExamKey
-from thermocancer.evaluation.runs import RunRecord
+from thermocancer.evaluation.report.catalog_facts import ExamFacts, ExamKey
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import RunRecord
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thermocancer.data.exams import ExamSource, FloatArray
+from thermocancer.data.cohort import ExamSource, FloatArray
 from thermocancer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from thermocancer.training.classifiers.network_model import NetworkModel
+    from thermocancer.classifiers.network_model import NetworkModel
 
 
 def network_inside(fitted: Any) -> NetworkModel | None:
     """The fitted fusion network (its Keras model, its encoders), or None for any other classifier."""
-    from thermocancer.training.classifiers.network_model import NetworkModel
+    from thermocancer.classifiers.network_model import NetworkModel
 
     inner = getattr(fitted, "model", None)
     return inner if isinstance(inner, NetworkModel) else None
@@ -58,8 +58,8 @@ def _network_of(fitted: Any) -> NetworkModel:
 
 def codes_of(fitted: Any, source: ExamSource, row: int) -> dict[str, Any]:
     """What the network is given of one exam: codes (1, height, width, channels) by view."""
+    from thermocancer.classifiers.network_model import code_shape
     from thermocancer.features.prepared import prepare
-    from thermocancer.training.classifiers.network_model import code_shape
 
     prepared, codes = prepare(source, fitted.preparation), {}
     for view, encoder in _network_of(fitted).encoders.items():

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import ArrayExamSource, CentiCelsius, Exam, ExamSource, FloatArray
-from thermocancer.data.regions import torso_mask
-from thermocancer.training.recipe import Fitted
+from thermocancer.classifiers.protocol import Fitted
+from thermocancer.data.cohort import ArrayExamSource, CentiCelsius, Exam, ExamSource, FloatArray
+from thermocancer.thermal.regions import torso_mask
 
 Boxes = list[tuple[slice, slice]]
 

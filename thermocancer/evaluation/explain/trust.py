@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import FloatArray
-from thermocancer.evaluation.intervals import midranks, wilson
+from thermocancer.data.cohort import FloatArray
+from thermocancer.evaluation.statistics.intervals import midranks, wilson
 
 ALIKE = 0.5
 """Maps of the trained and of a randomised model that agree more than this say little about the training."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import ConvertSection
-from thermocancer.data.exams import CentiCelsius, ExamSource, IntArray, SeenThrough
+from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray, SeenThrough
 from thermocancer.errors import DataError
 
 

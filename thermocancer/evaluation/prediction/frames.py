@@ -9,15 +9,15 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config import Config
-from thermocancer.data.exams import Exam, FloatArray, IntArray
-from thermocancer.data.sequences import fill_gaps, find_gap_problem
+from thermocancer.data.cohort import Exam, FloatArray, IntArray
+from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
 from thermocancer.evaluation.prediction.gathering import NewExam
 from thermocancer.files import fingerprint
 
 
 @dataclass(frozen=True, eq=False)
 class NewSequence:
-    """One dynamic exam in memory; reads like ``data.sequences.SequenceSource`` with one row.
+    """One dynamic exam in memory; reads like ``data.store.sequences.SequenceSource`` with one row.
 
     ``matrices`` uint16 (frames, height, width) in hundredths of a degree, ``filled`` bool (1, frames).
     """
@@ -64,7 +64,7 @@ def gap_problem(exam: NewExam, config: Config) -> str | None:
 
 def sequence_of(exam: NewExam, config: Config, shape: tuple[int, int] | None) -> NewSequence:
     """The exam's frames, gaps filled as in training, at the size that the run was trained on."""
-    from thermocancer.data.store_writing import resize_centi
+    from thermocancer.data.store.writing import resize_centi
     from thermocancer.thermal.reading import to_centi
 
     files = exam.frame_files()

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import FilterSection
-from thermocancer.dmr.names import parse_name
+from thermocancer.data.names import parse_name
 from thermocancer.errors import DataError
 from thermocancer.workspace import VIEWS
 

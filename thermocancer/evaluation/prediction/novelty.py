@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.exams import FloatArray, IntArray
+from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.data.nuisance import measure_matrix
-from thermocancer.data.regions import torso_mask
+from thermocancer.thermal.regions import torso_mask
 
 MARGIN = 0.1
 MOST_EXAMS = 60

@@ -9,11 +9,11 @@ import numpy as np
 
 from thermocancer.evaluation.explain.heatmap import draw_heatmap
 from thermocancer.evaluation.explain.occlusion import Occlusion, occlude
-from thermocancer.evaluation.gallery import thermogram_png
-from thermocancer.evaluation.prediction.answers import Oracle, as_trained, source_of
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
-from thermocancer.evaluation.report import render_page
-from thermocancer.evaluation.runs import RunRecord
+from thermocancer.evaluation.prediction.scoring import Oracle, as_trained, source_of
+from thermocancer.evaluation.report.gallery import thermogram_png
+from thermocancer.evaluation.report.page import render_page
+from thermocancer.runs.run import RunRecord
 
 ONE_VIEW, SEVERAL_VIEWS = (6, 8), (4, 4)
 """Patches of an occlusion map in ``predict``: coarser with several views, so that the answer comes in seconds."""

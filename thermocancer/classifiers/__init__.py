@@ -1,0 +1,1 @@
+"""What decides: one folder or module a family of classifiers."""

@@ -1,0 +1,109 @@
+"""Gram matrices of encoder features for the training parts of a fold: computed together, kept on disk.
+
+They do not depend on the kernel, its parameters or the threshold, so that runs which differ in
+those alone share them, and runs with 1, 3 and 5 views share those of the views they have in common.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from thermocancer.classifiers.encoders import Encoders
+from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.features.encoded import VERSION, all_codes
+from thermocancer.features.gram import Gram, Part, gram_matrices
+from thermocancer.features.residual import NuisanceFit
+from thermocancer.files import fingerprint, written_aside
+
+KEEP_IN_MEMORY = 8
+
+
+@dataclass(frozen=True)
+class Grams:
+    """Gram matrices by encoder, data set, view and training rows."""
+
+    encoders: Encoders
+    views: tuple[str, ...]
+    residualise: bool
+    cache: Path
+    clip: float | None = None
+    _known: dict[str, Gram] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_known": {}}
+
+    def part(self, source: ExamSource, rows: IntArray, labels: IntArray) -> Part:
+        """What a training part's standardisation (and residualisation) is fitted on."""
+        if not self.residualise:
+            return Part(rows, self.clip)
+        nuisance = NuisanceFit.of(source, rows, labels)
+        return Part(
+            rows, self.clip, nuisance, nuisance.scaling.design(source, np.arange(len(source.exams), dtype=np.int64))
+        )
+
+    def prepare(self, source: ExamSource, fold: str, parts: Sequence[Part]) -> None:
+        """Compute what is not known yet for some training parts, each view's codes being made once."""
+        for view in self.views:
+            missing = {
+                key: part for part in parts if self._find(key := self._key(source, view, fold, part)) is None
+            }  # fmt: skip
+            if not missing:
+                continue
+            encoder = self.encoders.load(source, view, fold)
+            with all_codes(encoder, source, view, self.cache, keep=self.encoders.shared) as codes:
+                found = gram_matrices(codes, list(missing.values()))
+            for key, gram in zip(missing, found, strict=True):
+                self._put(key, gram)
+
+    def of(self, source: ExamSource, fold: str, part: Part) -> Gram:
+        """The Gram matrix of all exams over all views, standardised on one training part."""
+        self.prepare(source, fold, [part])
+        first, *others = (self._get(self._key(source, view, fold, part)) for view in self.views)
+        for gram in others:
+            first = first + gram
+        return first
+
+    def _key(self, source: ExamSource, view: str, fold: str, part: Part) -> str:
+        healthy = None if part.nuisance is None else part.nuisance.healthy.tolist()
+        identity = self.encoders.identity(view, fold)
+        return fingerprint("gram", VERSION, identity, source.fingerprint, view, part.rows.tolist(), healthy, self.clip)
+
+    def _path(self, key: str) -> Path:
+        return self.cache / "gram" / f"{key[:32]}.npz"
+
+    def _get(self, key: str) -> Gram:
+        gram = self._find(key)
+        if gram is None:
+            raise KeyError(key)
+        return gram
+
+    def _find(self, key: str) -> Gram | None:
+        if key not in self._known:
+            gram = _read(self._path(key))
+            if gram is not None:
+                self._remember(key, gram)
+        return self._known.get(key)
+
+    def _put(self, key: str, gram: Gram) -> None:
+        with written_aside(self._path(key)) as side:
+            np.savez(side, allow_pickle=False, products=gram.products.astype(np.float32), variance=gram.variance)
+        self._remember(key, gram)
+
+    def _remember(self, key: str, gram: Gram) -> None:
+        self._known[key] = gram
+        while len(self._known) > KEEP_IN_MEMORY * len(self.views):
+            del self._known[next(iter(self._known))]
+
+
+def _read(path: Path) -> Gram | None:
+    """A kept Gram matrix; None where there is none or a damaged one, which is then made again."""
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
+            return Gram(content["products"].astype(np.float64), float(content["variance"]))
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None

@@ -1,0 +1,1 @@
+"""Late fusion: one decision from several finished runs."""

@@ -1,0 +1,237 @@
+"""Late fusion: one score from the out-of-sample scores of several runs on the same patients.
+
+Runs may see different protocols (static views, dynamic sequences) and different patients; a patient
+whom only some runs have scored is scored from those. Whatever is fitted here (the weights of
+stacking, the threshold) is fitted on the runs' inner scores of the same fold: those of training
+patients by inner models, so that no scored patient has a part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thermocancer.classifiers.decisions import LinearDecision, fit_logistic
+from thermocancer.classifiers.platt import logistic, logit
+from thermocancer.classifiers.thresholds import choose_threshold
+from thermocancer.data.cohort import FloatArray
+from thermocancer.errors import DataError
+from thermocancer.files import hash_file, read_json
+from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.training.crossval import INNER_FILE, CrossValidation, FoldResult
+from thermocancer.workspace import VIEWS, Workspace
+
+Unit = tuple[int, int | None]
+"""A patient, or one visit of a patient whose labels differ."""
+
+FEWEST = 5
+"""Patients of each class that stacking must learn from."""
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """A run to combine: its scores, its inner scores, and its manifest."""
+
+    name: str
+    rows: tuple[Prediction, ...]
+    inner: tuple[Prediction, ...]
+    manifest: Mapping[str, Any]
+    identity: str
+
+
+def read_run(workspace: Workspace, name: str) -> RunScores:
+    """Read a finished run. Raises DataError when there is none, or it is an old one without inner scores."""
+    folder = workspace.run(name)
+    if not (folder / "manifest.json").exists():
+        raise DataError(
+            f"there is no run {name} to combine", where=folder, hint=f"make it first, or correct fuse.combine ({name})"
+        )
+    path = folder / INNER_FILE
+    if not path.exists():
+        raise DataError("this run has no inner scores", where=path, hint="train the run again")
+    inner = read_predictions(path) if len(path.read_text(encoding="utf-8").splitlines()) > 1 else []
+    rows = read_predictions(folder / "predictions.csv")
+    identity = hash_file(folder / "predictions.csv") + hash_file(path)
+    return RunScores(name, tuple(rows), tuple(inner), read_json(folder / "manifest.json"), identity)
+
+
+def combine(runs: Sequence[RunScores], *, stacking: bool, aim: str, sensitivity: float) -> CrossValidation:
+    """Combine runs fold by fold: the mean of their logits, or with ``stacking`` a logistic regression on them.
+
+    Each unit has one row a fold. Raises DataError when the runs were scored on different folds, or
+    stacking has too few patients to learn from.
+    """
+    mixed = mixed_patients(runs)
+    check_folds(runs, mixed)
+    folds = sorted({row.fold for run in runs for row in run.rows}, key=fold_order)
+    return CrossValidation(
+        tuple(_combine_fold(runs, fold, mixed, stacking=stacking, aim=aim, sensitivity=sensitivity) for fold in folds)
+    )
+
+
+def describe_combination(runs: Sequence[RunScores], result: CrossValidation, how: str) -> dict[str, Any]:
+    """What the manifest of a combined run says of it; ``how`` the runs were combined, in words."""
+    scored = {run.name: {row.patient for row in run.rows} for run in runs}
+    return {
+        "combine": [run.name for run in runs],
+        "combination": how,
+        "views": [view for view in VIEWS if any(view in run.manifest.get("views", []) for run in runs)],
+        "protocol": runs[0].manifest["protocol"],
+        "dataset": runs[0].manifest.get("dataset"),
+        "thresholds": result.thresholds,
+        "threshold": float(np.median(list(result.thresholds.values()))),
+        "leaks": [f"{run.name}: {leak}" for run in runs for leak in run.manifest.get("leaks", [])],
+        "patients": len(set().union(*scored.values())),
+        "sick": len({row.patient for row in result.rows if row.label}),
+        "patients_by_run": {name: len(patients) for name, patients in scored.items()},
+        "patients_in_all": len(set.intersection(*scored.values())),
+    }
+
+
+def mixed_patients(runs: Sequence[RunScores]) -> set[int]:
+    """Patients whose visits have different labels."""
+    labels: dict[int, set[int]] = {}
+    for row in (row for run in runs for row in (*run.rows, *run.inner)):
+        labels.setdefault(row.patient, set()).add(row.label)
+    return {patient for patient, found in labels.items() if len(found) > 1}
+
+
+def fold_order(fold: str) -> tuple[int, ...]:
+    """``1.10`` after ``1.9``."""
+    return tuple(int(part) for part in fold.split(".") if part.isdigit())
+
+
+def _unit(row: Prediction, mixed: set[int]) -> Unit:
+    return row.patient, row.visit if row.patient in mixed else None
+
+
+def check_folds(runs: Sequence[RunScores], mixed: set[int]) -> None:
+    """Raise DataError unless every run scored each patient in the same fold of the same repeats."""
+    names = {run.name: sorted({row.fold for row in run.rows}) for run in runs}
+    if len({tuple(each) for each in names.values()}) > 1:
+        found = "; ".join(f"{name}: {len(folds)} folds" for name, folds in names.items())
+        raise _different_folds(found)
+    place: dict[tuple[Unit, str], tuple[str, str]] = {}
+    for run in runs:
+        for row in run.rows:
+            repeat = row.fold.partition(".")[0]
+            fold, first = place.setdefault((_unit(row, mixed), repeat), (row.fold, run.name))
+            if fold != row.fold:
+                raise _different_folds(f"patient {row.patient} is in fold {fold} of {first}, {row.fold} of {run.name}")
+
+
+def _different_folds(found: str) -> DataError:
+    return DataError(
+        "the runs to combine were scored on different folds",
+        where="fuse.combine",
+        expected="runs with one seed and one split section",
+        found=found,
+        hint="train them again with the same seed, split.folds and split.repeats",
+    )
+
+
+@dataclass(frozen=True)
+class UnitScores:
+    """Units of one part of a fold: logits (n, runs), NaN where a run has no score; labels (n,)."""
+
+    units: tuple[Unit, ...]
+    visits: tuple[int, ...]
+    logits: FloatArray
+    labels: np.ndarray[Any, np.dtype[np.int64]]
+
+    @classmethod
+    def of(cls, parts: Sequence[Iterable[Prediction]], mixed: set[int]) -> UnitScores:
+        """From the rows of each run."""
+        found: dict[Unit, dict[int, list[float]]] = {}
+        facts: dict[Unit, tuple[int, int]] = {}
+        for number, rows in enumerate(parts):
+            for row in rows:
+                unit = _unit(row, mixed)
+                found.setdefault(unit, {}).setdefault(number, []).append(row.score)
+                visit, label = facts.get(unit, (row.visit, row.label))
+                facts[unit] = min(visit, row.visit), label
+        units = sorted(found, key=lambda unit: (unit[0], unit[1] or 0))
+        logits = np.full((len(units), len(parts)), np.nan)
+        for position, unit in enumerate(units):
+            for number, scores in found[unit].items():
+                logits[position, number] = logit(np.array(scores)).mean()
+        return cls(
+            tuple(units), tuple(facts[unit][0] for unit in units), logits,
+            np.array([facts[unit][1] for unit in units], dtype=np.int64),
+        )  # fmt: skip
+
+
+def _combine_fold(
+    runs: Sequence[RunScores], fold: str, mixed: set[int], *, stacking: bool, aim: str, sensitivity: float
+) -> FoldResult:
+    test = UnitScores.of([[row for row in run.rows if row.fold == fold] for run in runs], mixed)
+    scored = set(test.units)
+    inner = UnitScores.of(
+        [[row for row in run.inner if row.fold == fold and _unit(row, mixed) not in scored] for run in runs], mixed
+    )
+    test_scores, inner_scores = combined_scores(inner, (test, inner), stacking=stacking)
+    threshold = choose_threshold(inner_scores, inner.labels, aim, sensitivity)
+    return FoldResult(
+        fold, _rows(test, fold, test_scores, threshold), threshold, (), _rows(inner, fold, inner_scores, threshold)
+    )  # fmt: skip
+
+
+def combined_scores(known: UnitScores, tables: Sequence[UnitScores], *, stacking: bool) -> tuple[FloatArray, ...]:
+    """Scores of the units of each table, (n,): by weights fitted on ``known``, or by the mean of their logits."""
+    if not stacking:
+        return tuple(logistic(np.nanmean(each.logits, axis=1)) for each in tables)
+    stack = Stack(known)
+    return tuple(stack.scores(each) for each in tables)
+
+
+def _rows(table: UnitScores, fold: str, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
+    return tuple(
+        Prediction(unit[0], visit, fold, int(label), float(score), int(score >= threshold))
+        for unit, visit, label, score in zip(table.units, table.visits, table.labels, scores, strict=True)
+    )
+
+
+class Stack:
+    """One logistic regression for each set of runs that a unit may have been scored by."""
+
+    def __init__(self, inner: UnitScores) -> None:
+        self._inner = inner
+        self._fitted: dict[tuple[bool, ...], LinearDecision] = {}
+
+    def scores(self, table: UnitScores) -> FloatArray:
+        """Probabilities, (n,), from the logits of the runs that each unit has."""
+        scores = np.empty(len(table.units))
+        known = ~np.isnan(table.logits)
+        for pattern in np.unique(known, axis=0):
+            chosen = (known == pattern).all(axis=1)
+            decision = self.decision(pattern)
+            scores[chosen] = logistic(decision.decide(table.logits[chosen][:, pattern]))
+        return scores
+
+    def decision(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> LinearDecision:
+        """The weights for units that these runs have scored. Raises DataError with too few patients to learn from."""
+        key = tuple(pattern.tolist())
+        if key not in self._fitted:
+            usable = self._usable(pattern)
+            labels = self._inner.labels[usable]
+            if not self.can_learn(pattern):
+                raise DataError(
+                    "stacking has too few patients to learn from",
+                    where="fuse.stacking",
+                    expected=f"inner scores by all of the runs of {FEWEST} patients of each class, in every fold",
+                    found=f"{int((labels == 0).sum())} healthy, {int((labels == 1).sum())} sick",
+                    hint="set fuse.stacking to false: the mean of the logits needs none",
+                )
+            self._fitted[key] = fit_logistic(self._inner.logits[usable][:, pattern], labels, 1.0)
+        return self._fitted[key]
+
+    def can_learn(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+        """Have these runs scored enough patients of each class?"""
+        labels = self._inner.labels[self._usable(pattern)]
+        return min(int((labels == 0).sum()), int((labels == 1).sum())) >= FEWEST
+
+    def _usable(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        return np.asarray(~np.isnan(self._inner.logits[:, pattern]).any(axis=1))

@@ -1,0 +1,1 @@
+"""Sequence networks on dynamic exams."""

@@ -1,0 +1,108 @@
+"""Features of dynamic exams: read once from the cache or the backbone, then held for every fold."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.classifiers.sequence.input import augmented
+from thermocancer.classifiers.sequence.readers import FrameReader, reader_identity
+from thermocancer.data.cohort import Exam, IntArray
+from thermocancer.errors import ConfigError
+from thermocancer.progress import Progress, Silent
+from thermocancer.training.backbone_cache import FeatureCache, Features, content_hash
+
+
+class Sequences(Protocol):
+    """What is read of ``data.store.sequences.SequenceSource``; arrays in memory implement it too."""
+
+    @property
+    def exams(self) -> Sequence[Exam]: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def kind(self) -> str: ...
+    def frames(self, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> npt.NDArray[Any]: ...
+
+
+def check_frames(source: Sequences, indices: Sequence[int]) -> None:
+    """Raise ConfigError when the config asks for frames that the sequences do not have, or not in order."""
+    if not indices or list(indices) != sorted(set(indices)):
+        raise ConfigError("frames must ascend", where="dit.frames", found=list(indices))
+    if indices[0] < 0 or indices[-1] >= source.length:
+        raise ConfigError(
+            "the sequences are shorter than the frames asked for",
+            where="dit.frames", expected=f"0 to {source.length - 1}", found=list(indices),
+        )  # fmt: skip
+
+
+def exam_images(
+    source: Sequences, row: int, indices: Sequence[int], reader: FrameReader, *, copy: int = 0, seed: int = 0
+) -> npt.NDArray[np.float32]:
+    """Images (T, channels, h, w, depth) of one exam as ``reader`` takes them; ``copy`` 1, 2, ... are augmented."""
+    wanted = sorted({0, *indices})  # the first frame is what differences are taken from
+    frames = source.frames(np.array([row]), wanted)[0]  # (T or T + 1, H, W) or (..., 3)
+    return _prepare(frames, wanted, indices, reader, copy, seed)
+
+
+def _prepare(
+    frames: npt.NDArray[Any], wanted: Sequence[int], indices: Sequence[int], reader: FrameReader, copy: int, seed: int
+) -> npt.NDArray[np.float32]:
+    if copy:
+        key = int(content_hash(frames)[:8], 16)
+        frames = augmented(frames, np.random.default_rng([seed, 4002, copy, key]))
+    chosen = frames[[wanted.index(index) for index in indices]]
+    if frames.ndim == 4:
+        return reader.input.of_colours(chosen)
+    return reader.input.of_temperatures(chosen, frames[0], np.asarray(indices))
+
+
+@dataclass
+class SequenceFeatures:
+    """Features of one source by one reader, kept in memory and, with ``cache``, on disk."""
+
+    source: Sequences
+    reader: FrameReader
+    indices: tuple[int, ...]
+    cache: Path | None
+    seed: int
+    _disk: FeatureCache | None = field(default=None, repr=False)
+    _known: dict[tuple[int, int], Features] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        check_frames(self.source, self.indices)
+        if self.cache is not None:
+            about = {**reader_identity(self.reader), "frames": list(self.indices)}
+            self._disk = FeatureCache(self.cache / "features", about, (len(self.indices), self.reader.features))
+
+    def of(self, rows: IntArray, copy: int = 0, progress: Progress | None = None) -> Features:
+        """Features (len(rows), T, F); ``copy`` 1, 2, ... are augmented copies."""
+        missing = [row for row in rows.tolist() if (row, copy) not in self._known]
+        if missing:
+            with (progress or Silent()).task("frame features", len(missing), "exams") as task:
+                for row in missing:
+                    self._known[row, copy] = self._one(row, copy)
+                    task.advance()
+        return np.stack([self._known[row, copy] for row in rows.tolist()])
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Exams read from disk and exams computed, so far."""
+        return (0, 0) if self._disk is None else (self._disk.read_from_disk, self._disk.computed)
+
+    def _one(self, row: int, copy: int) -> Features:
+        wanted = sorted({0, *self.indices})
+        frames = self.source.frames(np.array([row]), wanted)[0]
+
+        def compute() -> Features:
+            return self.reader.read(_prepare(frames, wanted, self.indices, self.reader, copy, self.seed))
+
+        if self._disk is None:
+            return compute()
+        name = content_hash(frames) + (f".{self.seed}.{copy}" if copy else "")
+        return self._disk.of(name, compute)

@@ -1,0 +1,291 @@
+"""Training the sequence network: on cached features, or end to end through the backbone.
+
+``SequenceMethod`` is a ``classifiers.calibrated.Method``: wrapped into a
+``CalibratedRecipe`` it gets its threshold on inner folds and is judged like any other classifier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer import strategy
+from thermocancer.classifiers.calibrated import CalibratedRecipe, inner_parts
+from thermocancer.classifiers.platt import logit
+from thermocancer.classifiers.sequence.features import SequenceFeatures, Sequences, exam_images
+from thermocancer.classifiers.sequence.heads import HeadSlot, compile_end_to_end
+from thermocancer.classifiers.sequence.input import input_from_json
+from thermocancer.classifiers.sequence.readers import FrameReader, FrameReaders, describe_reader, reader_identity
+from thermocancer.config import Config
+from thermocancer.config.preparation import FeaturesSection
+from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.matching import ExamWeights
+from thermocancer.files import fingerprint, read_json, write_json
+from thermocancer.progress import Progress
+from thermocancer.training.backbone_cache import content_hash
+from thermocancer.training.batches import ArrayExamples, Examples
+from thermocancer.training.checkpoint import load_model, save_model
+from thermocancer.training.fit import FitSettings, fit_resumable, forget
+from thermocancer.workspace import Workspace
+
+KIND = "sequence"
+HEAD_FILE, BACKBONE_FILE, SETTINGS_FILE = "head.keras", "backbone.keras", "sequence.json"
+VALIDATION_FOLDS = 5
+"""With early stopping one patient in five of the training part is held out to stop on."""
+
+_DECIDES = {
+    "frames", "channels", "head", "units", "dropout", "norm_momentum", "optimizer", "learning_rate", "weight_decay",
+    "ema_momentum", "loss", "class_weights", "epochs", "batch", "patience", "augment", "finetune", "finetune_blocks",
+}  # fmt: skip
+
+Weights = list[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceModel:
+    """A trained sequence network (see ``calibrated.Model``): a frame reader and the weights of a head."""
+
+    reader: FrameReader
+    indices: tuple[int, ...]
+    slot: HeadSlot
+    weights: Weights
+    history: Sequence[Mapping[str, Any]] = ()
+    features: SequenceFeatures | None = None
+
+    def decisions(self, source: Any, rows: IntArray) -> FloatArray:
+        """Log-odds of sick, (len(rows),)."""
+        return logit(self.probabilities(self.frame_features(source, rows)))
+
+    def frame_features(self, source: Sequences, rows: IntArray) -> npt.NDArray[np.float32]:
+        """What the head sees: (len(rows), frames, features)."""
+        known = self.features
+        if known is None or known.source is not source:
+            known = SequenceFeatures(source, self.reader, self.indices, None, 0)
+        return known.of(np.asarray(rows, dtype=np.int64))
+
+    def probabilities(self, features: npt.NDArray[np.float32]) -> FloatArray:
+        """Probability of sick for features (n, frames, features)."""
+        return self.slot.predict(self.weights, features)
+
+    def save(self, folder: Path) -> None:
+        """Write both networks and how frames are made ready; ``load_sequence_model`` reads them back."""
+        save_model(self.slot.holding(self.weights), folder / HEAD_FILE)
+        save_model(self.reader.model, folder / BACKBONE_FILE)
+        write_json(folder / SETTINGS_FILE, {"frames": list(self.indices), **describe_reader(self.reader)})
+
+
+def load_sequence_model(folder: Path, classifier: Mapping[str, Any]) -> SequenceModel:
+    """The network that ``SequenceModel.save`` wrote; ``classifier`` is what ``classifier.json`` says of it.
+
+    A strategy must have been set up. Raises DataError when a file is missing or damaged.
+    """
+    settings = read_json(folder / SETTINGS_FILE)
+    head, backbone = load_model(folder / HEAD_FILE), load_model(folder / BACKBONE_FILE)
+    backbone.trainable = False
+    reader = FrameReader(settings["backbone"], backbone, input_from_json(settings["input"]), settings["weights"])
+    return SequenceModel(reader, tuple(settings["frames"]), HeadSlot(head), head.get_weights())
+
+
+@dataclass(frozen=True, eq=False)
+class SequenceMethod:
+    """How a sequence network is trained (see ``calibrated.Method``)."""
+
+    config: Config
+    workspace: Workspace
+    readers: FrameReaders
+    exam_weights: ExamWeights | None = None
+    _slots: dict[tuple[int, int], HeadSlot] = field(default_factory=dict, repr=False)
+    _features: dict[tuple[int, int], SequenceFeatures] = field(default_factory=dict, repr=False)
+
+    @property
+    def name(self) -> str:
+        dit = self.config.dit
+        return f"{dit.backbone} + {dit.head} {dit.units}"
+
+    @property
+    def probabilistic(self) -> bool:
+        return False
+
+    def describe(self) -> dict[str, Any]:
+        return {"kind": KIND}
+
+    def announce(self, source: Any, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+        """These parts are going to be trained on: their features are computed at once."""
+        self.read_ahead(source, np.unique(np.concatenate([rows for rows, _ in parts])), fold)
+
+    def read_ahead(self, source: Any, rows: IntArray, fold: str, progress: Progress | None = None) -> None:
+        """Compute the features of some exams, or find them in the cache, before anything is trained on them."""
+        if not self._on_cache:
+            return
+        with strategy.current().scope():
+            features = self.features_of(source, self.readers.of(fold))
+        for copy in range(self.config.dit.augment + 1):
+            features.of(rows, copy, progress)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Exams whose features were read from disk, and exams whose features were computed."""
+        found = [each.counts for each in self._features.values()]
+        return {
+            "features_from_cache": sum(read for read, _ in found),
+            "features_computed": sum(computed for _, computed in found),
+        }
+
+    def train(self, source: Any, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SequenceModel:
+        """Train on ``rows``. Raises Interrupted on SIGINT; the same call goes on from there."""
+        with strategy.current().scope():
+            reader = self.readers.of(fold)
+            features = self.features_of(source, reader)
+            slot = self._slot(features)
+        held_out = self._held_out(source, rows, labels, seed)
+        parts = [(rows[~held_out], labels[~held_out], True), (rows[held_out], labels[held_out], False)]
+        if self._on_cache:
+            return self._on_features(slot, features, parts, seed)
+        return self._end_to_end(slot, features, parts, seed)
+
+    @property
+    def _on_cache(self) -> bool:
+        return self.config.dit.cache and not self.config.dit.finetune
+
+    def features_of(self, source: Sequences, reader: FrameReader) -> SequenceFeatures:
+        """The features of ``source`` by ``reader``, shared by all folds."""
+        key = (id(source), id(reader))
+        if key not in self._features:
+            cache = self.workspace.cache if self._on_cache else None
+            indices = tuple(self.config.dit.frames)
+            self._features[key] = SequenceFeatures(source, reader, indices, cache, self.config.seed)
+        return self._features[key]
+
+    def _slot(self, features: SequenceFeatures) -> HeadSlot:
+        shape = (len(features.indices), features.reader.features)
+        if shape not in self._slots:
+            self._slots[shape] = HeadSlot.build(self.config.dit, *shape)
+        return self._slots[shape]
+
+    def _held_out(self, source: Any, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
+        folds = inner_parts(source, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
+        return np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
+
+    def _on_features(
+        self, slot: HeadSlot, features: SequenceFeatures, parts: list[tuple[IntArray, IntArray, bool]], seed: int
+    ) -> SequenceModel:
+        train, validation = (self._feature_examples(features, *part) for part in parts)
+        identity = fingerprint(
+            "sequence", reader_identity(features.reader), self._settings(), seed,
+            *(content_hash(each.x) + content_hash(each.y) + str(each.weights) for each in (train, validation)),
+        )  # fmt: skip
+        model = slot.fresh(seed)
+        history = self._fit(model, train, validation, identity, seed, checkpoint_every=5)
+        return SequenceModel(features.reader, features.indices, slot, slot.weights_of(model), history, features)
+
+    def _feature_examples(
+        self, features: SequenceFeatures, rows: IntArray, labels: IntArray, training: bool
+    ) -> ArrayExamples:
+        copies = range(self.config.dit.augment + 1) if training and len(rows) else range(1)
+        shape = (0, len(features.indices), features.reader.features)
+        x = np.concatenate([features.of(rows, copy) if len(rows) else np.zeros(shape, np.float32) for copy in copies])
+        y = np.tile(labels, len(copies)).astype(np.float32)[:, np.newaxis]
+        return ArrayExamples(x, y, self._weights(np.tile(rows, len(copies)), y[:, 0]))
+
+    def _weights(self, rows: IntArray, labels: npt.NDArray[np.float32]) -> FloatArray | None:
+        """Weights of the examples: those of matching, and of rare classes; None when all are alike."""
+        if self.exam_weights is None and not self.config.dit.class_weights:
+            return None
+        weights = np.ones(len(rows)) if self.exam_weights is None else self.exam_weights[rows].astype(np.float64)
+        if self.config.dit.class_weights:
+            sick = float(labels.mean()) if len(labels) else 0.5
+            if 0 < sick < 1:
+                weights = weights * np.where(labels == 1, 0.5 / sick, 0.5 / (1 - sick))
+        return weights
+
+    def _end_to_end(
+        self, slot: HeadSlot, features: SequenceFeatures, parts: list[tuple[IntArray, IntArray, bool]], seed: int
+    ) -> SequenceModel:
+        """Through the backbone at every step: frozen (the original recipe), or its last blocks learning too."""
+        reader, dit = features.reader, self.config.dit
+        with strategy.current().scope():
+            model, backbone = compile_end_to_end(reader, slot, dit, seed)
+        train, validation = (self._image_examples(features, *part) for part in parts)
+        identity = fingerprint(
+            "end to end", reader_identity(reader), self._settings(), seed,
+            [content_hash(features.source.frames(np.array([row]), features.indices)) for row in train.rows.tolist()],
+            [part[1].tolist() for part in parts],
+        )  # fmt: skip
+        history = self._fit(model, train, validation, identity, seed, checkpoint_every=1)
+        weights = slot.weights_of(model.get_layer(slot.model.name))
+        if not dit.finetune:
+            return SequenceModel(reader, features.indices, slot, weights, history, features)
+        from thermocancer.models.backbones import weights_identity
+
+        tuned = replace(reader, name=f"{reader.name}, fine-tuned", model=backbone, weights=weights_identity(backbone))
+        return SequenceModel(tuned, features.indices, slot, weights, history)
+
+    def _image_examples(
+        self, features: SequenceFeatures, rows: IntArray, labels: IntArray, training: bool
+    ) -> ImageExamples:
+        copies = self.config.dit.augment + 1 if training else 1
+        y = np.tile(labels, copies).astype(np.float32)[:, np.newaxis]
+        all_rows = np.tile(rows, copies)
+        return ImageExamples(features, all_rows, np.repeat(np.arange(copies), len(rows)), y,
+                             self._weights(all_rows, y[:, 0]))  # fmt: skip
+
+    def _fit(
+        self, model: Any, train: Examples, validation: Examples, identity: str, seed: int, *, checkpoint_every: int
+    ) -> list[dict[str, Any]]:
+        dit = self.config.dit
+        folder = self.workspace.cache / "fits" / identity[:32]
+        settings = FitSettings(
+            dit.epochs, dit.batch, seed, identity, patience=dit.patience, checkpoint_every=checkpoint_every
+        )
+        held_out = validation if len(validation) else None
+        result = fit_resumable(model, train, folder=folder, settings=settings, validation=held_out)
+        forget(folder)
+        return list(result.history)
+
+    def _settings(self) -> dict[str, Any]:
+        return self.config.dit.model_dump(mode="json", include=_DECIDES)
+
+
+def sequence_recipe(method: SequenceMethod, *, calibrate: bool = True) -> CalibratedRecipe:
+    """The method with calibration and threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
+    config = method.config
+    inner = config.split.inner_folds if calibrate and config.split.protocol != "thesis" else 0
+    return CalibratedRecipe(
+        method,
+        FeaturesSection(),
+        inner,
+        aim=config.dit.aim,
+        aim_sensitivity=config.dit.aim_sensitivity,
+        cohort=config.cohort,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ImageExamples:
+    """Exams as images (see ``batches.Examples``): rendered when a batch asks for them."""
+
+    features: SequenceFeatures
+    rows: IntArray
+    copies: IntArray
+    y: npt.NDArray[np.float32]
+    weights: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, rows: IntArray, epoch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Images (n, T, channels, H, W, depth) and labels (n, 1)."""
+        known = self.features
+        images = [
+            exam_images(
+                known.source, int(self.rows[row]), known.indices, known.reader, copy=int(self.copies[row]),
+                seed=known.seed,
+            )
+            for row in rows
+        ]  # fmt: skip
+        return np.stack(images), self.y[rows]

@@ -1,0 +1,276 @@
+"""Decide, for every file of an imported folder, what it is, where it goes in ``raw/``, or why it cannot go there.
+
+Decisions only: the stage reads the files before, and writes afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from thermocancer.config.sources import ImportSection
+from thermocancer.data.catalog import Record
+from thermocancer.data.folder.dates import ExamDates
+from thermocancer.data.folder.files import Facts, SourceFile
+from thermocancer.data.folder.labels import Labelled, Labels, label_value
+from thermocancer.data.folder.names import FileIdentity, PatientKey, identify
+from thermocancer.errors import DataError
+from thermocancer.workspace import LABELS
+
+SOURCE = "import"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a source holds: its SHA-256, how it is turned into text, what reading it showed, or why it failed."""
+
+    sha256: str
+    recipe: str
+    facts: Facts | None
+    problem: str = ""
+
+
+@dataclass
+class Placed:
+    """One source file with its records: one a matrix, without path where it could not be placed."""
+
+    source: SourceFile
+    content: Content
+    records: list[Record] = field(default_factory=list)
+
+    @property
+    def problem(self) -> str:
+        return next((each.reason for each in self.records if each.status != "ok"), "")
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A source whose patient is known; ``visit`` is None while it is not decided."""
+
+    source: SourceFile
+    content: Content
+    identity: FileIdentity
+    labelled: Labelled
+    visit: int | None
+    view: str | None
+
+
+def place_files(
+    contents: Sequence[tuple[SourceFile, Content]],
+    section: ImportSection,
+    labels: Labels | None,
+    dates: ExamDates,
+    known_numbers: Mapping[str, int],
+) -> list[Placed]:
+    """Give every file its patient, visit, view, index, date and label.
+
+    ``known_numbers`` are numbers that ids which are no numbers got in an earlier import.
+    Raises DataError for an exam with two labels. Whatever else is wrong with a file becomes a record
+    with a status and a reason.
+    """
+    placed, candidates = [], []
+    for source, content in contents:
+        try:
+            candidates.append(_candidate(source, content, section, labels))
+        except _CannotPlace as error:
+            reason = "; ".join(filter(None, (content.problem, str(error))))
+            placed.append(Placed(source, content, [_nowhere(source, content, reason)]))
+    numbers = _numbers([each.identity for each in candidates], known_numbers)
+    candidates = _with_visits(candidates)
+    indices = _indices(candidates)
+    for candidate in candidates:
+        records = _records(candidate, numbers[candidate.identity.key], indices[candidate.source], dates)
+        placed.append(Placed(candidate.source, candidate.content, records))
+    return _without_clashes(placed)
+
+
+class _CannotPlace(Exception):
+    """Why a file has no place at all (its patient or view is not known)."""
+
+
+def _candidate(source: SourceFile, content: Content, section: ImportSection, labels: Labels | None) -> _Candidate:
+    try:
+        identity = identify(source.relative, section)
+    except DataError as error:
+        raise _CannotPlace(error.what) from None
+    visit = identity.visit or section.visit
+    labelled = labels.of(identity, visit) if labels is not None else _label_of_folder(identity, section)
+    if identity.view is None:
+        raise _CannotPlace("neither name nor folder says which view this is; say it with --view")
+    return _Candidate(source, content, identity, labelled, visit or labelled.visit, identity.view)
+
+
+def _label_of_folder(identity: FileIdentity, section: ImportSection) -> Labelled:
+    """Without a labels file: folders and words named healthy or sick (0 and 1 are too common to count)."""
+    found = {label for word in identity.words if not word.isdigit() and (label := label_value(word, section))}
+    if len(found) == 1:
+        return Labelled(found.pop())
+    return Labelled(None, "no labels file, and the path says neither healthy nor sick" if not found else "two labels")
+
+
+def _numbers(identities: Iterable[FileIdentity], known: Mapping[str, int]) -> dict[PatientKey, int]:
+    """A number for every patient: the id itself, the number it had before, its own digits, or the next free one."""
+    keys = list(dict.fromkeys(each.key for each in identities))
+    numbers: dict[PatientKey, int] = {key: key for key in keys if isinstance(key, int)}
+    texts = sorted(key for key in keys if isinstance(key, str))
+    numbers |= {key: known[key] for key in texts if key in known}
+    taken = set(numbers.values()) | set(known.values())
+    for key in texts:
+        if key in numbers:
+            continue
+        digits = "".join(character for character in key if character.isdigit())
+        number = int(digits) if digits and len(digits) < 9 else 0
+        if number < 1 or number in taken:
+            number = max(taken, default=0) + 1
+        numbers[key] = number
+        taken.add(number)
+    return numbers
+
+
+def _with_visits(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """Every file without a visit is visit 1; several videos of a patient are visits 1, 2, ... in their order."""
+    videos: defaultdict[PatientKey, int] = defaultdict(int)
+    decided = []
+    for each in candidates:
+        visit = each.visit
+        if visit is None and each.source.kind == "video":
+            videos[each.identity.key] += 1
+            visit = videos[each.identity.key]
+        decided.append(replace(each, visit=visit or 1))
+    return decided
+
+
+def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
+    """The index in the file name: the name's own, or the first free ones in the order of the files."""
+    groups: defaultdict[tuple[object, ...], list[_Candidate]] = defaultdict(list)
+    for each in candidates:
+        groups[each.identity.key, each.visit, each.view, each.identity.protocol].append(each)
+    indices: dict[SourceFile, int] = {}
+    for group in groups.values():
+        used = {each.identity.index for each in group if each.identity.index is not None}
+        free = (number for number in range(len(group) + len(used) + 1) if number not in used)
+        for each in group:
+            indices[each.source] = next(free) if each.identity.index is None else each.identity.index
+    return indices
+
+
+def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates) -> list[Record]:
+    identity, content, facts = candidate.identity, candidate.content, candidate.content.facts
+    assert candidate.visit is not None
+    assert candidate.view is not None
+    date = identity.date or candidate.labelled.date
+    if date is None and facts is not None:
+        date = dates.of(identity.key, candidate.view, candidate.visit, facts.low, facts.high)
+    status, reason = "ok", ""
+    if content.problem or facts is None:
+        status, reason = "failed", content.problem
+    elif candidate.labelled.label is None:
+        status, reason = "unlabelled", candidate.labelled.why
+    record = Record(
+        path="",
+        patient=patient,
+        visit=candidate.visit,
+        view=candidate.view,
+        protocol=identity.protocol,
+        date=date,
+        index=index,
+        label=candidate.labelled.label or "unknown",
+        layout=facts.layout if facts else "",
+        source=SOURCE,
+        status=status,
+        reason=reason,
+        extra=_extra(candidate.source, content, identity),
+    )
+    if status != "ok" or facts is None:
+        return [record]
+    frames = [replace(record, index=index + number) for number in range(facts.count)]
+    return [replace(each, path=each.name.tree_path(each.label)) for each in frames]
+
+
+def _extra(source: SourceFile, content: Content, identity: FileIdentity | None) -> dict[str, object]:
+    extra: dict[str, object] = {"original": str(source.relative), "original_sha256": content.sha256}
+    if content.recipe:
+        extra["recipe"] = content.recipe
+    if content.facts is not None:
+        extra |= content.facts.as_extra()
+    if identity is not None and isinstance(identity.key, str):
+        extra["original_id"] = identity.key
+    return extra
+
+
+def _nowhere(source: SourceFile, content: Content, reason: str) -> Record:
+    """A record for a file whose patient or view is not known."""
+    return Record(
+        path="",
+        patient=0,
+        visit=0,
+        view="",
+        protocol="",
+        date=None,
+        index=0,
+        label="unknown",
+        source=SOURCE,
+        status="failed",
+        reason=reason,
+        extra=_extra(source, content, None),
+    )
+
+
+def _without_clashes(placed: Sequence[Placed]) -> list[Placed]:
+    """Of files that would get one name the first keeps it; a file with other content is refused."""
+    owners: dict[str, Placed] = {}
+    kept = []
+    for each in placed:
+        clash = next((owners[record.path] for record in each.records if record.path in owners), None)
+        if clash is None:
+            owners |= {record.path: each for record in each.records if record.path}
+        elif clash.content.sha256 == each.content.sha256:
+            continue  # the same file twice, under one name in two folders
+        else:
+            reason = f"{clash.source.relative} has the same place with other content: {each.records[0].path}"
+            each.records = [replace(each.records[0], path="", status="failed", reason=reason)]
+        kept.append(each)
+    return kept
+
+
+def merge(previous: Iterable[Record], new: Sequence[Record]) -> list[Record]:
+    """The import's part of the catalog: new records, and earlier ones of other folders.
+
+    An earlier record makes way for a new one of the same original file. Raises DataError when another
+    file, with other content, was imported under the same patient, visit, view, protocol and index.
+    """
+    originals = {(each.extra.get("original"), each.extra.get("original_sha256")) for each in new}
+    names = {each.extra.get("original") for each in new}
+    places = {_place(each): each for each in new if each.status == "ok"}
+    kept = []
+    for old in previous:
+        if (old.extra.get("original"), old.extra.get("original_sha256")) in originals:
+            continue
+        rival = places.get(_place(old)) if old.status == "ok" else None
+        if rival is None:
+            if old.status == "ok" or old.extra.get("original") not in names:
+                kept.append(old)
+        elif old.extra.get("original") != rival.extra.get("original") and old.sha256 != rival.sha256:
+            raise DataError(
+                f"exam {old.exam} has a {old.view} image already, with other content",
+                where=rival.extra.get("original"),
+                found=f"{old.path}, imported from {old.extra.get('original')}",
+                hint="say which visit or view these files are with --visit or --view",
+            )
+    return [*kept, *new]
+
+
+def _place(record: Record) -> tuple[object, ...]:
+    return record.patient, record.visit, record.view, record.protocol, record.index
+
+
+def known_numbers(previous: Iterable[Record]) -> dict[str, int]:
+    """The numbers that ids which are no numbers have in the catalog."""
+    return {str(each.extra["original_id"]): each.patient for each in previous if "original_id" in each.extra}
+
+
+def label_counts(records: Iterable[Record]) -> dict[str, int]:
+    """How many exams of each label were placed."""
+    exams = {(each.exam, each.label) for each in records if each.status == "ok"}
+    return {label: sum(found == label for _, found in exams) for label in LABELS}

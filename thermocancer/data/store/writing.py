@@ -1,0 +1,267 @@
+"""Writing ``datasets/NAME.h5`` exam by exam, in memory that does not grow with their number.
+
+Frames are compressed by the caller's threads (``pack``) and put in as finished chunks (``lzf`` excepted),
+so several cores help and the bytes do not depend on how many.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.data.cohort import Exam
+from thermocancer.data.nuisance import nuisance_columns
+from thermocancer.data.store.reading import FORMAT, FORMAT_VERSION
+from thermocancer.errors import DataError, ThermocancerError
+from thermocancer.files import fingerprint
+from thermocancer.workspace import VIEWS
+
+if TYPE_CHECKING:
+    import h5py
+
+GZIP_LEVEL = 1
+"""Thermograms end in noise: higher levels take longer and save nothing."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One frame ready to be stored: its chunk, the shape and type of the array, and two SHA-256.
+
+    ``stored`` is of the array as stored; ``content`` of the original before any resizing.
+    """
+
+    chunk: bytes
+    shape: tuple[int, ...]
+    dtype: str
+    stored: str
+    content: str
+
+
+@dataclass(frozen=True)
+class PackedExam:
+    """One exam ready to be stored: its frames by place (view or frame number, in order) and its nuisance.
+
+    ``filled`` (T,) marks the interpolated frames of a dynamic exam.
+    """
+
+    exam: Exam
+    frames: dict[str, Packed]
+    measured: dict[str, float]
+    filled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
+
+
+def pack(array: npt.NDArray[Any], compression: str, content: str | None = None) -> Packed:
+    """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``."""
+    raw = np.ascontiguousarray(array).tobytes()
+    stored = hash_array(array)
+    chunk = raw
+    if compression == "gzip":
+        chunk = _deflate(raw, array.dtype.itemsize)
+    return Packed(chunk, array.shape, array.dtype.str, stored, content or stored)
+
+
+def hash_array(array: npt.NDArray[Any]) -> str:
+    """SHA-256 of an array's type, shape and content."""
+    digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _deflate(raw: bytes, itemsize: int) -> bytes:
+    """What HDF5's shuffle and gzip filters do to a chunk; any zlib stream reads back.
+
+    Run lengths alone pack hundredths of a degree 2.3 times as fast as matching does, 4 % larger.
+    """
+    planes = np.frombuffer(raw, np.uint8).reshape(-1, itemsize).T.tobytes()
+    strategy = zlib.Z_RLE if itemsize > 1 else zlib.Z_DEFAULT_STRATEGY
+    packer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, zlib.MAX_WBITS, zlib.DEF_MEM_LEVEL, strategy)
+    return packer.compress(planes) + packer.flush()
+
+
+def resize_centi(centi: npt.NDArray[np.uint16], size: tuple[int, int] | None) -> npt.NDArray[np.uint16]:
+    """Resize a matrix by averaging areas in degrees, rounded to hundredths; ``size`` is (rows, columns)."""
+    if size is None or centi.shape == tuple(size):
+        return centi
+    import cv2
+
+    averaged = cv2.resize(centi.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_AREA)
+    return np.rint(averaged).astype(np.uint16)
+
+
+def resize_rgb(image: npt.NDArray[np.uint8], size: tuple[int, int] | None) -> npt.NDArray[np.uint8]:
+    """Resize a colour image (H, W, 3) by averaging areas; ``size`` is (rows, columns)."""
+    if size is None or image.shape[:2] == tuple(size):
+        return image
+    import cv2
+
+    return cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
+
+
+def _as_os_error(error: BaseException) -> OSError:
+    """What HDF5 says of a full disk, in several types and a paragraph each, as one plain OSError."""
+    number = re.search(r"errno = (\d+)", str(error))
+    code = int(number[1]) if number else errno.EIO
+    return OSError(code, os.strerror(code))
+
+
+@dataclass
+class _Table:
+    """Rows written so far: what is known of each, the hashes of what was stored, and its nuisance."""
+
+    exams: list[Exam] = field(default_factory=list)
+    stored: list[list[str]] = field(default_factory=list)
+    measured: list[Mapping[str, float]] = field(default_factory=list)
+    filled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
+    form: tuple[Any, ...] | None = None  # shape and type of every frame
+
+    def check(self, frames: Iterable[Packed], length: int = 1) -> None:
+        """Raise DataError when a frame differs in shape or type from the first one stored."""
+        for frame in frames:
+            form = (frame.shape, frame.dtype, length)
+            self.form = self.form or form
+            if form != self.form:
+                raise DataError(
+                    "shapes differ",
+                    expected="x".join(map(str, self.form[0])),
+                    found="x".join(map(str, frame.shape)),
+                    hint="set dataset.size to resize every matrix",
+                )
+
+    def note(self, packed: PackedExam, stored: list[str]) -> None:
+        """Remember an exam whose frames have been stored."""
+        self.exams.append(packed.exam)
+        self.stored.append(stored)
+        self.measured.append(packed.measured)
+        self.filled.append(packed.filled)
+
+
+class DatasetWriter:
+    """Writes one data set; at most ``static`` exams and ``dynamic`` sequences. Use as a context manager."""
+
+    def __init__(self, path: Path, name: str, compression: str, static: int = 0, dynamic: int = 0) -> None:
+        import h5py
+
+        self._compression = compression
+        self._capacity = {"static": static, "dynamic": dynamic}
+        self._static, self._dynamic = _Table(), _Table()
+        # the earliest object headers: newer ones carry the time of writing, and equal inputs must give equal bytes
+        self._file = h5py.File(path, "w", libver=("earliest", "v110"), locking=False)
+        self._file.attrs.update({"format": FORMAT, "version": FORMAT_VERSION, "name": name})
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        try:
+            self._file.close()
+        except RuntimeError as unwritten:
+            raise _as_os_error(unwritten) from unwritten
+        if isinstance(error, (OSError, RuntimeError)) and not isinstance(error, ThermocancerError):
+            raise _as_os_error(error) from error
+
+    def add(self, packed: PackedExam) -> None:
+        """Store the views of one exam. Raises DataError when a frame's shape differs from the first exam's."""
+        table, frames = self._static, packed.frames
+        table.check(frames.values())
+        present = [view for view in VIEWS if view in frames]
+        for view in present:
+            dataset = self._dataset(f"static/{view}", self._capacity["static"], frames[view], ())
+            self._write(dataset, (len(table.exams),), frames[view])
+        table.note(packed, [f"{view} {frames[view].stored}" for view in present])
+
+    def add_sequence(self, packed: PackedExam) -> None:
+        """Store the frames of one dynamic exam in order of time. Raises DataError as ``add``."""
+        table, frames = self._dynamic, list(packed.frames.values())
+        table.check(frames, len(frames))
+        for index, frame in enumerate(frames):
+            dataset = self._dataset("dynamic/frames", self._capacity["dynamic"], frame, (len(frames),))
+            self._write(dataset, (len(table.exams), index), frame)
+        table.note(packed, [frame.stored for frame in frames])
+
+    def _write(self, dataset: h5py.Dataset, place: tuple[int, ...], frame: Packed) -> None:
+        if self._compression == "lzf":  # only HDF5 itself knows this one
+            dataset[place] = np.frombuffer(frame.chunk, frame.dtype).reshape(frame.shape)
+        else:
+            dataset.id.write_direct_chunk((*place, *([0] * len(frame.shape))), frame.chunk)
+
+    def _dataset(self, path: str, capacity: int, frame: Packed, between: tuple[int, ...]) -> h5py.Dataset:
+        if path in self._file:
+            return self._file[path]
+        shape = (capacity, *between, *frame.shape)
+        return self._file.create_dataset(
+            path,
+            shape=shape,
+            maxshape=shape,
+            dtype=frame.dtype,
+            chunks=(1, *([1] * len(between)), *frame.shape),
+            compression=None if self._compression == "none" else self._compression,
+            compression_opts=GZIP_LEVEL if self._compression == "gzip" else None,
+            shuffle=self._compression != "none",
+            track_times=False,
+        )
+
+    def finish(self, static_kind: str, dynamic_kind: str) -> dict[str, str]:
+        """Write the tables and the fingerprints. Returns the fingerprint of each part that has exams."""
+        marks = {}
+        if self._static.exams:
+            marks["static"] = self._finish_static(static_kind)
+        if self._dynamic.exams:
+            marks["dynamic"] = self._finish_dynamic(dynamic_kind)
+        return marks
+
+    @property
+    def stored(self) -> dict[str, tuple[Exam, ...]]:
+        """The exams written so far, by part."""
+        return {"static": tuple(self._static.exams), "dynamic": tuple(self._dynamic.exams)}
+
+    def _finish_static(self, kind: str) -> str:
+        group, exams = self._file["static"], self._static.exams
+        views = [view for view in VIEWS if view in group]
+        known = [dict(exam.hashes) for exam in exams]
+        for view in views:
+            group[view].resize(len(exams), axis=0)
+            self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
+        self._plain("hashes", np.array([[each.get(view, "") for view in views] for each in known], dtype="S64"))
+        self._exams("exams", exams)
+        mark = fingerprint(kind, exams, self._static.stored, self._nuisance("nuisance", self._static))
+        group.attrs.update({"kind": kind, "fingerprint": mark, "views": views})
+        return mark
+
+    def _finish_dynamic(self, kind: str) -> str:
+        group, exams = self._file["dynamic"], self._dynamic.exams
+        group["frames"].resize(len(exams), axis=0)
+        columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
+        digests = [[dict(exam.hashes).get(name, "") for name in columns] for exam in exams]
+        self._plain("dynamic/hashes", np.array(digests, dtype="S64"))
+        self._plain("dynamic/filled", np.array(self._dynamic.filled, dtype=bool))
+        self._exams("dynamic/exams", exams)
+        measured = self._nuisance("dynamic/nuisance", self._dynamic)
+        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._dynamic.filled], measured)
+        group.attrs.update({"kind": kind, "fingerprint": mark})
+        return mark
+
+    def _nuisance(self, place: str, table: _Table) -> list[list[tuple[str, float]]]:
+        for name, values in nuisance_columns(table.exams, table.measured).items():
+            self._plain(f"{place}/{name}", values)
+        return [sorted(row.items()) for row in table.measured]
+
+    def _exams(self, place: str, exams: Sequence[Exam]) -> None:
+        self._plain(f"{place}/patient", np.array([exam.patient for exam in exams], dtype=np.int64))
+        self._plain(f"{place}/visit", np.array([exam.visit for exam in exams], dtype=np.int64))
+        self._plain(f"{place}/label", np.array([exam.label for exam in exams], dtype=np.int8))
+        self._plain(f"{place}/date", np.array([(exam.date or "").encode() for exam in exams], dtype="S10"))
+        layouts = [exam.layout.encode() for exam in exams]
+        self._plain(f"{place}/layout", np.array(layouts, dtype=f"S{max(1, *map(len, layouts), 0)}"))
+
+    def _plain(self, path: str, values: npt.NDArray[Any]) -> None:
+        self._file.create_dataset(path, data=values, track_times=False)

@@ -1,0 +1,116 @@
+"""Two scores on the same units: paired DeLong, exact McNemar, paired patient bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from thermocancer.errors import DataError
+from thermocancer.evaluation.statistics.intervals import delong_covariance, normal_quantile, percentile_interval
+from thermocancer.evaluation.statistics.resampling import auc_of, patient_counts
+from thermocancer.evaluation.statistics.units import Units
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Two runs' units, row by row the same patient (or visit) with the same label."""
+
+    first: Units
+    second: Units
+
+
+def pair_units(first: Units, second: Units) -> Paired:
+    """The units that both have, in one order.
+
+    Raises DataError when there are none, or when a common unit carries two labels.
+    """
+    places = {key: row for row, key in enumerate(second.keys)}
+    rows = [(row, places[key]) for row, key in enumerate(first.keys) if key in places]
+    if not rows:
+        raise DataError(
+            "these runs have no patient in common",
+            expected="runs on the same data set",
+            found=f"{len(first)} and {len(second)} units, none shared",
+            hint="compare runs that were trained on the same exams",
+        )
+    left, right = (np.array(side, dtype=np.int64) for side in zip(*rows, strict=True))
+    paired = Paired(first.at(left), second.at(right))
+    contradictions = paired.first.patients[paired.first.labels != paired.second.labels]
+    if contradictions.size:
+        raise DataError(
+            "the runs disagree about labels",
+            found=f"patients {', '.join(str(each) for each in contradictions[:5])}",
+            hint="train both runs on the same data set",
+        )
+    return paired
+
+
+def auc_difference(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> dict[str, Any]:
+    """AUC of the first minus AUC of the second: paired DeLong and paired patient bootstrap.
+
+    ``low`` and ``high`` are DeLong's; where its variance is zero (equal or perfect scores) the bootstrap's.
+    """
+    labels = paired.first.labels
+    aucs, covariance = delong_covariance(labels, np.stack([paired.first.scores, paired.second.scores]))
+    value = float(aucs[0] - aucs[1])
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    counts = patient_counts(paired.first.patients, bootstrap, seed)
+    draws = auc_of(counts, labels, paired.first.scores) - auc_of(counts, labels, paired.second.scores)
+    drawn = percentile_interval(draws, value, confidence, "paired patient bootstrap, percentiles")
+    result: dict[str, Any] = {"value": value, "bootstrap": drawn.as_dict()}
+    if variance > 1e-12:
+        half = normal_quantile(confidence) * float(np.sqrt(variance))
+        result |= {"low": value - half, "high": value + half, "method": "paired DeLong"}
+        result["p"] = _two_sided(value / float(np.sqrt(variance)))
+    else:
+        result |= {"low": drawn.low, "high": drawn.high, "method": drawn.method, "p": 1.0 if value == 0 else None}
+    return result
+
+
+def _two_sided(z: float) -> float:
+    from statistics import NormalDist
+
+    return 2 * NormalDist().cdf(-abs(z))
+
+
+def mcnemar(paired: Paired) -> dict[str, Any]:
+    """Exact McNemar test on right and wrong decisions (two-sided binomial on the discordant units)."""
+    labels = paired.first.labels
+    first, second = paired.first.decisions == labels, paired.second.decisions == labels
+    only_first, only_second = int(np.sum(first & ~second)), int(np.sum(~first & second))
+    return {
+        "both_right": int(np.sum(first & second)),
+        "only_first_right": only_first,
+        "only_second_right": only_second,
+        "both_wrong": int(np.sum(~first & ~second)),
+        "p": exact_binomial(only_first, only_first + only_second),
+    }
+
+
+def exact_binomial(successes: int, trials: int) -> float:
+    """Two-sided exact binomial test of a chance of one half.
+
+    >>> exact_binomial(1, 9)
+    0.0390625
+    """
+    from math import comb
+
+    fewer = min(successes, trials - successes)
+    tail = sum(comb(trials, count) for count in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**trials)
+
+
+def share_differences(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
+    """Differences (first minus second) of accuracy, sensitivity and specificity with paired patient bootstrap."""
+    labels = paired.first.labels
+    counts = patient_counts(paired.first.patients, bootstrap, seed, key=1)
+    gain = ((paired.first.decisions == labels).astype(float) - (paired.second.decisions == labels)).astype(float)
+    results = {}
+    for name, kept in (("accuracy", labels >= 0), ("sensitivity", labels == 1), ("specificity", labels == 0)):
+        below = counts @ kept.astype(float)
+        draws = np.divide(counts @ (gain * kept), below, out=np.full(len(counts), np.nan), where=below > 0)
+        value = float(gain[kept].mean()) if kept.any() else None
+        results[name] = percentile_interval(draws, value, confidence, "paired patient bootstrap, percentiles").as_dict()
+    return results

@@ -1,0 +1,71 @@
+"""Units as arrays: what every metric, curve and comparison counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.errors import DataError
+from thermocancer.runs.predictions import Prediction, to_units
+
+
+@dataclass(frozen=True)
+class Units:
+    """Patients (or visits, where a patient's labels differ), each counted once. Every array is (n,).
+
+    ``visits`` is 0 where the unit is the whole patient.
+    """
+
+    patients: IntArray
+    visits: IntArray
+    labels: IntArray
+    scores: FloatArray
+    decisions: IntArray
+
+    def __len__(self) -> int:
+        return len(self.patients)
+
+    @property
+    def keys(self) -> list[tuple[int, int]]:
+        """(patient, visit or 0) of each unit: what pairs the units of two runs."""
+        return [(int(patient), int(visit)) for patient, visit in zip(self.patients, self.visits, strict=True)]
+
+    def at(self, rows: IntArray) -> Units:
+        """The units at ``rows``."""
+        return Units(self.patients[rows], self.visits[rows], self.labels[rows], self.scores[rows], self.decisions[rows])
+
+    @property
+    def has_both_classes(self) -> bool:
+        return len(self) > 0 and 0 < int(self.labels.sum()) < len(self)
+
+
+def gather_units(rows: Sequence[Prediction]) -> Units:
+    """Gather the rows of ``predictions.csv`` into units."""
+    units = to_units(rows)
+    return Units(
+        np.array([each.patient for each in units], dtype=np.int64),
+        np.array([each.visit or 0 for each in units], dtype=np.int64),
+        np.array([each.label for each in units], dtype=np.int64),
+        np.array([each.score for each in units], dtype=np.float64),
+        np.array([each.predicted for each in units], dtype=np.int64),
+    )
+
+
+def require_both_classes(units: Units, where: object) -> None:
+    """Raise DataError where no figure can tell the classes apart, because only one is there."""
+    if not units.has_both_classes:
+        raise DataError(
+            "only one class was scored, so nothing can be measured",
+            where=where,
+            expected="healthy and sick units",
+            found=f"{len(units) - int(units.labels.sum())} healthy, {int(units.labels.sum())} sick",
+            hint="check the labels, or use more patients or another split",
+        )
+
+
+def rows_where(rows: Sequence[Prediction], keep: Callable[[Prediction], bool]) -> Units:
+    """Units of the rows that ``keep`` accepts (one layout, one visit, one block of dates)."""
+    return gather_units([row for row in rows if keep(row)])

@@ -1,0 +1,1 @@
+"""What training leaves in runs/NAME: manifest, scores, history."""

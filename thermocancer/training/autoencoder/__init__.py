@@ -1,0 +1,1 @@
+"""Autoencoders: plan, files, quality of reconstruction."""

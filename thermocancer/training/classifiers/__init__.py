@@ -1,1 +1,0 @@
-"""The classifiers: what each fits, and how each is written down without pickle."""
