@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from thermocancer.errors import DataError, RunError
-from thermocancer.thermal.video import read_video, write_video
+from thermocancer.thermal.rendering import read_video, write_video
 
 
 def frames(n: int = 6) -> list[np.ndarray]:

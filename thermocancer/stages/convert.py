@@ -23,7 +23,7 @@ from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, hash_file
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.thermal.reading import read_matrix
-from thermocancer.thermal.rendering import colour_table, levels, levels_of_centi
+from thermocancer.thermal.rendering import colour_table, levels, levels_of_centi, write_video
 from thermocancer.workspace import Workspace
 
 _MANIFEST_EVERY = 256
@@ -234,8 +234,6 @@ def encode_image(chosen: npt.NDArray[np.uint8], section: ConvertSection) -> byte
 
 
 def _make_video(folder: Path, job: _Job, section: ConvertSection) -> str:
-    from thermocancer.thermal.video import write_video
-
     path = folder / job.name
     table = colour_table(section.video_rendering.colormap)
     frames = (table.take(_levels(frame, section.video_rendering), axis=0) for frame in job.paths)

@@ -1,26 +1,32 @@
-"""Decimal numbers from bytes with NumPy: exact, and many times faster than a text parser.
+"""Numbers from bytes in three ways: all of one width, of any width, and line by line.
 
-A number with at most 15 digits is an integer below 2**53 divided by a power of ten below 10**22:
-both are exact in float64, so the one division rounds correctly and the result is bit for bit what
-``strtod`` (and with it ``numpy.loadtxt``) gives (Clinger 1990, "How to read floating point numbers
-accurately", the fast path).
+The first two are NumPy: exact, and many times faster than a text parser. A number with at most 15
+digits is an integer below 2**53 divided by a power of ten below 10**22: both are exact in float64, so
+the one division rounds correctly and the result is bit for bit what ``strtod`` (and with it
+``numpy.loadtxt``) gives (Clinger 1990, "How to read floating point numbers accurately", the fast path).
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.errors import DataError
+
 Bytes = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.integer]
+Places = npt.NDArray[np.intp]
 
-MOST_DIGITS = 15
-_ZERO, _NINE = b"09"
+NUMBER = re.compile(rb"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _FIRST_LINE = re.compile(rb"( *)(\d{1,4})([.,])(\d{1,9})([ ;,\t]+)\d[^\r\n]*?(\r*\n)")
+_MOST_DIGITS = 15
+_BLOCK_BYTES = 1 << 18
+_ZERO, _NINE, _MINUS, _NEWLINE, _SPACE = b"09-\n "
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,9 @@ class Decoded:
     separator: bytes
     decimals: int
     notes: tuple[str, ...] = ()
+
+
+# --- all of one width: what the cameras write ---------------------------------
 
 
 @dataclass(frozen=True)
@@ -73,13 +82,17 @@ def decode_fixed_width(content: bytes) -> Decoded | None:
     This is what the cameras write: ``20.52 20.60 ...`` or ``27.14796;27.38332;...``, any line end.
     """
     grid = _measure_first_line(content)
-    if grid is None or grid.width - 1 > MOST_DIGITS:
+    if grid is None or grid.width - 1 > _MOST_DIGITS:
         return None
-    whole = _whole_lines(content, grid)
-    if whole is None or not _is_regular(np.frombuffer(whole, np.uint8).reshape(-1, grid.stride), grid):
+    rows, rest = divmod(len(content), grid.stride)
+    if rest:  # drop blank lines at the end, and give the last line its end if it lacks it
+        whole, tail = content[: rows * grid.stride], content[rows * grid.stride :].rstrip(b"\r\n")
+        content = whole + (tail + grid.line_end if tail else b"")
+        if len(content) % grid.stride:
+            return None
+    if not _is_regular(np.frombuffer(content, np.uint8).reshape(-1, grid.stride), grid):
         return None
-    decimals = grid.width - grid.point - 1
-    return Decoded(join_digits(_digit_groups(whole, grid)), grid.separator, decimals, grid.notes)
+    return Decoded(_join(_digit_groups(content, grid)), grid.separator, grid.width - grid.point - 1, grid.notes)
 
 
 def _measure_first_line(content: bytes) -> _Grid | None:
@@ -90,36 +103,14 @@ def _measure_first_line(content: bytes) -> _Grid | None:
     separator = between.strip(b" ") or b" "
     if len(separator) > 1 or separator == mark:
         return None
-    width = len(whole) + 1 + len(fraction)
+    start, point, width = len(padding), len(whole), len(whole) + 1 + len(fraction)
     cell = width + len(between)
-    columns, spare = divmod(first.end() - len(line_end) - len(padding), cell)
+    columns, spare = divmod(first.end() - len(line_end) - start, cell)
     if spare not in (0, width):
         return None
     trailing = spare == 0
-    return _Grid(
-        len(padding),
-        len(whole),
-        width,
-        cell,
-        columns + (not trailing),
-        first.end(),
-        mark,
-        separator,
-        line_end,
-        trailing,
-    )
-
-
-def _whole_lines(content: bytes, grid: _Grid) -> bytes | None:
-    """Whole lines only: drop blank ones at the end, and give the last line its end if it lacks it."""
-    rows, rest = divmod(len(content), grid.stride)
-    if not rest:
-        return content
-    tail = content[rows * grid.stride :]
-    if not tail.strip(b"\r\n"):
-        return content[: rows * grid.stride]
-    tail = tail.rstrip(b"\r\n") + grid.line_end
-    return content[: rows * grid.stride] + tail if len(tail) == grid.stride else None
+    columns += not trailing
+    return _Grid(start, point, width, cell, columns, first.end(), mark, separator, line_end, trailing)
 
 
 def _is_regular(lines: Bytes, grid: _Grid) -> bool:
@@ -158,7 +149,7 @@ def _digit_groups(content: bytes, grid: _Grid) -> list[tuple[Integers, int]]:
     return groups
 
 
-def join_digits(groups: list[tuple[Integers, int]]) -> Integers:
+def _join(groups: list[tuple[Integers, int]]) -> Integers:
     """Join groups of decimal digits, the highest first, into integers (exact: at most 15 digits)."""
     joined: Integers = groups[0][0].astype(np.uint16)
     have = groups[0][1]
@@ -169,3 +160,199 @@ def join_digits(groups: list[tuple[Integers, int]]) -> Integers:
         joined *= 10**digits
         joined += values
     return joined
+
+
+# --- of any width -------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Some whole lines, decoded: ``numbers`` (cells,) in units of 10**-``decimals``."""
+
+    numbers: Integers
+    decimals: int
+    columns: int
+    trailing: bool
+    blank: bool
+
+
+def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | None:
+    """Decode lines of numbers of any widths, ``separator`` between them, ``mark`` before decimals.
+
+    Spaces around numbers and blank lines do no harm. Returns None when a cell is not
+    ``[-]digits[mark digits]``, a cell is empty, or the lines are of unequal length: the caller then
+    goes through the text line by line and says what is wrong.
+    """
+    blocks: list[_Block] = []
+    for text in _cut_at_lines(body):
+        block = _decode_block(text, separator, mark)
+        if block is None or (blocks and (block.columns, block.trailing) != (blocks[0].columns, blocks[0].trailing)):
+            return None
+        blocks.append(block)
+    decimals = max(block.decimals for block in blocks)
+    parts: list[Integers] = [
+        block.numbers
+        if block.decimals == decimals
+        else block.numbers.astype(np.int64) * 10 ** (decimals - block.decimals)
+        for block in blocks
+    ]
+    if max(abs(int(part.max())) for part in parts) >= 10**_MOST_DIGITS:
+        return None
+    notes = ["blank lines"] if any(block.blank for block in blocks) else []
+    notes += ["trailing separators"] if blocks[0].trailing else []
+    return Decoded(np.concatenate(parts).reshape(-1, blocks[0].columns), separator, decimals, tuple(notes))
+
+
+def _cut_at_lines(body: bytes) -> Iterator[Bytes]:
+    """Cut a text at line ends into pieces whose intermediate arrays stay in the processor's cache."""
+    start = 0
+    while start < len(body):
+        end = body.find(b"\n", start + _BLOCK_BYTES) + 1 or len(body)
+        if body[start:end].strip():
+            yield np.frombuffer(body, np.uint8, end - start, start)
+        start = end
+
+
+def _decode_block(text: Bytes, separator: bytes, mark: bytes) -> _Block | None:
+    inside = (text > _SPACE) & (text != separator[0])
+    edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    line_ends = np.flatnonzero(text == _NEWLINE)
+    widths = np.diff(np.searchsorted(starts, line_ends), prepend=0, append=starts.size)
+    blank = bool((widths[:-1] == 0).any())
+    widths = widths[widths > 0]
+    if widths.size == 0 or (widths != widths[0]).any():
+        return None
+    trailing = False
+    if separator != b" ":
+        separators = np.count_nonzero(text == separator[0])
+        trailing = separators == starts.size
+        if separators not in (starts.size, starts.size - widths.size):
+            return None  # an empty cell
+    negative = text[starts] == _MINUS
+    starts = starts + negative
+    points = _find_marks(text == mark[0], starts, ends)
+    if points is None:
+        return None
+    before, after = points - starts, np.maximum(ends - points - 1, 0)
+    groups = _digits_around(text, points, before, after)
+    if groups is None:
+        return None
+    numbers = _join(groups)
+    if negative.any():
+        numbers = np.where(negative, -numbers.astype(np.int64), numbers.astype(np.int64))
+    return _Block(numbers, int(after.max()), int(widths[0]), trailing, blank)
+
+
+def _find_marks(is_mark: npt.NDArray[np.bool_], starts: Places, ends: Places) -> Places | None:
+    """Where each number's decimal mark stands (its end, if it has none); None when one has two."""
+    first = np.flatnonzero(is_mark[starts[0] : ends[0]])
+    if first.size == 1:  # the usual case, and the cheap one: as many decimals everywhere
+        points: Places = ends - (ends[0] - starts[0] - first[0])
+        if (points >= starts).all() and np.count_nonzero(is_mark) == points.size and is_mark[points].all():
+            return points
+    found = np.flatnonzero(is_mark)
+    if found.size == ends.size and (found < ends).all() and (found >= starts).all():
+        return found
+    points = ends.copy()
+    owners = np.searchsorted(ends, found)
+    if owners.size and ((np.diff(owners) == 0).any() or owners[-1] >= ends.size):
+        return None
+    points[owners] = found
+    return None if (points < starts).any() else points
+
+
+def _digits_around(text: Bytes, points: Places, before: Places, after: Places) -> list[tuple[Integers, int]] | None:
+    """Digits around each decimal mark, zero where a number has none there; None if one is no digit."""
+    most_before, most_after = int(before.max()), int(after.max())
+    if not (before + after).all() or most_before + most_after > _MOST_DIGITS:
+        return None
+    digits_before, digits_after = before.astype(np.uint8), after.astype(np.uint8)
+    groups: list[tuple[Integers, int]] = []
+    for place in [*range(-most_before, 0), *range(1, most_after + 1)]:
+        digit = text.take(points + place, mode="clip") - np.uint8(_ZERO)
+        digit *= (digits_before >= -place) if place < 0 else (digits_after >= place)
+        if digit.max() > 9:  # anything but a digit wraps to above 9
+            return None
+        groups.append((digit, 1))
+    return groups
+
+
+# --- line by line: exponents, signs, NaN, and what is wrong -------------------
+
+
+@dataclass(frozen=True)
+class MatrixText:
+    """``body``: the lines of numbers, the first of them being line ``first_line`` (from 1) of the file.
+
+    ``where`` is the file's name, for errors; ``notes`` says what was unusual before the numbers.
+    """
+
+    body: bytes
+    first_line: int
+    where: str
+    notes: tuple[str, ...]
+
+
+def decode_line_by_line(text: MatrixText, separator: bytes, mark: bytes) -> tuple[Float64, int]:
+    """Decode the slow way. Returns celsius (height, width) and the most decimals.
+
+    Raises DataError naming line and value of the first cell that is no number, or the first line
+    that has another number of values than the first.
+    """
+    body = text.body if mark == b"." else text.body.replace(mark, b".")
+    lines = [(number, line.strip(b" \r")) for number, line in enumerate(body.split(b"\n"), text.first_line)]
+    lines = [(number, line) for number, line in lines if line]
+    trailing = separator != b" " and all(line.endswith(separator) for _, line in lines)
+    rows: list[list[float]] = []
+    for number, line in lines:
+        cells = line.split() if separator == b" " else line.split(separator)[: -1 if trailing else None]
+        width = len(rows[0]) if rows else len(cells)
+        try:
+            if b"_" in line or len(cells) != width:  # Python reads 1_000 as a number; nobody else does
+                raise ValueError
+            rows.append([float(cell) for cell in cells])
+        except ValueError:
+            may_be_cut = number == lines[-1][0] and not body.endswith(b"\n")
+            raise _explain_line(cells, width, f"{text.where}:{number}", may_be_cut) from None
+    beginning = np.frombuffer(body[: 1 << 16] + b"\n", np.uint8)  # the first lines tell how many decimals there are
+    points = np.flatnonzero(beginning == ord("."))
+    others = np.flatnonzero((beginning < _ZERO) | (beginning > _NINE))
+    decimals = others[np.searchsorted(others, points, side="right")] - points - 1
+    return np.array(rows), int(np.max(decimals, initial=0))
+
+
+def _explain_line(cells: list[bytes], width: int, place: str, may_be_cut: bool) -> DataError:
+    """Why a line of the matrix is no line of ``width`` numbers."""
+    cells = [cell.strip() for cell in cells]
+    wrong = [column for column, cell in enumerate(cells) if NUMBER.fullmatch(cell) is None]
+    if may_be_cut and (wrong == [len(cells) - 1] or (not wrong and len(cells) < width)):
+        return truncated(width, len(cells), place)
+    if wrong:
+        cell = cells[wrong[0]]
+        return DataError(
+            "this cell is not a number" if cell else "this cell is empty",
+            where=f"{place} (value {wrong[0] + 1})",
+            expected="a temperature in degrees Celsius",
+            found=shown(cell),
+        )
+    return DataError(
+        "lines of unequal length", where=place, expected=f"{width} values as in the first", found=len(cells)
+    )
+
+
+def truncated(expected: int, found: int, place: str) -> DataError:
+    """The error for a file that breaks off in its last line."""
+    return DataError(
+        "this matrix is cut off",
+        where=place,
+        expected=f"{expected} whole values",
+        found=f"{found}, the last one broken" if found == expected else found,
+        hint="get the file again from its source",
+    )
+
+
+def shown(text: bytes) -> str:
+    """The beginning of a text, fit for an error message."""
+    short = text[:40].decode("ascii", errors="replace")
+    return repr(short + ("..." if len(text) > 40 else ""))

@@ -1,7 +1,11 @@
-"""Read one temperature matrix from text, in any of the layouts that cameras and their exports write."""
+"""Read one temperature matrix from text, in any of the layouts that cameras and their exports write.
+
+Nothing is guessed silently: whatever is unusual leaves a note, and what could mean two things is an error.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,13 +14,24 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.decoding import Decoded, decode_fixed_width
-from thermocancer.thermal.decoding_uneven import decode_any_width
-from thermocancer.thermal.layouts import MatrixText, decode_line_by_line, find_numbers, find_separator, truncated
+from thermocancer.thermal.decoding import (
+    NUMBER,
+    Decoded,
+    MatrixText,
+    decode_any_width,
+    decode_fixed_width,
+    decode_line_by_line,
+    shown,
+    truncated,
+)
 
 SEPARATORS = {"space": b" ", "semicolon": b";", "comma": b",", "tab": b"\t"}
 _SEPARATOR_NAMES = {separator: name for name, separator in SEPARATORS.items()}
 _HIGHEST_CENTI = np.iinfo(np.uint16).max
+_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
+_CELLS = re.compile(rb"[;,\t ]+")
+_PADDING = b" ;,\t\r"
+_MOST_HEADER_LINES = 100
 
 
 @dataclass(frozen=True)
@@ -103,21 +118,108 @@ def _decode_unusual(text: MatrixText, *, maybe_regular: bool) -> Decoded:
     if decoded is None:
         celsius, decimals = decode_line_by_line(text, separator, mark)
         decoded = Decoded(celsius, separator, decimals)
-    _refuse_broken_last_number(text)
+    # a file without a last line end whose last number alone is shorter than all others was cut off
+    last = text.body[text.body.rfind(b"\n") + 1 :]
+    regular = decode_fixed_width(text.body.removesuffix(last)) if last.strip() else None
+    if regular is not None:
+        cells = last.strip().split(regular.separator)
+        if len(cells[-1].strip()) - 1 - max(cells[-1].find(b"."), cells[-1].find(b",")) < regular.decimals:
+            line = text.first_line + text.body.count(b"\n")
+            raise truncated(len(cells), len(cells), f"{text.where}:{line}")
     return replace(decoded, notes=(*notes, *decoded.notes))
 
 
-def _refuse_broken_last_number(text: MatrixText) -> None:
-    """A file without a last line end whose last number alone is shorter than all others was cut off."""
-    last = text.body[text.body.rfind(b"\n") + 1 :]
-    regular = decode_fixed_width(text.body.removesuffix(last)) if last.strip() else None
-    if regular is None:
-        return
-    cells = last.strip().split(regular.separator)
-    decimals = len(cells[-1].strip()) - 1 - max(cells[-1].find(b"."), cells[-1].find(b","))
-    if decimals < regular.decimals:
-        line = text.first_line + text.body.count(b"\n")
-        raise truncated(len(cells), len(cells), f"{text.where}:{line}")
+# --- the layout: where the numbers begin, and what stands between them ------
+
+
+def find_numbers(content: bytes, where: str) -> MatrixText:
+    """Skip a byte-order mark and header lines, and end every line with LF (or CR LF, CR CR LF).
+
+    Raises DataError for an empty file, a web page, binary content and text without numbers.
+    """
+    notes: list[str] = []
+    text = content
+    for mark, encoding in _BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            notes.append(f"{encoding.upper()} byte-order mark")
+            text = content[len(mark) :]
+            if encoding != "utf-8":
+                text = text.decode(encoding, errors="replace").encode("ascii", errors="replace")
+            break
+    start, expected = text[:4096].strip(), "lines of temperatures"
+    if not start and not text.strip():
+        raise DataError("this file is empty", where=where, expected=expected, found=f"{len(text)} bytes")
+    if start.startswith(b"<"):
+        raise DataError(
+            "this is a web page, not a temperature matrix",
+            where=f"{where}:1",
+            expected=expected,
+            found=shown(start),
+            hint="the site may have asked for a login; fetch the file again",
+        )
+    if b"\0" in text:
+        raise DataError("this is a binary file, not text", where=where, expected=expected, found=shown(start))
+    if b"\n" not in text and b"\r" in text:
+        text = text.replace(b"\r", b"\n")
+        notes.append("CR line ends")
+    header = _header_lines(text, where)
+    if header:
+        *skipped, text = text.split(b"\n", header)
+        if any(line.strip() for line in skipped):
+            notes.append(f"{header} header line{'s' * (header > 1)}")
+    return MatrixText(text, header + 1, where, tuple(notes))
+
+
+def _header_lines(text: bytes, where: str) -> int:
+    """How many lines stand before the numbers."""
+    lines = text.split(b"\n", _MOST_HEADER_LINES + 1)[: _MOST_HEADER_LINES + 1]
+    filled = [number for number, line in enumerate(lines) if line.strip()]
+    for number, below in zip(filled, [*filled[1:], None], strict=True):
+        cells = _CELLS.split(lines[number].strip(_PADDING))
+        width_below = 0 if below is None else len(_CELLS.split(lines[below].strip(_PADDING)))
+        numbers = sum(NUMBER.fullmatch(cell) is not None for cell in cells)
+        if numbers == len(cells):
+            if len(cells) == 2 and width_below > 2 and all(cell.isdigit() for cell in cells):
+                continue  # "480 640": the size, not a line of the matrix
+            return number
+        if 2 * numbers > len(cells) and len(cells) == width_below:
+            return number  # a line of the matrix with a broken cell, which the decoder will name
+    raise DataError(
+        "no line of numbers in this file",
+        where=f"{where}:1",
+        expected="lines of temperatures",
+        found=shown(text.strip()),
+    )
+
+
+def find_separator(text: MatrixText) -> tuple[bytes, bytes]:
+    """The byte between numbers and the decimal mark, from the first line of numbers.
+
+    Raises DataError for commas that could be separators as well as decimal marks, and for a single column.
+    """
+    body, place = text.body, f"{text.where}:{text.first_line}"
+    line = body[: body.find(b"\n")].strip(b" \r") if b"\n" in body else body.strip(b" \r")
+    for separator in (b";", b"\t"):
+        if separator in line:
+            return separator, b"," if b"," in body else b"."
+    cells = line.split()
+    listed = len(cells) > 1 and all(cell.endswith(b",") for cell in cells[:-1])  # "20, 21" rather than "20,5 21,0"
+    if len(cells) > 1 and not listed:
+        return b" ", b"," if b"," in body else b"."
+    if b"," in line and (b"." in body or (listed and not any(b"," in cell[:-1] for cell in cells))):
+        return b",", b"."
+    if b"," in line:
+        raise DataError(
+            "commas could be separators or decimal marks here",
+            where=place,
+            expected="decimal points, or another separator beside decimal commas",
+            found=shown(line),
+            hint="write ';' between the numbers",
+        )
+    raise DataError("only one number in a line", where=place, expected="a matrix", found=shown(line))
+
+
+# --- hundredths of a degree -----------------------------------------------------
 
 
 def to_centi(celsius: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:

@@ -8,13 +8,12 @@ are bool (height, width); every length is a share of the height, so that all fra
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
-Celsius = npt.NDArray[np.floating[Any]]
+Celsius = npt.NDArray[np.floating]
 
 _COARSE_ROWS = 120  # the marker is looked for at this many rows: its size is 8 to 20 of them
 _MARKER_REACH = 0.17  # no marker is higher than this share of the frame's height (largest seen: .14)
@@ -31,25 +30,18 @@ def torso_mask(celsius: Celsius) -> Mask:
     """
     import cv2
 
-    level = _otsu_level(celsius)
-    warm = (celsius > level).astype(np.uint8)
-    _, labelled, facts, _ = cv2.connectedComponentsWithStats(warm, connectivity=4)
-    if len(facts) < 2:
-        return np.ones(celsius.shape, bool)
-    torso = labelled == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))
-    return _without_holes(torso)
-
-
-def _otsu_level(celsius: Celsius) -> float:
-    """The temperature that best divides the frame in two, from 256 grey levels."""
-    import cv2
-
+    # Otsu's temperature, which best divides the frame in two, from 256 grey levels of every second pixel
     coarse = np.ascontiguousarray(celsius[::2, ::2], dtype=np.float32)
     low, high = float(coarse.min()), float(coarse.max())
     span = max(high - low, 1e-6)
     grey = ((coarse - low) * (255.0 / span)).astype(np.uint8)
     level, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    return low + (level + 0.5) * span / 255.0
+    warm = (celsius > low + (level + 0.5) * span / 255.0).astype(np.uint8)
+    _, labelled, facts, _ = cv2.connectedComponentsWithStats(warm, connectivity=4)
+    if len(facts) < 2:
+        return np.ones(celsius.shape, bool)
+    torso = labelled == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))
+    return _without_holes(torso)
 
 
 def _without_holes(torso: Mask) -> Mask:
@@ -69,8 +61,7 @@ def _without_holes(torso: Mask) -> Mask:
     room = (centres[:, 1] < _UPPER_PART * height) & (area > 0.001 * torso.size)
     fill = inside & ~notch & ~room
     fill[0] = True  # component 0 is the torso itself
-    filled: Mask = fill[labelled]
-    return filled
+    return np.asarray(fill[labelled], bool)
 
 
 def room_mask(torso: Mask) -> Mask:
@@ -78,8 +69,7 @@ def room_mask(torso: Mask) -> Mask:
     import cv2
 
     reach = _odd(0.08 * torso.shape[0])
-    grown = cv2.dilate(torso.astype(np.uint8), np.ones((reach, reach), np.uint8))
-    return grown == 0
+    return np.asarray(cv2.dilate(torso.astype(np.uint8), np.ones((reach, reach), np.uint8)) == 0)
 
 
 @dataclass(frozen=True)
@@ -117,7 +107,7 @@ def find_marker(celsius: Celsius, torso: Mask) -> Marker | None:
     return None
 
 
-def _cold_patches(depth: npt.NDArray[Any]) -> list[tuple[int, int, int, int]]:
+def _cold_patches(depth: npt.NDArray[np.number]) -> list[tuple[int, int, int, int]]:
     """Compact patches of a top-hat image as (top, bottom, left, right), the most striking first."""
     import cv2
 
@@ -187,7 +177,7 @@ def midline(celsius: Celsius, torso: Mask | None = None) -> int:
     middle = torso[height // 4 : 3 * height // 4]
     rows = middle[middle.any(axis=1)]
     if not len(rows):
-        return width // 2
+        return int(width // 2)
     first, last = rows.argmax(axis=1), width - 1 - rows[:, ::-1].argmax(axis=1)
     return int(np.clip(np.median((first + last + 1) / 2), 1, width - 1))
 

@@ -1,14 +1,22 @@
-"""From temperatures to colours: a function of matrix, range and colour map, by table lookup."""
+"""From temperatures to colours by table lookup, and from colours to the videos of dynamic exams and back."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.base import CelsiusRange, Rendering
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, RunError
+from thermocancer.files import written_aside
+
+if TYPE_CHECKING:
+    import cv2
 
 Colours = npt.NDArray[np.uint8]
 COLOURS = 256
@@ -54,7 +62,18 @@ def render(celsius: npt.NDArray[np.floating], rendering: Rendering) -> Colours:
 
 def levels(celsius: npt.NDArray[np.floating], rendering: Rendering) -> npt.NDArray[np.uint8]:
     """Which of the 256 colours each temperature gets: any shape to uint8. Raises as ``render`` does."""
-    low, high = _range_of(celsius, rendering)
+    low, high = float(celsius.min()), float(celsius.max())  # NaN if there is one
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise DataError("a matrix with values that are not finite cannot be coloured", found=f"{low}, {high}")
+    if isinstance(rendering.range, CelsiusRange):
+        low, high = rendering.range.low, rendering.range.high
+    elif high <= low:
+        raise DataError(
+            "a flat matrix has no range to stretch",
+            expected="at least two temperatures",
+            found=f"{low:g} degC everywhere",
+            hint="filter drops such exams; a fixed range can show it",
+        )
     scaled = (celsius - low) * (COLOURS / (high - low))
     np.clip(scaled, 0, COLOURS - 1, out=scaled)
     return scaled.astype(np.uint8)
@@ -83,17 +102,80 @@ def render_centi(centi: npt.NDArray[np.uint16], rendering: Rendering) -> Colours
     return coloured
 
 
-def _range_of(celsius: npt.NDArray[np.floating], rendering: Rendering) -> tuple[float, float]:
-    lowest, highest = float(celsius.min()), float(celsius.max())  # NaN if there is one
-    if not (np.isfinite(lowest) and np.isfinite(highest)):
-        raise DataError("a matrix with values that are not finite cannot be coloured", found=f"{lowest}, {highest}")
-    if isinstance(rendering.range, CelsiusRange):
-        return rendering.range.low, rendering.range.high
-    if highest <= lowest:
-        raise DataError(
-            "a flat matrix has no range to stretch",
-            expected="at least two temperatures",
-            found=f"{lowest:g} degC everywhere",
-            hint="filter drops such exams; a fixed range can show it",
-        )
-    return lowest, highest
+# --- videos: written and read frame by frame, never half of one ----------------
+
+
+def write_video(path: Path, frames: Iterable[Colours], fps: float = 5.0, codec: str = "DIVX") -> int:
+    """Write RGB frames, each uint8 (H, W, 3), as an AVI; whole or not at all. Returns the number of frames.
+
+    ``DIVX`` is the original study's codec (lossy); ``FFV1`` gives back every pixel exactly. Raises ValueError for frames of different shapes, DataError for no frames, RunError when this
+    OpenCV lacks the codec or the file does not read back with every frame.
+    """
+    import cv2
+
+    count, size = 0, (0, 0)
+    with written_aside(Path(path)) as side, contextlib.ExitStack() as stack:
+        writer: cv2.VideoWriter | None = None
+        for frame in frames:
+            if writer is None:
+                size = (frame.shape[1], frame.shape[0])
+                writer = cv2.VideoWriter(str(side), cv2.VideoWriter.fourcc(*codec), fps, size)
+                stack.callback(writer.release)
+                if not writer.isOpened():
+                    raise RunError(
+                        f"this OpenCV cannot write {codec} videos",
+                        where=path,
+                        hint="set convert.video_codec to the other of DIVX and FFV1, "
+                        "or reinstall opencv-python from PyPI",
+                    )
+            if frame.dtype != np.uint8 or frame.shape != (size[1], size[0], 3):
+                raise ValueError(f"frame {count} is {frame.dtype} {frame.shape}, not uint8 {(size[1], size[0], 3)}")
+            writer.write(np.ascontiguousarray(frame[:, :, ::-1]))
+            count += 1
+        if writer is None:
+            raise DataError("a video needs at least one frame", where=path)
+        writer.release()
+        capture = cv2.VideoCapture(str(side))
+        found = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if capture.isOpened() else 0
+        capture.release()
+        if found != count:
+            raise RunError("a video was not written whole", where=path, expected=f"{count} frames", found=found)
+    return count
+
+
+def read_video(path: Path, *, frames: int | None = None, size: tuple[int, int] | None = None) -> Iterator[Colours]:
+    """Yield the frames of a video in order, RGB uint8 (H, W, 3), one at a time.
+
+    ``frames`` and ``size`` (rows, columns) are what the caller needs. Raises DataError when the file
+    is no video, is cut short (fewer frames than it announces), or has another size or frame count.
+    """
+    import cv2
+
+    if not Path(path).is_file():
+        raise DataError("there is no such video", where=path, hint="make it with: thermocancer convert")
+    capture = cv2.VideoCapture(str(path))
+    try:
+        if not capture.isOpened():
+            raise DataError("this is not a video that can be read", where=path, hint="make it again with convert")
+        announced = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
+        if frames is not None and announced != frames:
+            raise DataError("the video has the wrong number of frames", where=path, expected=frames, found=announced)
+        count = 0
+        while True:
+            whole, frame = capture.read()
+            if not whole:
+                break
+            if size is not None and frame.shape[:2] != tuple(size):
+                raise DataError(
+                    "the video has the wrong size", where=path, expected=f"{size[0]}x{size[1]} (rows x columns)",
+                    found=f"{frame.shape[0]}x{frame.shape[1]}",
+                )  # fmt: skip
+            count += 1
+            yield np.ascontiguousarray(frame[:, :, ::-1])
+        if count < max(announced, 1):
+            raise DataError(
+                "the video is cut short", where=path, expected=f"{announced} frames", found=count,
+                hint="make it again with: thermocancer convert",
+            )  # fmt: skip
+    finally:
+        capture.release()

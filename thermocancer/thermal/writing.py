@@ -11,17 +11,14 @@ import numpy.typing as npt
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import SEPARATORS
 
+Temperatures = npt.NDArray[np.uint16] | npt.NDArray[np.floating]
+Counts = npt.NDArray[np.intp]
 Bytes = npt.NDArray[np.uint8]
 _LAYOUT = re.compile(rf"({'|'.join(SEPARATORS)})([2-5])")
 _HIGHEST_CENTI = np.iinfo(np.uint16).max
 
 
-def format_matrix(
-    temperatures: npt.NDArray[np.uint16] | npt.NDArray[np.floating],
-    layout: str = "space2",
-    *,
-    line_end: bytes = b"\n",
-) -> bytes:
+def format_matrix(temperatures: Temperatures, layout: str = "space2", *, line_end: bytes = b"\n") -> bytes:
     """Format a matrix (height, width) as text.
 
     ``temperatures`` are hundredths of a degree where the array holds integers, degrees Celsius where
@@ -44,35 +41,25 @@ def format_matrix(
     return _join_lines(_uneven_cells(hundredths, rest, decimals, separator), line_end).replace(b"\0", b"")
 
 
-def _split(
-    temperatures: npt.NDArray[np.uint16] | npt.NDArray[np.floating], decimals: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp] | None]:
+def _split(temperatures: Temperatures, decimals: int) -> tuple[Counts, Counts | None]:
     """Whole hundredths of a degree, and the decimals after them as an integer (None: all zero)."""
-    if np.issubdtype(temperatures.dtype, np.integer):
-        _check_range(int(temperatures.min()), int(temperatures.max()))
-        return temperatures.astype(np.intp), None
-    scaled = np.rint(temperatures.astype(np.float64) * 10.0**decimals)
+    are_hundredths = np.issubdtype(temperatures.dtype, np.integer)
+    scaled = temperatures if are_hundredths else np.rint(temperatures.astype(np.float64) * 10.0**decimals)
     steps = 10.0 ** (decimals - 2)
-    hundredths = np.floor(scaled / steps)
-    _check_range(float(hundredths.min()), float(hundredths.max()))
-    if decimals == 2:
-        return hundredths.astype(np.intp), None
-    scaled -= hundredths * steps  # whole numbers far below 2**53: exact
-    return hundredths.astype(np.intp), scaled.astype(np.intp)
-
-
-def _check_range(lowest: float, highest: float) -> None:
+    hundredths = scaled if are_hundredths else np.floor(scaled / steps)
+    lowest, highest = float(hundredths.min()), float(hundredths.max())
     if not (lowest >= 0 and highest <= _HIGHEST_CENTI):  # false for NaN too
         raise DataError(
             "these temperatures cannot be written",
             expected="0 to 655.35 degC",
             found=f"{lowest / 100:g} to {highest / 100:g}",
         )
+    if are_hundredths or decimals == 2:
+        return hundredths.astype(np.intp), None
+    return hundredths.astype(np.intp), (scaled - hundredths * steps).astype(np.intp)  # far below 2**53: exact
 
 
-def _even_cells(
-    hundredths: npt.NDArray[np.intp], rest: npt.NDArray[np.intp] | None, decimals: int, separator: bytes
-) -> Bytes:
+def _even_cells(hundredths: Counts, rest: Counts | None, decimals: int, separator: bytes) -> Bytes:
     """Characters (height, width, decimals + 4) of numbers from 10 to 99.99...: all of one width.
 
     Eight characters are one machine word: words from two tables are joined by OR, not letter by letter.
@@ -90,9 +77,7 @@ def _even_cells(
     return text
 
 
-def _uneven_cells(
-    hundredths: npt.NDArray[np.intp], rest: npt.NDArray[np.intp] | None, decimals: int, separator: bytes
-) -> Bytes:
+def _uneven_cells(hundredths: Counts, rest: Counts | None, decimals: int, separator: bytes) -> Bytes:
     """Characters (height, width, decimals + 5) of any numbers, NUL before short ones."""
     text = np.empty((*hundredths.shape, decimals + 5), np.uint8)
     text[:, :, :6] = _letters_of_hundredths().take(hundredths, axis=0)

@@ -19,7 +19,7 @@ from thermocancer.data.store.sequences import fill_gaps
 from thermocancer.data.store.writing import Packed, PackedExam, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
-from thermocancer.thermal.video import read_video
+from thermocancer.thermal.rendering import read_video
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
