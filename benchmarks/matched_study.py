@@ -41,7 +41,7 @@ from matched_study_features import INDEX_NAMES, SIGNED_NAMES, side_table
 from matched_study_scorers import (
     BY_DATE,
     PRIMARY,
-    Cohort,
+    Measured,
     Scorer,
     logistic_on,
     magnitude,
@@ -54,10 +54,10 @@ from matched_study_scorers import (
 )
 
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.cohort import ArrayExamSource, ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import ArrayCohort, Cohort, FloatArray, IntArray, centi_celsius
 from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
 from thermocancer.data.split import Fold, inner_folds, make_split, outer_folds
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.audit.matched import Matching, matched_auc
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.intervals import auc_interval
@@ -103,7 +103,7 @@ CONTROLS: dict[str, Scorer] = {
 """Never chosen, not counted."""
 
 
-def read_cohort(source: ExamSource, sick: Sequence[int], permute: int | None, planted: float) -> Cohort:
+def read_cohort(source: Cohort, sick: Sequence[int], permute: int | None, planted: float) -> Measured:
     """Measure everything once.
 
     ``sick``: patients whose label the import has wrong; ``permute``: for rehearsals; ``planted``: degC of a
@@ -118,17 +118,17 @@ def read_cohort(source: ExamSource, sick: Sequence[int], permute: int | None, pl
     table = side_table(source, planted * labels, SEED)
     regions = []
     for row in range(len(exams)):
-        celsius = source.centi_celsius("Frontal", np.array([row]))[0] / 100.0
+        celsius = centi_celsius(source, "Frontal", np.array([row]))[0] / 100.0
         regions.append(region_percentiles(celsius, skin_of(celsius)))
     signed, indices = table[:, : len(SIGNED_NAMES)], table[:, len(SIGNED_NAMES) :]
     assert np.shape(regions)[1] == len(REGION_NAMES)
     kinds: tuple[TableKind, ...] = ("asymmetry-index", "asymmetry")
     known = {kind: measured_table(source, kind, ("Frontal",), source.shape) for kind in kinds}
-    outside = ArrayExamSource(exams, {}, measured=source.nuisance())
-    return Cohort(outside, exams, rows, signed, indices, np.array(regions), known)
+    outside = ArrayCohort(exams, {}, measured=source.nuisance())
+    return Measured(outside, exams, rows, signed, indices, np.array(regions), known)
 
 
-def folds_of(cohort: Cohort) -> list[Fold]:
+def folds_of(cohort: Measured) -> list[Fold]:
     """Outer folds as rows of the whole data set."""
     chosen = [cohort.exams[row] for row in cohort.rows]
     folds = outer_folds(chosen, make_split(chosen, SPLIT, SEED), SPLIT, SEED)
@@ -139,11 +139,11 @@ Scores = dict[str, FloatArray]
 """Fold name -> scores of its test rows."""
 
 
-def out_of_fold(cohort: Cohort, folds: Sequence[Fold], scorer: Scorer) -> Scores:
+def out_of_fold(cohort: Measured, folds: Sequence[Fold], scorer: Scorer) -> Scores:
     return {fold.name: scorer(cohort, fold.train, fold.test) for fold in folds}
 
 
-def inner_scores(cohort: Cohort, folds: Sequence[Fold], scorer: Scorer) -> FloatArray:
+def inner_scores(cohort: Measured, folds: Sequence[Fold], scorer: Scorer) -> FloatArray:
     """Scores of the training rows by models that had not seen them, shape (n,); NaN elsewhere."""
     scores = np.full(len(cohort.exams), np.nan)
     for fold in folds:
@@ -151,7 +151,7 @@ def inner_scores(cohort: Cohort, folds: Sequence[Fold], scorer: Scorer) -> Float
     return scores
 
 
-def share_won(cohort: Cohort, train: IntArray, scores: FloatArray, matching: Matching) -> float:
+def share_won(cohort: Measured, train: IntArray, scores: FloatArray, matching: Matching) -> float:
     labels = cohort.labels[train]
     sick, healthy = train[labels == 1], train[labels == 0]
     pairs = cohort.matches(sick, healthy, matching)
@@ -159,7 +159,7 @@ def share_won(cohort: Cohort, train: IntArray, scores: FloatArray, matching: Mat
     return float((pairs * ((apart > 0) + 0.5 * (apart == 0))).sum() / pairs.sum())
 
 
-def nested(cohort: Cohort, folds: Sequence[Fold]) -> tuple[Scores, Counter[str]]:
+def nested(cohort: Measured, folds: Sequence[Fold]) -> tuple[Scores, Counter[str]]:
     """The recipe chosen inside each outer training part, its scores, and how often each was chosen."""
     found: Scores = {}
     chosen: Counter[str] = Counter()
@@ -178,7 +178,9 @@ def nested(cohort: Cohort, folds: Sequence[Fold]) -> tuple[Scores, Counter[str]]
     return found, chosen
 
 
-def report_line(title: str, cohort: Cohort, folds: Sequence[Fold], scores: Scores, confidences: Sequence[float]) -> str:
+def report_line(
+    title: str, cohort: Measured, folds: Sequence[Fold], scores: Scores, confidences: Sequence[float]
+) -> str:
     """One row of the table: AUC, primary matched AUC at each confidence, matched by date only, within folds."""
     rows = [
         Prediction(exam.patient, exam.visit, fold.name, exam.label, float(score), 0)
@@ -214,11 +216,11 @@ def main() -> None:
     parser.add_argument("--permute", type=int, help="rehearse on permuted labels, by this seed")
     parser.add_argument("--plant", type=float, default=0.0, help="degC of a warm spot added to every sick exam")
     given = parser.parse_args()
-    with open_dataset(given.workspace / "datasets" / f"{given.dataset}.h5") as source:
+    with StoredCohort(given.workspace / "datasets" / f"{given.dataset}.h5") as source:
         study(read_cohort(source, given.sick, given.permute, given.plant))
 
 
-def study(cohort: Cohort) -> None:
+def study(cohort: Measured) -> None:
     """Print the whole table."""
     labels = cohort.labels[cohort.rows]
     print(f"{len(labels)} exams of one camera: {(labels == 0).sum()} healthy, {(labels == 1).sum()} sick")

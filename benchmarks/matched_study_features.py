@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.cohort import ExamSource, FloatArray
+from thermocancer.data.cohort import Cohort, FloatArray, centi_celsius
 from thermocancer.thermal.regions import find_marker, torso_mask
 
 ROWS, COLUMNS = 96, 48
@@ -146,14 +146,14 @@ def _log_ratio(left: FloatArray, right: FloatArray, valid: npt.NDArray[np.bool_]
     return float(np.log((left[valid].mean() + 1e-6) / (right[valid].mean() + 1e-6)) / 2)
 
 
-def side_table(source: ExamSource, planted: FloatArray | None = None, seed: int = 0) -> FloatArray:
+def side_table(source: Cohort, planted: FloatArray | None = None, seed: int = 0) -> FloatArray:
     """``compare_sides`` of every exam's frontal view, shape (n, 14).
 
     ``planted`` (n,) degC: so warm a spot is added on one side, drawn by chance, for a study of power.
     """
     found = []
     for row in range(len(source.exams)):
-        sides = straighten(source.centi_celsius("Frontal", np.array([row]))[0] / 100.0)
+        sides = straighten(centi_celsius(source, "Frontal", np.array([row]))[0] / 100.0)
         if planted is not None and planted[row]:
             sides = plant(sides, float(planted[row]), np.random.default_rng([seed, 6, row]))
         found.append(compare_sides(sides))

@@ -9,7 +9,7 @@ import numpy as np
 from matched_study_features import SIGNED_NAMES
 
 from thermocancer.classifiers.decisions import fit_logistic
-from thermocancer.data.cohort import ArrayExamSource, Exam, FloatArray, IntArray
+from thermocancer.data.cohort import ArrayCohort, Exam, FloatArray, IntArray
 from thermocancer.evaluation.audit.matched import Matching
 from thermocancer.features.residual import NuisanceFit
 from thermocancer.features.tables import TableKind
@@ -21,13 +21,13 @@ RIDGE_C = 0.1
 
 
 @dataclass(frozen=True)
-class Cohort:
+class Measured:
     """All exams of the data set with the tables measured on them; ``rows`` are those of the study.
 
     ``source`` holds no matrices any more, only what was measured outside the breast.
     """
 
-    source: ArrayExamSource
+    source: ArrayCohort
     exams: tuple[Exam, ...]
     rows: IntArray
     signed: FloatArray
@@ -52,18 +52,18 @@ class Cohort:
         return close.astype(float)
 
 
-Scorer = Callable[[Cohort, IntArray, IntArray], FloatArray]
+Scorer = Callable[[Measured, IntArray, IntArray], FloatArray]
 """(cohort, training rows, rows to score) -> scores, larger means sick. Labels are read of training rows only."""
 
 
-def unfitted(score: Callable[[Cohort], FloatArray]) -> Scorer:
+def unfitted(score: Callable[[Measured], FloatArray]) -> Scorer:
     return lambda cohort, train, rows: score(cohort)[rows]
 
 
-def logistic_on(table: Callable[[Cohort], FloatArray], *, residual: bool = False, absolute: bool = False) -> Scorer:
+def logistic_on(table: Callable[[Measured], FloatArray], *, residual: bool = False, absolute: bool = False) -> Scorer:
     """Ridge logistic regression; ``residual``: nuisance regressed out on healthy training exams first."""
 
-    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
+    def score(cohort: Measured, train: IntArray, rows: IntArray) -> FloatArray:
         values = without_nuisance(cohort, table(cohort), train) if residual else table(cohort)
         values = np.abs(values) if absolute else values
         return fit_logistic(values[train], cohort.labels[train], RIDGE_C).decide(values[rows])
@@ -71,7 +71,7 @@ def logistic_on(table: Callable[[Cohort], FloatArray], *, residual: bool = False
     return score
 
 
-def without_nuisance(cohort: Cohort, table: FloatArray, train: IntArray) -> FloatArray:
+def without_nuisance(cohort: Measured, table: FloatArray, train: IntArray) -> FloatArray:
     """The table (n, p) less what date, room, marker and framing explain among healthy training exams."""
     fit = NuisanceFit.of(cohort.source, train, cohort.labels[train])
     everyone = np.arange(len(table), dtype=np.int64)
@@ -81,7 +81,7 @@ def without_nuisance(cohort: Cohort, table: FloatArray, train: IntArray) -> Floa
 def novelty(*, residual: bool = False) -> Scorer:
     """Mahalanobis distance of the signed vector from healthy training exams (Ledoit-Wolf shrinkage)."""
 
-    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
+    def score(cohort: Measured, train: IntArray, rows: IntArray) -> FloatArray:
         from sklearn.covariance import LedoitWolf
 
         table = without_nuisance(cohort, cohort.signed, train) if residual else cohort.signed
@@ -93,10 +93,10 @@ def novelty(*, residual: bool = False) -> Scorer:
     return score
 
 
-def paired(table: Callable[[Cohort], FloatArray]) -> Scorer:
+def paired(table: Callable[[Measured], FloatArray]) -> Scorer:
     """Logistic regression on the differences of matched sick-healthy training pairs: taught within pairs only."""
 
-    def score(cohort: Cohort, train: IntArray, rows: IntArray) -> FloatArray:
+    def score(cohort: Measured, train: IntArray, rows: IntArray) -> FloatArray:
         from sklearn.linear_model import LogisticRegression
 
         values, labels = table(cohort), cohort.labels[train]
@@ -113,20 +113,20 @@ def paired(table: Callable[[Cohort], FloatArray]) -> Scorer:
     return score
 
 
-def magnitude(cohort: Cohort) -> FloatArray:
+def magnitude(cohort: Measured) -> FloatArray:
     return np.abs(cohort.signed)
 
 
-def magnitude_and_regions(cohort: Cohort) -> FloatArray:
+def magnitude_and_regions(cohort: Measured) -> FloatArray:
     return np.concatenate([np.abs(cohort.signed), cohort.regions], axis=1)
 
 
-def signed_columns(cohort: Cohort, start: str) -> FloatArray:
+def signed_columns(cohort: Measured, start: str) -> FloatArray:
     return np.abs(cohort.signed[:, [name.startswith(start) for name in SIGNED_NAMES]])
 
 
-def nuisance_columns(*names: str) -> Callable[[Cohort], FloatArray]:
-    def table(cohort: Cohort) -> FloatArray:
+def nuisance_columns(*names: str) -> Callable[[Measured], FloatArray]:
+    def table(cohort: Measured) -> FloatArray:
         values = np.column_stack([cohort.column(name) for name in names])
         return np.where(np.isfinite(values), values, np.nanmedian(values[cohort.rows], axis=0))
 

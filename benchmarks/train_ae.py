@@ -34,9 +34,9 @@ def images_of(path: Path, view: str) -> tuple[Any, Any, Any, Any]:
     """The source, its input config, and the rows that train and validate (30 %, as in the original)."""
     from thermocancer.config.base import Rendering
     from thermocancer.config.learning import InputSection
-    from thermocancer.data.store.reading import open_dataset
+    from thermocancer.data.store.reading import StoredCohort
 
-    source = open_dataset(path)
+    source = StoredCohort(path)
     rows = np.random.default_rng(1).permutation(np.flatnonzero(source.present(view)))
     held = int(HELD_OUT * len(rows))
     section = InputSection(kind="rgb", rendering=Rendering(colormap="viridis", range="minmax"))

@@ -39,9 +39,12 @@ class Synthetic:
 
     exams: tuple[Exam, ...]
     kind: str = "celsius"
-    length: int = FRAMES
+    views: tuple[str, ...] = ("Frontal",)
 
-    def frames(self, rows: np.ndarray, indices: Any = None) -> np.ndarray:
+    def length(self, view: str) -> int:
+        return FRAMES
+
+    def frames(self, view: str, rows: np.ndarray, indices: Any = None) -> np.ndarray:
         chosen = np.arange(FRAMES) if indices is None else np.asarray(indices)
         return np.stack([self._exam(self.exams[row], chosen) for row in rows])
 

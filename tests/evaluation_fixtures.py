@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.config import Config, dump_yaml, load_config
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
 from thermocancer.data.store.writing import DatasetWriter, PackedExam, pack
 from thermocancer.runs.predictions import Prediction, write_predictions
@@ -80,7 +80,7 @@ HOT_SPOT = (26, 22)
 """Row and column of the hot spot of ``toy_matrix`` at 48x64."""
 
 
-def toy_source(rows: list[Prediction], *, seed: int = 0, room_tie: float = 0.0) -> ArrayExamSource:
+def toy_source(rows: list[Prediction], *, seed: int = 0, room_tie: float = 0.0) -> ArrayCohort:
     """The exams that ``rows`` speak of, one frontal view each, with their nuisance measured."""
     random = np.random.default_rng([seed, 5])
     labels = {(row.patient, row.visit): row.label for row in rows}
@@ -93,10 +93,10 @@ def toy_source(rows: list[Prediction], *, seed: int = 0, room_tie: float = 0.0) 
         exams.append(Exam(patient, visit, label, day.isoformat(), "space2", (("Frontal", digest),)))
         matrices.append(matrix)
     measured = nuisance_columns(exams, [measure_matrix(matrix / 100.0) for matrix in matrices])
-    return ArrayExamSource(tuple(exams), {"Frontal": np.stack(matrices)}, measured=measured)
+    return ArrayCohort(tuple(exams), {"Frontal": np.stack(matrices)}, measured=measured)
 
 
-def write_dataset(workspace: Workspace, source: ArrayExamSource, name: str = "cohort") -> None:
+def write_dataset(workspace: Workspace, source: ArrayCohort, name: str = "cohort") -> None:
     """The source as ``datasets/NAME.h5``."""
     path = workspace.dataset(name)
     path.parent.mkdir(parents=True, exist_ok=True)

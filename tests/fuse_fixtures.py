@@ -10,7 +10,7 @@ import numpy as np
 from dataset_fixtures import body, make_raw
 
 from thermocancer.config import Config, load_config
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.progress import Silent
 from thermocancer.workspace import Workspace
 
@@ -32,7 +32,7 @@ def cohort(
     shape: tuple[int, int] = SHAPE,
     second_visits: int = 2,
     nuisance: bool = False,
-) -> ArrayExamSource:
+) -> ArrayCohort:
     """Every third patient is sick and has a hot spot; the first few have a second visit."""
     exams, matrices = [], {view: [] for view in views}
     for patient in range(1, patients + 1):
@@ -44,10 +44,10 @@ def cohort(
                 matrices[view].append(hot_spot(image, degrees) if sick else image)
     room = np.array([20 + 0.1 * exam.patient for exam in exams])
     measured = {"room_celsius": room, "unknown": np.full(len(exams), np.nan)} if nuisance else {}
-    return ArrayExamSource(tuple(exams), {view: np.stack(each) for view, each in matrices.items()}, measured=measured)
+    return ArrayCohort(tuple(exams), {view: np.stack(each) for view, each in matrices.items()}, measured=measured)
 
 
-def labels_of(source: ArrayExamSource) -> np.ndarray:
+def labels_of(source: ArrayCohort) -> np.ndarray:
     """Labels of every exam, (n,)."""
     return np.array([exam.label for exam in source.exams], dtype=np.int64)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ from dataset_fixtures import add_file, body
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import write_catalog
-from thermocancer.data.cohort import Exam, IntArray
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.progress import Silent
 from thermocancer.workspace import Workspace
 
@@ -51,26 +49,10 @@ def rewarming(patient: int, label: int, shape: tuple[int, int] = SHAPE, frames: 
     return np.rint(cool + 100 * course[:, None, None] * skin + noise).astype(np.uint16)
 
 
-@dataclass(frozen=True)
-class ArraySequences:
-    """Sequences in memory, as ``data.store.sequences.SequenceSource`` reads them from a file."""
-
-    exams: tuple[Exam, ...]
-    content: np.ndarray
-    kind: str = "celsius"
-
-    @property
-    def length(self) -> int:
-        return int(self.content.shape[1])
-
-    def frames(self, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> np.ndarray:
-        return self.content[rows] if indices is None else self.content[rows][:, list(indices)]
-
-
-def in_memory(patients: int = 8) -> ArraySequences:
+def in_memory(patients: int = 8) -> ArrayCohort:
     """Every other patient is sick."""
     exams = tuple(Exam(patient, 1, patient % 2) for patient in range(1, patients + 1))
-    return ArraySequences(exams, np.stack([rewarming(exam.patient, exam.label) for exam in exams]))
+    return ArrayCohort(exams, {"Frontal": np.stack([rewarming(exam.patient, exam.label) for exam in exams])})
 
 
 def built(root: Path, *, patients: int = 12, skip: dict[int, set[int]] | None = None, **options: Any) -> Workspace:

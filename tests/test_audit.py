@@ -11,7 +11,7 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
 from thermocancer.config import dump_yaml, load_config
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.checks import leak_checks
 from thermocancer.evaluation.audit.controls import Judge, holm, mann_whitney_p
@@ -39,7 +39,7 @@ from thermocancer.stages import filter as filter_stage
 from thermocancer.workspace import Workspace
 
 
-def scope_of(tmp_path: Path, rows: list[Prediction], source: ArrayExamSource | None, **manifest: object) -> Scope:
+def scope_of(tmp_path: Path, rows: list[Prediction], source: ArrayCohort | None, **manifest: object) -> Scope:
     workspace = Workspace(tmp_path)
     write_run(workspace, "toy", rows, **manifest)
     return make_scope(read_run(workspace, "toy"), source, {})
@@ -89,9 +89,9 @@ def test_names_what_the_phantom_ties_the_label_to(tmp_path: Path, tie: str, fami
 
 
 def _exams(workspace: Workspace) -> list:
-    from thermocancer.data.store.reading import open_dataset
+    from thermocancer.data.store.reading import StoredCohort
 
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         return list(source.exams)
 
 
@@ -234,7 +234,7 @@ def test_matched_pairs_are_no_worse_than_chance_for_a_model_that_follows_meaning
                     Prediction(int(row) + 1, 1, f"{repeat}.{number}", int(labels[row]), float(score), 0)
                     for row, score in zip(test, scores, strict=True)
                 ]
-        source = ArrayExamSource(exams, {"Frontal": np.zeros((90, 2, 2), np.uint16)})
+        source = ArrayCohort(exams, {"Frontal": np.zeros((90, 2, 2), np.uint16)})
         scope = scope_of(tmp_path / str(seed), rows, source)
         found = matched_auc(scope, rows, Matching(270, None), confidence=0.95, bootstrap=10, seed=0)
         assert found is not None

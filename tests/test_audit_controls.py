@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_run
 
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
@@ -151,7 +151,7 @@ def test_equal_seeds_give_equal_permutations_and_leave_strangers_alone(tmp_path:
     wider = replace(scope, exams=(*scope.exams, stranger))
     assert permute_by_patient(wider, 0)[:-1].tolist() == permute_by_patient(scope, 0).tolist()
     assert permute_by_patient(wider, 0)[-1] == 1
-    assert isinstance(scope.source, ArrayExamSource)
+    assert isinstance(scope.source, ArrayCohort)
 
 
 def test_the_twin_of_a_run_on_its_own_encoder_is_that_encoder_untrained(tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tm
 
     from thermocancer.data.matching import MatchWeights, keep_matches_apart
     from thermocancer.data.nuisance import exam_facts
-    from thermocancer.data.store.reading import open_dataset
+    from thermocancer.data.store.reading import StoredCohort
     from thermocancer.progress import Silent
     from thermocancer.stages import evaluate, fuse
 
@@ -226,7 +226,7 @@ def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tm
     skipped = {"evaluate.audit_skip": [name for name, _ in REFITS if name != "permuted labels"]}
     config = pixels_config(workspace, **skipped, **{"cohort.match": match, "evaluate.explain": False})
     make_split(source.exams, config.split, 0).write(workspace.split)
-    with open_dataset(workspace.dataset("cohort")) as known:
+    with StoredCohort(workspace.dataset("cohort")) as known:
         job = fuse._job(config, workspace, known)
         assert isinstance(job.exam_weights, MatchWeights) == (match == "weight")
         again = keep_matches_apart(known, job.folds, config.cohort)

@@ -10,7 +10,7 @@ from dataset_fixtures import body
 
 from thermocancer import strategy
 from thermocancer.config.learning import AutoencoderSection, InputSection, StrategySection
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.errors import DataError
 from thermocancer.evaluation.report.reconstruction import draw_reconstructions
 from thermocancer.models.autoencoder import build_autoencoder, code_shape, cosine_basis, random_encoder
@@ -51,9 +51,9 @@ def test_the_cosine_basis_is_orthonormal() -> None:
         np.testing.assert_allclose(basis.T @ basis, np.eye(32), atol=1e-12)
 
 
-def cohort(count: int = 30) -> ArrayExamSource:
+def cohort(count: int = 30) -> ArrayCohort:
     exams = tuple(Exam(patient, 1, patient % 2) for patient in range(count))
-    return ArrayExamSource(exams, {"Frontal": np.stack([body(seed) for seed in range(count)])})
+    return ArrayCohort(exams, {"Frontal": np.stack([body(seed) for seed in range(count)])})
 
 
 @pytest.mark.parametrize("kind", ["celsius", "rgb"])
@@ -85,7 +85,7 @@ def test_the_untrained_twin_of_v3_is_random() -> None:
 
 def test_held_back_patients_do_not_train() -> None:
     exams = tuple(Exam(row // 3, row % 3, 0) for row in range(30))
-    source = ArrayExamSource(exams, {"Frontal": np.zeros((30, 8, 8), np.uint16)})
+    source = ArrayCohort(exams, {"Frontal": np.zeros((30, 8, 8), np.uint16)})
     train, validate = hold_back(source, np.arange(30), 0.15, seed=3)
     assert sorted([*train, *validate]) == list(range(30))
     assert {row // 3 for row in validate} & {row // 3 for row in train} == set()

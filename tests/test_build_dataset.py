@@ -10,9 +10,9 @@ import pytest
 from dataset_fixtures import SHAPE, add_file, body, make_raw, settings
 
 from thermocancer.data.catalog import read_catalog, write_catalog
+from thermocancer.data.cohort import centi_celsius, colours
 from thermocancer.data.split import Split
-from thermocancer.data.store.reading import open_dataset
-from thermocancer.data.store.sequences import open_sequences
+from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.errors import DataError
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
@@ -30,13 +30,13 @@ def test_matrices_are_stored_exactly_with_what_is_known_of_them(tmp_path: Path) 
     workspace = make_raw(tmp_path, views=("Frontal", "Left"))
     report = run(settings(workspace, filter__views=["Frontal", "Left"]), workspace, Silent())
     assert (report.made, report.failed, report.exit_code) == (2, [], 0)
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert (len(source), source.views, source.shape, source.kind) == (12, ("Frontal", "Left"), SHAPE, "celsius")
         assert [exam.key for exam in source.exams] == [f"{patient}_1" for patient in range(1, 13)]
         for record in read_catalog(workspace):
             row = record.patient - 1
             matrix = read_matrix(workspace.raw / record.path)
-            assert np.array_equal(source.centi_celsius(record.view, np.array([row]))[0], matrix.centi)
+            assert np.array_equal(centi_celsius(source, record.view, np.array([row]))[0], matrix.centi)
             exam = source.exams[row]
             assert (exam.label, exam.date, exam.layout) == (record.label == "sick", record.date, matrix.layout)
             assert dict(exam.hashes).keys() == {"Frontal", "Left"}
@@ -93,17 +93,17 @@ def test_changed_content_is_noticed_whatever_its_date(tmp_path: Path) -> None:
     write_catalog(workspace, records)
     assert plan(settings(workspace), workspace).todo
     assert run(settings(workspace), workspace, Silent()).made == 1
-    with open_dataset(workspace.dataset("cohort")) as source:
-        assert np.array_equal(source.centi_celsius("Frontal", np.array([0]))[0], body(999))
+    with StoredCohort(workspace.dataset("cohort")) as source:
+        assert np.array_equal(centi_celsius(source, "Frontal", np.array([0]))[0], body(999))
 
 
 def test_size_averages_areas_in_degrees(tmp_path: Path) -> None:
     workspace = make_raw(tmp_path)
     run(settings(workspace, dataset__size=(24, 32)), workspace, Silent())
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert source.shape == (24, 32)
         averaged = body(10).astype(float).reshape(24, 2, 32, 2).mean(axis=(1, 3))
-        assert np.abs(source.centi_celsius("Frontal", np.array([0]))[0] - averaged).max() <= 0.5
+        assert np.abs(centi_celsius(source, "Frontal", np.array([0]))[0] - averaged).max() <= 0.5
 
 
 def test_files_that_are_broken_or_changed_fail_and_the_rest_is_done(tmp_path: Path) -> None:
@@ -117,9 +117,9 @@ def test_files_that_are_broken_or_changed_fail_and_the_rest_is_done(tmp_path: Pa
     assert "changed" in report.failed[0].reason
     assert "vanished" in report.failed[1].reason
     assert str(tmp_path) not in (workspace.datasets / "cohort.json").read_text()
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert [exam.patient for exam in source.exams] == [1, 3, *range(5, 13)]
-        assert np.array_equal(source.centi_celsius("Frontal", np.array([1]))[0], body(30))
+        assert np.array_equal(centi_celsius(source, "Frontal", np.array([1]))[0], body(30))
     again = run(settings(workspace), workspace, Silent())
     assert (again.made, len(again.failed)) == (0, 2)
 
@@ -131,7 +131,7 @@ def test_a_matrix_of_another_shape_is_listed(tmp_path: Path) -> None:
     write_catalog(workspace, records)
     report = run(settings(workspace), workspace, Silent())
     assert any("1 wrong_shape" in note for note in report.notes)
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert len(source) == 11
 
 
@@ -176,7 +176,7 @@ def test_the_manifest_says_what_went_in_and_from_where(tmp_path: Path) -> None:
         "date": "2014-05-04",
         "files": {"Frontal": "raw/Static/Frontal/sick/T0003.1.1.S.2014-05-04.00.txt"},
     }
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert manifest["fingerprints"] == {"static": source.fingerprint}
 
 
@@ -187,9 +187,9 @@ def test_sequences_are_ordered_by_index_complete_and_exact(tmp_path: Path) -> No
     report = run(settings(workspace, dataset__dynamic=True, filter__frames=12), workspace, Silent())
     assert report.exit_code == 0
     assert any("1 frame_gaps" in note for note in report.notes)
-    with open_sequences(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort"), DYNAMIC) as source:
         assert [exam.patient for exam in source.exams] == [1, *range(3, 13)]
-        frames = source.frames(np.array([1]))
+        frames = source.frames("Frontal", np.array([1]))
         assert frames.shape == (1, 12, *SHAPE)
         assert all(np.array_equal(frames[0, index], body(35) + 3 * index) for index in range(12))
 
@@ -201,12 +201,12 @@ def test_short_gaps_are_filled_by_interpolation_in_time_and_recorded(tmp_path: P
     write_catalog(workspace, records)
     config = settings(workspace, dataset__dynamic=True, filter__frames=6, dit__allow_gaps=2)
     run(config, workspace, Silent())
-    with open_sequences(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort"), DYNAMIC) as source:
         patients = [exam.patient for exam in source.exams]
         assert patients == [1, 2, 3, *range(6, 13)]
         assert np.flatnonzero(source.filled[1]).tolist() == [2, 3]
         assert source.filled.sum() == 2
-        frames = source.frames(np.array([1]))[0]
+        frames = source.frames("Frontal", np.array([1]))[0]
         assert all(np.array_equal(frames[index], body(25) + 3 * index) for index in range(6))
         assert [place for place, _ in source.exams[1].hashes] == ["00", "01", "04", "05"]
     listed = json.loads((workspace.datasets / "cohort.json").read_text())["exams"]["dynamic"]
@@ -224,15 +224,17 @@ def test_images_and_videos_give_the_original_recipe(tmp_path: Path) -> None:
     convert.run(config, workspace, Silent())
     report = run(config, workspace, Silent())
     assert (report.exit_code, report.failed) == (0, [])
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert source.kind == "rgb"
-        assert np.array_equal(source.rgb("Frontal", np.array([4]))[0], render_centi(body(50), config.convert.rendering))
+        assert np.array_equal(
+            colours(source, "Frontal", np.array([4]))[0], render_centi(body(50), config.convert.rendering)
+        )
         assert np.isfinite(source.nuisance()["room_celsius"]).all(), "nuisance is measured on the matrices"
         with pytest.raises(DataError, match="no degrees"):
-            source.centi_celsius("Frontal", np.array([0]))
-    with open_sequences(workspace.dataset("cohort")) as sequences:
+            centi_celsius(source, "Frontal", np.array([0]))
+    with StoredCohort(workspace.dataset("cohort"), DYNAMIC) as sequences:
         assert sequences.kind == "rgb"
-        frames = sequences.frames(np.array([2, 0]), [3, 1])
+        frames = sequences.frames("Frontal", np.array([2, 0]), [3, 1])
         expected = [
             render_centi(body(s) + np.uint16(3 * i), config.convert.video_rendering) for s, i in ((35, 3), (15, 1))
         ]
@@ -252,7 +254,7 @@ def test_a_truncated_video_is_a_listed_failure(tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:3000])
     report = run(config, workspace, Silent())
     assert [each.item for each in report.failed] == ["dynamic exam 2_1"]
-    with open_sequences(workspace.dataset("cohort")) as sequences:
+    with StoredCohort(workspace.dataset("cohort"), DYNAMIC) as sequences:
         assert len(sequences) == 11
 
 
@@ -272,7 +274,7 @@ def test_a_picture_under_two_names_goes_in_once(tmp_path: Path) -> None:
     write_catalog(workspace, records)
     report = run(settings(workspace), workspace, Silent())
     assert any("1 duplicate" in note for note in report.notes)
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         assert [exam.patient for exam in source.exams] == [1, *range(3, 13)]
 
 
@@ -304,7 +306,7 @@ def test_options_of_the_command_line(tmp_path: Path) -> None:
     common = ["build-dataset", "-w", str(tmp_path), "--set", "filter.views=[Frontal]"]
     done = CliRunner().invoke(register(), [*common, "--name", "small", "--size", "24x32"])
     assert done.exit_code == 0, done.output
-    with open_dataset(tmp_path / "datasets" / "small.h5") as source:
+    with StoredCohort(tmp_path / "datasets" / "small.h5") as source:
         assert (source.name, source.shape) == ("small", (24, 32))
     for wrong in (["--name", "../up"], ["--size", "24xten"], ["--source", "dreams"]):
         assert CliRunner().invoke(register(), [*common, *wrong]).exit_code == 2

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from thermocancer.config.preparation import CohortSection
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 
 
-def source(labels: list[int], days: list[float], rooms: list[float]) -> ArrayExamSource:
+def source(labels: list[int], days: list[float], rooms: list[float]) -> ArrayCohort:
     exams = tuple(Exam(row + 1, 1, label, layout="space2" if row % 2 else "tab2") for row, label in enumerate(labels))
     measured = {"date_ordinal": np.array(days, float), "room_celsius": np.array(rooms, float)}
-    return ArrayExamSource(exams, {"Frontal": np.zeros((len(labels), 2, 2), np.uint16)}, measured=measured)
+    return ArrayCohort(exams, {"Frontal": np.zeros((len(labels), 2, 2), np.uint16)}, measured=measured)
 
 
 def test_by_default_every_exam_counts_once() -> None:
@@ -71,7 +71,7 @@ def test_weights_give_healthy_the_dates_of_the_sick() -> None:
 
 
 def test_matching_needs_measured_nuisance() -> None:
-    data = ArrayExamSource((Exam(1, 1, 0), Exam(2, 1, 1)), {"Frontal": np.zeros((2, 2, 2), np.uint16)})
+    data = ArrayCohort((Exam(1, 1, 0), Exam(2, 1, 1)), {"Frontal": np.zeros((2, 2, 2), np.uint16)})
     with pytest.raises(DataError, match="cannot be matched"):
         choose_rows(data, CohortSection(match="choose"))
 

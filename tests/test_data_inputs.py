@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import numpy as np
 import pytest
 
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import InputSection
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam, centi_celsius
 from thermocancer.data.inputs import input_channels, network_input
 from thermocancer.errors import ConfigError
 from thermocancer.thermal.rendering import render_centi
@@ -19,11 +18,11 @@ from thermocancer.thermal.rendering import render_centi
 CELSIUS = InputSection(kind="celsius", rendering=Rendering(range=CelsiusRange(low=20, high=30)))
 
 
-def source(n: int = 10) -> ArrayExamSource:
+def source(n: int = 10) -> ArrayCohort:
     centi = np.random.default_rng(0).integers(1800, 3500, (n, 6, 8)).astype(np.uint16)
     centi[:, 0, 0] = 100 * np.arange(n) + 2000  # one pixel that tells the row: 20 degC, 21 degC, ...
     exams = tuple(Exam(row, 1, row % 2) for row in range(n))
-    return ArrayExamSource(exams, {"Frontal": centi, "Left": centi + np.uint16(100)})
+    return ArrayCohort(exams, {"Frontal": centi, "Left": centi + np.uint16(100)})
 
 
 def test_fixed_range_is_linear_in_degrees_and_clipped() -> None:
@@ -49,20 +48,14 @@ def test_rgb_is_the_rendering_over_255(colormap: str) -> None:
     config = InputSection(kind="rgb", rendering=Rendering(colormap=colormap))
     data, rows = source(), np.array([2, 1])
     found = network_input(data, "Left", rows, config)
-    expected = render_centi(data.centi_celsius("Left", rows), config.rendering)
+    expected = render_centi(centi_celsius(data, "Left", rows), config.rendering)
     assert found.dtype == np.float32
     assert np.array_equal(np.rint(found * 255).astype(np.uint8), expected)
     assert found.shape[-1] == input_channels(config) == 3
 
 
 def test_degrees_of_a_data_set_of_images_are_refused() -> None:
-    class Images(ArrayExamSource):
-        kind = "rgb"
-
-        def rgb(self, view: str, rows: Any) -> Any:
-            return np.full((len(rows), 6, 8, 3), 51, np.uint8)
-
-    data = Images((Exam(1, 1, 0),), {"Frontal": np.zeros((1, 6, 8), np.uint16)})
+    data = ArrayCohort((Exam(1, 1, 0),), {"Frontal": np.full((1, 1, 6, 8, 3), 51, np.uint8)})
     assert np.allclose(network_input(data, "Frontal", np.array([0, 0]), InputSection()), 0.2)
     with pytest.raises(ConfigError, match="no degrees"):
         network_input(data, "Frontal", np.array([0]), CELSIUS)

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from dataset_fixtures import SHAPE, body, make_raw, settings
 
-from thermocancer.data.cohort import ArrayExamSource, ExamSource
-from thermocancer.data.store.reading import open_dataset
-from thermocancer.data.store.sequences import open_sequences
+from thermocancer.data.cohort import ArrayCohort, Cohort, centi_celsius, colours
+from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.writing import pack, resize_centi
 from thermocancer.errors import DataError
 from thermocancer.progress import Silent
@@ -31,51 +30,53 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=["run", "any order", "repeats", "one", "none", "backwards"],
 )  # fmt: skip
 def test_rows_come_as_they_are_asked_for(path: Path, rows: list[int]) -> None:
-    with open_dataset(path) as source:
-        everything = source.centi_celsius("Frontal", np.arange(12))
-        found = source.centi_celsius("Frontal", np.array(rows, dtype=np.int64))
+    with StoredCohort(path) as source:
+        everything = centi_celsius(source, "Frontal", np.arange(12))
+        found = centi_celsius(source, "Frontal", np.array(rows, dtype=np.int64))
         assert found.dtype == np.uint16
         assert found.shape == (len(rows), *SHAPE)
         assert np.array_equal(found, everything[rows])
 
 
 def test_frames_come_as_they_are_asked_for(path: Path) -> None:
-    with open_sequences(path) as source:
-        everything = source.frames(np.arange(12))
+    with StoredCohort(path, DYNAMIC) as source:
+        everything = source.frames("Frontal", np.arange(12))
         assert everything.shape == (12, 3, *SHAPE)
-        assert np.array_equal(source.frames(np.array([4, 4, 1]), [2, 0]), everything[[4, 4, 1]][:, [2, 0]])
-        assert source.frames(np.array([], dtype=int), [1]).shape == (0, 1, *SHAPE)
+        assert np.array_equal(source.frames("Frontal", np.array([4, 4, 1]), [2, 0]), everything[[4, 4, 1]][:, [2, 0]])
+        assert source.frames("Frontal", np.array([], dtype=int), [1]).shape == (0, 1, *SHAPE)
         assert source.nuisance()["room_celsius"].shape == (12,)
         with pytest.raises(IndexError):
-            source.frames(np.array([0]), [3])
+            source.frames("Frontal", np.array([0]), [3])
         with pytest.raises(IndexError):
-            source.frames(np.array([12]), [0])
+            source.frames("Frontal", np.array([12]), [0])
 
 
 def test_rows_and_views_outside_are_refused(path: Path) -> None:
-    with open_dataset(path) as source:
+    with StoredCohort(path) as source:
         for rows in ([12], [-1]):
             with pytest.raises(IndexError):
-                source.centi_celsius("Frontal", np.array(rows))
+                centi_celsius(source, "Frontal", np.array(rows))
         with pytest.raises(DataError, match="no view Left45"):
-            source.centi_celsius("Left45", np.array([0]))
+            centi_celsius(source, "Left45", np.array([0]))
         with pytest.raises(DataError, match="not colour images"):
-            source.rgb("Frontal", np.array([0]))
+            colours(source, "Frontal", np.array([0]))
 
 
 def test_a_source_travels_to_another_process_and_reopens(path: Path) -> None:
-    source: ExamSource = open_dataset(path)
+    source: Cohort = StoredCohort(path)
     copy = pickle.loads(pickle.dumps(source))
-    assert np.array_equal(copy.centi_celsius("Frontal", np.array([3])), source.centi_celsius("Frontal", np.array([3])))
+    assert np.array_equal(
+        centi_celsius(copy, "Frontal", np.array([3])), centi_celsius(source, "Frontal", np.array([3]))
+    )
     assert (copy.fingerprint, copy.exams) == (source.fingerprint, source.exams)
     copy.close()
     copy.close()
-    assert copy.centi_celsius("Frontal", np.array([0])).shape == (1, *SHAPE), "opens again when needed"
+    assert centi_celsius(copy, "Frontal", np.array([0])).shape == (1, *SHAPE), "opens again when needed"
 
 
 def test_a_missing_file_says_what_to_type(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such data set") as caught:
-        open_dataset(tmp_path / "none.h5")
+        StoredCohort(tmp_path / "none.h5")
     assert "build-dataset" in str(caught.value)
 
 
@@ -83,7 +84,7 @@ def test_a_missing_file_says_what_to_type(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(path: Path, tmp_path: Path, share: float) -> None:
     content = path.read_bytes()
     (tmp_path / "cut.h5").write_bytes(content[: int(share * len(content))])
-    for opener in (open_dataset, open_sequences):
+    for opener in (StoredCohort, lambda path: StoredCohort(path, DYNAMIC)):
         with pytest.raises(DataError) as caught:
             opener(tmp_path / "cut.h5")
         assert "build-dataset" in str(caught.value)
@@ -95,18 +96,18 @@ def test_a_damaged_frame_is_refused_when_it_is_read(path: Path, tmp_path: Path) 
     content = bytearray(path.read_bytes())
     content[chunk.byte_offset : chunk.byte_offset + chunk.size] = b"\xff" * chunk.size
     (tmp_path / "damaged.h5").write_bytes(content)
-    with open_dataset(tmp_path / "damaged.h5") as source, pytest.raises(DataError, match="cannot be read"):
-        source.centi_celsius("Frontal", np.arange(12))
+    with StoredCohort(tmp_path / "damaged.h5") as source, pytest.raises(DataError, match="cannot be read"):
+        centi_celsius(source, "Frontal", np.arange(12))
 
 
 def test_foreign_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.h5").write_text("hello" * 100)
     with pytest.raises(DataError, match="not a data set"):
-        open_dataset(tmp_path / "text.h5")
+        StoredCohort(tmp_path / "text.h5")
     with h5py.File(tmp_path / "foreign.h5", "w") as file:
         file["static/Frontal"] = np.zeros((2, 4, 4))
     with pytest.raises(DataError, match="not written by thermocancer"):
-        open_dataset(tmp_path / "foreign.h5")
+        StoredCohort(tmp_path / "foreign.h5")
 
 
 def test_another_version_is_refused(path: Path, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_another_version_is_refused(path: Path, tmp_path: Path) -> None:
     with h5py.File(tmp_path / "new.h5", "r+") as file:
         file.attrs["version"] = 99
     with pytest.raises(DataError, match="format version 99") as caught:
-        open_dataset(tmp_path / "new.h5")
+        StoredCohort(tmp_path / "new.h5")
     assert "update thermocancer" in str(caught.value)
 
 
@@ -123,11 +124,11 @@ def test_a_data_set_without_the_part_that_is_asked_for(tmp_path: Path) -> None:
     options = {"dataset__static": False, "dataset__dynamic": True, "filter__frames": 2}
     run(settings(workspace, **options), workspace, Silent())
     with pytest.raises(DataError, match="no static exams") as caught:
-        open_dataset(workspace.dataset("cohort"))
+        StoredCohort(workspace.dataset("cohort"))
     assert "dataset.static=true" in str(caught.value)
     run(settings(workspace), workspace, Silent())
     with pytest.raises(DataError, match="no dynamic exams"):
-        open_sequences(workspace.dataset("cohort"))
+        StoredCohort(workspace.dataset("cohort"), DYNAMIC)
 
 
 def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
@@ -136,9 +137,9 @@ def test_the_fingerprint_follows_the_content(tmp_path: Path) -> None:
     for number, options in enumerate(({"dataset__size": (24, 32)}, *forms)):
         workspace = make_raw(tmp_path / str(number))
         run(settings(workspace, **options), workspace, Silent())
-        with open_dataset(workspace.dataset("cohort")) as source:
+        with StoredCohort(workspace.dataset("cohort")) as source:
             marks.add(source.fingerprint)
-            row = source.centi_celsius("Frontal", np.array([1]))[0]
+            row = centi_celsius(source, "Frontal", np.array([1]))[0]
             assert np.array_equal(row, resize_centi(body(20), options.get("dataset__size")))
     assert len(marks) == 2, "how it is compressed does not matter, what it holds does"
 
@@ -161,8 +162,8 @@ def test_resizing_keeps_hundredths_and_the_mean() -> None:
 
 
 def test_arrays_in_memory_are_read_alike(path: Path) -> None:
-    with open_dataset(path) as source:
+    with StoredCohort(path) as source:
         rows = np.array([3, 1])
-        memory = ArrayExamSource(source.exams, {"Frontal": source.centi_celsius("Frontal", np.arange(12))})
-        assert np.array_equal(memory.centi_celsius("Frontal", rows), source.centi_celsius("Frontal", rows))
+        memory = ArrayCohort(source.exams, {"Frontal": centi_celsius(source, "Frontal", np.arange(12))})
+        assert np.array_equal(centi_celsius(memory, "Frontal", rows), centi_celsius(source, "Frontal", rows))
         assert (memory.views, memory.shape, memory.kind) == (source.views, source.shape, source.kind)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from evaluation_fixtures import HOT_SPOT, pixels_config, toy_rows, toy_source, write_dataset
 
+from thermocancer.data.cohort import centi_celsius
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError
 from thermocancer.evaluation.explain.gradcam import explain_exam, grad_cam, last_convolution, log_odds_gradient
@@ -26,7 +27,7 @@ class HotSpot:
 
     def scores(self, source, rows):
         row, column = HOT_SPOT
-        patch = source.centi_celsius("Frontal", rows)[:, row - 3 : row + 4, column - 3 : column + 4] / 100.0
+        patch = centi_celsius(source, "Frontal", rows)[:, row - 3 : row + 4, column - 3 : column + 4] / 100.0
         return 1 / (1 + np.exp(-(patch.mean(axis=(1, 2)) - 32.5)))
 
     def save(self, folder):

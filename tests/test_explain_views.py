@@ -13,8 +13,8 @@ import pytest
 
 from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, load_config
-from thermocancer.data.cohort import ArrayExamSource, all_alike
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.cohort import ArrayCohort, all_alike, centi_celsius
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.explain import heatmap
 from thermocancer.evaluation.explain.gradcam import codes_of, explain_at_random, explain_exam, network_inside
 from thermocancer.evaluation.explain.occlusion import occlude, stretched
@@ -65,7 +65,7 @@ def fitted_of(workspace: Workspace, name: str):
 def test_grad_cam_of_a_trained_fusion_run(workspace: Workspace) -> None:
     fitted = fitted_of(workspace, "network")
     assert network_inside(fitted) is not None
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         cams = [explain_exam(fitted, source, row, view) for view in VIEWS for row in range(4)]
         shape = source.shape
         codes = codes_of(fitted, source, 0)
@@ -86,7 +86,7 @@ def test_grad_cam_reads_what_the_network_reads(workspace: Workspace) -> None:
     """With ``features.relative`` the network never sees absolute degrees; neither may its map."""
     fitted = fitted_of(workspace, "network")
     relative = replace(fitted, preparation=fitted.preparation.model_copy(update={"relative": True}))
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         seen = prepare(source, relative.preparation)
         np.testing.assert_array_equal(
             codes_of(relative, source, 2)["Left"], codes_of(fitted, seen, 2)["Left"]
@@ -96,7 +96,7 @@ def test_grad_cam_reads_what_the_network_reads(workspace: Workspace) -> None:
 
 def test_a_random_network_leaves_the_trained_one_as_it_was(workspace: Workspace) -> None:
     fitted = fitted_of(workspace, "network")
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         before = explain_exam(fitted, source, 1, "Frontal")
         other = explain_at_random(fitted, source, 1, "Frontal", seed=3)
         assert other.shape == before.shape
@@ -167,14 +167,14 @@ def decoded(png: bytes) -> np.ndarray:
 @pytest.mark.parametrize("name", ["svm", "network", "thermal"])
 def test_unvaried_views_are_computed_once_and_give_the_same_scores(workspace: Workspace, name: str) -> None:
     fitted = fitted_of(workspace, name)
-    with open_dataset(workspace.dataset("cohort")) as source:
-        exam = {view: source.centi_celsius(view, np.array([3]))[0] for view in VIEWS}
+    with StoredCohort(workspace.dataset("cohort")) as source:
+        exam = {view: centi_celsius(source, view, np.array([3]))[0] for view in VIEWS}
         described = source.exams[3]
     varied = np.stack([exam["Frontal"], exam["Frontal"] + 40, exam["Frontal"][::-1]])
     count = len(varied)
     broadcast = {view: np.broadcast_to(each, (count, *each.shape)) for view, each in exam.items()}
-    lean = ArrayExamSource((described,) * count, broadcast | {"Frontal": varied})
-    full = ArrayExamSource((described,) * count, {view: np.array(each) for view, each in lean.matrices.items()})
+    lean = ArrayCohort((described,) * count, broadcast | {"Frontal": varied})
+    full = ArrayCohort((described,) * count, {view: np.array(each) for view, each in lean.matrices.items()})
     assert [all_alike(lean, view) for view in VIEWS] == [False, True, True]
     assert not any(all_alike(full, view) for view in VIEWS)
     rows = np.arange(count)
@@ -193,7 +193,7 @@ def test_occlusion_asks_for_copies_of_one_view_alone(workspace: Workspace) -> No
         def save(self, folder):
             raise NotADirectoryError(folder)
 
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         occlude(Watching(), source, 0, "Left", batch=8)
     assert len(asked) > 1
     assert all(each == {"Frontal": True, "Right": True, "Left": False} for each in asked[:-1])
@@ -206,9 +206,9 @@ def test_occlusion_asks_for_copies_of_one_view_alone(workspace: Workspace) -> No
 def new_exam(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new") / "visit"
     folder.mkdir()
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         for view in VIEWS:
-            centi = source.centi_celsius(view, np.array([0]))[0]
+            centi = centi_celsius(source, view, np.array([0]))[0]
             (folder / f"{view}.txt").write_bytes(format_matrix(centi, "space2"))
     return folder
 

@@ -13,7 +13,7 @@ from autoencoder_fixtures import tiny_config
 from dataset_fixtures import make_raw
 
 from thermocancer.config import Config
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
@@ -81,7 +81,7 @@ def test_the_file_gives_the_score_of_the_run(trained: Workspace) -> None:
     folder = trained.run("network") / "export"
     facts = json.loads((folder / "export.json").read_text())
     rows = np.arange(5)
-    with open_dataset(trained.dataset("cohort")) as source:
+    with StoredCohort(trained.dataset("cohort")) as source:
         images = network_input(source, "Frontal", rows, InputSection.model_validate(facts["input"]["Frontal"]))
         expected = load_fitted(trained.run("network") / "model", trained).scores(source, rows)
     loaded = tf.saved_model.load(str(folder / "saved_model"))  # held: a call needs its variables alive

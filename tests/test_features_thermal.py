@@ -10,6 +10,7 @@ from fuse_fixtures import cohort, labels_of
 from scipy import stats
 
 from thermocancer.config.preparation import FeaturesSection
+from thermocancer.data.cohort import ArrayCohort, centi_celsius
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features import asymmetry, thermal
 from thermocancer.features.pixels import area_weights, reduce_area
@@ -130,9 +131,9 @@ def test_relative_gives_every_body_the_same_median_and_torso_only_blanks_the_roo
     relative = prepare(source, FeaturesSection(relative=True))
     warmer = source.matrices["Frontal"] + np.uint16(200)
     same = prepare(type(source)(source.exams, {"Frontal": warmer}), FeaturesSection(relative=True))
-    assert np.array_equal(relative.centi_celsius("Frontal", rows), same.centi_celsius("Frontal", rows))
-    assert abs(float(np.median(relative.centi_celsius("Frontal", rows))) - REFERENCE_CENTI) < 300
-    blank = prepare(source, FeaturesSection(torso_only=True)).centi_celsius("Frontal", rows)
+    assert np.array_equal(centi_celsius(relative, "Frontal", rows), centi_celsius(same, "Frontal", rows))
+    assert abs(float(np.median(centi_celsius(relative, "Frontal", rows))) - REFERENCE_CENTI) < 300
+    blank = centi_celsius(prepare(source, FeaturesSection(torso_only=True)), "Frontal", rows)
     assert (blank[:, 0, 0] == blank[:, 0, -1]).all()
     assert len({source.fingerprint, relative.fingerprint}) == 2
 
@@ -166,18 +167,9 @@ def test_nothing_measured_nothing_to_regress() -> None:
 def test_colour_images_give_pixels_but_no_thermal_features() -> None:
     source = cohort(4)
 
-    class Images:
-        kind, views, shape, exams = "rgb", ("Frontal",), source.shape, source.exams
-        fingerprint = "images"
-
-        def present(self, view: str) -> np.ndarray:
-            return source.present(view)
-
-        def rgb(self, view: str, rows: np.ndarray) -> np.ndarray:
-            grey = (source.centi_celsius(view, rows) // 16).astype(np.uint8)
-            return np.stack([grey, grey // 2, grey // 4], axis=-1)
-
-    table = measured_table(Images(), "pixels", ("Frontal",), (6, 8))  # type: ignore[arg-type]
+    grey = (source.matrices["Frontal"] // 16).astype(np.uint8)
+    images = ArrayCohort(source.exams, {"Frontal": np.stack([grey, grey // 2, grey // 4], axis=-1)[:, np.newaxis]})
+    table = measured_table(images, "pixels", ("Frontal",), (6, 8))
     assert table.shape == (len(source.exams), 3 * 6 * 8)
     with pytest.raises(DataError, match="need degrees"):
-        measured_table(Images(), "thermal", ("Frontal",), (6, 8))  # type: ignore[arg-type]
+        measured_table(images, "thermal", ("Frontal",), (6, 8))

@@ -18,7 +18,7 @@ from fuse_fixtures import built, config_for
 from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, dump_yaml
 from thermocancer.data.split import Fold
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import read_json
 from thermocancer.outcome import StageReport
@@ -74,7 +74,7 @@ def test_a_run_holds_its_scores_config_manifest_and_model(workspace: Workspace) 
     assert all(row.predicted == (row.score >= manifest["thresholds"][row.fold]) for row in rows)
     assert manifest["threshold_source"] == "inner folds: sensitivity >= 0.90 at best specificity"
     assert str(workspace.root) not in json.dumps(manifest)
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         scores = load_fitted(folder / "model", workspace).scores(source, np.arange(15))
     assert ((scores > 0) & (scores < 1)).all()
 
@@ -231,7 +231,7 @@ def test_folds_are_those_of_all_exams_whatever_counts(workspace: Workspace) -> N
 
     run(workspace, **THERMAL, cohort__exclude=["3", "4"])
     config = settings(workspace, **THERMAL)
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         folds: list[Fold] = outer_folds(source.exams, Split.read(workspace.split), config.split, config.seed)
         place = {source.exams[row].patient: fold.name for fold in folds for row in fold.test}
     for row in read_predictions(workspace.run("thermal") / "predictions.csv"):

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from thermocancer.classifiers.late.features import JointMethod, JointModel, OneExam
+from thermocancer.classifiers.late.features import JointMethod, JointModel, OneExam, TableCohort
 from thermocancer.classifiers.late.frozen import summarise
-from thermocancer.classifiers.late.patients import PatientSource, open_patients, patient_folds
+from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds
 from thermocancer.classifiers.late.run import late_recipe
 from thermocancer.classifiers.late.scores import read_run
 from thermocancer.classifiers.platt import logistic, logit
 from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
-from thermocancer.data.cohort import ArrayExamSource, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.pixels import reduce_area
 from thermocancer.files import read_json, write_json
@@ -131,14 +131,14 @@ def test_again_it_does_nothing_and_anew_it_gives_the_same_bytes(road: Workspace,
 
 
 @dataclass
-class Changed:
+class Changed(TableCohort):
     """Patients of whom one has other features; everything else passes through."""
 
-    patients: PatientSource
+    patients: PatientCohort
     row: int
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.patients, name)
+    def __post_init__(self) -> None:
+        self.exams, self.nuisance_of = self.patients.exams, self.patients.nuisance_of
 
     def table(self, block: int, fold: str) -> np.ndarray:
         table = self.patients.table(block, fold).copy()
@@ -330,7 +330,7 @@ def test_what_cannot_be_combined_by_features_is_refused(copied: Workspace, road:
 
 
 @dataclass
-class Made:
+class Made(TableCohort):
     """Units with made features: block 0 is small and tells, block 1 is wide noise that a few lack."""
 
     exams: tuple[Exam, ...]
@@ -403,7 +403,7 @@ def test_pooled_codes_are_the_codes_averaged_over_a_grid(tmp_path: Path) -> None
     from thermocancer.features.encoded import POOLED_GRID, pooled_codes
 
     matrices = np.random.default_rng(0).integers(2000, 3500, (3, 48, 64)).astype(np.uint16)
-    source = ArrayExamSource(tuple(Exam(row, 1, 0) for row in range(3)), {"Frontal": matrices})
+    source = ArrayCohort(tuple(Exam(row, 1, 0) for row in range(3)), {"Frontal": matrices})
     workspace = Workspace(tmp_path)
     encoder = Encoders.of(settings(workspace, fuse__untrained=True), workspace).load(source, "Frontal", "all")
     rows = np.array([2, 0])

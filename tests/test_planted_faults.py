@@ -11,7 +11,7 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
 from thermocancer.config import dump_yaml
-from thermocancer.data.cohort import ArrayExamSource
+from thermocancer.data.cohort import ArrayCohort
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
 from thermocancer.evaluation.audit.refits import REFITS
@@ -28,7 +28,7 @@ def first_visits(rows: list[Prediction]) -> list[Prediction]:
 
 
 def report_of(
-    root: Path, rows: list[Prediction], source: ArrayExamSource, **options: object
+    root: Path, rows: list[Prediction], source: ArrayCohort, **options: object
 ) -> tuple[dict, str]:  # fmt: skip
     """The verdict and the page of a run whose predictions and data set are given."""
     workspace = Workspace(root)

@@ -266,7 +266,7 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
     from thermocancer.classifiers.calibrated import CalibratedRecipe
     from thermocancer.classifiers.tabular import FeatureTable, TabularMethod
     from thermocancer.config.preparation import CohortSection, FeaturesSection
-    from thermocancer.data.cohort import ArrayExamSource, Exam
+    from thermocancer.data.cohort import ArrayCohort, Exam
     from thermocancer.data.matching import choose_rows
     from thermocancer.evaluation.statistics.resampling import auc_of
 
@@ -277,7 +277,7 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
         # the date as four waves, so that a machine on their components can follow it closely
         waves = 3000 + 500 * np.sin(days[:, None] / np.array([100.0, 160.0, 250.0, 400.0]))
         matrices = {"Frontal": np.repeat(waves[:, None, :], 2, axis=1).astype(np.uint16)}
-        source = ArrayExamSource(exams, matrices, measured={"date_ordinal": days, "room_celsius": np.full(110, 20.0)})
+        source = ArrayCohort(exams, matrices, measured={"date_ordinal": days, "room_celsius": np.full(110, 20.0)})
         rows, _ = choose_rows(source, cohort_of)
         labels = labels_of(source)[rows]
         method = TabularMethod(FeatureTable("pixels", ("Frontal",), (1, 4)), 10.0, 4)

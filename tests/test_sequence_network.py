@@ -14,6 +14,7 @@ from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.classifiers.sequence.network import SequenceMethod, sequence_recipe
 from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config.learning import StrategySection
+from thermocancer.data.cohort import ChangedCohort
 from thermocancer.errors import Interrupted
 from thermocancer.workspace import Workspace
 
@@ -124,18 +125,16 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(shared) -> No
     assert not np.array_equal(first.decisions(source, ROWS), other.decisions(source, ROWS))
 
 
-class Stopping:
+class Stopping(ChangedCohort):
     """Sequences that send SIGTERM to this process when they are read for the 50th time."""
 
-    def __init__(self, source) -> None:
-        self.source, self.reads = source, 0
-        self.exams, self.length, self.kind = source.exams, source.length, source.kind
+    reads = 0
 
-    def frames(self, rows, indices=None):
+    def frames(self, view, rows, indices=None):
         self.reads += 1
         if self.reads == 50:
             os.kill(os.getpid(), signal.SIGTERM)
-        return self.source.frames(rows, indices)
+        return super().frames(view, rows, indices)
 
 
 def test_interrupted_and_resumed_it_ends_with_the_same_weights(tmp_path, uncached) -> None:

@@ -17,7 +17,7 @@ import pytest
 from autoencoder_fixtures import TINY, built, tiny_config
 
 from thermocancer.data.split import Split, outer_folds
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError, Interrupted
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
@@ -103,7 +103,7 @@ def test_no_fold_has_seen_its_test_patients(trained: tuple[Workspace, StageRepor
     workspace, _ = trained
     config = tiny_config(workspace)
     split = Split.read(workspace.split)
-    with open_dataset(workspace.dataset("cohort")) as source:
+    with StoredCohort(workspace.dataset("cohort")) as source:
         for fold in outer_folds(source.exams, split, config.split, config.seed):
             tested = {source.exams[row].patient for row in fold.test}
             assert not tested & ae.trained_patients(workspace, "v2", "Frontal", fold.name)

@@ -17,7 +17,7 @@ import numpy as np
 from thermocancer.classifiers.platt import RAW, Calibration, fit_platt
 from thermocancer.classifiers.thresholds import FIXED, choose_threshold
 from thermocancer.config.preparation import CohortSection, FeaturesSection
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import keep_matches_apart
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
@@ -31,7 +31,7 @@ CLASSIFIER_FILE = "classifier.json"
 class Model(Protocol):
     """A trained decision function."""
 
-    def decisions(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """One decision value an exam, shape (len(rows),); positive means sick."""
 
     def save(self, folder: Path) -> None:
@@ -51,10 +51,10 @@ class Method(Protocol):
     def describe(self) -> dict[str, Any]:
         """JSON settings that loading needs; ``kind`` tells which class loads them."""
 
-    def announce(self, source: ExamSource, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         """These (rows, labels) are going to be trained on: what they share may be computed at once."""
 
-    def train(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Model: ...
+    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Model: ...
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class Classifier:
     threshold: float = FIXED
     history: Sequence[Mapping[str, Any]] = ()
     inner: InnerScores | None = None
-    _prepared: Remembered[ExamSource] = field(default_factory=Remembered, repr=False, compare=False)
+    _prepared: Remembered[Cohort] = field(default_factory=Remembered, repr=False, compare=False)
 
-    def scores(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def scores(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Probability of sick in [0, 1] for each row, shape (len(rows),)."""
         prepared = self._prepared.of(source, lambda each: prepare(each, self.preparation))
         return self.calibration.scores(self.model.decisions(prepared, np.asarray(rows, dtype=np.int64)))
@@ -111,13 +111,13 @@ class CalibratedRecipe:
     aim: str = "sensitivity"
     aim_sensitivity: float = 0.9
     cohort: CohortSection = field(default_factory=CohortSection)
-    _prepared: Remembered[ExamSource] = field(default_factory=Remembered, repr=False, compare=False)
+    _prepared: Remembered[Cohort] = field(default_factory=Remembered, repr=False, compare=False)
 
     @property
     def name(self) -> str:
         return self.method.name
 
-    def fit(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Classifier:
+    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Classifier:
         """Fit on ``rows``. Raises DataError when they hold one class only."""
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
         check_two_classes(labels, fold)
@@ -133,7 +133,7 @@ class CalibratedRecipe:
         )  # fmt: skip
 
     def _operating_point(
-        self, source: ExamSource, rows: IntArray, labels: IntArray, inner: Sequence[Fold], seed: int, fold: str
+        self, source: Cohort, rows: IntArray, labels: IntArray, inner: Sequence[Fold], seed: int, fold: str
     ) -> tuple[Calibration, float, InnerScores | None]:
         if not inner:
             return RAW, FIXED, None
@@ -162,7 +162,7 @@ def check_two_classes(labels: IntArray, fold: str) -> None:
         )
 
 
-def inner_parts(source: ExamSource, rows: IntArray, labels: IntArray, n: int, seed: int) -> list[Fold]:
+def inner_parts(source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int) -> list[Fold]:
     """Inner grouped folds of the training rows, stratified by the labels as given (they may be permuted).
 
     As many folds as the smaller class has groups that stay together (patients, or several who share an
@@ -180,7 +180,7 @@ def inner_parts(source: ExamSource, rows: IntArray, labels: IntArray, n: int, se
 
 
 def unmatched_parts(
-    source: ExamSource, rows: IntArray, labels: IntArray, n: int, seed: int, cohort: CohortSection
+    source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int, cohort: CohortSection
 ) -> list[Fold]:
     """``inner_parts`` whose training exams are not matched to a tested one; without those left with one class."""
     parts = keep_matches_apart(source, inner_parts(source, rows, labels, n, seed), cohort)

@@ -12,7 +12,7 @@ import numpy as np
 from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import InputSection, StrategySection
-from thermocancer.data.cohort import ExamSource
+from thermocancer.data.cohort import Cohort
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError, RunError
@@ -70,7 +70,7 @@ class Encoders:
             raise DataError("this model file does not exist", where=path, hint="train it again: thermocancer train-ae")
         return fingerprint("encoder", hash_file(path), trained.model_dump(mode="json"))
 
-    def load(self, source: ExamSource, view: str, fold: str) -> ViewEncoder:
+    def load(self, source: Cohort, view: str, fold: str) -> ViewEncoder:
         """The encoder of a view for an outer fold, ready to run. Raises DataError when it is not there."""
         strategy.set_up(self.strategy, self.seed)
         identity = self.identity(view, fold)
@@ -82,7 +82,7 @@ class Encoders:
         shape = repr((model.input_shape, model.output_shape, model.count_params()))
         return ViewEncoder(self._loaded.setdefault(shape, model), model.get_weights(), trained, identity, self.batch)
 
-    def leaks(self, source: ExamSource, views: Sequence[str], folds: Sequence[Fold]) -> list[str]:
+    def leaks(self, source: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> list[str]:
         """What the encoders had seen that they should not have, in words."""
         if self.untrained:
             return []
@@ -95,7 +95,7 @@ class Encoders:
             found.append(f"autoencoders were trained on scored exams: {len(shown)} patients")
         return list(dict.fromkeys(found))
 
-    def check_unseen(self, source: ExamSource, views: Sequence[str], folds: Sequence[Fold]) -> None:
+    def check_unseen(self, source: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> None:
         """Raise DataError when an encoder was trained on a patient whom its fold scores."""
         for fold in folds:
             for view in views:
@@ -109,7 +109,7 @@ class Encoders:
                         "then names, with --set fuse.encoders=split",
                     )
 
-    def shown(self, source: ExamSource, view: str, fold: Fold) -> set[int]:
+    def shown(self, source: Cohort, view: str, fold: Fold) -> set[int]:
         """Patients of a fold's test part whom the encoder was trained on."""
         if self.untrained:
             return set()
@@ -119,7 +119,7 @@ class Encoders:
     def _fold(self, fold: str) -> str:
         return fold if self.per_fold or fold in FOLDLESS else "split"
 
-    def _random(self, source: ExamSource, view: str) -> Any:
+    def _random(self, source: Cohort, view: str) -> Any:
         from thermocancer.models.autoencoder import random_encoder
 
         seed = int(np.random.default_rng([self.seed, 43, VIEWS.index(view)]).integers(2**31))

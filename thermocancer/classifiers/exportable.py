@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from thermocancer.config import Config
 from thermocancer.data.inputs import network_input
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import read_json
 from thermocancer.workspace import Workspace
@@ -84,7 +84,7 @@ def _fusion_network(folder: Path, settings: Mapping[str, Any], config: Config, w
         fed[view] = encoder.input.model_dump(mode="json")
     given = inputs if len(inputs) > 1 else next(iter(inputs.values()))
     model = keras.Model(given, loaded.model(codes), name="fusion_with_encoders")
-    with open_dataset(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(config.dataset.name)) as source:
         prepared = prepare(source, FeaturesSection(**settings["preparation"]))
         complete = np.all([source.present(view) for view in inputs], axis=0)
         rows = np.flatnonzero(complete)[:MOST_SAMPLES].astype(np.int64)
@@ -97,14 +97,14 @@ def _sequence_network(folder: Path, settings: Mapping[str, Any], config: Config,
     from thermocancer.classifiers.sequence.features import exam_images
     from thermocancer.classifiers.sequence.input import input_to_json
     from thermocancer.classifiers.sequence.network import load_sequence_model
-    from thermocancer.data.store.sequences import open_sequences
+    from thermocancer.data.store.reading import DYNAMIC, StoredCohort
     from thermocancer.models.sequence import join_backbone
 
     loaded = load_sequence_model(folder, settings)
     reader = loaded.reader
     head = _unrolled(loaded.slot.holding(loaded.weights))
     model = join_backbone(reader.model, head, len(reader.input.channels))
-    with open_sequences(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(config.dataset.name), DYNAMIC) as source:
         rows = range(min(MOST_SAMPLES, len(source.exams)))
         images = np.stack([exam_images(source, row, loaded.indices, reader) for row in rows])
     fed = {"frames": list(loaded.indices), **input_to_json(reader.input)}

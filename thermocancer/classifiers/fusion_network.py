@@ -17,7 +17,7 @@ from thermocancer.classifiers.platt import fit_platt
 from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.features.prepared import prepare
 from thermocancer.features.remembered import Remembered
@@ -87,7 +87,7 @@ class NetworkRecipe:
     exam_weights: ExamWeights | None = None
     _slots: dict[str, Slot] = field(default_factory=dict, repr=False)
     _shelves: list[CodeShelf] = field(default_factory=list, repr=False)
-    _prepared: Remembered[ExamSource] = field(default_factory=Remembered, repr=False)
+    _prepared: Remembered[Cohort] = field(default_factory=Remembered, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_slots": {}, "_shelves": []}
@@ -96,7 +96,7 @@ class NetworkRecipe:
     def name(self) -> str:
         return "network-untrained" if self.encoders.untrained else "network"
 
-    def fit(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Classifier:
+    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Classifier:
         """Fit on ``rows``. Raises DataError when they hold one class only, Interrupted on SIGINT."""
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
         check_two_classes(labels, fold)
@@ -121,12 +121,12 @@ class NetworkRecipe:
             "batch": self.fuse.batch, "block": self.encoders.batch,
         }  # fmt: skip
 
-    def _held_out(self, source: ExamSource, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
+    def _held_out(self, source: Cohort, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
         folds = inner_parts(source, rows, labels, self.inner_folds, seed) if self.inner_folds else []
         return np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
 
     def _train(
-        self, source: ExamSource, rows: IntArray, labels: IntArray, held: npt.NDArray[np.bool_], seed: int, fold: str
+        self, source: Cohort, rows: IntArray, labels: IntArray, held: npt.NDArray[np.bool_], seed: int, fold: str
     ) -> NetworkModel:
         from thermocancer.training.fit import FitSettings, fit_resumable, forget
 
@@ -149,7 +149,7 @@ class NetworkRecipe:
         )  # fmt: skip
 
     def _training(
-        self, source: ExamSource, shelf: CodeShelf, rows: IntArray, labels: IntArray, held: npt.NDArray[np.bool_],
+        self, source: Cohort, shelf: CodeShelf, rows: IntArray, labels: IntArray, held: npt.NDArray[np.bool_],
         seed: int, fold: str,
     ) -> Training:  # fmt: skip
         codes, encoders = shelf.of(source, fold)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.classifiers.encoders import Encoders
-from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.features.encoded import VERSION, all_codes
 from thermocancer.features.gram import Gram, Part, gram_matrices
 from thermocancer.features.residual import NuisanceFit
@@ -37,7 +37,7 @@ class Grams:
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_known": {}}
 
-    def part(self, source: ExamSource, rows: IntArray, labels: IntArray) -> Part:
+    def part(self, source: Cohort, rows: IntArray, labels: IntArray) -> Part:
         """What a training part's standardisation (and residualisation) is fitted on."""
         if not self.residualise:
             return Part(rows, self.clip)
@@ -46,7 +46,7 @@ class Grams:
             rows, self.clip, nuisance, nuisance.scaling.design(source, np.arange(len(source.exams), dtype=np.int64))
         )
 
-    def prepare(self, source: ExamSource, fold: str, parts: Sequence[Part]) -> None:
+    def prepare(self, source: Cohort, fold: str, parts: Sequence[Part]) -> None:
         """Compute what is not known yet for some training parts, each view's codes being made once."""
         for view in self.views:
             missing = {
@@ -60,7 +60,7 @@ class Grams:
             for key, gram in zip(missing, found, strict=True):
                 self._put(key, gram)
 
-    def of(self, source: ExamSource, fold: str, part: Part) -> Gram:
+    def of(self, source: Cohort, fold: str, part: Part) -> Gram:
         """The Gram matrix of all exams over all views, standardised on one training part."""
         self.prepare(source, fold, [part])
         first, *others = (self._get(self._key(source, view, fold, part)) for view in self.views)
@@ -68,7 +68,7 @@ class Grams:
             first = first + gram
         return first
 
-    def _key(self, source: ExamSource, view: str, fold: str, part: Part) -> str:
+    def _key(self, source: Cohort, view: str, fold: str, part: Part) -> str:
         healthy = None if part.nuisance is None else part.nuisance.healthy.tolist()
         identity = self.encoders.identity(view, fold)
         return fingerprint("gram", VERSION, identity, source.fingerprint, view, part.rows.tolist(), healthy, self.clip)

@@ -14,7 +14,7 @@ from thermocancer.classifiers.platt import logistic
 from thermocancer.classifiers.tabular import FeatureTable
 from thermocancer.classifiers.thresholds import FIXED
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.features.prepared import prepare
 
 SUSPICIOUS_CELSIUS = 0.5
@@ -38,11 +38,11 @@ class AsymmetryIndex:
     def name(self) -> str:
         return "asymmetry-index"
 
-    def fit(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> AsymmetryIndex:
+    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> AsymmetryIndex:
         """Learns nothing."""
         return self
 
-    def scores(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def scores(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Scores in [0, 1], shape (len(rows),)."""
         table = self.features.of(prepare(source, self.preparation), np.asarray(rows, dtype=np.int64))
         return logistic((table.mean(axis=1) - SUSPICIOUS_CELSIUS) / SUSPICIOUS_CELSIUS)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from thermocancer.classifiers.encoders import Encoders
 from thermocancer.classifiers.recipes import ENCODED
 from thermocancer.config import Config
-from thermocancer.data.cohort import Exam, ExamSource
+from thermocancer.data.cohort import Cohort, Exam
 from thermocancer.data.split import Fold, thesis_leaks
 from thermocancer.workspace import Workspace
 
@@ -15,7 +15,7 @@ CHOSEN_ON_TEST = "threshold fixed at 0.5, models chosen on the test part"
 
 
 def fusion_leaks(
-    config: Config, workspace: Workspace, source: ExamSource, views: tuple[str, ...], folds: Sequence[Fold]
+    config: Config, workspace: Workspace, source: Cohort, views: tuple[str, ...], folds: Sequence[Fold]
 ) -> list[str]:
     """What the scored exams of a run of ``fuse``, or its choice of model and threshold, had to do with training."""
     found = []
@@ -26,7 +26,7 @@ def fusion_leaks(
     return list(dict.fromkeys(found))
 
 
-def _lost_in_rendering(config: Config, source: ExamSource) -> list[str]:
+def _lost_in_rendering(config: Config, source: Cohort) -> list[str]:
     """Defects of the original recipe's pictures, as far as this run shares them."""
     found = []
     images = source.kind == "rgb"

@@ -15,7 +15,7 @@ from thermocancer.classifiers.encoders import Encoders, ensure_running, load_sav
 from thermocancer.classifiers.platt import logit
 from thermocancer.classifiers.support import check_present
 from thermocancer.config.learning import InputSection
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array
 from thermocancer.errors import DataError
 from thermocancer.features.encoded import IN_MEMORY_BYTES, ViewEncoder, all_codes
@@ -58,14 +58,14 @@ class CodeShelf:
         self._encoders, self._views, self._cache = encoders, views, cache
         self._held = contextlib.ExitStack()
         self._key: object = None
-        self._source: ExamSource | None = None  # kept alive, so that its identity stays its own
+        self._source: Cohort | None = None  # kept alive, so that its identity stays its own
         self._codes: dict[str, Float32Array] = {}
         self._loaded: dict[str, ViewEncoder] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return CodeShelf, (self._encoders, self._views, self._cache)
 
-    def of(self, source: ExamSource, fold: str) -> tuple[Mapping[str, Float32Array], Mapping[str, ViewEncoder]]:
+    def of(self, source: Cohort, fold: str) -> tuple[Mapping[str, Float32Array], Mapping[str, ViewEncoder]]:
         """Codes (n, p) of every exam of the source, and the encoder, by view."""
         key = (id(source), fold)
         if key != self._key:
@@ -100,10 +100,10 @@ class NetworkModel:
     weights: Weights
     encoders: Mapping[str, ViewEncoder]
     batch: int
-    training: tuple[CodeShelf, ExamSource, str] | None = None
+    training: tuple[CodeShelf, Cohort, str] | None = None
     history: Sequence[Mapping[str, Any]] = ()
 
-    def decisions(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),). Raises DataError when an exam lacks a view."""
         for view in self.encoders:
             check_present(source, view, rows)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 
 
 class Fitted(Protocol):
@@ -20,7 +20,7 @@ class Fitted(Protocol):
     def history(self) -> Sequence[Mapping[str, Any]]:
         """One entry an epoch; empty where nothing is trained by epochs."""
 
-    def scores(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def scores(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Probability of sick in [0, 1] for each row of ``source`` (not only the training source)."""
 
     def save(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class Recipe(Protocol):
     @property
     def name(self) -> str: ...
 
-    def fit(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
+    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
         """Fit on ``rows`` with ``labels`` (shape (len(rows),), which an audit may have permuted).
 
         ``fold`` names the outer fold (``1.3``, ``test``, ``all``) so that encoders trained for it can be found.

@@ -23,7 +23,7 @@ from thermocancer.classifiers.sweep import SweptRecipe
 from thermocancer.classifiers.tabular import FeatureTable, TabularMethod, TabularModel
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.tables import TableKind
@@ -53,7 +53,7 @@ LOADERS: dict[str, Callable[[Path, dict[str, Any]], Model]] = {
 """By the ``kind`` in ``classifier.json``."""
 
 
-def chosen_views(config: Config, source: ExamSource) -> tuple[str, ...]:
+def chosen_views(config: Config, source: Cohort) -> tuple[str, ...]:
     """The views that fuse uses, in DMR order. Raises ConfigError when the data set lacks one."""
     wanted = config.fuse.views or source.views
     missing = [view for view in wanted if view not in source.views]

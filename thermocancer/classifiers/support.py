@@ -19,7 +19,7 @@ import numpy.typing as npt
 from thermocancer.classifiers.decisions import read_arrays, write_arrays
 from thermocancer.classifiers.encoders import load_saved_encoder, save_encoder
 from thermocancer.config.learning import InputSection
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array
 from thermocancer.errors import DataError
 from thermocancer.features.encoded import ViewEncoder, all_codes
@@ -50,7 +50,7 @@ class ViewVectors:
 
     @classmethod
     def of(
-        cls, encoder: ViewEncoder, source: ExamSource, view: str, part: Part, support: IntArray, cache: Path, *,
+        cls, encoder: ViewEncoder, source: Cohort, view: str, part: Part, support: IntArray, cache: Path, *,
         shared: bool, wide: bool,
     ) -> ViewVectors:  # fmt: skip
         """From the training source, in 16 bits where ``wide``, else in 8."""
@@ -154,7 +154,7 @@ class SupportVectors:
     intercept: float
     nuisance: NuisanceScale | None = None
 
-    def decisions(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Decision values, shape (len(rows),). Raises DataError when an exam lacks a view."""
         products, squares = np.zeros((len(rows), len(self.dual))), np.zeros(len(rows))
         nuisance = None if self.nuisance is None else self.nuisance.design(source, rows)
@@ -200,7 +200,7 @@ class SupportVectors:
         )  # fmt: skip
 
 
-def check_present(source: ExamSource, view: str, rows: IntArray) -> None:
+def check_present(source: Cohort, view: str, rows: IntArray) -> None:
     """Raise DataError when one of the exams lacks a view."""
     lacking = rows[~source.present(view)[rows]] if view in source.views else rows
     if len(lacking):

@@ -15,7 +15,7 @@ import numpy as np
 
 from thermocancer.classifiers.grams import Grams
 from thermocancer.classifiers.support import WIDE_BYTES, SupportVectors, ViewVectors
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.features.gram import Gram, KernelName, Part
 
@@ -44,10 +44,10 @@ class SvmMethod:
             "clip": self.grams.clip, "autoencoder": encoders.variant, "batch": encoders.batch,
         }  # fmt: skip
 
-    def announce(self, source: ExamSource, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         self.grams.prepare(source, fold, [self.grams.part(source, *each) for each in parts])
 
-    def train(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SvmModel:
+    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SvmModel:
         """libsvm's optimiser draws nothing, so ``seed`` is not used."""
         from sklearn.svm import SVC
 
@@ -66,7 +66,7 @@ class SvmModel:
     """A trained SVM that still has its training source: ``support`` (s,) rows, ``dual`` (s,)."""
 
     method: SvmMethod
-    source: ExamSource
+    source: Cohort
     fold: str
     part: Part
     gram: Gram
@@ -75,7 +75,7 @@ class SvmModel:
     intercept: float
     _stored: list[SupportVectors] = field(default_factory=list, repr=False, compare=False)
 
-    def decisions(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """From the Gram matrix for exams of the training source, from the support vectors for others."""
         if source is not self.source and source.fingerprint != self.source.fingerprint:
             return self.stored().decisions(source, rows)

@@ -16,7 +16,7 @@ import numpy as np
 from thermocancer.classifiers.protocol import Fitted, Recipe
 from thermocancer.config import Config
 from thermocancer.config.judging import Range, SweepSection
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import ConfigError
 from thermocancer.files import fingerprint
@@ -57,7 +57,7 @@ class SweptRecipe:
             watched=self.watched,
         )  # fmt: skip
 
-    def fit(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
+    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
         """Search on inner folds of ``rows``, then fit the best settings on all of them."""
         found, score = self.search(source, rows, labels, seed=seed, fold=fold)
         fitted = self._recipe(found, calibrate=True).fit(source, rows, labels, seed=seed, fold=fold)
@@ -67,7 +67,7 @@ class SweptRecipe:
         return fitted
 
     def search(
-        self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str
+        self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str
     ) -> tuple[dict[str, Any], float]:
         """The best settings by inner AUC, and that AUC. Goes on with what the journal already holds."""
         from thermocancer.classifiers.calibrated import unmatched_parts

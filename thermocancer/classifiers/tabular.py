@@ -19,7 +19,7 @@ from thermocancer.classifiers.decisions import (
     read_arrays,
     write_arrays,
 )
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
 from thermocancer.features.remembered import Remembered
@@ -37,7 +37,7 @@ class FeatureTable:
     cache: Path | None = None
     _known: Remembered[FloatArray] = field(default_factory=Remembered, repr=False, compare=False)
 
-    def of(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         """The rows' features. Raises DataError when one of the exams lacks a view."""
         table = self._known.of(
             source, lambda each: measured_table(each, self.kind, self.views, self.pixels, self.cache)
@@ -62,7 +62,7 @@ class Residual:
     scaling: NuisanceScale
     effect: FloatArray
 
-    def removed_from(self, table: FloatArray, source: ExamSource, rows: IntArray) -> FloatArray:
+    def removed_from(self, table: FloatArray, source: Cohort, rows: IntArray) -> FloatArray:
         return table - self.scaling.design(source, rows) @ self.effect
 
 
@@ -74,7 +74,7 @@ class TabularModel:
     decision: LinearDecision | KernelDecision
     residual: Residual | None = None
 
-    def decisions(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         table = self.features.of(source, rows)
         if self.residual is not None:
             table = self.residual.removed_from(table, source, rows)
@@ -118,10 +118,10 @@ class TabularMethod:
     def describe(self) -> dict[str, Any]:
         return {"kind": "tabular", "name": self.name, **self.features.describe()}
 
-    def announce(self, source: ExamSource, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         """Nothing to prepare: the table is measured once for all exams."""
 
-    def train(self, source: ExamSource, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> TabularModel:
+    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> TabularModel:
         table, residual = self.features.of(source, rows), None
         if self.residualise:
             fit = NuisanceFit.of(source, rows, labels)

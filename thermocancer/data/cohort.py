@@ -1,19 +1,35 @@
-"""Exams and where their thermograms come from: the one interface every model and audit reads."""
+"""Exams as one table: the one interface that every model, audit and prediction reads.
+
+A view is a named picture of each exam over time: a static view has one frame (T = 1), a dynamic exam
+is a view with all its frames (T = 20), the image of a class folder is a view too. An HDF5 file, arrays
+in memory and a folder of images all are cohorts; so is a cohort with something changed on the way.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.errors import DataError
 from thermocancer.workspace import VIEWS
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 CentiCelsius = npt.NDArray[np.uint16]
+Rgb = npt.NDArray[np.uint8]
+Frames = npt.NDArray[np.uint16 | np.uint8]
+"""Frames of one view: uint16 hundredths of a degree (n, T, H, W), or uint8 colours (n, T, H, W, channels)."""
+
+Kind = Literal["celsius", "rgb"]
+"""Exact hundredths of a degree, or colour images without degrees."""
+
+IMAGE = "image"
+"""The one view of a folder of class images."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +52,8 @@ class Exam:
         return f"{self.patient}_{self.visit}"
 
 
-class ExamSource(Protocol):
-    """A data set that models, cross-validation, audit and ``predict`` read alike.
-
-    Rows are positions in ``exams``. An HDF5 file and arrays in memory both implement it.
-    """
+class Cohort(Protocol):
+    """Exams and what was seen of them. Rows are positions in ``exams``; they may come in any order and repeat."""
 
     @property
     def exams(self) -> Sequence[Exam]: ...
@@ -50,49 +63,67 @@ class ExamSource(Protocol):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns of every matrix."""
+        """Rows and columns of every frame."""
 
     @property
     def fingerprint(self) -> str:
         """Changes whenever any content changes."""
 
     @property
-    def kind(self) -> str:
-        """``celsius`` (exact hundredths of a degree) or ``rgb`` (colour images, no degrees)."""
+    def kind(self) -> Kind: ...
 
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
+    def length(self, view: str) -> int:
+        """Frames of this view, T: 1 for a static view."""
+
+    def present(self, view: str) -> BoolArray:
         """For each exam, is this view there? Shape (n,)."""
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
-        """Matrices of one view in hundredths of a degree, shape (len(rows), height, width)."""
-
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
-        """Colour images of one view, shape (len(rows), height, width, 3); only where kind is rgb."""
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        """Frames ``indices`` (all by default) of one view, (len(rows), len(indices), H, W[, channels])."""
 
     def nuisance(self) -> dict[str, FloatArray]:
         """What can be measured without the breast, each (n,), NaN where unknown."""
 
 
-@dataclass(frozen=True)
-class ArrayExamSource:
-    """Exams held in memory: one exam to predict, a masked copy for the audit, a test's toy cohort.
+def centi_celsius(cohort: Cohort, view: str, rows: IntArray) -> CentiCelsius:
+    """The first frame of one view in hundredths of a degree, (len(rows), H, W). Raises DataError for colours."""
+    if cohort.kind != "celsius":
+        raise DataError("this data set holds colour images, no degrees", hint="build it with dataset.source: matrices")
+    return np.asarray(cohort.frames(view, rows, (0,))[:, 0], dtype=np.uint16)
 
-    ``matrices`` maps a view to hundredths of a degree, shape (n, height, width).
+
+def colours(cohort: Cohort, view: str, rows: IntArray) -> Rgb:
+    """The first frame of one view as colours, (len(rows), H, W, channels). Raises DataError where there are degrees."""
+    if cohort.kind != "rgb":
+        raise DataError(
+            "this data set holds temperatures, not colour images", hint="build it with dataset.source: images"
+        )
+    return np.asarray(cohort.frames(view, rows, (0,))[:, 0], dtype=np.uint8)
+
+
+@dataclass(frozen=True)
+class ArrayCohort:
+    """Exams held in memory: one exam to predict, many copies of it for a heat map, a test's toy cohort.
+
+    ``matrices`` maps a view to hundredths of a degree, uint16 (n, H, W) or (n, T, H, W), or to colours, uint8
+    (n, T, H, W, channels). ``missing`` marks exams that lack a view.
     """
 
     exams: tuple[Exam, ...]
-    matrices: dict[str, CentiCelsius]
+    matrices: Mapping[str, Frames]
     name: str = "memory"
     measured: dict[str, FloatArray] = field(default_factory=dict)
-    missing: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    missing: dict[str, BoolArray] = field(default_factory=dict)
 
     @property
     def views(self) -> tuple[str, ...]:
-        return tuple(view for view in VIEWS if view in self.matrices)
+        known = tuple(view for view in VIEWS if view in self.matrices)
+        return known + tuple(view for view in self.matrices if view not in VIEWS)
 
     @property
     def shape(self) -> tuple[int, int]:
-        _, height, width = next(iter(self.matrices.values())).shape
+        first = next(iter(self.matrices.values()))
+        height, width = first.shape[2:4] if first.ndim > 3 else first.shape[1:3]
         return height, width
 
     @property
@@ -106,69 +137,72 @@ class ArrayExamSource:
         return digest.hexdigest()
 
     @property
-    def kind(self) -> str:
-        return "celsius"
+    def kind(self) -> Kind:
+        return "rgb" if any(each.dtype == np.uint8 for each in self.matrices.values()) else "celsius"
 
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
+    def length(self, view: str) -> int:
+        return self.matrices[view].shape[1] if self.matrices[view].ndim > 3 else 1
+
+    def present(self, view: str) -> BoolArray:
         missing = self.missing.get(view)
         return np.ones(len(self.exams), bool) if missing is None else ~missing
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
-        return self.matrices[view][rows]
-
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
-        raise TypeError("exams in memory hold temperatures, not colour images")
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        if self.matrices[view].ndim == 3:
+            return self.matrices[view][rows][:, np.newaxis]
+        chosen = self.matrices[view][rows]
+        return chosen if indices is None else chosen[:, np.asarray(indices, dtype=np.int64)]
 
     def nuisance(self) -> dict[str, FloatArray]:
         return self.measured
 
 
-class SeenThrough:
-    """A data set with something changed on the way: what a subclass does not define passes through.
+class ChangedCohort:
+    """A cohort with something changed on the way: what a subclass does not define passes through.
 
-    Only ``fingerprint`` has no default, so that a changed data set never goes by the name of its original.
+    Only ``fingerprint`` has no default, so that a changed cohort never goes by the name of its original.
     """
 
-    def __init__(self, source: ExamSource) -> None:
-        self.source = source
+    def __init__(self, cohort: Cohort) -> None:
+        self.original = cohort
 
     @property
     def exams(self) -> Sequence[Exam]:
-        return self.source.exams
+        return self.original.exams
 
     @property
     def views(self) -> tuple[str, ...]:
-        return self.source.views
+        return self.original.views
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.source.shape
+        return self.original.shape
 
     @property
-    def kind(self) -> str:
-        return self.source.kind
+    def kind(self) -> Kind:
+        return self.original.kind
 
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
-        return self.source.present(view)
+    def length(self, view: str) -> int:
+        return self.original.length(view)
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
-        return self.source.centi_celsius(view, rows)
+    def present(self, view: str) -> BoolArray:
+        return self.original.present(view)
 
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
-        return self.source.rgb(view, rows)
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        return self.original.frames(view, rows, indices)
 
     def nuisance(self) -> dict[str, FloatArray]:
-        return self.source.nuisance()
+        return self.original.nuisance()
 
 
-def all_alike(source: ExamSource, view: str) -> bool:
+def all_alike(cohort: Cohort, view: str) -> bool:
     """Do all exams share one matrix of this view, so that what is computed from it need be computed once?
 
-    Only a source in memory can say so: one exam many times over, of which another view is varied (its
+    Only a cohort in memory can say so: one exam many times over, of which another view is varied (its
     matrices then are one, broadcast). What sees it through a change changes all of them alike.
     """
-    while isinstance(source, SeenThrough):
-        source = source.source
-    if not isinstance(source, ArrayExamSource) or view not in source.matrices or len(source.exams) < 2:
+    while isinstance(cohort, ChangedCohort):
+        cohort = cohort.original
+    if not isinstance(cohort, ArrayCohort) or view not in cohort.matrices or len(cohort.exams) < 2:
         return False
-    return source.matrices[view].strides[0] == 0
+    return cohort.matrices[view].strides[0] == 0

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import InputSection
-from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray
+from thermocancer.data.cohort import CentiCelsius, Cohort, IntArray, centi_celsius, colours
 from thermocancer.errors import ConfigError
 
 Float32Array = npt.NDArray[np.float32]
@@ -18,7 +18,7 @@ def input_channels(config: InputSection) -> int:
     return 1 if config.kind == "celsius" else 3
 
 
-def network_input(source: ExamSource, view: str, rows: IntArray, config: InputSection) -> Float32Array:
+def network_input(source: Cohort, view: str, rows: IntArray, config: InputSection) -> Float32Array:
     """One view of some exams as a network sees it, float32 (n, H, W, channels) in [0, 1].
 
     ``celsius``: (T - low) / (high - low), clipped, one channel (with range ``minmax`` each image's
@@ -35,8 +35,8 @@ def network_input(source: ExamSource, view: str, rows: IntArray, config: InputSe
                 found="celsius",
                 hint="build the data set with dataset.source: matrices",
             )
-        return source.rgb(view, rows).astype(np.float32) / np.float32(255)
-    centi = source.centi_celsius(view, rows)
+        return colours(source, view, rows).astype(np.float32) / np.float32(255)
+    centi = centi_celsius(source, view, rows)
     return scale_celsius(centi, config.rendering) if config.kind == "celsius" else _coloured(centi, config.rendering)
 
 

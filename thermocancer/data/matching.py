@@ -14,12 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import CohortSection
-from thermocancer.data.cohort import Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 
 
-def choose_rows(source: ExamSource, config: CohortSection) -> tuple[IntArray, FloatArray]:
+def choose_rows(source: Cohort, config: CohortSection) -> tuple[IntArray, FloatArray]:
     """The rows of ``source`` that count, ascending, and a weight for each (mean 1 in each class).
 
     ``layouts`` and ``exclude`` drop exams. ``match: choose`` keeps the largest set of healthy-sick
@@ -37,7 +37,7 @@ def choose_rows(source: ExamSource, config: CohortSection) -> tuple[IntArray, Fl
     return _weighted(*_near(source, rows, config)[:3])
 
 
-def keep_matches_apart(source: ExamSource, folds: Sequence[Fold], config: CohortSection) -> list[Fold]:
+def keep_matches_apart(source: Cohort, folds: Sequence[Fold], config: CohortSection) -> list[Fold]:
     """The folds, where ``match: choose`` paired exams, without training exams whose match is tested.
 
     An exam next to the tested one in time, of the other class, would teach whatever follows the calendar to
@@ -67,7 +67,7 @@ class MatchWeights:
     labels: IntArray
 
     @classmethod
-    def of(cls, source: ExamSource, config: CohortSection) -> MatchWeights:
+    def of(cls, source: Cohort, config: CohortSection) -> MatchWeights:
         """Raises DataError when date or room are not measured."""
         return cls(_measures(source, config), np.array([exam.label for exam in source.exams], dtype=np.int64))
 
@@ -96,7 +96,7 @@ LEAST_WEIGHT = 1e-3
 """Libraries do not take a weight of 0 alike."""
 
 
-def _chosen(source: ExamSource, rows: IntArray, config: CohortSection) -> tuple[IntArray, IntArray]:
+def _chosen(source: Cohort, rows: IntArray, config: CohortSection) -> tuple[IntArray, IntArray]:
     """The healthy and the sick exam of every pair of ``match: choose``."""
     healthy, sick, near, distance = _near(source, rows, config)
     chosen = _largest_matching(near, distance)
@@ -104,7 +104,7 @@ def _chosen(source: ExamSource, rows: IntArray, config: CohortSection) -> tuple[
 
 
 def _near(
-    source: ExamSource, rows: IntArray, config: CohortSection
+    source: Cohort, rows: IntArray, config: CohortSection
 ) -> tuple[IntArray, IntArray, npt.NDArray[np.bool_], FloatArray]:
     """Healthy and sick rows, and what ``_apart`` says of them. Raises DataError where none are near."""
     labels = np.array([source.exams[row].label for row in rows])
@@ -146,7 +146,7 @@ def _wanted(exams: Sequence[Exam], config: CohortSection) -> IntArray:
     return np.array(rows, dtype=np.int64)
 
 
-def _measures(source: ExamSource, config: CohortSection) -> FloatArray:
+def _measures(source: Cohort, config: CohortSection) -> FloatArray:
     """Date and room of every exam in units of their limits, (2, n)."""
     measured = source.nuisance()
     missing = [name for name in ("date_ordinal", "room_celsius") if name not in measured]

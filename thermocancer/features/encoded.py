@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config.learning import InputSection
-from thermocancer.data.cohort import ExamSource, IntArray, all_alike
+from thermocancer.data.cohort import Cohort, IntArray, all_alike
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.errors import DataError
 from thermocancer.features.pixels import area_weights
@@ -46,7 +46,7 @@ class ViewEncoder:
     identity: str
     batch: int
 
-    def codes(self, source: ExamSource, view: str, rows: IntArray) -> Iterator[tuple[slice, Float32Array]]:
+    def codes(self, source: Cohort, view: str, rows: IntArray) -> Iterator[tuple[slice, Float32Array]]:
         """Yield (positions in ``rows``, codes (b, p)) batch by batch.
 
         The last of several batches is filled up, so that the network sees one shape only: each new
@@ -85,7 +85,7 @@ class ViewEncoder:
 
 @contextlib.contextmanager
 def all_codes(
-    encoder: ViewEncoder, source: ExamSource, view: str, cache: Path, *, keep: bool, in_memory: int = IN_MEMORY_BYTES
+    encoder: ViewEncoder, source: Cohort, view: str, cache: Path, *, keep: bool, in_memory: int = IN_MEMORY_BYTES
 ) -> Iterator[Float32Array]:
     """Codes of all exams of a source that have the view, (n, p) float32; zeros for the others.
 
@@ -102,7 +102,7 @@ def all_codes(
         yield codes
 
 
-def _fill(codes: Float32Array, encoder: ViewEncoder, source: ExamSource, view: str, rows: IntArray) -> None:
+def _fill(codes: Float32Array, encoder: ViewEncoder, source: Cohort, view: str, rows: IntArray) -> None:
     for positions, part in encoder.codes(source, view, rows):
         codes[rows[positions]] = part
 
@@ -119,7 +119,7 @@ def _room(shape: tuple[int, int], cache: Path, in_memory: int) -> Iterator[Float
 
 
 def _kept(
-    encoder: ViewEncoder, source: ExamSource, view: str, rows: IntArray, shape: tuple[int, int], cache: Path
+    encoder: ViewEncoder, source: Cohort, view: str, rows: IntArray, shape: tuple[int, int], cache: Path
 ) -> Float32Array:
     key = fingerprint("codes", VERSION, encoder.identity, source.fingerprint, view)
     path = cache / "features" / f"codes-{view}-{key[:32]}.npy"
@@ -137,7 +137,7 @@ def _kept(
 
 
 def pooled_codes(
-    encoder: ViewEncoder, source: ExamSource, view: str, rows: IntArray, cache: Path | None = None
+    encoder: ViewEncoder, source: Cohort, view: str, rows: IntArray, cache: Path | None = None
 ) -> Float32Array:
     """Codes of some exams averaged over ``POOLED_GRID``: (len(rows), rows x columns x channels) float32.
 
@@ -160,7 +160,7 @@ def pooled_codes(
     return every[rows]
 
 
-def _pooled(encoder: ViewEncoder, source: ExamSource, view: str, rows: IntArray) -> Float32Array:
+def _pooled(encoder: ViewEncoder, source: Cohort, view: str, rows: IntArray) -> Float32Array:
     height, width, channels = encoder.model.output_shape[1:]
     down, across = area_weights(height, POOLED_GRID[0]), area_weights(width, POOLED_GRID[1])
     found = np.empty((len(rows), POOLED_GRID[0] * POOLED_GRID[1] * channels), np.float32)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray, SeenThrough
+from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.features.body import skin_of
 from thermocancer.files import fingerprint
@@ -15,20 +17,21 @@ REFERENCE_CENTI = 3000
 """With ``relative`` every body's median becomes 30 degC, so that values stay inside fixed ranges."""
 
 
-class PreparedSource(SeenThrough):
+class PreparedCohort(ChangedCohort):
     """``source`` with its matrices changed."""
 
-    def __init__(self, source: ExamSource, *, relative: bool, torso_only: bool) -> None:
+    def __init__(self, source: Cohort, *, relative: bool, torso_only: bool) -> None:
         super().__init__(source)
         self.relative, self.torso_only = relative, torso_only
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint(self.source.fingerprint, self.relative, self.torso_only)
+        return fingerprint(self.original.fingerprint, self.relative, self.torso_only)
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
-        matrices = self.source.centi_celsius(view, rows)
-        return np.stack([self._prepare(each) for each in matrices]) if len(matrices) else matrices
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        matrices = super().frames(view, rows, indices)
+        flat = matrices.reshape(-1, *matrices.shape[2:])
+        return np.stack([self._prepare(each) for each in flat]).reshape(matrices.shape) if len(flat) else matrices
 
     def _prepare(self, centi: CentiCelsius) -> CentiCelsius:
         kept = torso_only(centi) if self.torso_only else centi
@@ -38,7 +41,7 @@ class PreparedSource(SeenThrough):
         return np.clip(kept.astype(np.int64) + REFERENCE_CENTI - median, 0, 65535).astype(np.uint16)
 
 
-def prepare(source: ExamSource, options: FeaturesSection) -> ExamSource:
+def prepare(source: Cohort, options: FeaturesSection) -> Cohort:
     """``source`` itself when nothing is asked for, else seen through the options.
 
     Raises ConfigError when degrees are needed and the data set holds colour images.
@@ -51,4 +54,4 @@ def prepare(source: ExamSource, options: FeaturesSection) -> ExamSource:
             where="features.relative, features.torso_only",
             hint="build the data set with dataset.source: matrices, or leave both options out",
         )
-    return PreparedSource(source, relative=options.relative, torso_only=options.torso_only)
+    return PreparedCohort(source, relative=options.relative, torso_only=options.torso_only)

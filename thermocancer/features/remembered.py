@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from thermocancer.data.cohort import ExamSource
+from thermocancer.data.cohort import Cohort
 
 T = TypeVar("T")
 
@@ -18,13 +18,13 @@ class Remembered(Generic[T]):
 
     def __init__(self, keep: int = 4) -> None:
         self._keep = keep
-        self._known: dict[int, tuple[ExamSource, T]] = {}
+        self._known: dict[int, tuple[Cohort, T]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         """What is known stays in this process: another one has other sources."""
         return {"_keep": self._keep, "_known": {}}
 
-    def of(self, source: ExamSource, make: Callable[[ExamSource], T]) -> T:
+    def of(self, source: Cohort, make: Callable[[Cohort], T]) -> T:
         """The result for ``source``: the known one, or ``make(source)``."""
         entry = self._known.get(id(source))
         if entry is None:

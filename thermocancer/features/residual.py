@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.nuisance import LAYOUT
 from thermocancer.errors import DataError
 
@@ -22,7 +22,7 @@ class NuisanceScale:
     mean: FloatArray
     scale: FloatArray
 
-    def design(self, source: ExamSource, rows: IntArray) -> FloatArray:
+    def design(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Standardised nuisance of some exams, shape (len(rows), k); unknown values are 0, the mean.
 
         A format that no exam of the source came in has no column there: all of them are not of it. Raises
@@ -68,7 +68,7 @@ class NuisanceFit:
     healthy: IntArray
 
     @classmethod
-    def of(cls, source: ExamSource, rows: IntArray, labels: IntArray) -> NuisanceFit:
+    def of(cls, source: Cohort, rows: IntArray, labels: IntArray) -> NuisanceFit:
         """Prepare the regression from the healthy rows. Raises DataError when nothing is measured."""
         measured = source.nuisance()
         healthy = np.asarray(rows)[labels == 0]

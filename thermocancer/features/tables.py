@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray, all_alike
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray, all_alike, centi_celsius, colours
 from thermocancer.errors import DataError
 from thermocancer.features import asymmetry, thermal
 from thermocancer.features.body import skin_of
@@ -36,13 +36,13 @@ def feature_names(kind: TableKind, views: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(f"{view}.{each}" for view in views for each in own) + sides
 
 
-def complete_rows(source: ExamSource, views: tuple[str, ...]) -> IntArray:
+def complete_rows(source: Cohort, views: tuple[str, ...]) -> IntArray:
     """Rows of the exams that have every one of the views."""
     return np.flatnonzero(np.logical_and.reduce([source.present(view) for view in views])).astype(np.int64)
 
 
 def measured_table(
-    source: ExamSource, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int], cache: Path | None = None
+    source: Cohort, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int], cache: Path | None = None
 ) -> FloatArray:
     """The table of all exams, shape (n, p); NaN rows for exams that lack one of the views.
 
@@ -64,7 +64,7 @@ def measured_table(
     return table
 
 
-def _measure(source: ExamSource, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int]) -> FloatArray:
+def _measure(source: Cohort, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int]) -> FloatArray:
     if kind != "pixels":
         check_degrees(source, kind)
         _check_sides(kind, views)
@@ -84,7 +84,7 @@ def _measure(source: ExamSource, kind: TableKind, views: tuple[str, ...], pixels
     return table
 
 
-def check_degrees(source: ExamSource, kind: str) -> None:
+def check_degrees(source: Cohort, kind: str) -> None:
     """Raise DataError when ``source`` holds colour images, which have no degrees."""
     if source.kind != "celsius":
         raise DataError(
@@ -103,15 +103,15 @@ def _check_sides(kind: str, views: tuple[str, ...]) -> None:
         )
 
 
-def _pixels(source: ExamSource, views: tuple[str, ...], rows: IntArray, shape: tuple[int, int]) -> FloatArray:
+def _pixels(source: Cohort, views: tuple[str, ...], rows: IntArray, shape: tuple[int, int]) -> FloatArray:
     parts = []
     for view in views:
         read = rows[:1] if all_alike(source, view) else rows
         if source.kind == "celsius":
-            reduced = reduce_area(source.centi_celsius(view, read) / 100.0, shape)  # (n, rows, columns) degC
+            reduced = reduce_area(centi_celsius(source, view, read) / 100.0, shape)  # (n, rows, columns) degC
         else:
-            colours = np.moveaxis(source.rgb(view, read) / 255.0, -1, 1)  # (n, 3, H, W)
-            reduced = reduce_area(colours.reshape(-1, *colours.shape[2:]), shape)  # (3 n, rows, columns)
+            planes = np.moveaxis(colours(source, view, read) / 255.0, -1, 1)  # (n, 3, H, W)
+            reduced = reduce_area(planes.reshape(-1, *planes.shape[2:]), shape)  # (3 n, rows, columns)
         parts.append(np.broadcast_to(reduced.reshape(len(read), -1), (len(rows), reduced.size // len(read))))
     return np.concatenate(parts, axis=1)
 
@@ -138,12 +138,12 @@ class Seen:
         return cls(celsius, skin, np.concatenate([np.zeros(0), *(measure(celsius, skin) for measure in measures)]))
 
 
-def _exam_rows(kind: TableKind, source: ExamSource, views: tuple[str, ...], rows: IntArray) -> list[FloatArray]:
+def _exam_rows(kind: TableKind, source: Cohort, views: tuple[str, ...], rows: IntArray) -> list[FloatArray]:
     """The features of each exam; a view that is the same in all of them is looked at once."""
     seen: dict[str, list[Seen]] = {}
     for view in views:
         alike = all_alike(source, view)
-        looked = [Seen.of(each / 100.0, kind) for each in source.centi_celsius(view, rows[:1] if alike else rows)]
+        looked = [Seen.of(each / 100.0, kind) for each in centi_celsius(source, view, rows[:1] if alike else rows)]
         seen[view] = looked * len(rows) if alike else looked
     known: dict[tuple[int, ...], FloatArray] = {}
     return [_exam_row(kind, {view: each[place] for view, each in seen.items()}, known) for place in range(len(rows))]

@@ -15,8 +15,8 @@ from thermocancer.data.cohort import Exam
 from thermocancer.data.kept import Kept, kept_exams
 from thermocancer.data.split import Split, make_split
 from thermocancer.data.store.items import Item, SourceFile, dynamic_items, static_items
-from thermocancer.data.store.reading import open_dataset
-from thermocancer.data.store.sequences import gather_series, open_sequences
+from thermocancer.data.store.reading import DYNAMIC, StoredCohort
+from thermocancer.data.store.sequences import gather_series
 from thermocancer.errors import DataError
 from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, read_json, written_aside
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -244,10 +244,10 @@ def _update_split(config: Config, workspace: Workspace, path: Path, facts: dict[
     """Make ``split.json`` if there is none; add patients it does not know; never move one."""
     exams: list[Exam] = []
     if facts["static"]:
-        with open_dataset(path) as source:
+        with StoredCohort(path) as source:
             exams += source.exams
     if facts["dynamic"]:
-        with open_sequences(path) as sequences:
+        with StoredCohort(path, DYNAMIC) as sequences:
             exams += sequences.exams
     known = Split.read(workspace.split) if workspace.split.exists() else None
     split = make_split(exams, config.split, config.seed, known)

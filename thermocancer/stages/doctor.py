@@ -125,11 +125,11 @@ def _catalog(workspace: Workspace) -> Iterator[Check]:
 
 
 def _datasets(workspace: Workspace) -> Iterator[Check]:
-    from thermocancer.data.store.reading import open_dataset
+    from thermocancer.data.store.reading import StoredCohort
 
     for path in sorted(workspace.datasets.glob("*.h5")):
         try:
-            with open_dataset(path) as source:
+            with StoredCohort(path) as source:
                 yield Check("data set", "ok", f"{path.name}: {len(source.exams)} exams, {', '.join(source.views)}")
         except ThermocancerError as error:
             yield Check("data set", "bad", str(error))

@@ -17,10 +17,10 @@ from thermocancer.classifiers.protocol import Recipe
 from thermocancer.classifiers.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
 from thermocancer.classifiers.thresholds import describe_aim
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Fold, Split, outer_folds
-from thermocancer.data.store.reading import H5ExamSource, open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError
 from thermocancer.features.tables import complete_rows
 from thermocancer.files import fingerprint
@@ -42,7 +42,7 @@ class Job:
 
     config: Config
     workspace: Workspace
-    source: H5ExamSource
+    source: StoredCohort
     views: tuple[str, ...]
     folds: tuple[Fold, ...]
     rows: IntArray
@@ -70,7 +70,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     path = workspace.dataset(config.dataset.name)
     if not path.exists():
         return Plan(STAGE, (item,), notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
-    with open_dataset(path) as source:
+    with StoredCohort(path) as source:
         try:
             job = _job(config, workspace, source)
         except DataError as error:  # what an earlier stage of the same pipeline is going to make
@@ -85,14 +85,14 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     """Cross-validate (or hold out), fit the model to keep, write the run. Raises DataError on unusable data."""
     if config.fuse.model == "late":
         return _run_late(config, workspace, progress)
-    with open_dataset(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(config.dataset.name)) as source:
         job = _job(config, workspace, source)
         if job.is_done():
             return StageReport(STAGE, current=1, outputs=[str(job.folder)])
         return _work(job, progress)
 
 
-def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
+def _job(config: Config, workspace: Workspace, source: StoredCohort) -> Job:
     views = chosen_views(config, source)
     split = Split.read(workspace.split)
     rows, weights, excluded = counted_exams(config, source, views)
@@ -113,7 +113,7 @@ def _job(config: Config, workspace: Workspace, source: H5ExamSource) -> Job:
 
 
 def counted_exams(
-    config: Config, source: ExamSource, views: tuple[str, ...]
+    config: Config, source: Cohort, views: tuple[str, ...]
 ) -> tuple[IntArray, FloatArray, tuple[tuple[str, str], ...]]:
     """Rows of the exams that are scored, a weight for every exam (n,), and (exam, reason) of those left out.
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thermocancer.config import Config
+from thermocancer.data.cohort import centi_celsius
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import write_text
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -164,26 +166,21 @@ def _reference(
         return Reference(tuple(kept["names"]), values, tuple(kept["layouts"])), source.shape
 
 
-def _open(path: Path, manifest: dict[str, Any]) -> Any:
+def _open(path: Path, manifest: dict[str, Any]) -> StoredCohort:
     """The static or the dynamic part of the run's data set."""
-    from thermocancer.data.store.reading import open_dataset
-    from thermocancer.data.store.sequences import open_sequences
+    from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 
-    return open_sequences(path) if manifest.get("stage") == "train-dit" else open_dataset(path)
+    return StoredCohort(path, DYNAMIC) if manifest.get("stage") == "train-dit" else StoredCohort(path)
 
 
-def _measure(source: Any, view: str) -> Reference:
+def _measure(source: StoredCohort, view: str) -> Reference:
     import numpy as np
 
     from thermocancer.evaluation.prediction.novelty import evenly, make_reference
 
-    if hasattr(source, "frames"):
-        rows = evenly(len(source.exams))
-        matrices = (source.frames(np.array([row]), [0])[0, 0] / 100.0 for row in rows)
-        return make_reference(matrices, [exam.layout for exam in source.exams])
     present = np.flatnonzero(source.present(view))
     rows = present[evenly(len(present))]
-    matrices = (source.centi_celsius(view, np.array([row]))[0] / 100.0 for row in rows)
+    matrices = (centi_celsius(source, view, np.array([row]))[0] / 100.0 for row in rows)
     return make_reference(matrices, [source.exams[row].layout for row in present])
 
 

@@ -130,13 +130,12 @@ def _run_steps(
 
 def _recipe(row: PublishedRow, config: Config, branch: Workspace) -> dict[str, Any]:
     """What made the row, and in what that differs from the original."""
-    from thermocancer.data.store.reading import open_dataset
-    from thermocancer.data.store.sequences import open_sequences
+    from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
     from thermocancer.evaluation.replication.deviations import deviations, made_with
 
-    opener: Any = open_sequences if row.model == "sequence" else open_dataset
-    with opener(branch.dataset(config.dataset.name)) as source:
-        height, width = source.shape[:2]
+    part = DYNAMIC if row.model == "sequence" else STATIC
+    with StoredCohort(branch.dataset(config.dataset.name), part) as source:
+        height, width = source.shape
         exams = len(source.exams)
     return {"made_with": made_with(row, config), "deviations": deviations(row, config, (height, width), exams)}
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, RunError
 from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -48,7 +48,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
         views = config.autoencoder.views or config.dataset.views or config.filter.views
         todo = tuple(f"autoencoder {variant} {view}" for view in views)
         return Plan(STAGE, todo, notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
-    with open_dataset(path) as source:
+    with StoredCohort(path) as source:
         jobs = list(trainings(config, workspace, source))
     missing = [each for each in jobs if not each.stamp.is_current(each.made_from)]
     lines = tuple(
@@ -61,7 +61,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Train what is missing or out of date. Raises DataError when no view can be trained."""
     report = StageReport(STAGE)
-    with open_dataset(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(config.dataset.name)) as source:
         jobs = list(trainings(config, workspace, source))
         todo = [each for each in jobs if not _is_done(each)]
         report.current = len(jobs) - len(todo)
@@ -99,7 +99,7 @@ def _forget(job: Training) -> None:
 class _Work:
     config: Config
     workspace: Workspace
-    source: ExamSource
+    source: Cohort
     running: Running
     report: StageReport
     task: Task

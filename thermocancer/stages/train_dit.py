@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -18,12 +19,11 @@ from thermocancer.classifiers.sequence.network import SequenceMethod, sequence_r
 from thermocancer.classifiers.sequence.readers import VIEW, FrameReaders
 from thermocancer.classifiers.thresholds import describe_aim
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.cohort import Exam, IntArray
 from thermocancer.data.dynamic_folds import dynamic_folds, restrict
 from thermocancer.data.matching import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Fold, Split
-from thermocancer.data.store.reading import open_dataset
-from thermocancer.data.store.sequences import SequenceSource, open_sequences
+from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort, has_part
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, hash_file
 from thermocancer.outcome import Plan, StageReport
@@ -43,7 +43,7 @@ class Job:
 
     config: Config
     workspace: Workspace
-    source: SequenceSource
+    source: StoredCohort
     rows: IntArray
     exam_weights: ExamWeights | None
     folds: tuple[Fold, ...]
@@ -65,30 +65,30 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     path = workspace.dataset(config.dataset.name)
     if not path.exists():
         return Plan(STAGE, (item,), notes=(f"{path} is not there yet: thermocancer build-dataset makes it",))
-    with open_sequences(path) as source:
+    with StoredCohort(path, DYNAMIC) as source:
         job = _job(config, workspace, source)
         if job.stamp.is_current(job.made_from):
             return Plan(STAGE, current=1)
-        note = f"{len(job.rows)} exams, {len(dit.frames)} of {source.length} frames, {len(job.folds)} folds"
+        note = f"{len(job.rows)} exams, {len(dit.frames)} of {source.length(VIEW)} frames, {len(job.folds)} folds"
     return Plan(STAGE, (item,), notes=(note,))
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Cross-validate (or hold out), fit the network to keep, write the run. Raises DataError on unusable data."""
-    with open_sequences(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(config.dataset.name), DYNAMIC) as source:
         job = _job(config, workspace, source)
         if job.stamp.is_current(job.made_from):
             return StageReport(STAGE, current=1, outputs=[str(job.folder)])
         return _work(job, progress)
 
 
-def _job(config: Config, workspace: Workspace, source: SequenceSource) -> Job:
+def _job(config: Config, workspace: Workspace, source: StoredCohort) -> Job:
     check_frames(source, config.dit.frames)
-    rows, weights = choose_rows(cast(ExamSource, source), config.cohort)  # it reads exams and nuisance alone
-    matched = MatchWeights.of(cast(ExamSource, source), config.cohort) if config.cohort.match == "weight" else None
+    rows, weights = choose_rows(source, config.cohort)  # it reads exams and nuisance alone
+    matched = MatchWeights.of(source, config.cohort) if config.cohort.match == "weight" else None
     split = Split.read(workspace.split)
     folds = restrict(dynamic_folds(source.exams, _static_exams(source.path), split, config.split, config.seed), rows)
-    folds = keep_matches_apart(cast(ExamSource, source), folds, config.cohort)
+    folds = keep_matches_apart(source, folds, config.cohort)
     made_from = fingerprint(
         STAGE, _identity(config, workspace), source.fingerprint, weights.tolist(),
         [[each.name, each.train.tolist(), each.test.tolist()] for each in folds], config.dataset.name,
@@ -97,14 +97,11 @@ def _job(config: Config, workspace: Workspace, source: SequenceSource) -> Job:
     return Job(config, workspace, source, rows, matched, tuple(folds), made_from)
 
 
-def _static_exams(path: Path) -> Any:
+def _static_exams(path: Path) -> Sequence[Exam] | None:
     """The static exams of the same data set, or None when it holds none."""
-    from thermocancer.data.store.reading import open_checked
-
-    with open_checked(path) as handle:
-        if "static" not in handle:
-            return None
-    with open_dataset(path) as static:
+    if not has_part(path, STATIC):
+        return None
+    with StoredCohort(path) as static:
         return static.exams
 
 
@@ -183,7 +180,7 @@ def _keep_model(job: Job, recipe: CalibratedRecipe) -> list[Path]:
     labels = np.array([job.source.exams[row].label for row in fold.train], dtype=np.int64)
     side, final = job.folder / ".model.partial", job.folder / "model"
     shutil.rmtree(side, ignore_errors=True)
-    recipe.fit(cast(ExamSource, job.source), fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
+    recipe.fit(job.source, fold.train, labels, seed=job.config.seed, fold=fold.name).save(side)
     shutil.rmtree(final, ignore_errors=True)
     side.rename(final)
     return sorted(path for path in final.rglob("*") if path.is_file())

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from thermocancer.config import Config, dump_yaml
-from thermocancer.data.cohort import Exam, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
@@ -33,26 +33,19 @@ MODELS = "models"
 """In the folder of finished folds: their classifiers, where they are kept."""
 
 
-class HasExams(Protocol):
-    """All that cross-validation itself reads of a source (an ``ExamSource``, or sequences)."""
-
-    @property
-    def exams(self) -> Sequence[Exam]: ...
-
-
 class _Fitted(Protocol):
     @property
     def threshold(self) -> float: ...
     @property
     def history(self) -> Sequence[Mapping[str, Any]]: ...
-    def scores(self, source: Any, rows: IntArray) -> FloatArray: ...
+    def scores(self, source: Cohort, rows: IntArray) -> FloatArray: ...
     def save(self, folder: Path) -> None: ...
 
 
 class _Recipe(Protocol):
     """A ``classifiers.protocol.Recipe`` for any kind of source."""
 
-    def fit(self, source: Any, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> _Fitted: ...
+    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> _Fitted: ...
 
 
 @dataclass(frozen=True)
@@ -106,7 +99,7 @@ class CrossValidation:
 
 def cross_validate(
     recipe: _Recipe,
-    source: HasExams,
+    source: Cohort,
     folds: Sequence[Fold],
     *,
     seed: int,
@@ -164,7 +157,7 @@ class FoldWork:
     """All that one fold needs, in this process or in another; classifiers are kept under ``models``."""
 
     recipe: _Recipe
-    source: HasExams
+    source: Cohort
     seed: int
     models: Path | None = None
 
@@ -198,7 +191,7 @@ def save_whole(fitted: _Fitted, folder: Path) -> None:
     side.rename(folder)
 
 
-def _rows(source: HasExams, fold: str, rows: IntArray, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
+def _rows(source: Cohort, fold: str, rows: IntArray, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
     return tuple(
         Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(score >= threshold))
         for exam, score in zip((source.exams[row] for row in rows), scores, strict=True)
@@ -218,18 +211,18 @@ def _run_shared(
             yield result
 
 
-def _identity(source: HasExams, fold: Fold, seed: int) -> str:
+def _identity(source: Cohort, fold: Fold, seed: int) -> str:
     exams = [[exam.key, exam.label] for exam in source.exams]
     return fingerprint("fold", fold.name, fold.train.tolist(), fold.test.tolist(), exams, seed)
 
 
-def _keep(folder: Path | None, source: HasExams, fold: Fold, seed: int, result: FoldResult) -> None:
+def _keep(folder: Path | None, source: Cohort, fold: Fold, seed: int, result: FoldResult) -> None:
     if folder is not None:
         content = {"identity": _identity(source, fold, seed), **asdict(result)}
         write_json(folder / f"{fold.name}.json", content)
 
 
-def _kept(folder: Path | None, source: HasExams, fold: Fold, seed: int, keep: bool) -> FoldResult | None:
+def _kept(folder: Path | None, source: Cohort, fold: Fold, seed: int, keep: bool) -> FoldResult | None:
     """A finished fold, or None when it is missing, damaged or another one of the same name."""
     path = None if folder is None else folder / f"{fold.name}.json"
     if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):

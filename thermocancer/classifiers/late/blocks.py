@@ -22,11 +22,10 @@ from thermocancer.classifiers.recipes import ENCODED, load_fitted
 from thermocancer.classifiers.sequence.readers import VIEW, FrameReaders
 from thermocancer.classifiers.tabular import FeatureTable
 from thermocancer.config import Config, load_config
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import choose_rows
 from thermocancer.data.split import Fold
-from thermocancer.data.store.reading import open_dataset
-from thermocancer.data.store.sequences import open_sequences
+from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.prepared import prepare
 from thermocancer.features.tables import TableKind, complete_rows
@@ -34,7 +33,7 @@ from thermocancer.files import hash_file
 from thermocancer.training.autoencoder.files import WHOLE_SPLIT
 from thermocancer.workspace import Workspace
 
-DYNAMIC = "train-dit"
+DYNAMIC_STAGE = "train-dit"
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class CombinedRun:
         """Raises ConfigError for a run that reads no thermograms itself."""
         config = load_config([workspace.run(scores.name) / "config.yaml"], workspace=workspace.root, environment={})
         found = cls(scores, config, workspace)
-        if scores.manifest.get("stage") not in ("fuse", DYNAMIC):
+        if scores.manifest.get("stage") not in ("fuse", DYNAMIC_STAGE):
             raise found._refused(f"a run of {scores.manifest.get('stage')}")
         if found.model == "late":
             raise found._refused("a late run has no features of its own")
@@ -77,7 +76,7 @@ class CombinedRun:
 
     @property
     def dynamic(self) -> bool:
-        return self.scores.manifest.get("stage") == DYNAMIC
+        return self.scores.manifest.get("stage") == DYNAMIC_STAGE
 
     @property
     def residualise(self) -> bool:
@@ -100,7 +99,7 @@ class CombinedRun:
         encoders = Encoders.of(self.config, self.workspace)
         return [encoders.identity(view, fold) for view in self.views for fold in folds]
 
-    def reader(self, source: Any, fold: str) -> Reader:
+    def reader(self, source: Cohort, fold: str) -> Reader:
         """What reads exams for one outer fold; for ``all`` and ``test`` what the run keeps."""
         cache = self.workspace.cache
         if self.dynamic or self.model in ENCODED:
@@ -116,7 +115,7 @@ class CombinedRun:
             return CodeReader({view: encoders.load(source, view, fold) for view in self.views}, cache)
         return TableReader(FeatureTable(cast(TableKind, self.model), self.views, self.config.features.pixels, cache))
 
-    def check_unseen(self, source: Any, folds: Sequence[Fold]) -> None:
+    def check_unseen(self, source: Cohort, folds: Sequence[Fold]) -> None:
         """Raise DataError when an encoder was trained on a patient whom its fold scores.
 
         A run that accepted this leak (``fuse.encoders: split``) names it, and so does what combines it.
@@ -135,7 +134,7 @@ class Block:
     """The exams that one run counts, ``rows`` (m,) of ``source``, and their features by the fold at hand."""
 
     run: CombinedRun
-    source: Any
+    source: Cohort
     rows: IntArray
     _known: dict[str, FloatArray] = field(default_factory=dict, repr=False)
     _readers: dict[str, Reader] = field(default_factory=dict, repr=False)
@@ -144,7 +143,7 @@ class Block:
     def open(cls, run: CombinedRun, stack: ExitStack) -> Block:
         """Open the run's data set, closed with ``stack``. Raises DataError when it is not the one of the run."""
         path = run.workspace.dataset(run.config.dataset.name)
-        source: Any = stack.enter_context(open_sequences(path) if run.dynamic else open_dataset(path))
+        source: Cohort = stack.enter_context(StoredCohort(path, DYNAMIC if run.dynamic else STATIC))
         expected = run.scores.manifest["dataset"]["fingerprint"]
         if source.fingerprint != expected:
             raise DataError(
@@ -154,7 +153,7 @@ class Block:
         rows, _ = choose_rows(source, run.config.cohort)
         if not run.dynamic:
             rows = np.intersect1d(rows, complete_rows(source, run.views))
-            source = prepare(cast(ExamSource, source), run.config.features)
+            source = prepare(source, run.config.features)
         return cls(run, source, rows)
 
     def table(self, fold: str) -> FloatArray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -23,9 +23,10 @@ from thermocancer.classifiers.decisions import (
     write_arrays,
 )
 from thermocancer.classifiers.tabular import Residual
-from thermocancer.data.cohort import Exam, FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, Cohort, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.errors import DataError
 from thermocancer.features.residual import NuisanceFit, NuisanceScale
+from thermocancer.files import fingerprint
 
 KIND = "late-features"
 VERSION = 1
@@ -38,33 +39,64 @@ FEWEST = 3
 """Training patients that a block needs to be standardised on."""
 
 
-class Tables(Protocol):
-    """Patients (or visits) with one table a block; what ``JointMethod`` and ``JointModel`` read as a source."""
+class TableCohort:
+    """Patients (or visits) as a cohort that holds one table of features a block, and no pictures."""
+
+    views: tuple[str, ...] = ()
+    shape: tuple[int, int] = (0, 0)
+    kind: Kind = "celsius"
+    exams: tuple[Exam, ...]
 
     @property
-    def exams(self) -> Sequence[Exam]: ...
+    def fingerprint(self) -> str:
+        raise NotImplementedError
+
+    def length(self, view: str) -> int:
+        return 0
+
+    def present(self, view: str) -> BoolArray:
+        return np.zeros(len(self.exams), bool)
+
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        raise DataError("patients of several runs are read by their features, not by their pictures", found=view)
+
+    def nuisance(self) -> dict[str, FloatArray]:
+        return {}
 
     def table(self, block: int, fold: str) -> FloatArray:
         """Features (n, p) by the frozen parts of one outer fold; NaN rows for units that lack the block."""
+        raise NotImplementedError
 
     def nuisance_of(self, block: int) -> Mapping[str, FloatArray]:
         """What can be measured without the breast, each (n,)."""
+        raise NotImplementedError
+
+
+def tables_of(cohort: Cohort) -> TableCohort:
+    """The cohort as one of tables. Raises TypeError for any other: the caller has mixed up classifiers."""
+    if not isinstance(cohort, TableCohort):
+        raise TypeError(f"late fusion by features reads tables, not {type(cohort).__name__}")
+    return cohort
 
 
 @dataclass(frozen=True)
-class OneExam:
-    """A single exam as ``Tables``: one row of features a block, (p,), or None where the exam lacks it."""
+class OneExam(TableCohort):
+    """A single exam: one row of features a block, (p,), or None where the exam lacks it."""
 
     exams: tuple[Exam, ...]
     features: tuple[FloatArray | None, ...]
-    nuisance: tuple[Mapping[str, FloatArray], ...] = ()
+    measured: tuple[Mapping[str, FloatArray], ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint("one exam", [each.key for each in self.exams])
 
     def table(self, block: int, fold: str) -> FloatArray:
         found = self.features[block]
         return np.full((1, 1), np.nan) if found is None else found[None]
 
     def nuisance_of(self, block: int) -> Mapping[str, FloatArray]:
-        return self.nuisance[block] if self.nuisance else {}
+        return self.measured[block] if self.measured else {}
 
 
 @dataclass(frozen=True)
@@ -89,11 +121,11 @@ class JointModel:
     intercept: float
     fold: str
 
-    def decisions(self, source: Any, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),)."""
-        return np.asarray(self.contributions(source, rows).sum(axis=1) + self.intercept)
+        return np.asarray(self.contributions(tables_of(source), rows).sum(axis=1) + self.intercept)
 
-    def contributions(self, source: Tables, rows: IntArray) -> FloatArray:
+    def contributions(self, source: TableCohort, rows: IntArray) -> FloatArray:
         """What each block adds to the log-odds, (len(rows), blocks); 0 where a unit lacks the block.
 
         Raises DataError when a unit has no block at all.
@@ -159,12 +191,12 @@ class JointMethod:
     def describe(self) -> dict[str, Any]:
         return {"kind": KIND, "name": self.name, "components": list(self.about)}
 
-    def announce(self, source: Any, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         """Nothing to prepare: the source remembers the tables of the fold at hand."""
 
-    def train(self, source: Any, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> JointModel:
+    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> JointModel:
         """Everything is fitted on ``rows`` alone. Raises DataError when a block has too few of them."""
-        blocks = [self._block(source, block, rows, labels, fold) for block in range(len(self.about))]
+        blocks = [self._block(tables_of(source), block, rows, labels, fold) for block in range(len(self.about))]
         columns = float(np.mean([len(each.axes) for each in blocks]))
         weighted = [each.reduced * np.sqrt(columns / each.variance) for each in blocks]
         ridge = fit_logistic(np.concatenate(weighted, axis=1), labels, JOINT_C, standardise=False)
@@ -175,7 +207,7 @@ class JointMethod:
             start += len(each.axes)
         return JointModel(tuple(parts), tuple(each.residual for each in blocks), float(ridge.intercept), fold)
 
-    def _block(self, source: Tables, block: int, rows: IntArray, labels: IntArray, fold: str) -> _Block:
+    def _block(self, source: TableCohort, block: int, rows: IntArray, labels: IntArray, fold: str) -> _Block:
         from sklearn.decomposition import PCA
         from sklearn.preprocessing import StandardScaler
 
@@ -211,12 +243,14 @@ class _Block:
     residual: Residual | None
 
 
-def _residual(source: Tables, block: int, table: FloatArray, rows: IntArray, labels: IntArray) -> Residual:
+def _residual(source: TableCohort, block: int, table: FloatArray, rows: IntArray, labels: IntArray) -> Residual:
     fit = NuisanceFit.of(_Nuisance(source.nuisance_of(block)), rows, labels)  # type: ignore[arg-type]
     return Residual(fit.scaling, fit.coefficients(table[fit.healthy]))
 
 
-def _cleaned(table: FloatArray, residual: Residual | None, source: Tables, block: int, rows: IntArray) -> FloatArray:
+def _cleaned(
+    table: FloatArray, residual: Residual | None, source: TableCohort, block: int, rows: IntArray
+) -> FloatArray:
     if residual is None:
         return table[rows]
     nuisance: Any = _Nuisance(source.nuisance_of(block))

@@ -23,7 +23,7 @@ from thermocancer.classifiers.sequence.network import SequenceModel
 from thermocancer.classifiers.sequence.readers import FrameReader
 from thermocancer.classifiers.support import SupportVectors, check_present
 from thermocancer.classifiers.tabular import FeatureTable, TabularModel
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.features.encoded import ViewEncoder, pooled_codes
 from thermocancer.features.remembered import Remembered
@@ -32,7 +32,7 @@ from thermocancer.features.remembered import Remembered
 class Reader(Protocol):
     """Features of exams, one row each."""
 
-    def of(self, source: Any, rows: IntArray) -> FloatArray:
+    def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Shape (len(rows), p). Raises DataError when an exam lacks what the run reads."""
 
 
@@ -42,7 +42,7 @@ class TableReader:
 
     features: FeatureTable
 
-    def of(self, source: Any, rows: IntArray) -> FloatArray:
+    def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         return self.features.of(source, rows)
 
 
@@ -53,7 +53,7 @@ class CodeReader:
     encoders: Mapping[str, ViewEncoder]
     cache: Path | None = None
 
-    def of(self, source: Any, rows: IntArray) -> FloatArray:
+    def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         parts = []
         for view, encoder in self.encoders.items():
             check_present(source, view, rows)
@@ -71,10 +71,10 @@ class FrameSummary:
     seed: int = 0
     _known: Remembered[SequenceFeatures] = field(default_factory=Remembered, repr=False)
 
-    def of(self, source: Any, rows: IntArray) -> FloatArray:
+    def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         features = self._known.of(
-            source, lambda each: SequenceFeatures(each, self.reader, self.indices, self.cache, self.seed)  # type: ignore[arg-type]
-        )  # fmt: skip
+            source, lambda each: SequenceFeatures(each, self.reader, self.indices, self.cache, self.seed)
+        )
         return summarise(features.of(np.asarray(rows, dtype=np.int64)))
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from thermocancer.classifiers.calibrated import Classifier
 from thermocancer.classifiers.decisions import LinearDecision, arrays_of, read_arrays, write_arrays
+from thermocancer.classifiers.late.features import tables_of
 from thermocancer.classifiers.late.scores import RunScores, Stack, UnitScores, combined_scores, mixed_patients
 from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, read_json
 from thermocancer.workspace import Workspace
@@ -64,9 +65,10 @@ class ScoresModel:
     runs: tuple[str, ...]
     stack: Mapping[str, LinearDecision] | None = None
 
-    def decisions(self, source: Any, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),). Raises DataError for a set of runs that no weights were fitted for."""
-        logits = np.column_stack([source.table(number, "all")[rows, 0] for number in range(len(self.runs))])
+        tables = tables_of(source)
+        logits = np.column_stack([tables.table(number, "all")[rows, 0] for number in range(len(self.runs))])
         return np.array([self._one(each) for each in logits])
 
     def _one(self, logits: FloatArray) -> float:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from thermocancer.classifiers.late.blocks import Block, CombinedRun
+from thermocancer.classifiers.late.features import TableCohort
 from thermocancer.classifiers.late.scores import RunScores, Unit, check_folds, fold_order, read_run
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
@@ -17,8 +18,8 @@ from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True, eq=False)
-class PatientSource:
-    """Patients (visits, where a patient's labels differ) with the exams of every block (see ``joint.Tables``).
+class PatientCohort(TableCohort):
+    """Patients (visits, where a patient's labels differ) with the exams of every block .
 
     ``exams`` holds one entry a unit, with the hashes of all its images; ``members`` by block and unit the
     positions in the block's rows. Features and nuisance of several exams of one unit are averaged.
@@ -28,7 +29,6 @@ class PatientSource:
     units: tuple[Unit, ...]
     exams: tuple[Exam, ...]
     members: tuple[tuple[IntArray, ...], ...]
-    kind: str = "features"
     _known: dict[tuple[int, str], FloatArray] = field(default_factory=dict, repr=False)
 
     @property
@@ -66,7 +66,7 @@ class PatientSource:
         return found
 
 
-def gather_patients(blocks: Sequence[Block]) -> PatientSource:
+def gather_patients(blocks: Sequence[Block]) -> PatientCohort:
     """Gather the exams that the runs count into units."""
     counted = [[each.source.exams[row] for row in each.rows] for each in blocks]
     labels: dict[int, set[int]] = {}
@@ -84,10 +84,10 @@ def gather_patients(blocks: Sequence[Block]) -> PatientSource:
     members = tuple(
         tuple(np.array(places[unit][block], dtype=np.int64) for unit in units) for block in range(len(blocks))
     )
-    return PatientSource(tuple(blocks), tuple(units), exams, members)
+    return PatientCohort(tuple(blocks), tuple(units), exams, members)
 
 
-def open_patients(names: Sequence[str], workspace: Workspace, stack: ExitStack) -> PatientSource:
+def open_patients(names: Sequence[str], workspace: Workspace, stack: ExitStack) -> PatientCohort:
     """The patients of finished runs; their data sets are closed with ``stack``. Raises as ``Block.open`` does."""
     runs = [CombinedRun.of(read_run(workspace, name), workspace) for name in names]
     return gather_patients([Block.open(run, stack) for run in runs])
@@ -106,7 +106,7 @@ def _one(exams: Sequence[Exam]) -> Exam:
     return replace(exams[0], visit=min(exam.visit for exam in exams), hashes=hashes)
 
 
-def patient_folds(patients: PatientSource, runs: Sequence[RunScores]) -> list[Fold]:
+def patient_folds(patients: PatientCohort, runs: Sequence[RunScores]) -> list[Fold]:
     """The folds on which the runs were scored: whom any of them tested is tested, everybody else trains.
 
     Raises DataError when the runs were scored on different folds.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,10 @@ from thermocancer.classifiers.calibrated import CalibratedRecipe, Classifier
 from thermocancer.classifiers.late.blocks import Block, CombinedRun
 from thermocancer.classifiers.late.features import VERSION, JointMethod
 from thermocancer.classifiers.late.kept import components_of, keep_scores
-from thermocancer.classifiers.late.patients import PatientSource, gather_patients, patient_folds
+from thermocancer.classifiers.late.patients import PatientCohort, gather_patients, patient_folds
 from thermocancer.classifiers.late.scores import RunScores, combine, describe_combination
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import ExamSource
 from thermocancer.data.split import Fold
 from thermocancer.files import fingerprint
 from thermocancer.progress import Progress
@@ -85,7 +84,7 @@ def _by_features(
     return LateRun(scores, kept, facts | {"combined_by": "features", "features_by_run": columns})
 
 
-def late_recipe(config: Config, patients: PatientSource, *, calibrate: bool = True) -> CalibratedRecipe:
+def late_recipe(config: Config, patients: PatientCohort, *, calibrate: bool = True) -> CalibratedRecipe:
     """The ridge on all blocks, with its threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
     components = components_of([block.run.scores for block in patients.blocks])
     residualise = tuple(block.run.residualise for block in patients.blocks)
@@ -105,9 +104,9 @@ def baseline_rows(workspace: Workspace, runs: Sequence[RunScores]) -> list[Predi
     return []
 
 
-def _fit_all(recipe: CalibratedRecipe, patients: PatientSource, folds: Sequence[Fold], seed: int) -> Classifier:
+def _fit_all(recipe: CalibratedRecipe, patients: PatientCohort, folds: Sequence[Fold], seed: int) -> Classifier:
     """The model for new exams: on every patient, or on the training part of a hold-out."""
     every = np.arange(len(patients.exams), dtype=np.int64)
     fold = Fold("all", every, every) if len(folds) > 1 else folds[0]
     labels = np.array([patients.exams[row].label for row in fold.train], dtype=np.int64)
-    return recipe.fit(cast(ExamSource, patients), fold.train, labels, seed=seed, fold=fold.name)
+    return recipe.fit(patients, fold.train, labels, seed=seed, fold=fold.name)

@@ -5,48 +5,36 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.classifiers.sequence.input import augmented
 from thermocancer.classifiers.sequence.readers import FrameReader, reader_identity
-from thermocancer.data.cohort import Exam, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.progress import Progress, Silent
 from thermocancer.training.backbone_cache import FeatureCache, Features, content_hash
 
 
-class Sequences(Protocol):
-    """What is read of ``data.store.sequences.SequenceSource``; arrays in memory implement it too."""
-
-    @property
-    def exams(self) -> Sequence[Exam]: ...
-    @property
-    def length(self) -> int: ...
-    @property
-    def kind(self) -> str: ...
-    def frames(self, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> npt.NDArray[Any]: ...
-
-
-def check_frames(source: Sequences, indices: Sequence[int]) -> None:
+def check_frames(source: Cohort, indices: Sequence[int]) -> None:
     """Raise ConfigError when the config asks for frames that the sequences do not have, or not in order."""
     if not indices or list(indices) != sorted(set(indices)):
         raise ConfigError("frames must ascend", where="dit.frames", found=list(indices))
-    if indices[0] < 0 or indices[-1] >= source.length:
+    if indices[0] < 0 or indices[-1] >= source.length(source.views[0]):
         raise ConfigError(
             "the sequences are shorter than the frames asked for",
-            where="dit.frames", expected=f"0 to {source.length - 1}", found=list(indices),
+            where="dit.frames", expected=f"0 to {source.length(source.views[0]) - 1}", found=list(indices),
         )  # fmt: skip
 
 
 def exam_images(
-    source: Sequences, row: int, indices: Sequence[int], reader: FrameReader, *, copy: int = 0, seed: int = 0
+    source: Cohort, row: int, indices: Sequence[int], reader: FrameReader, *, copy: int = 0, seed: int = 0
 ) -> npt.NDArray[np.float32]:
     """Images (T, channels, h, w, depth) of one exam as ``reader`` takes them; ``copy`` 1, 2, ... are augmented."""
     wanted = sorted({0, *indices})  # the first frame is what differences are taken from
-    frames = source.frames(np.array([row]), wanted)[0]  # (T or T + 1, H, W) or (..., 3)
+    frames = source.frames(source.views[0], np.array([row]), wanted)[0]  # (T or T + 1, H, W) or (..., 3)
     return _prepare(frames, wanted, indices, reader, copy, seed)
 
 
@@ -66,7 +54,7 @@ def _prepare(
 class SequenceFeatures:
     """Features of one source by one reader, kept in memory and, with ``cache``, on disk."""
 
-    source: Sequences
+    source: Cohort
     reader: FrameReader
     indices: tuple[int, ...]
     cache: Path | None
@@ -90,6 +78,10 @@ class SequenceFeatures:
                     task.advance()
         return np.stack([self._known[row, copy] for row in rows.tolist()])
 
+    def content_of(self, row: int) -> str:
+        """Hash of the frames that the head sees of one exam."""
+        return content_hash(self.source.frames(self.source.views[0], np.array([row]), self.indices))
+
     @property
     def counts(self) -> tuple[int, int]:
         """Exams read from disk and exams computed, so far."""
@@ -97,7 +89,7 @@ class SequenceFeatures:
 
     def _one(self, row: int, copy: int) -> Features:
         wanted = sorted({0, *self.indices})
-        frames = self.source.frames(np.array([row]), wanted)[0]
+        frames = self.source.frames(self.source.views[0], np.array([row]), wanted)[0]
 
         def compute() -> Features:
             return self.reader.read(_prepare(frames, wanted, self.indices, self.reader, copy, self.seed))

@@ -17,13 +17,13 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.classifiers.calibrated import CalibratedRecipe, inner_parts
 from thermocancer.classifiers.platt import logit
-from thermocancer.classifiers.sequence.features import SequenceFeatures, Sequences, exam_images
+from thermocancer.classifiers.sequence.features import SequenceFeatures, exam_images
 from thermocancer.classifiers.sequence.heads import HeadSlot, compile_end_to_end
 from thermocancer.classifiers.sequence.input import input_from_json
 from thermocancer.classifiers.sequence.readers import FrameReader, FrameReaders, describe_reader, reader_identity
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.files import fingerprint, read_json, write_json
 from thermocancer.progress import Progress
@@ -57,11 +57,11 @@ class SequenceModel:
     history: Sequence[Mapping[str, Any]] = ()
     features: SequenceFeatures | None = None
 
-    def decisions(self, source: Any, rows: IntArray) -> FloatArray:
+    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),)."""
         return logit(self.probabilities(self.frame_features(source, rows)))
 
-    def frame_features(self, source: Sequences, rows: IntArray) -> npt.NDArray[np.float32]:
+    def frame_features(self, source: Cohort, rows: IntArray) -> npt.NDArray[np.float32]:
         """What the head sees: (len(rows), frames, features)."""
         known = self.features
         if known is None or known.source is not source:
@@ -114,11 +114,11 @@ class SequenceMethod:
     def describe(self) -> dict[str, Any]:
         return {"kind": KIND}
 
-    def announce(self, source: Any, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         """These parts are going to be trained on: their features are computed at once."""
         self.read_ahead(source, np.unique(np.concatenate([rows for rows, _ in parts])), fold)
 
-    def read_ahead(self, source: Any, rows: IntArray, fold: str, progress: Progress | None = None) -> None:
+    def read_ahead(self, source: Cohort, rows: IntArray, fold: str, progress: Progress | None = None) -> None:
         """Compute the features of some exams, or find them in the cache, before anything is trained on them."""
         if not self._on_cache:
             return
@@ -136,7 +136,7 @@ class SequenceMethod:
             "features_computed": sum(computed for _, computed in found),
         }
 
-    def train(self, source: Any, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SequenceModel:
+    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SequenceModel:
         """Train on ``rows``. Raises Interrupted on SIGINT; the same call goes on from there."""
         with strategy.current().scope():
             reader = self.readers.of(fold)
@@ -152,7 +152,7 @@ class SequenceMethod:
     def _on_cache(self) -> bool:
         return self.config.dit.cache and not self.config.dit.finetune
 
-    def features_of(self, source: Sequences, reader: FrameReader) -> SequenceFeatures:
+    def features_of(self, source: Cohort, reader: FrameReader) -> SequenceFeatures:
         """The features of ``source`` by ``reader``, shared by all folds."""
         key = (id(source), id(reader))
         if key not in self._features:
@@ -167,7 +167,7 @@ class SequenceMethod:
             self._slots[shape] = HeadSlot.build(self.config.dit, *shape)
         return self._slots[shape]
 
-    def _held_out(self, source: Any, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
+    def _held_out(self, source: Cohort, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
         folds = inner_parts(source, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
         return np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
 
@@ -213,7 +213,7 @@ class SequenceMethod:
         train, validation = (self._image_examples(features, *part) for part in parts)
         identity = fingerprint(
             "end to end", reader_identity(reader), self._settings(), seed,
-            [content_hash(features.source.frames(np.array([row]), features.indices)) for row in train.rows.tolist()],
+            [features.content_of(row) for row in train.rows.tolist()],
             [part[1].tolist() for part in parts],
         )  # fmt: skip
         history = self._fit(model, train, validation, identity, seed, checkpoint_every=1)

@@ -8,14 +8,14 @@ uint16 hundredths of a degree or (n, H, W, 3) uint8 RGB, one chunk a frame; ``/s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
-import numpy.typing as npt
 
-from thermocancer.data.cohort import CentiCelsius, Exam, FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.errors import DataError
 
 if TYPE_CHECKING:
@@ -23,18 +23,44 @@ if TYPE_CHECKING:
 
 FORMAT = "thermocancer-dataset"
 FORMAT_VERSION = 1
+Part = Literal["static", "dynamic"]
+STATIC: Part = "static"
+DYNAMIC: Part = "dynamic"
+DYNAMIC_VIEW = "Frontal"
+"""The one view of dynamic exams."""
+
 _REBUILD = "build it again with: thermocancer build-dataset"
 
 
-class H5File:
-    """A checked HDF5 data set, opened when first needed and closed by ``close`` or ``with``.
+class StoredCohort:
+    """The static or the dynamic exams of a data set, as a ``Cohort``; opened when first needed, closed by ``with``.
 
-    Pickles without its handle, so that worker processes open their own.
+    ``filled`` (n, T) marks frames that were interpolated. Pickles without its handle, so that worker
+    processes open their own. Raises DataError when the file is missing, truncated, foreign, of a newer
+    version, or lacks the part.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, part: Part = STATIC) -> None:
+        self.path, self.part = Path(path), part
         self._handle: h5py.File | None = None
+        group = _require(self.file, part, self.path)
+        self.name = str(self.file.attrs["name"])
+        self.fingerprint = str(group.attrs["fingerprint"])
+        self.kind: Kind = "celsius" if str(group.attrs["kind"]) == "celsius" else "rgb"
+        if part == STATIC:
+            self.views: tuple[str, ...] = tuple(str(view) for view in group.attrs["views"])
+            self._length, self._tables, columns = 1, "", self.views
+            height, width = group[self.views[0]].shape[1:3]
+        else:
+            self.views = (DYNAMIC_VIEW,)
+            _, self._length, height, width = group["frames"].shape[:4]
+            self._tables, columns = "dynamic/", tuple(f"{index:02d}" for index in range(self._length))
+        self.shape: tuple[int, int] = (int(height), int(width))
+        self.exams = read_exams(self.file[f"{self._tables}exams"], self.file[f"{self._tables}hashes"], columns)
+        known = f"{self._tables}filled" in self.file
+        self.filled: BoolArray = (
+            self.file[f"{self._tables}filled"][:].astype(bool) if known else np.zeros((len(self.exams), 1), bool)
+        )
 
     @property
     def file(self) -> h5py.File:
@@ -53,71 +79,61 @@ class H5File:
     def __exit__(self, kind: type[BaseException] | None, value: object, trace: TracebackType | None) -> None:
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_handle": None}
-
-
-class H5ExamSource(H5File):
-    """The static exams of a data set; implements ``ExamSource``. Rows may come in any order and repeat."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        group = require(self.file, "static", path, "dataset.static")
-        self.name = str(self.file.attrs["name"])
-        self.fingerprint = str(group.attrs["fingerprint"])
-        self.kind = str(group.attrs["kind"])
-        self.views: tuple[str, ...] = tuple(str(view) for view in group.attrs["views"])
-        first = group[self.views[0]].shape
-        self.shape: tuple[int, int] = (int(first[1]), int(first[2]))
-        self.exams = read_exams(self.file["exams"], self.file["hashes"], self.views)
 
     def __len__(self) -> int:
         return len(self.exams)
 
-    def present(self, view: str) -> npt.NDArray[np.bool_]:
-        present: npt.NDArray[np.bool_] = self._view(view, "static/present")[:].astype(bool)
+    def length(self, view: str) -> int:
+        return int(self._length)
+
+    def present(self, view: str) -> BoolArray:
+        self._check_view(view)
+        if self.part == DYNAMIC:
+            return np.ones(len(self), bool)
+        present: BoolArray = self.file[f"static/present/{view}"][:].astype(bool)
         return present
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
-        if self.kind != "celsius":
-            raise DataError(
-                "this data set holds colour images, no degrees",
-                where=self.path,
-                hint="build it with dataset.source: matrices",
-            )
-        return read_rows(self._view(view), rows, self.path)
-
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
-        if self.kind != "rgb":
-            raise DataError(
-                "this data set holds temperatures, not colour images",
-                where=self.path,
-                hint="build it with dataset.source: images",
-            )
-        return read_rows(self._view(view), rows, self.path)
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        """See ``Cohort.frames``. Raises IndexError outside the data set, DataError for a frame that cannot be read."""
+        self._check_view(view)
+        if self.part == STATIC:
+            return read_rows(self.file[f"static/{view}"], rows, self.path)[:, np.newaxis]
+        chosen = np.arange(self._length) if indices is None else np.asarray(indices, dtype=np.int64)
+        if chosen.size and not 0 <= chosen.min() <= chosen.max() < self._length:
+            raise IndexError(f"frames {chosen.min()}..{chosen.max()} of a sequence of {self._length}")
+        dataset = self.file["dynamic/frames"]
+        if len(chosen) == self._length:
+            return read_rows(dataset, rows, self.path)[:, chosen]
+        rows = np.asarray(rows, dtype=np.int64)
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
+            raise IndexError(f"rows {rows.min()}..{rows.max()} of a data set with {len(self)} sequences")
+        found: Frames = np.empty((len(rows), len(chosen), *dataset.shape[2:]), dataset.dtype)
+        try:
+            for place, row in enumerate(rows):
+                for position, index in enumerate(chosen):
+                    dataset.read_direct(found, np.s_[int(row), int(index)], np.s_[place, position])
+        except OSError as error:
+            raise DataError("a frame of the data set cannot be read", where=self.path, found=error) from error
+        return found
 
     def nuisance(self) -> dict[str, FloatArray]:
-        group = self.file["nuisance"]
+        group = self.file[f"{self._tables}nuisance"]
         return {str(name): np.asarray(group[name][:], dtype=np.float64) for name in sorted(group)}
 
-    def _view(self, view: str, folder: str = "static") -> h5py.Dataset:
+    def _check_view(self, view: str) -> None:
         if view not in self.views:
             raise DataError(
-                f"the data set has no view {view}",
-                where=self.path,
-                expected=f"one of: {', '.join(self.views)}",
+                f"the data set has no view {view}", where=self.path, expected=f"one of: {', '.join(self.views)}",
                 hint="add the view to dataset.views and build the data set again",
-            )
-        return self.file[f"{folder}/{view}"]
+            )  # fmt: skip
 
 
-def open_dataset(path: Path) -> H5ExamSource:
-    """Open the static part of a data set.
-
-    Raises DataError when the file is missing, truncated, foreign, of a newer version, or has no
-    static exams.
-    """
-    return H5ExamSource(Path(path))
+def has_part(path: Path, part: Part) -> bool:
+    """Does the data set hold static, or dynamic, exams? Raises DataError as ``StoredCohort``."""
+    with open_checked(path) as handle:
+        return part in handle
 
 
 def open_checked(path: Path) -> h5py.File:
@@ -161,13 +177,13 @@ def _check_format(attributes: dict[str, Any], path: Path) -> None:
         )
 
 
-def require(handle: h5py.File, group: str, path: Path, setting: str) -> h5py.Group:
-    """The group ``static`` or ``dynamic``, or a DataError that says how to get one."""
-    if group not in handle:
+def _require(handle: h5py.File, part: Part, path: Path) -> h5py.Group:
+    """The group of a part, or a DataError that says how to get one."""
+    if part not in handle:
         raise DataError(
-            f"the data set holds no {group} exams", where=path, hint=f"build it again with --set {setting}=true"
+            f"the data set holds no {part} exams", where=path, hint=f"build it again with --set dataset.{part}=true"
         )
-    return handle[group]
+    return handle[part]
 
 
 def read_exams(group: h5py.Group, hashes: h5py.Dataset, columns: tuple[str, ...]) -> tuple[Exam, ...]:

@@ -1,19 +1,16 @@
-"""Dynamic exams: which frames make a sequence, how short gaps are filled, and reading them from HDF5."""
+"""Dynamic exams: which frames make a sequence, how short gaps are filled."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.catalog import Record
-from thermocancer.data.cohort import Exam, FloatArray, IntArray
-from thermocancer.data.store.reading import H5File, read_exams, read_rows, require
-from thermocancer.errors import DataError
+from thermocancer.data.cohort import Exam
 from thermocancer.workspace import LABELS
 
 
@@ -120,60 +117,3 @@ def fill_gaps(
         blend = (1 - share) * frames[before].astype(np.float64) + share * frames[after].astype(np.float64)
         whole.append(np.rint(blend).astype(np.uint16))
     return whole, filled
-
-
-class SequenceSource(H5File):
-    """The dynamic exams of a data set. ``shape`` is (rows, columns), ``length`` the frames of each exam.
-
-    ``filled`` is bool (n, length): frames that were interpolated. ``kind`` is ``celsius`` or ``rgb``.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        group = require(self.file, "dynamic", path, "dataset.dynamic")
-        self.name = str(self.file.attrs["name"])
-        self.fingerprint = str(group.attrs["fingerprint"])
-        self.kind = str(group.attrs["kind"])
-        _, length, height, width = group["frames"].shape[:4]
-        self.length, self.shape = int(length), (int(height), int(width))
-        self.filled: npt.NDArray[np.bool_] = group["filled"][:].astype(bool)
-        columns = tuple(f"{index:02d}" for index in range(self.length))
-        self.exams = read_exams(group["exams"], group["hashes"], columns)
-
-    def __len__(self) -> int:
-        return len(self.exams)
-
-    def frames(self, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> npt.NDArray[np.generic]:
-        """Frames ``indices`` (all by default) of some exams.
-
-        uint16 hundredths of a degree (len(rows), len(indices), H, W), or uint8 (..., H, W, 3) where
-        ``kind`` is ``rgb``. Rows and indices may come in any order and repeat.
-        """
-        chosen = np.arange(self.length) if indices is None else np.asarray(indices, dtype=np.int64)
-        if chosen.size and not 0 <= chosen.min() <= chosen.max() < self.length:
-            raise IndexError(f"frames {chosen.min()}..{chosen.max()} of a sequence of {self.length}")
-        if len(chosen) == self.length:
-            whole: npt.NDArray[np.generic] = read_rows(self.file["dynamic/frames"], rows, self.path)
-            return whole[:, chosen]
-        dataset = self.file["dynamic/frames"]
-        rows = np.asarray(rows, dtype=np.int64)
-        if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
-            raise IndexError(f"rows {rows.min()}..{rows.max()} of a data set with {len(self)} sequences")
-        found = np.empty((len(rows), len(chosen), *dataset.shape[2:]), dataset.dtype)
-        try:
-            for place, row in enumerate(rows):
-                for position, index in enumerate(chosen):
-                    dataset.read_direct(found, np.s_[int(row), int(index)], np.s_[place, position])
-        except OSError as error:
-            raise DataError("a frame of the data set cannot be read", where=self.path, found=error) from error
-        return found
-
-    def nuisance(self) -> dict[str, FloatArray]:
-        """What can be measured without the breast in each exam's first frame, each (n,), NaN where unknown."""
-        group = self.file["dynamic/nuisance"]
-        return {str(name): np.asarray(group[name][:], dtype=np.float64) for name in sorted(group)}
-
-
-def open_sequences(path: Path) -> SequenceSource:
-    """Open the dynamic part of a data set. Raises DataError as ``open_dataset`` does."""
-    return SequenceSource(Path(path))

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray, SeenThrough
+from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray, centi_celsius
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, written_aside
 
 Change = Callable[[CentiCelsius], CentiCelsius]
 
 
-class MaskedSource(SeenThrough):
+class MaskedCohort(ChangedCohort):
     """``source`` with every matrix changed by ``change``; each is computed once and kept in ``folder``.
 
     The folder may be thrown away at any time.
     """
 
-    def __init__(self, source: ExamSource, change: Change, name: str, folder: Path) -> None:
+    def __init__(self, source: Cohort, change: Change, name: str, folder: Path) -> None:
         if source.kind != "celsius":
             raise DataError("colour images hold no degrees to find the body by", expected="a data set of matrices")
         super().__init__(source)
@@ -29,10 +29,10 @@ class MaskedSource(SeenThrough):
         self._folder = folder / self.fingerprint[:32]
         self._views: dict[str, CentiCelsius] = {}
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         if view not in self._views:
             self._views[view] = self._changed(view)
-        return np.asarray(self._views[view][rows])
+        return np.asarray(self._views[view][rows])[:, np.newaxis]
 
     def _changed(self, view: str) -> CentiCelsius:
         """Every matrix of a view, changed: shape (n, height, width), mapped from disk."""
@@ -43,7 +43,7 @@ class MaskedSource(SeenThrough):
             with written_aside(path) as side:
                 kept = np.lib.format.open_memmap(side, mode="w+", dtype=np.uint16, shape=shape)
                 for row in np.flatnonzero(present):
-                    kept[row] = self._change(self.source.centi_celsius(view, np.array([row]))[0])
+                    kept[row] = self._change(centi_celsius(self.original, view, np.array([row]))[0])
                 kept.flush()
                 del kept
         mapped: CentiCelsius = np.load(path, mmap_mode="r", allow_pickle=False)

@@ -16,7 +16,7 @@ from thermocancer.evaluation.audit.controls import (
     Judge,
     flag_shortcut,
 )
-from thermocancer.evaluation.audit.masked import MaskedSource
+from thermocancer.evaluation.audit.masked import MaskedCohort
 from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.units import gather_units
@@ -155,7 +155,7 @@ def torso_alone(bench: Bench) -> Control:
     from thermocancer.thermal.regions import torso_only
 
     _needs_static_views(bench)
-    source = MaskedSource(bench.source, torso_only, "torso-only", bench.workspace.cache / "masked")
+    source = MaskedCohort(bench.source, torso_only, "torso-only", bench.workspace.cache / "masked")
     rows = bench.scores("torso_only", bench.recipe(), source=source)
     return bench.judge.control("torso_only", "torso only: background and marker removed", INPUT, rows)
 
@@ -165,7 +165,7 @@ def background_alone(bench: Bench) -> Control:
     from thermocancer.thermal.regions import background_only
 
     _needs_static_views(bench)
-    source = MaskedSource(bench.source, background_only, "background-only", bench.workspace.cache / "masked")
+    source = MaskedCohort(bench.source, background_only, "background-only", bench.workspace.cache / "masked")
     rows = bench.scores("background_only", bench.recipe(), source=source)
     control = bench.judge.control("background_only", "background only: torso blanked", INPUT, rows)
     return flag_shortcut(control)

@@ -10,7 +10,7 @@ from typing import Any
 from thermocancer import __version__
 from thermocancer.classifiers.protocol import Recipe
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import MatchWeights
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
@@ -30,7 +30,7 @@ class Bench:
     """What refits need: the run's own settings and where results are remembered."""
 
     scope: Scope
-    source: ExamSource
+    source: Cohort
     config: Config
     workspace: Workspace
     judge: Judge
@@ -66,10 +66,10 @@ class Bench:
         )
 
     def _late_recipe(self) -> Recipe:
-        from thermocancer.classifiers.late.patients import PatientSource
+        from thermocancer.classifiers.late.patients import PatientCohort
         from thermocancer.classifiers.late.run import late_recipe
 
-        if self.config.fuse.combine_by == "scores" or not isinstance(self.source, PatientSource):
+        if self.config.fuse.combine_by == "scores" or not isinstance(self.source, PatientCohort):
             raise Unavailable(
                 f"the run only weighs scores of {', '.join(self.combines)}, which it cannot train again; "
                 "their own audits have this control"
@@ -102,7 +102,7 @@ class Bench:
         name: str,
         recipe: Recipe,
         *,
-        source: ExamSource | None = None,
+        source: Cohort | None = None,
         labels: IntArray | None = None,
         folds: Sequence[Fold] | None = None,
     ) -> list[Prediction]:
@@ -117,7 +117,7 @@ class Bench:
         write_json(path, [asdict(row) for row in rows])
         return rows
 
-    def _memory(self, name: str, source: ExamSource, labels: IntArray, folds: Sequence[Fold]) -> Path:
+    def _memory(self, name: str, source: Cohort, labels: IntArray, folds: Sequence[Fold]) -> Path:
         settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
         parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
         made_from = self.scope.run.manifest.get("made_from")
@@ -130,7 +130,7 @@ def _changed(config: Config, section: str, **values: Any) -> Config:
 
 
 def fit_and_score(
-    recipe: Recipe, source: ExamSource, scope: Scope, labels: IntArray, folds: Sequence[Fold], seed: int
+    recipe: Recipe, source: Cohort, scope: Scope, labels: IntArray, folds: Sequence[Fold], seed: int
 ) -> list[Prediction]:
     """Fit on each fold's training part with ``labels`` (n,) and score its test part."""
     from thermocancer.training.workers import one_thread

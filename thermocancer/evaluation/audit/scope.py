@@ -8,7 +8,7 @@ from datetime import date
 
 import numpy as np
 
-from thermocancer.data.cohort import Exam, ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.report.catalog_facts import ExamFacts, ExamKey
 from thermocancer.runs.predictions import Prediction
@@ -27,7 +27,7 @@ class Scope:
     exams: tuple[Exam, ...]
     scored: IntArray
     folds: tuple[Fold, ...]
-    source: ExamSource | None
+    source: Cohort | None
     facts: dict[ExamKey, ExamFacts]
     patients_known: bool = True
     """False for image files whose patients nobody knows: each then counts as a patient of its own."""
@@ -58,7 +58,7 @@ def _day(text: str | None) -> float:
         return np.nan
 
 
-def make_scope(run: RunRecord, source: ExamSource | None, facts: dict[ExamKey, ExamFacts]) -> Scope:
+def make_scope(run: RunRecord, source: Cohort | None, facts: dict[ExamKey, ExamFacts]) -> Scope:
     """Place the run's predictions on the exams of its data set."""
     exams = _exams_of(run.rows, facts) if source is None else tuple(source.exams)
     places = {(exam.patient, exam.visit): row for row, exam in enumerate(exams)}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from contextlib import ExitStack
-from typing import Any, cast
+from typing import Any
 
 from thermocancer.config import Config
 from thermocancer.config.judging import EvaluateSection
-from thermocancer.data.cohort import ExamSource
+from thermocancer.data.cohort import Cohort
 from thermocancer.data.matching import keep_matches_apart
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.checks import leak_checks, relabelled
@@ -113,32 +113,31 @@ def _of_images(
 
 def _open_source(
     own: Config | None, manifest: dict[str, Any], workspace: Workspace, stack: ExitStack
-) -> tuple[ExamSource | None, str | None]:
-    from thermocancer.data.store.reading import open_dataset
-    from thermocancer.data.store.sequences import open_sequences
+) -> tuple[Cohort | None, str | None]:
+    from thermocancer.data.store.reading import DYNAMIC, STATIC, Part, StoredCohort
 
     if own is None:
         return None, "the run kept no config that this version can read"
     if manifest.get("model") == "late":
         return _open_patients(list(manifest["combine"]), workspace, stack)
     stage = str(manifest.get("stage"))
-    openers: dict[str, Any] = {"fuse": open_dataset, "train-dit": open_sequences}
-    if stage not in openers:
+    parts: dict[str, Part] = {"fuse": STATIC, "train-dit": DYNAMIC}
+    if stage not in parts:
         return None, f"the recipes of {stage} are not trained again"
     try:
-        return stack.enter_context(openers[stage](workspace.dataset(own.dataset.name))), None
+        return stack.enter_context(StoredCohort(workspace.dataset(own.dataset.name), parts[stage])), None
     except DataError as error:
         return None, error.what
 
 
 def _open_patients(
     names: list[str], workspace: Workspace, stack: ExitStack
-) -> tuple[ExamSource | None, str | None]:  # fmt: skip
+) -> tuple[Cohort | None, str | None]:  # fmt: skip
     """The patients of the runs that a late run combines; what is known of their exams, but no thermograms."""
     from thermocancer.classifiers.late.patients import open_patients
 
     try:
-        return cast(ExamSource, open_patients(names, workspace, stack)), None
+        return open_patients(names, workspace, stack), None
     except (DataError, ConfigError) as error:
         return None, error.what
 

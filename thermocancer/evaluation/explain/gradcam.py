@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thermocancer.data.cohort import ExamSource, FloatArray
+from thermocancer.data.cohort import Cohort, FloatArray
 from thermocancer.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def network_inside(fitted: Any) -> NetworkModel | None:
     return inner if isinstance(inner, NetworkModel) else None
 
 
-def explain_exam(fitted: Any, source: ExamSource, row: int, view: str) -> FloatArray:
+def explain_exam(fitted: Any, source: Cohort, row: int, view: str) -> FloatArray:
     """Grad-CAM map of one exam's view, (height, width) of the last convolution, from -1 to 1.
 
     Raises ConfigError for a classifier without a convolutional network.
@@ -36,7 +36,7 @@ def explain_exam(fitted: Any, source: ExamSource, row: int, view: str) -> FloatA
     return grad_cam(network.model, codes, last_convolution(network.model, view))
 
 
-def explain_at_random(fitted: Any, source: ExamSource, row: int, view: str, seed: int) -> FloatArray:
+def explain_at_random(fitted: Any, source: Cohort, row: int, view: str, seed: int) -> FloatArray:
     """The same map of the same network with random weights: what it shows without having learnt anything."""
     from thermocancer.models.layers import initialise
 
@@ -56,7 +56,7 @@ def _network_of(fitted: Any) -> NetworkModel:
     return network
 
 
-def codes_of(fitted: Any, source: ExamSource, row: int) -> dict[str, Any]:
+def codes_of(fitted: Any, source: Cohort, row: int) -> dict[str, Any]:
     """What the network is given of one exam: codes (1, height, width, channels) by view."""
     from thermocancer.classifiers.network_model import code_shape
     from thermocancer.features.prepared import prepare

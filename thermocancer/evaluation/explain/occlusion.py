@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.classifiers.protocol import Fitted
-from thermocancer.data.cohort import ArrayExamSource, CentiCelsius, Exam, ExamSource, FloatArray
+from thermocancer.data.cohort import ArrayCohort, CentiCelsius, Cohort, Exam, FloatArray, centi_celsius
 from thermocancer.thermal.regions import torso_mask
 
 Boxes = list[tuple[slice, slice]]
@@ -50,20 +50,20 @@ def stretched(grid: FloatArray, shape: tuple[int, int]) -> FloatArray:
 
 def occlude(
     fitted: Fitted,
-    source: ExamSource,
+    source: Cohort,
     row: int,
     view: str,
     *,
     grid: tuple[int, int] = (8, 10),
     batch: int = 16,
-    as_trained: Callable[[ArrayExamSource], ExamSource] = lambda source: source,
+    as_trained: Callable[[ArrayCohort], Cohort] = lambda source: source,
 ) -> Occlusion:
     """Occlusion map of one exam's view on a grid of patches; patches off the body are left out.
 
     Each patch is replaced by the body's median temperature, so that nothing but its pattern goes.
     ``source`` holds degrees; ``as_trained`` turns copies of the exam into what the classifier reads.
     """
-    exam = {name: source.centi_celsius(name, np.array([row]))[0] for name in source.views if source.present(name)[row]}
+    exam = {name: centi_celsius(source, name, np.array([row]))[0] for name in source.views if source.present(name)[row]}
     torso = torso_mask(exam[view] / 100.0)
     median = np.uint16(np.median(exam[view][torso]))
     boxes = patches(exam[view].shape, grid)
@@ -104,7 +104,7 @@ def _patched(
 
 def _scores_of(
     fitted: Fitted,
-    as_trained: Callable[[ArrayExamSource], ExamSource],
+    as_trained: Callable[[ArrayCohort], Cohort],
     exam: Exam,
     views: dict[str, CentiCelsius],
     measured: dict[str, FloatArray],
@@ -114,7 +114,7 @@ def _scores_of(
     matrices = {
         name: each if each.ndim == 3 else np.broadcast_to(each, (count, *each.shape)) for name, each in views.items()
     }
-    many = ArrayExamSource(
+    many = ArrayCohort(
         (exam,) * count,
         matrices,
         measured={name: np.repeat(values, count) for name, values in measured.items()},

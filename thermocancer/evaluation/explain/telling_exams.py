@@ -10,8 +10,8 @@ import numpy as np
 
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamSource, FloatArray
-from thermocancer.data.store.reading import open_dataset
+from thermocancer.data.cohort import Cohort, FloatArray, centi_celsius
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.audit.refits import permute_by_patient
 from thermocancer.evaluation.audit.scope import Scope, make_scope
@@ -55,7 +55,7 @@ def survey_run(judged: Judgement, workspace: Workspace, progress: Progress, *, f
     if config is None or judged.run.manifest.get("stage") != "fuse" or judged.run.manifest.get("model") == "late":
         return Survey(note="This kind of run has no occlusion maps.")
     try:
-        with open_dataset(workspace.dataset(config.dataset.name)) as source:
+        with StoredCohort(workspace.dataset(config.dataset.name)) as source:
             scope = make_scope(judged.run, source, {})
             if scope.source is None or source.kind != "celsius":
                 return Survey(note="The data set behind this run is gone or holds no degrees.")
@@ -71,7 +71,7 @@ class Case:
     """What is explained: the run's exams where they lie, and the views to look at."""
 
     scope: Scope
-    source: ExamSource
+    source: Cohort
     config: Config
     workspace: Workspace
     views: tuple[str, ...]
@@ -83,7 +83,7 @@ class Case:
 
     def celsius(self, row: int, view: str) -> FloatArray:
         """One matrix (height, width) in degC."""
-        return np.asarray(self.source.centi_celsius(view, np.array([row]))[0] / 100.0)
+        return np.asarray(centi_celsius(self.source, view, np.array([row]))[0] / 100.0)
 
     def mask_path(self, row: int, view: str) -> Path:
         """Where the phantom keeps the true place of a tumour."""

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import ConvertSection
-from thermocancer.data.cohort import CentiCelsius, ExamSource, IntArray, SeenThrough
+from thermocancer.data.cohort import ChangedCohort, Cohort, Frames, IntArray, Kind, centi_celsius
 from thermocancer.errors import DataError
 
 
-class ColouredSource(SeenThrough):
+class ColouredCohort(ChangedCohort):
     """``source`` (degrees) coloured as ``convert`` does it, JPEG loss included."""
 
-    def __init__(self, source: ExamSource, settings: ConvertSection) -> None:
+    def __init__(self, source: Cohort, settings: ConvertSection) -> None:
         super().__init__(source)
         self._settings = settings
 
     @property
-    def kind(self) -> str:
+    def kind(self) -> Kind:
         return "rgb"
 
     @property
     def fingerprint(self) -> str:
         from thermocancer.files import fingerprint
 
-        return fingerprint("coloured", self.source.fingerprint, self._settings.model_dump(mode="json"))
+        return fingerprint("coloured", self.original.fingerprint, self._settings.model_dump(mode="json"))
 
-    def centi_celsius(self, view: str, rows: IntArray) -> CentiCelsius:
-        raise DataError("this run reads colour images, not degrees")
-
-    def rgb(self, view: str, rows: IntArray) -> npt.NDArray[np.uint8]:
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         from thermocancer.thermal.rendering import render_centi
 
-        coloured = render_centi(self.source.centi_celsius(view, rows), self._settings.rendering)
+        coloured = render_centi(centi_celsius(self.original, view, rows), self._settings.rendering)
         if self._settings.format == "jpg":
-            return np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
-        return coloured
+            coloured = np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
+        return coloured[:, np.newaxis]
 
 
 def _through_jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:

@@ -2,53 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.config import Config
-from thermocancer.data.cohort import Exam, FloatArray, IntArray
+from thermocancer.data.cohort import ArrayCohort, Exam
+from thermocancer.data.store.reading import DYNAMIC_VIEW
 from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
 from thermocancer.evaluation.prediction.gathering import NewExam
-from thermocancer.files import fingerprint
-
-
-@dataclass(frozen=True, eq=False)
-class NewSequence:
-    """One dynamic exam in memory; reads like ``data.store.sequences.SequenceSource`` with one row.
-
-    ``matrices`` uint16 (frames, height, width) in hundredths of a degree, ``filled`` bool (1, frames).
-    """
-
-    exams: tuple[Exam, ...]
-    matrices: npt.NDArray[np.uint16]
-    filled: npt.NDArray[np.bool_]
-    kind: str = "celsius"
-
-    @property
-    def length(self) -> int:
-        return len(self.matrices)
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        return self.matrices.shape[1], self.matrices.shape[2]
-
-    @property
-    def fingerprint(self) -> str:
-        return fingerprint("new sequence", self.matrices.shape, self.matrices.tobytes().hex())
-
-    def __len__(self) -> int:
-        return 1
-
-    def frames(self, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> npt.NDArray[np.generic]:
-        """Frames (len(rows), len(indices), height, width); every row is the one exam."""
-        chosen = np.arange(self.length) if indices is None else np.asarray(indices, dtype=np.int64)
-        return np.repeat(self.matrices[chosen][None], len(rows), axis=0)
-
-    def nuisance(self) -> dict[str, FloatArray]:
-        return {}
 
 
 def gap_problem(exam: NewExam, config: Config) -> str | None:
@@ -62,14 +22,14 @@ def gap_problem(exam: NewExam, config: Config) -> str | None:
     return problem
 
 
-def sequence_of(exam: NewExam, config: Config, shape: tuple[int, int] | None) -> NewSequence:
-    """The exam's frames, gaps filled as in training, at the size that the run was trained on."""
+def sequence_of(exam: NewExam, config: Config, shape: tuple[int, int] | None) -> ArrayCohort:
+    """The exam's frames as a cohort of one, gaps filled as in training, at the size that the run was trained on."""
     from thermocancer.data.store.writing import resize_centi
     from thermocancer.thermal.reading import to_centi
 
     files = exam.frame_files()
     centi = {number: resize_centi(to_centi(np.asarray(file.celsius)), shape) for number, file in files.items()}
-    whole, filled = fill_gaps(centi, config.filter.frames)
+    whole, _ = fill_gaps(centi, config.filter.frames)
     first = next(iter(files.values()))
     described = Exam(exam.patient, exam.visit, 0, None, first.layout)
-    return NewSequence((described,), np.stack(whole), filled[None])
+    return ArrayCohort((described,), {DYNAMIC_VIEW: np.stack(whole)[np.newaxis]}, name=exam.name)

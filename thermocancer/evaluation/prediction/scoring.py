@@ -10,7 +10,7 @@ import numpy as np
 
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
-from thermocancer.data.cohort import ArrayExamSource, Exam, ExamSource
+from thermocancer.data.cohort import ArrayCohort, Cohort, Exam
 from thermocancer.data.names import parse_name
 from thermocancer.data.nuisance import exam_facts, measure_matrix, nuisance_columns
 from thermocancer.errors import ConfigError, ThermocancerError
@@ -79,7 +79,7 @@ def _fold_models(folder: Path, workspace: Workspace) -> list[Fitted]:
     return [load_fitted(each.parent, workspace) for each in sorted(folder.glob("folds/*/classifier.json"))]
 
 
-def source_of(exam: NewExam, oracle: Oracle) -> ArrayExamSource:
+def source_of(exam: NewExam, oracle: Oracle) -> ArrayCohort:
     """The exam as a data set of one row, in degrees, at the size that the run was trained on."""
     from thermocancer.data.store.writing import resize_centi
     from thermocancer.thermal.reading import to_centi
@@ -92,7 +92,7 @@ def source_of(exam: NewExam, oracle: Oracle) -> ArrayExamSource:
     described = Exam(exam.patient, exam.visit, 0, None, first.layout)
     facts = measure_matrix(np.asarray(first.celsius)) | _facts_of(exam, first)
     measured = nuisance_columns([described], [facts])
-    return ArrayExamSource((described,), matrices, name=exam.name, measured=measured)
+    return ArrayCohort((described,), matrices, name=exam.name, measured=measured)
 
 
 def _facts_of(exam: NewExam, file: NewFile) -> dict[str, float]:
@@ -104,13 +104,13 @@ def _facts_of(exam: NewExam, file: NewFile) -> dict[str, float]:
     return exam_facts(Exam(exam.patient, exam.visit, 0, name.date), file.path.stat().st_size)
 
 
-def as_trained(source: ArrayExamSource, config: Config) -> ExamSource:
+def as_trained(source: ArrayCohort, config: Config) -> Cohort:
     """What the run's classifier reads: the degrees themselves, or their colours."""
     if config.dataset.source != "images":
         return source
-    from thermocancer.evaluation.prediction.coloured import ColouredSource
+    from thermocancer.evaluation.prediction.coloured import ColouredCohort
 
-    return ColouredSource(source, config.convert)
+    return ColouredCohort(source, config.convert)
 
 
 def answer(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
@@ -189,7 +189,7 @@ def _novelty(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
     return judge_novelty(oracle.reference, np.asarray(file.celsius), file.layout) | {"note": ""}
 
 
-def _interval(source: Any, oracle: Oracle) -> dict[str, Any]:
+def _interval(source: Cohort, oracle: Oracle) -> dict[str, Any]:
     if len(oracle.folds) < FEWEST_FOLDS:
         method = "not available: the run kept no models of its folds (fuse.keep_folds)"
         return {"low": None, "high": None, "method": method}

@@ -16,8 +16,8 @@ from thermocancer.classifiers.sequence.features import SequenceFeatures
 from thermocancer.classifiers.sequence.network import SequenceModel
 from thermocancer.config import Config, load_config
 from thermocancer.config.base import CelsiusRange, Rendering
-from thermocancer.data.cohort import FloatArray
-from thermocancer.data.store.sequences import SequenceSource, open_sequences
+from thermocancer.data.cohort import Cohort, FloatArray
+from thermocancer.data.store.reading import DYNAMIC, DYNAMIC_VIEW, StoredCohort
 from thermocancer.evaluation.report.figures import ALARM, MODEL, MUTED, new_figure, png_bytes
 from thermocancer.runs.predictions import Prediction, read_predictions
 from thermocancer.thermal.regions import torso_mask
@@ -37,7 +37,7 @@ def dynamic_figures(run_folder: Path, workspace: Workspace) -> dict[str, bytes]:
     """
     config = load_config([run_folder / "config.yaml"], workspace=workspace.root, environment={})
     rows = read_predictions(run_folder / "predictions.csv")
-    with open_sequences(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(config.dataset.name), DYNAMIC) as source:
         used = _used_rows(source, rows)
         figures = {CURVES: draw_curves(skin_curves(source, used), _labels(source, used), source.kind)}
         figures[SALIENCY] = draw_saliency(*frame_saliency(run_folder, workspace, config, source, used))
@@ -45,23 +45,23 @@ def dynamic_figures(run_folder: Path, workspace: Workspace) -> dict[str, bytes]:
     return figures
 
 
-def _used_rows(source: SequenceSource, rows: Sequence[Prediction]) -> npt.NDArray[np.int64]:
+def _used_rows(source: StoredCohort, rows: Sequence[Prediction]) -> npt.NDArray[np.int64]:
     scored = {(row.patient, row.visit) for row in rows}
     return np.array([n for n, exam in enumerate(source.exams) if (exam.patient, exam.visit) in scored], dtype=np.int64)
 
 
-def _labels(source: SequenceSource, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _labels(source: StoredCohort, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return np.array([source.exams[row].label for row in rows], dtype=np.int64)
 
 
-def skin_curves(source: SequenceSource, rows: npt.NDArray[np.int64]) -> FloatArray:
+def skin_curves(source: StoredCohort, rows: npt.NDArray[np.int64]) -> FloatArray:
     """Mean of the skin in every frame, (len(rows), frames): degC, or brightness 0 to 1 of colour frames.
 
     The skin is found in the first frame; where none is found the whole image counts.
     """
-    curves = np.empty((len(rows), source.length))
+    curves = np.empty((len(rows), source.length(DYNAMIC_VIEW)))
     for place, row in enumerate(rows):
-        frames = source.frames(np.array([row]))[0]
+        frames = source.frames(DYNAMIC_VIEW, np.array([row]))[0]
         values = frames / 100.0 if source.kind == "celsius" else frames.mean(axis=-1) / 255.0
         mask = torso_mask(values[0]) if source.kind == "celsius" else np.ones(values.shape[1:], bool)
         curves[place] = values[:, mask if mask.any() else np.ones_like(mask)].mean(axis=1)
@@ -87,7 +87,7 @@ def draw_curves(curves: FloatArray, labels: npt.NDArray[np.int64], kind: str) ->
 
 
 def frame_saliency(
-    run_folder: Path, workspace: Workspace, config: Config, source: SequenceSource, rows: npt.NDArray[np.int64]
+    run_folder: Path, workspace: Workspace, config: Config, source: StoredCohort, rows: npt.NDArray[np.int64]
 ) -> tuple[tuple[int, ...], FloatArray, npt.NDArray[np.int64]]:
     """Frames, the mean change of log-odds (exams, frames) without each, and the exams' labels.
 
@@ -105,7 +105,7 @@ def frame_saliency(
     return model.indices, change, _labels(source, rows)
 
 
-def _features(model: SequenceModel, source: Any, workspace: Workspace, config: Config) -> SequenceFeatures:
+def _features(model: SequenceModel, source: Cohort, workspace: Workspace, config: Config) -> SequenceFeatures:
     """From the cache where training has left them; a fine-tuned backbone has none and computes them."""
     cache = workspace.cache if config.dit.cache and not config.dit.finetune else None
     return SequenceFeatures(source, model.reader, model.indices, cache, config.seed)
@@ -125,7 +125,7 @@ def draw_saliency(indices: tuple[int, ...], change: FloatArray, labels: npt.NDAr
     return png_bytes(figure)
 
 
-def _strips(source: SequenceSource, rows: Sequence[Prediction], frames: Sequence[int]) -> dict[str, bytes]:
+def _strips(source: StoredCohort, rows: Sequence[Prediction], frames: Sequence[int]) -> dict[str, bytes]:
     """The worst miss and the worst false alarm, if there are any."""
     figures = {}
     for label, name in ((1, "miss"), (0, "false alarm")):
@@ -134,7 +134,7 @@ def _strips(source: SequenceSource, rows: Sequence[Prediction], frames: Sequence
             continue
         row = next(n for n, exam in enumerate(source.exams) if (exam.patient, exam.visit) == wrong[:2])
         title = f"Worst {name}: exam {wrong[0]}_{wrong[1]}, {LABELS[label]}, score {wrong[2]:.2f}"
-        figures[title] = draw_strip(source.frames(np.array([row]), frames)[0], frames, source.kind)
+        figures[title] = draw_strip(source.frames(DYNAMIC_VIEW, np.array([row]), frames)[0], frames, source.kind)
     return figures
 
 

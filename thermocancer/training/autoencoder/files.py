@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config.learning import AutoencoderSection, InputSection
-from thermocancer.data.cohort import ExamSource, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.errors import DataError
 from thermocancer.files import read_json
@@ -47,7 +47,7 @@ LEAST_STEPS = {"v1": 300, "v2": 400, "v3": 200}
 class ViewExamples:
     """One view of some exams as training examples: the target is the image itself. Reads as it goes."""
 
-    source: ExamSource
+    source: Cohort
     view: str
     rows: IntArray
     input: InputSection
@@ -83,7 +83,7 @@ def course_of(section: AutoencoderSection, images: int) -> Course:
     return Course(epochs, batch, Schedule(section.schedule, peak, epochs, min(section.warmup_epochs, epochs - 1)))
 
 
-def hold_back(source: ExamSource, rows: IntArray, fraction: float, seed: int) -> tuple[IntArray, IntArray]:
+def hold_back(source: Cohort, rows: IntArray, fraction: float, seed: int) -> tuple[IntArray, IntArray]:
     """Divide ``rows`` by patient into training and validation; about ``fraction`` of the patients validate.
 
     Raises DataError when there are fewer than two patients.

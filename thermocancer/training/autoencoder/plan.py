@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.config import Config
-from thermocancer.data.cohort import ExamSource, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
 from thermocancer.errors import ConfigError
 from thermocancer.files import fingerprint
@@ -40,7 +40,7 @@ class Training:
         return self.view if self.fold in ae.WHOLE_SPLIT else f"{self.view} fold {self.fold}"
 
 
-def trainings(config: Config, workspace: Workspace, source: ExamSource) -> Iterator[Training]:
+def trainings(config: Config, workspace: Workspace, source: Cohort) -> Iterator[Training]:
     """Every autoencoder that the config asks for, the one of the whole split first in each view."""
     code_shape(config.autoencoder.variant, source.shape)  # refuses a size that cannot be halved often enough
     split = Split.read(workspace.split)
@@ -56,7 +56,7 @@ def trainings(config: Config, workspace: Workspace, source: ExamSource) -> Itera
             yield Training(view, fold, train, validate, folder, seed, tuple(leaks), made_from)
 
 
-def _views(config: Config, source: ExamSource) -> tuple[str, ...]:
+def _views(config: Config, source: Cohort) -> tuple[str, ...]:
     wanted = config.autoencoder.views or source.views
     missing = [view for view in wanted if view not in source.views]
     if missing:
@@ -70,7 +70,7 @@ def _views(config: Config, source: ExamSource) -> tuple[str, ...]:
 
 
 def _parts(
-    config: Config, source: ExamSource, split: Split, folds: Sequence[Fold], present: IntArray
+    config: Config, source: Cohort, split: Split, folds: Sequence[Fold], present: IntArray
 ) -> Iterator[tuple[str, IntArray, IntArray | None, list[str]]]:
     """Fold, training rows, validation rows (None: to be held back from training) and leaks of each training."""
     if config.split.protocol == "thesis":
@@ -87,7 +87,7 @@ def _parts(
             yield fold.name, np.intersect1d(fold.train, present), None, []
 
 
-def _made_from(config: Config, source: ExamSource, view: str, train: IntArray, validate: IntArray, seed: int) -> str:
+def _made_from(config: Config, source: Cohort, view: str, train: IntArray, validate: IntArray, seed: int) -> str:
     """Settings and content that decide the weights; the backend and the devices do not."""
     hashes = [dict(exam.hashes).get(view) for exam in source.exams]
     known = all(hashes)
