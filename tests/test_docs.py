@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import shlex
@@ -74,12 +75,11 @@ def test_the_ci_script_finds_the_readmes_test_command() -> None:
     assert "\n" not in found
 
 
-def test_doctests_hold() -> None:
+@pytest.mark.parametrize("name", ["cache", "data.names"])
+def test_doctests_hold(name: str) -> None:
     import doctest
 
-    from thermocancer.data import names
-
-    outcome = doctest.testmod(names)
+    outcome = doctest.testmod(importlib.import_module(f"thermocancer.{name}"))
     assert outcome.attempted > 0
     assert outcome.failed == 0
 

@@ -6,19 +6,19 @@ those alone share them, and runs with 1, 3 and 5 views share those of the views 
 
 from __future__ import annotations
 
-import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from thermocancer.cache import keep_arrays, kept_arrays
 from thermocancer.classifiers.encoders import Encoders
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.features.encoded import VERSION, all_codes
 from thermocancer.features.gram import Gram, Part, gram_matrices
 from thermocancer.features.residual import NuisanceFit
-from thermocancer.files import fingerprint, written_aside
+from thermocancer.files import fingerprint
 
 KEEP_IN_MEMORY = 8
 
@@ -49,21 +49,18 @@ class Grams:
     def prepare(self, source: Cohort, fold: str, parts: Sequence[Part]) -> None:
         """Compute what is not known yet for some training parts, each view's codes being made once."""
         for view in self.views:
-            missing = {
-                key: part for part in parts if self._find(key := self._key(source, view, fold, part)) is None
-            }  # fmt: skip
-            if not missing:
-                continue
-            encoder = self.encoders.load(source, view, fold)
-            with all_codes(encoder, source, view, self.cache, keep=self.encoders.shared) as codes:
-                found = gram_matrices(codes, list(missing.values()))
-            for key, gram in zip(missing, found, strict=True):
-                self._put(key, gram)
+            keys = {self._key(source, view, fold, part): part for part in parts}
+            missing = {key: part for key, part in keys.items() if self._find(source, key) is None}
+            if missing:
+                self._compute(source, view, fold, missing)
 
     def of(self, source: Cohort, fold: str, part: Part) -> Gram:
         """The Gram matrix of all exams over all views, standardised on one training part."""
-        self.prepare(source, fold, [part])
-        first, *others = (self._get(self._key(source, view, fold, part)) for view in self.views)
+        found: list[Gram] = []
+        for view in self.views:
+            key = self._key(source, view, fold, part)
+            found.append(self._find(source, key) or self._compute(source, view, fold, {key: part})[0])
+        first, *others = found
         for gram in others:
             first = first + gram
         return first
@@ -76,34 +73,25 @@ class Grams:
     def _path(self, key: str) -> Path:
         return self.cache / "gram" / f"{key[:32]}.npz"
 
-    def _get(self, key: str) -> Gram:
-        gram = self._find(key)
-        if gram is None:
-            raise KeyError(key)
-        return gram
-
-    def _find(self, key: str) -> Gram | None:
+    def _find(self, source: Cohort, key: str) -> Gram | None:
         if key not in self._known:
-            gram = _read(self._path(key))
-            if gram is not None:
-                self._remember(key, gram)
+            exams = len(source.exams)
+            wanted = {"products": ((exams, exams), np.float32), "variance": ((), np.float64)}
+            found = kept_arrays(self._path(key), wanted)
+            if found is not None:
+                self._remember(key, Gram(found["products"].astype(np.float64), float(found["variance"])))
         return self._known.get(key)
 
-    def _put(self, key: str, gram: Gram) -> None:
-        with written_aside(self._path(key)) as side:
-            np.savez(side, allow_pickle=False, products=gram.products.astype(np.float32), variance=gram.variance)
-        self._remember(key, gram)
+    def _compute(self, source: Cohort, view: str, fold: str, parts: Mapping[str, Part]) -> list[Gram]:
+        encoder = self.encoders.load(source, view, fold)
+        with all_codes(encoder, source, view, self.cache, keep=self.encoders.shared) as codes:
+            grams = gram_matrices(codes, list(parts.values()))
+        for key, gram in zip(parts, grams, strict=True):
+            keep_arrays(self._path(key), products=gram.products.astype(np.float32), variance=gram.variance)
+            self._remember(key, gram)
+        return grams
 
     def _remember(self, key: str, gram: Gram) -> None:
         self._known[key] = gram
         while len(self._known) > KEEP_IN_MEMORY * len(self.views):
             del self._known[next(iter(self._known))]
-
-
-def _read(path: Path) -> Gram | None:
-    """A kept Gram matrix; None where there is none or a damaged one, which is then made again."""
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
-            return Gram(content["products"].astype(np.float64), float(content["variance"]))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None

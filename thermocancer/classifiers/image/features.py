@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.cache import cached_array
 from thermocancer.classifiers.image.pixels import augmented, mixed, to_unit
 from thermocancer.config.learning import CnnSection
 from thermocancer.data.cohort import IntArray
-from thermocancer.files import fingerprint, written_aside
+from thermocancer.files import fingerprint
 from thermocancer.progress import Progress
 from thermocancer.strategy import Running
 from thermocancer.training.batches import ArrayExamples
@@ -77,15 +78,10 @@ def image_features(
     shape = (copies, len(pixels), int(backbone.output_shape[-1]))
     about = [content, config.size, config.color, weights_identity(backbone), seed if copies > 1 else 0]
     key = fingerprint("image features", about, shape, running.backend, running.precision)[:32]
-    path = cache / "images" / f"{key}.features.npy"
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (FileNotFoundError, ValueError, EOFError):
-        values = None
-    if values is None or values.shape != shape:
-        values = np.stack([_read(backbone, pixels, copy, seed, running, progress) for copy in range(copies)])
-        with written_aside(path) as side:
-            np.save(side, values, allow_pickle=False)
+    values = cached_array(
+        cache / "images" / f"{key}.features.npy", shape, np.float32,
+        lambda: np.stack([_read(backbone, pixels, copy, seed, running, progress) for copy in range(copies)]),
+    )  # fmt: skip
     return ImageFeatures(backbone, values)
 
 

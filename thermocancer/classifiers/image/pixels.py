@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.cache import mapped_array
 from thermocancer.config.learning import CnnSection
 from thermocancer.data.class_images import ImageFolder
 from thermocancer.data.cohort import IntArray
 from thermocancer.data.image_files import read_image
-from thermocancer.files import fingerprint, written_aside
+from thermocancer.files import fingerprint
 from thermocancer.progress import Progress
 
 Batch = npt.NDArray[np.float32]
@@ -29,23 +30,14 @@ def load_pixels(folder: ImageFolder, config: CnnSection, cache: Path, progress: 
     """All images at ``cnn.size``, uint8 (n, H, W, C), in the order of ``folder.images``, mapped from the cache."""
     depth = 3 if config.color == "rgb" else 1
     shape = (len(folder.images), *config.size, depth)
-    path = cache / "images" / f"{fingerprint(folder.fingerprint, shape)[:32]}.npy"
-    if not _is_whole(path, shape):
-        with written_aside(path) as side, progress.task("decode images", shape[0], "images") as task:
-            target = np.lib.format.open_memmap(side, mode="w+", dtype=np.uint8, shape=shape)
+
+    def fill(pixels: npt.NDArray[np.uint8]) -> None:
+        with progress.task("decode images", shape[0], "images") as task:
             for row, image in enumerate(folder.images):
-                target[row] = read_image(folder.root / image.path, colour=config.color, size=config.size)
+                pixels[row] = read_image(folder.root / image.path, colour=config.color, size=config.size)
                 task.advance()
-            target.flush()
-            del target
-    return np.load(path, mmap_mode="r", allow_pickle=False)
 
-
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        return bool(np.load(path, mmap_mode="r", allow_pickle=False).shape == shape)
-    except (OSError, ValueError):  # not there, or cut short
-        return False
+    return mapped_array(cache / "images" / f"{fingerprint(folder.fingerprint, shape)[:32]}.npy", shape, np.uint8, fill)
 
 
 @dataclass(frozen=True, eq=False)
