@@ -108,8 +108,9 @@ def render_centi(centi: npt.NDArray[np.uint16], rendering: Rendering) -> Colours
 def write_video(path: Path, frames: Iterable[Colours], fps: float = 5.0, codec: str = "DIVX") -> int:
     """Write RGB frames, each uint8 (H, W, 3), as an AVI; whole or not at all. Returns the number of frames.
 
-    ``DIVX`` is the original study's codec (lossy); ``FFV1`` gives back every pixel exactly. Raises ValueError for frames of different shapes, DataError for no frames, RunError when this
-    OpenCV lacks the codec or the file does not read back with every frame.
+    ``DIVX`` is the original study's codec (lossy); ``FFV1`` gives back every pixel exactly. Raises
+    ValueError for frames of different shapes, DataError for no frames, RunError when this OpenCV lacks the codec
+    or the file does not read back with every frame.
     """
     import cv2
 
