@@ -22,8 +22,7 @@ from scipy.ndimage import gaussian_filter
 from thermocancer.config import load_config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.phantom.cohort import draw_cohort
-from thermocancer.phantom.exam import matrices
-from thermocancer.phantom.scene import make_scene
+from thermocancer.phantom.exam import make_scene, matrices
 from thermocancer.progress import Silent
 from thermocancer.stages import simulate
 from thermocancer.thermal.reading import read_matrix

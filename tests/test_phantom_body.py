@@ -13,9 +13,7 @@ from thermocancer.phantom.anatomy import Body, draw_body
 from thermocancer.phantom.camera import Framing, Stage, apparent_celsius, emissivity
 from thermocancer.phantom.cohort import Site, Visit, draw_cohort
 from thermocancer.phantom.contrast import Tumour
-from thermocancer.phantom.exam import matrices
-from thermocancer.phantom.masks import mask_png
-from thermocancer.phantom.scene import footprint_masks, make_scene
+from thermocancer.phantom.exam import footprint_masks, make_scene, mask_png, matrices
 from thermocancer.workspace import VIEWS
 
 CALM = SimulateSection(

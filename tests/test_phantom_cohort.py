@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from thermocancer.config.sources import SimulateSection
 from thermocancer.errors import ConfigError
 from thermocancer.phantom.cohort import QUADRANTS, Visit, draw_cohort
-from thermocancer.phantom.scene import draw_person
+from thermocancer.phantom.exam import draw_person
 
 NUISANCES: dict[str, Callable[[Visit], float]] = {
     "patient number": lambda visit: visit.patient,

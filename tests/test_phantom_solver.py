@@ -18,10 +18,17 @@ from thermocancer.phantom.contrast import (
     tumour_mesh,
     with_tumour,
 )
-from thermocancer.phantom.mesh import column_mesh, flat_mesh, graded_edges, spherical_mesh
 from thermocancer.phantom.recovery import CONVECTION, PADDING, PERFUSION, tabulate
-from thermocancer.phantom.slab import solve_slab
-from thermocancer.phantom.solver import Bioheat, Properties, Surroundings
+from thermocancer.phantom.solver import (
+    Bioheat,
+    Properties,
+    Surroundings,
+    column_mesh,
+    flat_mesh,
+    graded_edges,
+    solve_slab,
+    spherical_mesh,
+)
 from thermocancer.phantom.tissue import TISSUES, gautherie_heat
 
 TISSUE = TISSUES["layers-A-skin"]

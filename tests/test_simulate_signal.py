@@ -9,8 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.phantom.cohort import draw_cohort
-from thermocancer.phantom.exam import matrices
-from thermocancer.phantom.scene import make_scene
+from thermocancer.phantom.exam import make_scene, matrices
 
 CALM = SimulateSection(
     patients=24, sick_fraction=0.5, shape=(48, 64), dynamic=False, mottle=0.0, vessels=0.0, asymmetry=0.0,

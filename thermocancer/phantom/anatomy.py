@@ -10,15 +10,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from thermocancer.phantom.variation import Variation
+from thermocancer.phantom import FloatArray
 
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
-SIDES = ("right", "left")
-"""The patient's own sides, in the order of ``Body.breasts``."""
+@dataclass(frozen=True)
+class Variation:
+    """Random numbers whose spread can be turned down: how much people and rooms differ.
+
+    Draws around their middle: ``scale`` 1 as stated, 0 always the middle. Takes as many numbers at any scale."""
+
+    rng: np.random.Generator
+    scale: float
+
+    def normal(self, mean: float, spread: float, low: float = -np.inf, high: float = np.inf) -> float:
+        """A normal number, clipped to ``low``..``high``."""
+        return float(np.clip(mean + self.scale * self.rng.normal(0.0, spread), low, high))
+
+    def uniform(self, low: float, high: float) -> float:
+        """An even number between ``low`` and ``high``."""
+        middle = (low + high) / 2
+        return float(middle + self.scale * (self.rng.uniform(low, high) - middle))
 
 
 @dataclass(frozen=True)
@@ -90,18 +102,12 @@ class Body:
     def radius(self, azimuth: FloatArray, y: FloatArray) -> FloatArray:
         """Radius of the skin, breasts included; ``azimuth`` (n) and ``y`` (m, 1) give (m, n)."""
         result = np.broadcast_to(self.torso_radius(azimuth, y), np.broadcast_shapes(azimuth.shape, y.shape)).copy()
-        for breast in self.breasts:
-            here = np.ix_(*self._reach(breast, azimuth, y[:, 0]))
-            near = (azimuth[here[1][0]] - breast.azimuth) * (self.arc_per_radian / breast.radius)
-            result[here] += breast.projection * cap(
-                near, (y[here[0][:, 0]] - breast.height) / breast.radius, breast.sag
-            )
+        for side, breast in enumerate(self.breasts):
+            # only where the breast rises from the chest
+            rows = np.flatnonzero(np.abs(y[:, 0] - breast.height) < 1.6 * breast.radius)
+            columns = np.flatnonzero(np.abs(azimuth - breast.azimuth) * self.arc_per_radian < breast.radius)
+            result[np.ix_(rows, columns)] += breast.projection * self.breast_cap(side, azimuth[columns], y[rows])
         return result
-
-    def _reach(self, breast: Breast, azimuth: FloatArray, y: FloatArray) -> tuple[IntArray, IntArray]:
-        """Rows and columns of a grid outside of which the breast does not rise from the chest."""
-        rows = np.flatnonzero(np.abs(y - breast.height) < 1.6 * breast.radius)
-        return rows, np.flatnonzero(np.abs(azimuth - breast.azimuth) * self.arc_per_radian < breast.radius)
 
 
 def cap(u: FloatArray, v: FloatArray, sag: float) -> FloatArray:
@@ -148,13 +154,7 @@ def draw_body(rng: np.random.Generator, asymmetry: float = 1.0, variation: float
         )
         for sign in (-1, 1)
     )
-    return Body(
-        half_width,
-        half_width * people.uniform(0.62, 0.72),
-        people.uniform(0.02, 0.12),
-        people.uniform(150, 175),
-        people.uniform(54, 64),
-        people.uniform(0.45, 0.95),
-        people.uniform(0.31, 0.37) * half_width,
-        (right, left),
-    )
+    half_depth, waist = half_width * people.uniform(0.62, 0.72), people.uniform(0.02, 0.12)
+    shoulders, neck = people.uniform(150, 175), people.uniform(54, 64)
+    arm_angle, arm_radius = people.uniform(0.45, 0.95), people.uniform(0.31, 0.37) * half_width
+    return Body(half_width, half_depth, waist, shoulders, neck, arm_angle, arm_radius, (right, left))

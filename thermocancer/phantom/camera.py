@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.phantom import FloatArray, IntArray
 from thermocancer.phantom.anatomy import Body, smooth_step
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 AZIMUTHS = {"Frontal": 0.0, "Right45": -np.pi / 4, "Right": -np.pi / 2, "Left45": np.pi / 4, "Left": np.pi / 2}
 """Where the camera stands around the patient, radians; the patient's right is negative."""
@@ -134,19 +132,16 @@ class Stage:
             depth[upper] = np.where(share > 0.5, arm_depth, depth[upper])
         # skin is rough: its furrows turn some of it towards any camera
         cosine = np.sqrt((np.minimum(cosine, 1.0) ** 2 + ROUGHNESS**2) / (1.0 + ROUGHNESS**2))
-        return Sight(*self._places(sample, torso & (arm < 1.0)), arm, along, around, torso | (arm > 0), cosine)
-
-    def _places(
-        self, sample: FloatArray, shown: npt.NDArray[np.bool_]
-    ) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
-        """Flat pixels that show torso, and (corner, down, across) of their places on the coarse grid."""
+        # flat pixels that show torso, and their places on the coarse grid
         rows, samples = self.grid.radius.shape
-        row, column = np.nonzero(shown)
+        row, column = np.nonzero(torso & (arm < 1.0))
         down = row * ((rows - 1) / (self.framing.rows - 1))
         across = sample[row, column] * ((samples - 1) / (len(self._fine.azimuth) - 1))
         low_r = np.minimum(down.astype(np.int64), rows - 2)
         low_s = np.minimum(across.astype(np.int64), samples - 2)
-        return row * self.framing.columns + column, low_r * samples + low_s, down - low_r, across - low_s
+        shown, corner = row * self.framing.columns + column, low_r * samples + low_s
+        body = torso | (arm > 0)
+        return Sight(shown, corner, down - low_r, across - low_s, arm, along, around, body, cosine)
 
 
 def _sample(body: Body, heights: FloatArray, samples: int) -> SkinGrid:
@@ -165,7 +160,15 @@ def _visible(framing: Framing, grid: SkinGrid, angle: float) -> tuple[FloatArray
     depth = radius * np.cos(turned)
     row = np.arange(rows)[:, None] * columns
     number = np.broadcast_to(facing.astype(np.float64), position.shape)
-    splats = [_splat(position, depth, number, row, columns)]
+    splats: list[tuple[IntArray, FloatArray, FloatArray]] = []
+
+    def splat(position: FloatArray, depth: FloatArray, number: FloatArray, row: IntArray) -> None:
+        """Keep the points that fall into the frame: flat pixel, depth, sample."""
+        column = np.rint(position).astype(np.int64)
+        inside = (column >= 0) & (column < columns)
+        splats.append(((column + row)[inside], depth[inside], number[inside]))
+
+    splat(position, depth, number, row)
     # steep flanks jump over pixels: put points between samples there, or the chest behind shows through
     stride = np.abs(np.diff(position, axis=1))
     for parts in (2, 4, 8):
@@ -174,34 +177,17 @@ def _visible(framing: Framing, grid: SkinGrid, angle: float) -> tuple[FloatArray
             share = part / parts
             between = (position[at, sample] * (1 - share) + position[at, sample + 1] * share)[:, None]
             halfway = (depth[at, sample] * (1 - share) + depth[at, sample + 1] * share)[:, None]
-            splats.append(
-                _splat(between, halfway, (facing[0] + sample + share)[:, None], at[:, None] * columns, columns)
-            )
+            splat(between, halfway, (facing[0] + sample + share)[:, None], at[:, None] * columns)
     place, front, index = (np.concatenate(each) for each in zip(*splats, strict=True))
-    return _foremost(place, front, index, (rows, columns))
-
-
-def _splat(
-    position: FloatArray, depth: FloatArray, number: FloatArray, row: IntArray, columns: int
-) -> tuple[IntArray, FloatArray, FloatArray]:
-    """Points that fall into the frame: flat pixel, depth, sample."""
-    column = np.rint(position).astype(np.int64)
-    inside = (column >= 0) & (column < columns)
-    return (column + row)[inside], depth[inside], number[inside]
-
-
-def _foremost(
-    place: IntArray, front: FloatArray, index: FloatArray, shape: tuple[int, int]
-) -> tuple[FloatArray, FloatArray]:
-    nearest = np.full(shape[0] * shape[1], -np.inf)
+    nearest: FloatArray = np.full(rows * columns, -np.inf)
     np.maximum.at(nearest, place, front)
     wins = front == nearest[place]
-    sample = np.full(shape[0] * shape[1], -1.0)
-    sample[place[wins]] = index[wins]
+    foremost: FloatArray = np.full(rows * columns, -1.0)
+    foremost[place[wins]] = index[wins]
     nearest[np.isneginf(nearest)] = -1e9
-    sample, nearest = sample.reshape(shape), nearest.reshape(shape)
-    _fill_gaps(sample, nearest)
-    return sample, nearest
+    foremost, nearest = foremost.reshape(rows, columns), nearest.reshape(rows, columns)
+    _fill_gaps(foremost, nearest)
+    return foremost, nearest
 
 
 def _fill_gaps(index: FloatArray, depth: FloatArray) -> None:
@@ -229,10 +215,9 @@ def _arm(
     direction = np.array([side * np.cos(body.arm_angle), np.sin(body.arm_angle), -0.20])
     direction /= np.sqrt(np.sum(direction**2))
     cosine, sine = np.cos(angle), np.sin(angle)
-    root = np.array([cosine * root[0] - sine * root[2], root[1], sine * root[0] + cosine * root[2]])
-    direction = np.array(
-        [cosine * direction[0] - sine * direction[2], direction[1], sine * direction[0] + cosine * direction[2]]
-    )
+    root, direction = (
+        np.array([cosine * x - sine * z, y, sine * x + cosine * z]) for x, y, z in (root, direction)
+    )  # as the camera sees them
     x = framing.abscissae()[None, :] - root[0]
     y = framing.heights()[: len(depth), None] - root[1]
     flat = direction[0] ** 2 + direction[1] ** 2

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config.sources import SimulateSection
+from thermocancer.phantom.anatomy import Variation
 from thermocancer.phantom.contrast import Tumour
 from thermocancer.phantom.tissue import TISSUES, gautherie_heat
-from thermocancer.phantom.variation import Variation
 from thermocancer.workspace import LABELS, VIEWS
 
 FIRST_DATE = datetime.date(2012, 10, 1)
@@ -105,22 +105,14 @@ def draw_cohort(settings: SimulateSection, seed: int) -> list[Visit]:
     sick = np.zeros(settings.patients, dtype=bool)
     sick[rng.permutation(settings.patients)[: round(settings.sick_fraction * settings.patients)]] = True
     days = np.sort(rng.integers(0, (LAST_DATE - FIRST_DATE).days, settings.patients))
-    if settings.tie == "calendar":
-        sick = _late_are_sick(sick, settings.tie_strength, rng)
+    if settings.tie == "calendar":  # with probability tie_strength a place in time takes the label that fits it
+        sick = np.sort(sick)
+        free = rng.random(len(sick)) >= settings.tie_strength
+        sick[free] = rng.permutation(sick[free])
     visits = []
-    for index in range(settings.patients):
-        first = FIRST_DATE + datetime.timedelta(days=int(days[index]))
-        visits += _draw_patient(settings, seed, index + 1, bool(sick[index]), first)
+    for patient, (ill, day) in enumerate(zip(sick, days, strict=True), start=1):
+        visits += _draw_patient(settings, seed, patient, bool(ill), FIRST_DATE + datetime.timedelta(days=int(day)))
     return visits
-
-
-def _late_are_sick(sick: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Reorder the labels: with probability ``strength`` a place in time takes the label that fits it."""
-    ordered = np.sort(sick)
-    free = rng.random(len(sick)) >= strength
-    result = ordered.copy()
-    result[free] = rng.permutation(ordered[free])
-    return result
 
 
 def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool, first: datetime.date) -> list[Visit]:
@@ -166,19 +158,15 @@ def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[T
     calibrated = float(np.exp(rng.uniform(np.log(HEAT[0]), np.log(hottest))))
     quadrant = str(rng.choice(list(QUADRANTS), p=list(QUADRANTS.values())))
     side = int(rng.integers(0, 2))
-    u, v = _offsets(quadrant, side, rng)
+    # offsets on the breast in units of its radius; u grows to the patient's left, so outwards on the left breast
+    if quadrant == "central":
+        u, v = float(rng.uniform(-0.2, 0.2)), float(rng.uniform(-0.2, 0.2))
+    else:
+        u = float(rng.uniform(0.15, 0.6)) * (1 if ("outer" in quadrant) == (side == 1) else -1)
+        v = float(rng.uniform(0.15, 0.6)) * (1 if "upper" in quadrant else -1)
     diameter, cover = round(diameter * scale, 5), cover * scale
     heat = round(calibrated, 1) if settings.tumour_heat == "calibrated" else gautherie_heat(diameter)
     return Tumour(diameter, round(diameter / 2 + cover, 5), heat), Site(side, quadrant, round(u, 4), round(v, 4))
-
-
-def _offsets(quadrant: str, side: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Offsets on the breast in units of its radius; u grows to the patient's left, so outwards on the left breast."""
-    if quadrant == "central":
-        return float(rng.uniform(-0.2, 0.2)), float(rng.uniform(-0.2, 0.2))
-    out = float(rng.uniform(0.15, 0.6)) * (1 if "outer" in quadrant else -1)
-    up = float(rng.uniform(0.15, 0.6)) * (1 if "upper" in quadrant else -1)
-    return out * (1 if side == 1 else -1), up
 
 
 def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sick: bool) -> dict[str, Any]:

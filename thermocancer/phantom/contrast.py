@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.errors import ConfigError
-from thermocancer.phantom.mesh import Mesh, flat_mesh, graded_edges, spherical_mesh
-from thermocancer.phantom.solver import Bioheat, Properties, Surroundings
-from thermocancer.phantom.tissue import Material, Tissue
-
-FloatArray = npt.NDArray[np.float64]
+from thermocancer.phantom import FloatArray
+from thermocancer.phantom.solver import (
+    Bioheat,
+    Mesh,
+    Properties,
+    Surroundings,
+    flat_mesh,
+    graded_edges,
+    properties_of,
+    spherical_mesh,
+)
+from thermocancer.phantom.tissue import Tissue
 
 SIGNIFICANT_CELSIUS = 1e-4
 """Solutions are rounded to this: machines differ in the last bits of a factorisation, cohorts must not."""
@@ -64,7 +70,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Cooling:
-    """A dynamic exam: fan for ``fan_s`` seconds, then ``frames`` frames ``interval_s`` apart from ``delay_s`` on."""
+    """A dynamic exam: fan for ``fan_s`` seconds, then ``frames`` frames ``interval_s`` apart, the first as it stops."""
 
     fan: Surroundings
     fan_s: float
@@ -82,14 +88,11 @@ def tumour_mesh(tissue: Tissue, tumour: Tumour, *, fine: float = 1.0, skin_radiu
         )
     cell = min(tumour.diameter / 12, 1.0e-3) / fine
     tops = np.concatenate([[0.0], np.cumsum([layer.thickness for layer in tissue.layers])])
-    parts = [
-        np.linspace(top, bottom, max(2, int(np.ceil((bottom - top) / cell))) + 1)[1:] for top, bottom in pairwise(tops)
-    ]
-    reach = 4 * tumour.depth + 0.04
-    if skin_radius is not None:
-        reach = min(reach, 1.5 * skin_radius)
-    across = graded_edges(reach, cell, 1.0 + 0.06 / fine)
+    counts = [max(2, int(np.ceil(thickness / cell))) for thickness in np.diff(tops)]
+    parts = [np.linspace(*ends, count + 1)[1:] for ends, count in zip(pairwise(tops), counts, strict=True)]
     edges = np.concatenate([[0.0], *parts])
+    reach = 4 * tumour.depth + 0.04
+    across = graded_edges(reach if skin_radius is None else min(reach, 1.5 * skin_radius), cell, 1.0 + 0.06 / fine)
     return flat_mesh(edges, across) if skin_radius is None else spherical_mesh(edges, across, skin_radius)
 
 
@@ -97,25 +100,14 @@ def layered_properties(mesh: Mesh, tissue: Tissue) -> Properties:
     """The layers of a tissue on a mesh whose rows do not cross a layer's border."""
     bottoms = np.cumsum([layer.thickness for layer in tissue.layers])
     index = np.minimum(np.searchsorted(bottoms, mesh.depth), len(bottoms) - 1)
-    return Properties(*(table[index] for table in _tables([layer.material for layer in tissue.layers], tissue)))
+    return Properties(*(each[index] for each in properties_of([layer.material for layer in tissue.layers], tissue)))
 
 
 def with_tumour(mesh: Mesh, tissue: Tissue, healthy: Properties, tumour: Tumour) -> Properties:
     """Mix the tumour into the cells by the share of each that lies inside the ball."""
     share = _share_inside(mesh, tumour)
-    sick = [float(table[0]) for table in _tables([tissue.tumour], tissue)]
-    sick[3] = tumour.heat
-    parts = (healthy.conductivity, healthy.capacity, healthy.sink, healthy.heat)
-    return Properties(*((1 - share) * here + share * value for here, value in zip(parts, sick, strict=True)))
-
-
-def _tables(materials: list[Material], tissue: Tissue) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
-    return (
-        np.array([each.conductivity for each in materials]),
-        np.array([each.density * each.heat_capacity for each in materials]),
-        np.array([each.perfusion * tissue.blood for each in materials]),
-        np.array([each.heat for each in materials]),
-    )
+    sick = properties_of([replace(tissue.tumour, heat=tumour.heat)], tissue)
+    return Properties(*((1 - share) * here + share * value for here, value in zip(healthy, sick, strict=True)))
 
 
 def _share_inside(mesh: Mesh, tumour: Tumour, points: int = 5) -> FloatArray:
@@ -149,22 +141,15 @@ def solve_footprint(
     mesh = tumour_mesh(tissue, tumour, fine=fine, skin_radius=skin_radius)
     healthy = layered_properties(mesh, tissue)
     surroundings = Surroundings(tissue.convection, tissue.ambient_celsius)
-    pair = [
-        _skin_course(Bioheat(mesh, properties, tissue.core_celsius), surroundings, cooling, step_s)
-        for properties in (healthy, with_tumour(mesh, tissue, healthy, tumour))
-    ]
-    return Footprint(np.concatenate([[0.0], mesh.radius[1:]]), pair[1][0] - pair[0][0], pair[1][1] - pair[0][1])
-
-
-def _skin_course(
-    model: Bioheat, surroundings: Surroundings, cooling: Cooling | None, step_s: float
-) -> tuple[FloatArray, FloatArray]:
-    """Skin temperatures in the steady state, and in every frame after cooling, (frames, columns)."""
-    state = model.steady(surroundings)
-    steady = model.skin_celsius(state, surroundings)
-    if cooling is None:
-        return steady, np.zeros((0, len(steady)))
-    return steady, skin_course(model, state, surroundings, cooling, step_s)
+    steady: list[FloatArray] = []
+    courses: list[FloatArray] = []
+    for properties in (healthy, with_tumour(mesh, tissue, healthy, tumour)):
+        model = Bioheat(mesh, properties, tissue.core_celsius)
+        state = model.steady(surroundings)
+        steady.append(model.skin_celsius(state, surroundings))
+        still = np.zeros((0, len(mesh.radius)))
+        courses.append(still if cooling is None else skin_course(model, state, surroundings, cooling, step_s))
+    return Footprint(np.concatenate([[0.0], mesh.radius[1:]]), steady[1] - steady[0], courses[1] - courses[0])
 
 
 def skin_course(

@@ -7,14 +7,13 @@ network does better, so where it fails the phantom's tumours cannot be found.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import erf, sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.errors import ConfigError
@@ -23,8 +22,6 @@ from thermocancer.phantom.cohort import HEAT
 from thermocancer.phantom.contrast import Footprint, Tumour, solve_footprint
 from thermocancer.phantom.skin import MOTTLE
 from thermocancer.phantom.tissue import TISSUES, gautherie_heat
-
-FloatArray = npt.NDArray[np.float64]
 
 DIAMETERS_MM = (10.0, 15.0, 20.0, 30.0)
 DEPTHS_MM = (10.0, 12.5, 15.0, 17.5, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0)
@@ -71,29 +68,18 @@ def table(settings: SimulateSection) -> Iterator[Row]:
             found=f"{tissue.depth * 1e3:.1f} mm",
             hint="choose layers-A-skin, layers-A, voxel or pet",
         )
-    noise = settings.noise_celsius
-    observers: list[Observer | PixelObserver] = [PixelObserver(noise, frames) for frames in (1, 20)]
-    observers += [Observer(noise, frames, mottle) for mottle in (0.0, settings.mottle) for frames in (1, 20)]
+    noise, both = settings.noise_celsius, (1, 20)
+    observers: list[Callable[[Footprint], float]] = [partial(pixel_auc, noise_celsius=noise, frames=n) for n in both]
+    observers += [Observer(noise, frames, mottle).auc for mottle in (0.0, settings.mottle) for frames in both]
     for diameter in DIAMETERS_MM:
         laws = {"gautherie": gautherie_heat(diameter * 1e-3), "calibrated-low": HEAT[0]}
         for law, heat in laws.items():
             for depth in DEPTHS_MM:
                 if depth > diameter / 2:
                     footprint = solve_footprint(tissue, Tumour(diameter * 1e-3, depth * 1e-3, heat))
-                    yield _row(law, heat, diameter, depth, footprint, observers)
-
-
-def _row(
-    law: str,
-    heat: float,
-    diameter: float,
-    depth: float,
-    footprint: Footprint,
-    observers: list[Observer | PixelObserver],
-) -> Row:
-    scores = [round(each.auc(footprint), 4) for each in observers]
-    width = footprint.half_width() * 1e3
-    return Row(law, round(heat, 1), diameter, depth, round(footprint.peak, 4), round(width, 2), *scores)
+                    peak, width = round(footprint.peak, 4), round(footprint.half_width() * 1e3, 2)
+                    scores = [round(each(footprint), 4) for each in observers]
+                    yield Row(law, round(heat, 1), diameter, depth, peak, width, *scores)
 
 
 class Observer:
@@ -106,7 +92,12 @@ class Observer:
     def __init__(self, noise_celsius: float, frames: int, mottle: float) -> None:
         self._count = int(FIELD_MM / PITCH_MM)
         frequency = np.fft.fftfreq(self._count, PITCH_MM).astype(np.float64)
-        self._noise = noise_celsius**2 / frames * PITCH_MM**2 + mottle**2 * _patch_power(frequency)
+        patches = np.zeros((self._count, self._count))  # cubic B-splines with white coefficients, degC2 mm2
+        for spacing, spread in MOTTLE:
+            fall = np.sinc(frequency * spacing) ** 8
+            coefficient = (CELSIUS_PER_PERFUSION * spread / 0.48) ** 2
+            patches += coefficient * spacing**2 * fall[:, None] * fall[None, :]
+        self._noise = noise_celsius**2 / frames * PITCH_MM**2 + mottle**2 * patches
 
     def auc(self, footprint: Footprint) -> float:
         """AUC for one footprint in a known place."""
@@ -120,44 +111,21 @@ class Observer:
         return 0.5 * (1.0 + erf(sqrt(squared) / 2.0))
 
 
-@dataclass(frozen=True)
-class PixelObserver:
-    """An observer that looks at one pixel, the warmest: AUC = Phi(contrast / (noise sqrt 2))."""
-
-    noise_celsius: float
-    frames: int
-
-    def auc(self, footprint: Footprint) -> float:
-        if not self.noise_celsius > 0:
-            return 0.5 if footprint.peak == 0 else 1.0
-        return 0.5 * (1.0 + erf(footprint.peak / (2.0 * self.noise_celsius / sqrt(self.frames))))
-
-
-def _patch_power(frequency: FloatArray) -> FloatArray:
-    """Power spectrum (degC2 mm2) of the patches: cubic B-splines with white coefficients."""
-    total = np.zeros((len(frequency), len(frequency)))
-    for spacing, spread in MOTTLE:
-        fall = np.sinc(frequency * spacing) ** 8
-        coefficient = (CELSIUS_PER_PERFUSION * spread / 0.48) ** 2
-        total += coefficient * spacing**2 * fall[:, None] * fall[None, :]
-    return total
+def pixel_auc(footprint: Footprint, noise_celsius: float, frames: int) -> float:
+    """What an observer sees who looks at one pixel, the warmest: AUC = Phi(contrast / (noise sqrt 2))."""
+    if not noise_celsius > 0:
+        return 0.5 if footprint.peak == 0 else 1.0
+    return 0.5 * (1.0 + erf(footprint.peak / (2.0 * noise_celsius / sqrt(frames))))
 
 
 def write(rows: list[Row], noise_celsius: float, folder: Path) -> list[Path]:
     """Write ``detectability.csv`` and ``.png`` into ``folder``; returns their paths."""
     files = [folder / "detectability.csv", folder / "detectability.png"]
-    write_text(files[0], as_csv(rows))
+    lines = [",".join(asdict(rows[0])), *(",".join(str(value) for value in asdict(row).values()) for row in rows)]
+    write_text(files[0], "\n".join(lines) + "\n")
     with written_aside(files[1]) as side:
         draw(rows, noise_celsius, side)
     return files
-
-
-def as_csv(rows: list[Row]) -> str:
-    """The table as CSV text."""
-    names = list(asdict(rows[0]))
-    lines = [",".join(names)]
-    lines += [",".join(str(value) for value in asdict(row).values()) for row in rows]
-    return "\n".join(lines) + "\n"
 
 
 def draw(rows: list[Row], noise_celsius: float, path: Path) -> None:
@@ -170,15 +138,13 @@ def draw(rows: list[Row], noise_celsius: float, path: Path) -> None:
         for law, line in (("gautherie", "--"), ("calibrated-low", "-")):
             chosen = [row for row in rows if row.diameter_mm == diameter and row.law == law]
             depths = [row.depth_mm for row in chosen]
-            style: dict[str, Any] = {"color": f"C{number}", "linestyle": line}
-            label = f"{diameter:g} mm" if line == "-" else None
-            contrast.semilogy(depths, [max(row.contrast_celsius, 1e-4) for row in chosen], label=label, **style)
-            auc.plot(depths, [row.auc_skin_20 for row in chosen], **style)
+            style, label = f"C{number}{line}", f"{diameter:g} mm" if line == "-" else None
+            contrast.semilogy(depths, [max(row.contrast_celsius, 1e-4) for row in chosen], style, label=label)
+            auc.plot(depths, [row.auc_skin_20 for row in chosen], style)
     for frames, dots in ((1, ":"), (20, "-.")):
         contrast.axhline(noise_celsius / sqrt(frames), color="black", linestyle=dots, linewidth=1)
-        contrast.text(
-            46, noise_celsius / sqrt(frames), f"noise, {frames} frame{'s' * (frames > 1)}", va="bottom", ha="right"
-        )
+        words = f"noise, {frames} frame{'s' * (frames > 1)}"
+        contrast.text(46, noise_celsius / sqrt(frames), words, va="bottom", ha="right")
     contrast.set(xlabel="depth of the tumour's centre, mm", ylabel="peak contrast, degC")
     contrast.legend(title="diameter (dashed: Gautherie's heat)")
     auc.set(xlabel="depth of the tumour's centre, mm", ylabel="AUC, ideal observer, 20 frames, healthy skin patchy")

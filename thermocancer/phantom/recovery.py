@@ -11,15 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 
+from thermocancer.phantom import FloatArray, IntArray
 from thermocancer.phantom.contrast import Cooling, significant, skin_course
-from thermocancer.phantom.mesh import column_mesh
-from thermocancer.phantom.solver import Bioheat, Properties, Surroundings
+from thermocancer.phantom.solver import Bioheat, Properties, Surroundings, column_mesh, properties_of
 from thermocancer.phantom.tissue import Tissue
-
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 
 PADDING = np.linspace(0.0, 1.0, 5)
 CONVECTION = np.array([2.5, 4.0, 6.0, 8.0, 10.0, 13.0])
@@ -99,27 +95,18 @@ def _columns(
     edges = [np.zeros(len(padding))]
     materials = []
     for layer in tissue.layers:
-        thickness = _thickness(layer.name, layer.thickness, padding, padding_fat)
+        thickness = np.full(len(padding), layer.thickness)
+        if layer.name == "fat":
+            thickness = layer.thickness + padding_fat * padding
+        elif layer.name == "gland":  # over the breastbone there is a tenth of it
+            thickness = layer.thickness * (0.1 + 0.9 * padding)
         cells = CELLS_OF_SKIN if layer.thickness < 1e-3 else CELLS
         edges += [edges[-1] + thickness * (part + 1) / cells for part in range(cells)]
         materials += [layer.material] * cells
     depth = np.array(edges)
     # a column may not narrow to nothing before it reaches the core
     bend = np.minimum(curvature * padding, 0.8 / depth[-1])
-    ones = np.ones((1, len(padding)))
-    properties = Properties(
-        np.array([[each.conductivity] for each in materials]) * ones,
-        np.array([[each.density * each.heat_capacity] for each in materials]) * ones,
-        np.array([[each.perfusion * tissue.blood] for each in materials]) * perfusion,
-        np.array([[each.heat] for each in materials]) * ones,
-    )
+    ones = np.ones(len(padding))
+    factors, table = (ones, ones, perfusion, ones), properties_of(materials, tissue)
+    properties = Properties(*(each[:, None] * factor for each, factor in zip(table, factors, strict=True)))
     return Bioheat(column_mesh(depth, bend), properties, tissue.core_celsius)
-
-
-def _thickness(name: str, thickness: float, padding: FloatArray, padding_fat: float) -> FloatArray:
-    """Thickness of a layer for every padding: over the breastbone there is a tenth of the gland."""
-    if name == "fat":
-        return thickness + padding_fat * padding
-    if name == "gland":
-        return thickness * (0.1 + 0.9 * padding)
-    return np.full(len(padding), thickness)

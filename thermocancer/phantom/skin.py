@@ -5,15 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from thermocancer.phantom import FloatArray
 from thermocancer.phantom.anatomy import Body, smooth_step
 from thermocancer.phantom.camera import SkinGrid
 from thermocancer.phantom.contrast import Footprint
 from thermocancer.phantom.recovery import ColumnTable
-from thermocancer.phantom.vessels import Vessels, warmth
-
-FloatArray = npt.NDArray[np.float64]
 
 MOTTLE = ((110.0, 0.18), (50.0, 0.28), (24.0, 0.27), (10.0, 0.20))
 """Patches of perfusion: spacing of their centres in millimetres, standard deviation of its logarithm."""
@@ -23,6 +20,86 @@ ARM_STEPS = 33
 
 ARM_SPREAD = 0.3
 """Standard deviation in degC of the pattern on the arms, which are drawn and not solved."""
+
+
+# --- branching superficial veins: warm lines on the skin ----
+
+
+@dataclass(frozen=True)
+class Vessels:
+    """Points along all veins of a body: arc position, height and depth in millimetres, warmth in degC."""
+
+    arc: FloatArray
+    height: FloatArray
+    celsius: FloatArray
+    depth: FloatArray
+    branches: int
+
+
+def grow(rng: np.random.Generator, body: Body, strength: float) -> Vessels:
+    """Let veins wander over the breasts, the upper chest and the belly, and branch.
+
+    ``strength`` scales their warmth; 0 leaves the veins there but cold.
+    """
+    walks: list[FloatArray] = []
+
+    def walk(x: float, y: float, heading: float, celsius: float, depth: float, length: float, older: int = 0) -> None:
+        """One vein as a random walk in 1 mm steps; it fades towards its end and may branch on the way."""
+        steps = int(length)
+        turns = heading + np.cumsum(rng.normal(0, 0.11, steps))
+        arc, height = x + np.cumsum(np.cos(turns)), y + np.cumsum(np.sin(turns))
+        fade = np.minimum(1.0, np.minimum(np.arange(steps) / 8.0, np.arange(steps)[::-1] / 20.0))
+        walks.append(np.stack([arc, height, celsius * fade, np.full(steps, depth)], axis=1))
+        if older >= 2:
+            return
+        for at in np.flatnonzero(rng.random(steps) < 0.018):
+            aside = turns[at] + rng.choice((-1.0, 1.0)) * rng.uniform(0.4, 1.0)
+            walk(arc[at], height[at], aside, celsius * 0.7, depth, length * rng.uniform(0.35, 0.7), older + 1)
+
+    density = float(rng.uniform(0.5, 1.5))
+    for breast in body.breasts:
+        arc = breast.azimuth * body.arc_per_radian
+        for _ in range(int(rng.poisson(6 * density)) + 2):
+            angle = rng.uniform(0, 2 * np.pi)
+            x = arc + breast.radius * 1.1 * float(np.cos(angle))
+            y = breast.height + breast.radius * (0.2 + 1.1 * abs(float(np.sin(angle))))
+            heading = float(np.arctan2(breast.height - y, arc - x)) + rng.normal(0, 0.7)
+            walk(x, y, heading, strength * rng.uniform(0.3, 1.2), rng.uniform(2, 5), rng.uniform(60, 140))
+    for low, high, count in ((60.0, 150.0, 6), (-190.0, -90.0, 3)):
+        for _ in range(int(rng.poisson(count * density))):
+            x, y = rng.uniform(-1, 1) * body.half_width, rng.uniform(low, high)
+            warm = strength * rng.uniform(0.2, 0.8)
+            walk(x, y, rng.uniform(0, 2 * np.pi), warm, rng.uniform(2.5, 6), rng.uniform(60, 160))
+    points = np.concatenate(walks)
+    return Vessels(points[:, 0], points[:, 1], points[:, 2], points[:, 3], len(walks))
+
+
+def warmth(vessels: Vessels, azimuth: FloatArray, heights: FloatArray, arc_per_radian: float) -> FloatArray:
+    """Warmth in degC on a (heights, azimuth) grid: each vein blurred by the tissue above it."""
+    from scipy.ndimage import gaussian_filter
+
+    if not vessels.celsius.any():
+        return np.zeros((len(heights), len(azimuth)))
+    step_a = (azimuth[1] - azimuth[0]) * arc_per_radian
+    step_y = heights[0] - heights[1]
+    column = np.rint((vessels.arc / arc_per_radian - azimuth[0]) / (azimuth[1] - azimuth[0])).astype(np.int64)
+    row = np.rint((heights[0] - vessels.height) / step_y).astype(np.int64)
+    total = np.zeros((len(heights), len(azimuth)))
+    inside = (column >= 0) & (column < len(azimuth)) & (row >= 0) & (row < len(heights))
+    for low, high in ((0.0, 3.0), (3.0, 4.0), (4.0, 99.0)):
+        chosen = inside & (vessels.depth >= low) & (vessels.depth < high)
+        if not chosen.any():
+            continue
+        spread = float(min(max((low + min(high, 5.0)) / 2, 1.8), 4.5))
+        layer = np.zeros_like(total)
+        np.add.at(layer, (row[chosen], column[chosen]), vessels.celsius[chosen])
+        # a line of unit weight a millimetre keeps its height when blurred across
+        scale = np.sqrt(2 * np.pi) * spread / (step_a * step_y)
+        total += gaussian_filter(layer, (spread / step_y, spread / step_a), mode="constant", truncate=3.0) * scale
+    return total
+
+
+# --- blood, tumour and air over the skin --------------------------------------
 
 
 @dataclass(frozen=True)
@@ -82,12 +159,11 @@ class Circulation:
 
 def draw_patches(rng: np.random.Generator, strength: float) -> tuple[FloatArray, ...]:
     """Coefficients of the patches over azimuth -3 to 3 and y -320 to 320 mm."""
-    result = []
-    for spacing, spread in MOTTLE:
-        rows, columns = int(640 / spacing) + 4, int(6 * 140 / spacing) + 4
-        # a cubic B-spline surface through white noise has .48 of its standard deviation
-        result.append(strength * spread / 0.48 * rng.standard_normal((rows, columns)))
-    return tuple(result)
+    # a cubic B-spline surface through white noise has .48 of its standard deviation
+    return tuple(
+        strength * spread / 0.48 * rng.standard_normal((int(640 / spacing) + 4, int(6 * 140 / spacing) + 4))
+        for spacing, spread in MOTTLE
+    )
 
 
 def draw_arms(rng: np.random.Generator, strength: float) -> FloatArray:
@@ -100,7 +176,12 @@ def draw_arms(rng: np.random.Generator, strength: float) -> FloatArray:
 
 def perfusion(body: Body, grid: SkinGrid, blood: Circulation, lesion: Lesion | None) -> FloatArray:
     """Perfusion relative to the parameter set, (rows, samples)."""
-    logarithm = sum((_spline_surface(each, grid) for each in blood.patches), np.full(grid.radius.shape, blood.level))
+    logarithm = np.full(grid.radius.shape, blood.level)
+    for patches in blood.patches:
+        rows, columns = patches.shape
+        down = _spline((320.0 - grid.heights) / 640.0 * (rows - 4) + 1.5, rows)
+        across = _spline((grid.azimuth + 3.0) / 6.0 * (columns - 4) + 1.5, columns)
+        logarithm += down @ patches @ across.T
     azimuth, y = grid.azimuth, grid.heights[:, None]
     for side in range(2):
         level = blood.breasts[side]
@@ -108,15 +189,7 @@ def perfusion(body: Body, grid: SkinGrid, blood: Circulation, lesion: Lesion | N
             level += float(np.log(lesion.response))
         if level:
             logarithm += level * smooth_step(2.0 * body.breast_cap(side, azimuth, y))
-    return np.exp(logarithm)
-
-
-def _spline_surface(values: FloatArray, grid: SkinGrid) -> FloatArray:
-    rows, columns = values.shape
-    down = _spline((320.0 - grid.heights) / 640.0 * (rows - 4) + 1.5, rows)
-    across = _spline((grid.azimuth + 3.0) / 6.0 * (columns - 4) + 1.5, columns)
-    surface: FloatArray = down @ values @ across.T
-    return surface
+    return np.asarray(np.exp(logarithm))
 
 
 def _spline(position: FloatArray, count: int) -> FloatArray:
@@ -165,22 +238,16 @@ def build_maps(
         distance = distance_on_skin(body, grid, lesion)
         contrast = np.interp(distance, lesion.footprint.radius, lesion.footprint.steady, right=0.0)
         steady = steady + contrast
-        extra, extra_courses = _fading(lesion.footprint, distance)
-        shapes, courses = np.concatenate([shapes, extra]), np.concatenate([courses, extra_courses])
+        if len(lesion.footprint.course):  # how the contrast differs from its steady one in time
+            left, size, right = np.linalg.svd(lesion.footprint.steady - lesion.footprint.course, full_matrices=False)
+            rank = min(2, len(size))
+            fading = [np.interp(distance, lesion.footprint.radius, each, right=0.0) for each in right[:rank]]
+            shapes = np.concatenate([shapes, fading])
+            courses = np.concatenate([courses, (left[:, :rank] * size[:rank]).T])
     way = np.linspace(0.0, 1.0, ARM_STEPS)
     arm = table.spread(0.25 + 0.1 * way, convection * (0.95 + 0.35 * way), np.full(ARM_STEPS, np.exp(blood.level)))
     arm = np.concatenate([arm, np.zeros((len(shapes) + 1 - len(arm), ARM_STEPS))])
     return SkinMaps(steady, shapes, courses, contrast, arm)
-
-
-def _fading(footprint: Footprint, distance: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """How the tumour's contrast differs from its steady one in time, as shapes on the grid and courses."""
-    if not len(footprint.course):
-        return np.zeros((0, *distance.shape)), np.zeros((0, 0))
-    left, size, right = np.linalg.svd(footprint.steady - footprint.course, full_matrices=False)
-    rank = min(2, len(size))
-    shapes = [np.interp(distance, footprint.radius, each, right=0.0) for each in right[:rank]]
-    return np.array(shapes), (left[:, :rank] * size[:rank]).T
 
 
 def distance_on_skin(body: Body, grid: SkinGrid, lesion: Lesion) -> FloatArray:

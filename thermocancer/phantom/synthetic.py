@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.data.catalog import Record
 from thermocancer.files import HashIndex, write_bytes, write_json
 from thermocancer.workspace import Workspace
 
+if TYPE_CHECKING:
+    from thermocancer.phantom.cohort import Visit
+
+Json = dict[str, Any]
 SOURCE = "simulate"
 
 SERIAL_PIXELS = 30_000_000
@@ -25,13 +30,13 @@ class VisitFiles:
     """One finished visit: its catalog records, the line of truth, and the masks' hashes (path under raw/)."""
 
     records: tuple[Record, ...]
-    truth: dict[str, Any]
+    truth: Json
     masks: dict[str, str]
 
     def hashes(self) -> dict[str, str]:
         return {**{each.path: each.sha256 for each in self.records}, **self.masks}
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Json:
         return {"records": [asdict(each) for each in self.records], "truth": self.truth, "masks": self.masks}
 
     def stand(self, workspace: Workspace, index: HashIndex) -> bool:
@@ -42,7 +47,7 @@ class VisitFiles:
         )
 
     @staticmethod
-    def from_json(content: dict[str, Any]) -> VisitFiles:
+    def from_json(content: Json) -> VisitFiles:
         return VisitFiles(tuple(Record(**each) for each in content["records"]), content["truth"], content["masks"])
 
 
@@ -54,13 +59,7 @@ class Task:
     journal: str
     settings: SimulateSection
     seed: int
-    visit: Any
-
-    @property
-    def pixels(self) -> int:
-        """About how many pixels the visit has."""
-        rows, columns = self.settings.shape
-        return rows * columns * matrices_a_visit(self.settings)
+    visit: Visit
 
 
 def matrices_a_visit(settings: SimulateSection) -> int:
@@ -70,7 +69,7 @@ def matrices_a_visit(settings: SimulateSection) -> int:
 
 def make_visits(tasks: list[Task]) -> Iterator[tuple[str, VisitFiles]]:
     """Make visits on all cores, in whatever order they finish; the result does not depend on it."""
-    pixels = sum(each.pixels for each in tasks)
+    pixels = sum(math.prod(each.settings.shape) * matrices_a_visit(each.settings) for each in tasks)
     wanted = tasks[0].settings.processes if tasks else 1
     processes = min(wanted or os.cpu_count() or 1, len(tasks))
     if processes <= 1 or pixels < SERIAL_PIXELS:
@@ -80,8 +79,7 @@ def make_visits(tasks: list[Task]) -> Iterator[tuple[str, VisitFiles]]:
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor, as_completed
 
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, initializer=_enter_worker) as pool:
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_enter_worker) as pool:
         waiting = {pool.submit(make_visit, task): task.visit.key for task in tasks}
         try:
             for future in as_completed(waiting):
@@ -114,8 +112,7 @@ def make_visit(task: Task) -> VisitFiles:
     import hashlib
 
     from thermocancer.data.names import ThermogramName, view_code
-    from thermocancer.phantom.exam import matrices
-    from thermocancer.phantom.scene import footprint_masks, make_scene, truth_line
+    from thermocancer.phantom.exam import footprint_masks, make_scene, matrices, truth_line
     from thermocancer.thermal.writing import format_matrix
 
     workspace, visit = Workspace(Path(task.workspace)), task.visit

@@ -60,6 +60,12 @@ class Tissue:
     def depth(self) -> float:
         return sum(layer.thickness for layer in self.layers)
 
+    def with_fat(self, metres: float) -> Tissue:
+        """The same tissue with so much more fat."""
+        added = {"fat": metres}
+        layers = (replace(each, thickness=each.thickness + added.get(each.name, 0.0)) for each in self.layers)
+        return replace(self, layers=tuple(layers))
+
 
 _FAT = Material(930, 2770, 0.21, 0.0002, 400)
 _GLAND = Material(1050, 3770, 0.48, 0.0006, 700)
@@ -90,11 +96,6 @@ VOXEL = replace(
     LAYERS_A,
     name="voxel",
     source="the T_diff voxel code: conductivities, perfusions and h 13.5; densities and layers of layers-A",
-    layers=(
-        Layer("fat", 5.0e-3, replace(_FAT, conductivity=0.21, perfusion=2.0e-4, heat=400)),
-        Layer("gland", 43.4e-3, replace(_GLAND, conductivity=0.48, perfusion=6.0e-4, heat=700)),
-        Layer("muscle", 15.0e-3, _MUSCLE),
-    ),
     tumour=replace(_TUMOUR, conductivity=0.511, perfusion=1.2e-2),
     convection=13.5,
 )
@@ -103,11 +104,7 @@ PET = replace(
     LAYERS_A,
     name="pet",
     source="layers-A with the perfusions measured by positron emission tomography, Wilson 1992",
-    layers=(
-        LAYERS_A.layers[0],
-        Layer("gland", 43.4e-3, replace(_GLAND, perfusion=9.3e-4)),
-        LAYERS_A.layers[2],
-    ),
+    layers=(LAYERS_A.layers[0], Layer("gland", 43.4e-3, replace(_GLAND, perfusion=9.3e-4)), LAYERS_A.layers[2]),
     tumour=replace(_TUMOUR, perfusion=5.0e-3),
 )
 
@@ -115,11 +112,7 @@ LAYERS_A_SKIN = replace(
     LAYERS_A,
     name="layers-A-skin",
     source="layers-A under the skin of layers-B: 5.0 mm of cover in all, 1.6 mm of it skin",
-    layers=(
-        *LAYERS_B.layers[:3],
-        replace(LAYERS_A.layers[0], thickness=3.4e-3),
-        *LAYERS_A.layers[1:],
-    ),
+    layers=(*LAYERS_B.layers[:3], replace(LAYERS_A.layers[0], thickness=3.4e-3), *LAYERS_A.layers[1:]),
 )
 
 TISSUES = {each.name: each for each in (LAYERS_A_SKIN, LAYERS_A, LAYERS_B, VOXEL, PET)}

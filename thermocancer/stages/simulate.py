@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
 from thermocancer.data.catalog import Record, read_catalog, replace_source
@@ -17,6 +17,9 @@ from thermocancer.outcome import Plan, StageReport
 from thermocancer.phantom.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
+
+if TYPE_CHECKING:
+    from thermocancer.phantom.cohort import Visit
 
 RECIPE = 3
 """Raise it when the same settings give other bytes, so that old cohorts are made anew."""
@@ -90,7 +93,7 @@ def _run_detectability(config: Config, workspace: Workspace, progress: Progress)
     return StageReport(SOURCE, made=1, figures={"tumours": len(rows)}, outputs=outputs)
 
 
-def _visits(config: Config) -> list[Any]:
+def _visits(config: Config) -> list[Visit]:
     from thermocancer.phantom.cohort import draw_cohort
 
     return draw_cohort(config.simulate, config.seed)
