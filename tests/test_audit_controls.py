@@ -215,13 +215,13 @@ def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tm
     from evaluation_fixtures import write_dataset
 
     from thermocancer.data.matching import MatchWeights, keep_matches_apart
-    from thermocancer.data.nuisance import exam_facts
+    from thermocancer.data.nuisance import catalog_measures
     from thermocancer.data.store.reading import StoredCohort
     from thermocancer.progress import Silent
     from thermocancer.stages import evaluate, fuse
 
     workspace, source = Workspace(tmp_path), toy_source([row for row in toy_rows(50, repeats=1) if row.visit == 1])
-    days = {"date_ordinal": np.array([exam_facts(exam, 0)["date_ordinal"] for exam in source.exams])}
+    days = {"date_ordinal": np.array([catalog_measures(exam, 0)["date_ordinal"] for exam in source.exams])}
     write_dataset(workspace, replace(source, measured=source.measured | days))
     skipped = {"evaluate.audit_skip": [name for name, _ in REFITS if name != "permuted labels"]}
     config = pixels_config(workspace, **skipped, **{"cohort.match": match, "evaluate.explain": False})

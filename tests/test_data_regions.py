@@ -9,7 +9,7 @@ from dataset_fixtures import body
 from thermocancer.data.cohort import Exam
 from thermocancer.data.nuisance import (
     OUTSIDE_THE_BREAST,
-    exam_facts,
+    catalog_measures,
     measure_matrix,
     nuisance_columns,
     nuisance_groups,
@@ -149,7 +149,7 @@ def test_background_only_hides_the_body() -> None:
 
 def test_columns_have_one_value_an_exam_and_nan_where_unknown() -> None:
     exams = [Exam(3, 1, 0, "2014-05-06", "space2"), Exam(4, 2, 1, None, "semicolon5")]
-    rows = [exam_facts(exam, 100 * exam.patient) for exam in exams]
+    rows = [catalog_measures(exam, 100 * exam.patient) for exam in exams]
     rows[0] |= {"room_celsius": 22.5}
     columns = nuisance_columns(exams, rows)
     assert columns["patient"].tolist() == [3, 4]
@@ -163,7 +163,7 @@ def test_columns_have_one_value_an_exam_and_nan_where_unknown() -> None:
 
 def test_groups_cover_every_family_of_shortcuts() -> None:
     exam = Exam(3, 1, 0, "2014-05-06", "space2")
-    columns = nuisance_columns([exam], [exam_facts(exam, 9) | measure_matrix(body(3) / 100)])
+    columns = nuisance_columns([exam], [catalog_measures(exam, 9) | measure_matrix(body(3) / 100)])
     groups = nuisance_groups(columns)
     assert set(groups) == {
         "acquisition format", "exam date", "patient number", "background temperature", "frame minimum",

@@ -12,11 +12,11 @@ import pytest
 from thermocancer.config import load_config
 from thermocancer.config.preparation import SplitSection
 from thermocancer.data.cohort import Exam
-from thermocancer.data.grouping import group_patients
 from thermocancer.data.split import (
     Fold,
     Split,
     check_disjoint,
+    group_patients,
     inner_folds,
     make_split,
     outer_folds,

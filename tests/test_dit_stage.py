@@ -16,8 +16,7 @@ from sequence_fixtures import built, tiny_config
 from thermocancer.config import dump_yaml
 from thermocancer.config.preparation import SplitSection
 from thermocancer.data.cohort import Exam
-from thermocancer.data.dynamic_folds import dynamic_folds
-from thermocancer.data.split import make_split, outer_folds
+from thermocancer.data.split import dynamic_folds, make_split, outer_folds
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions

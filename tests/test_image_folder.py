@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices
 
-from thermocancer.data.class_images import read_image_folder, validation_rows
-from thermocancer.data.image_files import pixel_hash, read_image
+from thermocancer.data.class_images import pixel_hash, read_image, read_image_folder, validation_rows
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex
 

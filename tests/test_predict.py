@@ -243,12 +243,12 @@ def test_frames_become_the_sequence_that_was_trained_on(workspace: Workspace, tm
 def test_a_run_with_nuisance_regressed_out_scores_a_new_exam_as_its_own(tmp_path: Path) -> None:
     """An exam of the data set, given back as a file, gets the very score that the kept model gives it there."""
     from thermocancer.classifiers.recipes import load_fitted
-    from thermocancer.data.nuisance import exam_facts
+    from thermocancer.data.nuisance import catalog_measures
     from thermocancer.data.store.reading import StoredCohort
 
     workspace, source = Workspace(tmp_path / "w"), toy_source(toy_rows(30, repeats=1))
     texts = [format_matrix(matrix, "space2") for matrix in source.matrices["Frontal"]]
-    facts = [exam_facts(exam, len(text)) for exam, text in zip(source.exams, texts, strict=True)]
+    facts = [catalog_measures(exam, len(text)) for exam, text in zip(source.exams, texts, strict=True)]
     columns = {name: np.array([each[name] for each in facts]) for name in facts[0]}
     other_format = {"layout_semicolon5": np.zeros(len(texts))}
     write_dataset(workspace, replace(source, measured=source.measured | columns | other_format))

@@ -168,8 +168,7 @@ def inner_parts(source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: 
     As many folds as the smaller class has groups that stay together (patients, or several who share an
     image; sick when any of their exams is), at most ``n``; none when that is below two.
     """
-    from thermocancer.data.grouping import group_patients
-    from thermocancer.data.split import inner_folds
+    from thermocancer.data.split import group_patients, inner_folds
 
     exams = list(source.exams)
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):

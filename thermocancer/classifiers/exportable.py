@@ -127,7 +127,7 @@ def _unrolled(head: Any) -> Any:
 def _image_network(folder: Path, settings: Mapping[str, Any], config: Config, workspace: Workspace) -> Exportable:
     """The image classifier of the first seed: images (n, H, W, C) in [0, 1]."""
     from thermocancer.classifiers.image.pixels import to_unit
-    from thermocancer.data.image_files import read_image
+    from thermocancer.data.class_images import read_image
     from thermocancer.training.checkpoint import load_model
 
     model = load_model(folder / settings["files"][0])

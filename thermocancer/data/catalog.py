@@ -1,4 +1,5 @@
-"""``raw/catalog.jsonl``: one line a file, what it is and where it came from."""
+"""What stands in ``raw/`` (``catalog.jsonl``: one line a file, what it is and where it came from), and the
+images and videos that were made of it (``images/manifest.json``)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 from thermocancer.data.names import ThermogramName, view_code
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, write_text
+from thermocancer.files import HashIndex, fingerprint, read_json, write_json, write_text
 from thermocancer.workspace import Workspace
 
 
@@ -55,18 +56,17 @@ def read_catalog(workspace: Workspace) -> list[Record]:
     path = workspace.catalog
     if not path.exists():
         raise DataError(
-            "this workspace has no thermograms yet",
-            where=path,
+            "this workspace has no thermograms yet", where=path,
             hint="fill it with: thermocancer fetch, import DIR or simulate",
-        )
-    return [_parse(line, path, number) for number, line in enumerate(path.read_text("utf-8").splitlines(), 1) if line]
-
-
-def _parse(line: str, path: Path, number: int) -> Record:
-    try:
-        return Record(**json.loads(line))
-    except (json.JSONDecodeError, TypeError) as error:
-        raise DataError("a catalog line cannot be read", where=f"{path}:{number}", found=error) from error
+        )  # fmt: skip
+    records = []
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
+        try:
+            if line:
+                records.append(Record(**json.loads(line)))
+        except (json.JSONDecodeError, TypeError) as error:
+            raise DataError("a catalog line cannot be read", where=f"{path}:{number}", found=error) from error
+    return records
 
 
 def write_catalog(workspace: Workspace, records: Iterable[Record]) -> None:
@@ -83,8 +83,8 @@ def replace_source(workspace: Workspace, source: str, records: Iterable[Record])
 
     Raises DataError when the same exam would carry two labels, or two sources claim one path.
     """
-    kept = [each for each in read_catalog(workspace) if each.source != source] if workspace.catalog.exists() else []
-    merged = [*kept, *records]
+    others = [each for each in read_catalog(workspace) if each.source != source] if workspace.catalog.exists() else []
+    merged = [*others, *records]
     check_labels(merged)
     write_catalog(workspace, merged)
 
@@ -98,12 +98,10 @@ def check_labels(records: Iterable[Record]) -> None:
         known = first.setdefault(record.exam, record)
         if known.label != record.label:
             raise DataError(
-                f"exam {record.exam} has two labels",
-                where=record.path,
-                expected=f"{known.label} as in {known.path}",
-                found=record.label,
+                f"exam {record.exam} has two labels", where=record.path,
+                expected=f"{known.label} as in {known.path}", found=record.label,
                 hint="correct the labels file, or import the two exams as two visits",
-            )
+            )  # fmt: skip
 
 
 def catalog_fingerprint(records: Iterable[Record]) -> str:
@@ -111,3 +109,57 @@ def catalog_fingerprint(records: Iterable[Record]) -> str:
     return fingerprint(
         sorted([each.path, each.sha256, each.label, each.date] for each in records if each.status == "ok")
     )
+
+
+# --- Images and videos made of the matrices ---------------------------------------------------------------------------
+
+MANIFEST = "manifest.json"
+IMAGE_SUFFIXES = (".jpg", ".png")
+
+
+@dataclass
+class Conversions:
+    """What stands in ``images/`` (or ``videos/``): for each file what it was made from, and its SHA-256.
+
+    Written as often as one likes while work goes on: an entry is there only when its file is whole.
+    """
+
+    folder: Path
+    files: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, folder: Path) -> Conversions:
+        """Read the manifest of a folder; an absent or broken one means that nothing is known."""
+        path = folder / MANIFEST
+        try:
+            content = read_json(path) if path.exists() else {}
+        except DataError:
+            content = {}
+        files = content.get("files") if isinstance(content, dict) else None
+        return cls(folder, dict(files) if isinstance(files, dict) else {})
+
+    def is_current(self, name: str, made_from: str, hashes: HashIndex) -> bool:
+        """Was ``name`` made from exactly this, and is it still what was made?"""
+        entry, path = self.files.get(name, {}), self.folder / name
+        return entry.get("made_from") == made_from and path.is_file() and hashes.of(path) == entry.get("sha256")
+
+    def put(self, name: str, made_from: str, sha256: str, raw: str) -> None:
+        """Note a finished file; ``raw`` is the SHA-256 of what it shows."""
+        self.files[name] = {"made_from": made_from, "sha256": sha256, "raw": raw}
+
+    def image_of(self, record: Record) -> Path | None:
+        """The image that ``convert`` has made of exactly this file, or None."""
+        for suffix in IMAGE_SUFFIXES:
+            name = image_name(record, suffix)
+            entry = self.files.get(name)
+            if entry is not None and entry.get("raw") == record.sha256 and (self.folder / name).is_file():
+                return self.folder / name
+        return None
+
+    def write(self) -> None:
+        write_json(self.folder / MANIFEST, {"files": self.files})
+
+
+def image_name(record: Record, suffix: str) -> str:
+    """Where a record's image stands under ``images/``: the tree of ``raw/``, another suffix."""
+    return str(Path(record.path).with_suffix(suffix))

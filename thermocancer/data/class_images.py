@@ -1,20 +1,173 @@
-"""A folder of class images: ``Train/CLASS/*`` and ``Test/CLASS/*``, checked before anything is trained on it."""
+"""Class images: one image file of any usual kind to 8 bits a channel, and a folder of ``Train/CLASS/*`` and
+``Test/CLASS/*``, checked before anything is trained on it.
+
+Values beyond 8 bits are stretched from the image's own minimum to its maximum, as a viewer does;
+DICOM goes through its window and its photometric interpretation.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from thermocancer.data.cohort import IntArray
-from thermocancer.data.image_files import is_dicom, is_image, pixel_hash, require_dicom
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.outcome import Failure
+
+if TYPE_CHECKING:
+    import pydicom
+
+Pixels = npt.NDArray[np.uint8]
+Colour = Literal["rgb", "gray"]
+
+# --- One file ---------------------------------------------------------------------------------------------------------
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".dcm", ".dicom"})
+_DICOM = frozenset({".dcm", ".dicom"})
+_ENDS = {b"\x89PNG": (b"IEND", "PNG"), b"\xff\xd8": (b"\xff\xd9", "JPEG")}
+_TAIL_BYTES = 4096
+
+
+def is_image(path: Path) -> bool:
+    """Does the file's suffix say that it is an image this module can read?"""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _is_dicom(path: Path) -> bool:
+    return path.suffix.lower() in _DICOM
+
+
+def _require_dicom(example: Path) -> None:
+    """Raise ConfigError when DICOM files are there and nothing to read them with."""
+    if importlib.util.find_spec("pydicom") is None:
+        hint = "pip install 'thermocancer[dicom]', or convert the files to PNG"
+        raise ConfigError("DICOM files need pydicom", where=example, hint=hint)
+
+
+def read_image(path: Path, *, colour: Colour = "rgb", size: tuple[int, int] | None = None) -> Pixels:
+    """Read an image as uint8 (rows, columns, 3), or (rows, columns, 1) for ``gray``; resized to ``size`` if given.
+
+    Raises DataError when the file is empty, cut short, or no image.
+    """
+    pixels = _to_colour(_read_any(path), colour)
+    if size is not None and pixels.shape[:2] != size:
+        import cv2
+
+        method = cv2.INTER_AREA if size[0] < pixels.shape[0] else cv2.INTER_LINEAR
+        pixels = np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=method), np.uint8).reshape(*size, -1)
+    return np.ascontiguousarray(pixels)
+
+
+def pixel_hash(path: Path) -> str:
+    """SHA-256 of the decoded image: the same picture in two formats or under two names has one hash."""
+    pixels = read_image(path)
+    return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def _read_any(path: Path) -> Pixels:
+    """Pixels as the file has them: (rows, columns) or (rows, columns, 3) RGB."""
+    import cv2
+
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError("the image cannot be read", where=path, found=error.strerror or error) from error
+    if not content:
+        raise DataError("the image is empty", where=path, expected="an image file", found="0 bytes")
+    if _is_dicom(path) or content[128:132] == b"DICM":
+        return _read_dicom(path)
+    for start, (end, kind) in _ENDS.items():
+        if content.startswith(start) and end not in content[-_TAIL_BYTES:]:
+            raise DataError("the image is cut short", where=path, expected=f"the end mark of a {kind} file")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DataError("the image cannot be decoded", where=path, expected=f"one of {', '.join(sorted(SUFFIXES))}")
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3][..., ::-1] if pixels.shape[2] >= 3 else pixels[..., 0]  # BGR, BGRA, gray with alpha
+    return _to_8_bits(pixels)
+
+
+def _to_8_bits(values: npt.NDArray[np.generic]) -> Pixels:
+    """Leave 8 bits as they are; stretch anything wider from its lowest to its highest value."""
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    finite = np.nan_to_num(values.astype(np.float64))
+    return _stretch(finite, float(finite.min()), float(finite.max()))
+
+
+def _stretch(values: npt.NDArray[np.float64], low: float, high: float) -> Pixels:
+    share = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
+    return np.rint(share * 255).astype(np.uint8)
+
+
+def _to_colour(pixels: Pixels, colour: Colour) -> Pixels:
+    import cv2
+
+    if colour == "rgb":
+        return np.repeat(pixels[..., np.newaxis], 3, axis=2) if pixels.ndim == 2 else pixels
+    gray = pixels if pixels.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+    return np.asarray(gray, np.uint8)[..., np.newaxis]
+
+
+def _read_dicom(path: Path) -> Pixels:
+    """A DICOM image with its rescaling, its window and its photometric interpretation (PS3.3, C.7.6.3, C.11)."""
+    _require_dicom(path)
+    import pydicom
+    from pydicom.pixels.processing import apply_modality_lut, convert_color_space
+
+    try:
+        data = pydicom.dcmread(path)
+        values = data.pixel_array
+        kind = str(data.PhotometricInterpretation)
+    except Exception as error:  # pydicom and its decoders raise whatever the damage led to
+        raise DataError("the DICOM image cannot be read", where=path, found=f"{error}".splitlines()[0][:200]) from error
+    if int(data.get("NumberOfFrames", 1)) > 1:
+        raise DataError("a DICOM file with several frames", where=path, expected="one", found=data.NumberOfFrames)
+    if values.ndim == 3:
+        return _to_8_bits(convert_color_space(values, kind, "RGB") if kind.startswith("YBR") else values)
+    if kind not in ("MONOCHROME1", "MONOCHROME2"):
+        expected = "MONOCHROME1, MONOCHROME2 or RGB"
+        raise DataError("a DICOM image of an unknown kind", where=path, expected=expected, found=kind)
+    gray = _windowed(data, np.asarray(apply_modality_lut(values, data), dtype=np.float64))
+    return 255 - gray if kind == "MONOCHROME1" else gray
+
+
+def _windowed(data: pydicom.Dataset, values: npt.NDArray[np.float64]) -> Pixels:
+    """Grey values under the file's first window, or its lookup table, or stretched if it has neither."""
+    from pydicom.pixels.processing import apply_voi
+
+    def first(name: str) -> float | None:
+        value = data.get(name)
+        if value is None or value == "":
+            return None
+        return float(value[0]) if hasattr(value, "__len__") and not isinstance(value, str) else float(value)
+
+    if "VOILUTSequence" in data:
+        return _to_8_bits(apply_voi(values.astype(np.int64), data, index=0).astype(np.float64))
+    centre, width = first("WindowCenter"), first("WindowWidth")
+    if centre is None or width is None:
+        return _to_8_bits(values)
+    if str(data.get("VOILUTFunction", "LINEAR")).upper() == "LINEAR" and width > 1:
+        return _stretch(values, centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2)
+    return _stretch(values, centre - width / 2, centre + width / 2)
+
+
+# --- A folder of classes ----------------------------------------------------------------------------------------------
 
 PARTS = ("Train", "Test")
 _UNREADABLE = "unreadable: "
@@ -63,7 +216,7 @@ class ImageFolder:
 def read_image_folder(
     root: Path, *, positive: str | None = None, group: str | None = None, index: HashIndex | None = None
 ) -> ImageFolder:
-    """Find, decode and check every image of ``root``.
+    """Find, decode and check every image of ``root``; ``index`` remembers hashes while files stay as they are.
 
     Unreadable images, and copies within a part, are left out and listed in ``rejected``. Raises
     DataError when a part or a class is missing or empty, a class stands only in Test, one picture has
@@ -71,14 +224,19 @@ def read_image_folder(
     """
     found = {part: _classes_of(root, part) for part in PARTS}
     classes = _check_classes(root, found, positive)
-    pattern = None if group is None else _compiled(group)
+    try:
+        pattern = None if group is None else re.compile(group)
+    except re.error as error:
+        raise ConfigError("the group pattern is not a regular expression", where="cnn.group", found=error) from error
     listed = [
         (path, part, name) for part in PARTS for name in sorted(found[part]) for path in _images_in(found[part][name])
     ]
-    _check_dicom(path for path, _, _ in listed)
+    dicom = next((path for path, _, _ in listed if _is_dicom(path)), None)
+    if dicom is not None:
+        _require_dicom(dicom)
     images, rejected = [], []
     for path, part, name in listed:
-        digest = _hash(path, index)
+        digest = _try_hash(path) if index is None else index.of(path, _try_hash)
         relative = path.relative_to(root).as_posix()
         if digest.startswith(_UNREADABLE):
             rejected.append(Failure(relative, digest.removeprefix(_UNREADABLE)))
@@ -95,13 +253,12 @@ def _classes_of(root: Path, part: str) -> dict[str, Path]:
     """Class folders of one part, by name; ``Train`` and ``train`` are the same."""
     if not root.is_dir():
         raise DataError("the image folder is not there", where=root, hint="correct --data")
-    folder = next(
-        (each for each in sorted(root.iterdir()) if each.name.lower() == part.lower() and each.is_dir()), None
-    )
+    inside = sorted(root.iterdir())
+    folder = next((each for each in inside if each.name.lower() == part.lower() and each.is_dir()), None)
     if folder is None:
         raise DataError(
             f"the folder has no {part}", where=root, expected=f"{part}/CLASS/ with images in it",
-            found=", ".join(sorted(each.name for each in root.iterdir())[:6]) or "nothing",
+            found=", ".join(each.name for each in inside[:6]) or "nothing",
         )  # fmt: skip
     return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")}
 
@@ -129,13 +286,6 @@ def _images_in(folder: Path) -> list[Path]:
     return images
 
 
-def _compiled(group: str) -> re.Pattern[str]:
-    try:
-        return re.compile(group)
-    except re.error as error:
-        raise ConfigError("the group pattern is not a regular expression", where="cnn.group", found=error) from error
-
-
 def _group_of(path: Path, pattern: re.Pattern[str]) -> str:
     match = pattern.search(path.name)
     if match is None or not (text := match.group(1) if pattern.groups else match.group()):
@@ -146,18 +296,8 @@ def _group_of(path: Path, pattern: re.Pattern[str]) -> str:
     return text
 
 
-def _check_dicom(paths: Iterable[Path]) -> None:
-    example = next((path for path in paths if is_dicom(path)), None)
-    if example is not None:
-        require_dicom(example)
-
-
-def _hash(path: Path, index: HashIndex | None) -> str:
-    """The picture's hash, or why it has none; remembered by ``index`` while the file stays as it is."""
-    return _try_hash(path) if index is None else index.of(path, _try_hash)
-
-
 def _try_hash(path: Path) -> str:
+    """The picture's hash, or why it has none."""
     try:
         return pixel_hash(path)
     except DataError as error:
@@ -190,12 +330,9 @@ def _check_parts(root: Path, images: Sequence[ClassImage], classes: tuple[str, s
         for label, name in enumerate(classes):
             if not counts[part, label]:
                 raise DataError("no image of a class can be read", where=root / part / name)
-    if not grouped:
-        return
-    both = {image.group for image in images if image.part == "Train"} & {
-        image.group for image in images if image.part == "Test"
-    }
-    if both:
+    train, test = ({image.group for image in images if image.part == part} for part in PARTS)
+    both = train & test
+    if grouped and both:
         raise DataError(
             "a patient is in Train and in Test", where=root, found=f"{len(both)} groups, such as {min(both)}",
             hint="move all images of a patient to one part, or correct cnn.group",
@@ -207,9 +344,7 @@ def _numbered(images: Sequence[ClassImage]) -> Iterable[ClassImage]:
     seen: Counter[str] = Counter()
     for image in images:
         seen[image.group] += 1
-        yield ClassImage(
-            image.path, image.part, image.label, image.sha256, image.group, numbers[image.group], seen[image.group]
-        )
+        yield replace(image, patient=numbers[image.group], visit=seen[image.group])
 
 
 def validation_rows(folder: ImageFolder, fraction: float, seed: int) -> tuple[IntArray, IntArray]:

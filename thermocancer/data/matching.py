@@ -32,8 +32,8 @@ def choose_rows(source: Cohort, config: CohortSection) -> tuple[IntArray, FloatA
     if config.match == "none":
         return rows, np.ones(len(rows))
     if config.match == "choose":
-        kept = np.sort(np.concatenate(_chosen(source, rows, config)))
-        return kept, np.ones(len(kept))
+        paired = np.sort(np.concatenate(_pairs(source, rows, config)))
+        return paired, np.ones(len(paired))
     return _weighted(*_near(source, rows, config)[:3])
 
 
@@ -45,7 +45,7 @@ def keep_matches_apart(source: Cohort, folds: Sequence[Fold], config: CohortSect
     """
     if config.match != "choose":
         return list(folds)
-    healthy, sick = _chosen(source, _wanted(source.exams, config), config)
+    healthy, sick = _pairs(source, _wanted(source.exams, config), config)
     match = dict(zip(healthy.tolist(), sick.tolist(), strict=True)) | dict(
         zip(sick.tolist(), healthy.tolist(), strict=True)
     )
@@ -96,11 +96,18 @@ LEAST_WEIGHT = 1e-3
 """Libraries do not take a weight of 0 alike."""
 
 
-def _chosen(source: Cohort, rows: IntArray, config: CohortSection) -> tuple[IntArray, IntArray]:
-    """The healthy and the sick exam of every pair of ``match: choose``."""
+def _pairs(source: Cohort, rows: IntArray, config: CohortSection) -> tuple[IntArray, IntArray]:
+    """The healthy and the sick exam of every pair of ``match: choose``.
+
+    As many pairs as possible, and among those the nearest: an assignment problem.
+    """
+    from scipy.optimize import linear_sum_assignment
+
     healthy, sick, near, distance = _near(source, rows, config)
-    chosen = _largest_matching(near, distance)
-    return healthy[chosen[0]], sick[chosen[1]]
+    too_far = 1e3 * (1 + min(near.shape))  # dearer than every real pair together
+    down, across = linear_sum_assignment(np.where(near, np.nan_to_num(distance), too_far))
+    real = near[down, across]
+    return healthy[down[real]], sick[across[real]]
 
 
 def _near(
@@ -112,12 +119,11 @@ def _near(
     near, distance = _apart(_measures(source, config), healthy, sick)
     if not near.any():
         raise DataError(
-            "no healthy and sick exam can be matched",
-            where="cohort.match",
+            "no healthy and sick exam can be matched", where="cohort.match",
             expected=f"exams within {config.match_days} days and {config.match_room_celsius} degC of the room",
             found=f"{len(healthy)} healthy and {len(sick)} sick exams, none that near (or without dates)",
             hint="widen cohort.match_days or cohort.match_room_celsius, or set cohort.match to none",
-        )
+        )  # fmt: skip
     return healthy, sick, near, distance
 
 
@@ -126,23 +132,20 @@ def _wanted(exams: Sequence[Exam], config: CohortSection) -> IntArray:
     known = {exam.key for exam in exams} | {str(exam.patient) for exam in exams}
     if excluded - known:
         raise ConfigError(
-            "cohort.exclude names an exam that the data set does not have",
-            where="cohort.exclude",
-            expected="PATIENT or PATIENT_VISIT, such as 276 or 276_1",
-            found=", ".join(sorted(excluded - known)),
-        )
+            "cohort.exclude names an exam that the data set does not have", where="cohort.exclude",
+            expected="PATIENT or PATIENT_VISIT, such as 276 or 276_1", found=", ".join(sorted(excluded - known)),
+        )  # fmt: skip
     rows = [
         row
         for row, exam in enumerate(exams)
         if (not config.layouts or exam.layout in config.layouts) and not {exam.key, str(exam.patient)} & excluded
     ]
     if not rows:
+        layouts = sorted({exam.layout for exam in exams})
         raise DataError(
-            "no exam is left",
-            where="cohort.layouts",
-            expected=f"one of: {', '.join(sorted({exam.layout for exam in exams}))}",
-            found=", ".join(config.layouts),
-        )
+            "no exam is left", where="cohort.layouts",
+            expected=f"one of: {', '.join(layouts)}", found=", ".join(config.layouts),
+        )  # fmt: skip
     return np.array(rows, dtype=np.int64)
 
 
@@ -162,16 +165,6 @@ def _apart(measures: FloatArray, healthy: IntArray, sick: IntArray) -> tuple[npt
     """For each healthy (down) and sick (across) exam: near enough, and how far apart in units of the limits."""
     apart = np.abs(measures[:, healthy][:, :, None] - measures[:, sick][:, None, :])  # (2, healthy, sick)
     return np.asarray((apart <= 1).all(axis=0)), np.asarray(apart.sum(axis=0))  # False where unknown (NaN)
-
-
-def _largest_matching(near: npt.NDArray[np.bool_], distance: FloatArray) -> tuple[IntArray, IntArray]:
-    """As many pairs as possible, and among those the nearest: an assignment problem."""
-    from scipy.optimize import linear_sum_assignment
-
-    too_far = 1e3 * (1 + min(near.shape))  # dearer than every real pair together
-    healthy, sick = linear_sum_assignment(np.where(near, np.nan_to_num(distance), too_far))
-    real = near[healthy, sick]
-    return healthy[real], sick[real]
 
 
 def _weighted(healthy: IntArray, sick: IntArray, near: npt.NDArray[np.bool_]) -> tuple[IntArray, FloatArray]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,50 +30,35 @@ _ROWS = 240
 _LEAST_ROOM = 50  # pixels; with less background than this the room is unknown
 
 
-def measure_matrix(celsius: npt.NDArray[np.floating[Any]]) -> dict[str, float]:
+def measure_matrix(celsius: npt.NDArray[np.floating]) -> dict[str, float]:
     """Everything that one matrix (H, W) in degC tells without the breast.
 
-    ``sharpness`` is the logarithm of the Laplacian's variance along the body's outline. Large frames
-    are averaged down to about 240 rows first: four times as fast, and no figure needs more.
+    ``sharpness`` is the logarithm of the Laplacian's variance along the body's outline (inside the body it
+    would also count vessels). Large frames are averaged down to about 240 rows first: four times as fast,
+    and no figure needs more.
     """
-    small = _averaged(np.ascontiguousarray(celsius, dtype=np.float32))
-    torso = torso_mask(small)
-    return {
-        **_measure_room(small, torso),
-        "frame_minimum": float(celsius.min()),
-        **_measure_marker(small, torso),
-        **_measure_framing(torso),
-        "sharpness": _measure_sharpness(small, torso),
-    }
-
-
-def _averaged(celsius: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     import cv2
 
-    height, width = celsius.shape
-    step = max(1, height // _ROWS)
-    if step == 1:
-        return celsius
-    return cv2.resize(celsius, (width // step, height // step), interpolation=cv2.INTER_AREA).astype(np.float32)
-
-
-def _measure_room(celsius: npt.NDArray[np.float32], torso: Mask) -> dict[str, float]:
-    room = celsius[room_mask(torso)]
+    small = np.ascontiguousarray(celsius, dtype=np.float32)
+    rows, columns = small.shape
+    step = max(1, rows // _ROWS)
+    if step > 1:
+        small = cv2.resize(small, (columns // step, rows // step), interpolation=cv2.INTER_AREA).astype(np.float32)
+    torso = torso_mask(small)
+    room = small[room_mask(torso)]
     if room.size < _LEAST_ROOM:
-        room = celsius[~torso]
-    if room.size < _LEAST_ROOM:
-        return dict.fromkeys(ROOM, float("nan"))
-    return {"room_celsius": float(np.median(room)), "room_spread": float(room.std(dtype=np.float64))}
-
-
-def _measure_marker(celsius: npt.NDArray[np.float32], torso: Mask) -> dict[str, float]:
-    marker = find_marker(celsius, torso)
-    if marker is None:
-        return {"marker_area": 0.0, "marker_contrast": 0.0, "marker_celsius": float("nan")}
+        room = small[~torso]
+    known = room.size >= _LEAST_ROOM
+    marker = find_marker(small, torso)
     return {
-        "marker_area": float(marker.mask.mean()),
-        "marker_contrast": marker.contrast,
-        "marker_celsius": marker.celsius,
+        "room_celsius": float(np.median(room)) if known else float("nan"),
+        "room_spread": float(room.std(dtype=np.float64)) if known else float("nan"),
+        "frame_minimum": float(celsius.min()),
+        "marker_area": float(marker.mask.mean()) if marker else 0.0,
+        "marker_contrast": marker.contrast if marker else 0.0,
+        "marker_celsius": marker.celsius if marker else float("nan"),
+        **_measure_framing(torso),
+        "sharpness": _measure_sharpness(small, torso),
     }
 
 
@@ -95,7 +79,6 @@ def _measure_framing(torso: Mask) -> dict[str, float]:
 
 
 def _measure_sharpness(celsius: npt.NDArray[np.float32], torso: Mask) -> float:
-    """Along the outline only: inside the body sharpness would also count vessels."""
     import cv2
 
     reach = max(3, round(0.02 * len(torso)) | 1)
@@ -107,8 +90,8 @@ def _measure_sharpness(celsius: npt.NDArray[np.float32], torso: Mask) -> float:
     return float(np.log(cv2.Laplacian(celsius, cv2.CV_32F)[outline].var(dtype=np.float64) + 1e-6))
 
 
-def exam_facts(exam: Exam, file_bytes: int) -> dict[str, float]:
-    """What the catalog tells of an exam: patient number (enrolment order), visit, date and file size."""
+def catalog_measures(exam: Exam, file_bytes: int) -> dict[str, float]:
+    """Facts of the catalog about one exam, as numbers: patient (enrolment order), visit, date and file size."""
     day = float(datetime.date.fromisoformat(exam.date).toordinal()) if exam.date else float("nan")
     return {
         "patient": float(exam.patient),

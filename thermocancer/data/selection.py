@@ -1,19 +1,34 @@
-"""Which exams are complete and sound, and why each other one is not.
+"""Why was this exam dropped? Which exams are complete and sound, and why each other one is not.
 
-Decisions only: records and measured files in, verdicts out. ``filter`` writes them down and
-``build-dataset`` reads the same ones.
+``filter`` writes these decisions down, and ``build-dataset`` takes exams by the very same ones. Every raw
+matrix is measured once; what was found is remembered by the file's SHA-256.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+from thermocancer.config import Config
 from thermocancer.config.preparation import FilterSection
 from thermocancer.data.catalog import Record
-from thermocancer.thermal.quality import Measured, Verdict, judge_measured
-from thermocancer.workspace import LABELS, VIEWS
+from thermocancer.data.store.sequences import listed_runs
+from thermocancer.errors import DataError
+from thermocancer.files import HashIndex, read_json, write_json
+from thermocancer.outcome import Failure
+from thermocancer.progress import Progress
+from thermocancer.thermal.quality import Measured, Verdict, judge_measured, measure_matrix
+from thermocancer.thermal.reading import read_matrix
+from thermocancer.workspace import LABELS, VIEWS, Workspace
+
+_READERS = 4  # NumPy and the disk both let go of the interpreter; more threads gain nothing
+_CACHE_FORMAT = 1
+UNREADABLE = "unreadable"
+"""The verdict by which an exam is a failed item, not a matter of taste."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +55,23 @@ class ExamVerdict:
         return not self.verdicts
 
     @property
+    def codes(self) -> tuple[str, ...]:
+        """What is wrong, each code once."""
+        return tuple(dict.fromkeys(each.code for each in self.verdicts))
+
+    @property
     def code(self) -> str:
         """``complete``, or every code once, joined by ``+``."""
-        return "+".join(dict.fromkeys(each.code for each in self.verdicts)) or "complete"
+        return "+".join(self.codes) or "complete"
 
     @property
     def reason(self) -> str:
         return "; ".join(each.reason for each in self.verdicts)
+
+    @property
+    def failure(self) -> Failure:
+        """The exam as a failed item of a report."""
+        return Failure(f"exam {self.exam} ({self.protocol})", self.reason)
 
 
 def select_exams(
@@ -69,45 +94,42 @@ def _decide(records: Sequence[Record], section: FilterSection, measured: Mapping
     exams: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in records:
         exams[record.patient, record.visit].append(record)
-    wanted = {key: [each for each in files if _is_wanted(each, section)] for key, files in exams.items()}
-    shape = section.shape or _usual_shape(measured[each.path] for files in wanted.values() for each in files)
+
+    def is_wanted(record: Record) -> bool:
+        if record.status != "ok" or not record.path:
+            return False
+        return record.view == "Frontal" if record.protocol == "D" else record.view in section.views
+
+    wanted = {
+        key: sorted(filter(is_wanted, files), key=lambda each: (VIEWS.index(each.view), each.index, each.path))
+        for key, files in exams.items()
+    }
+    shape = section.shape
+    if shape is None:  # the most frequent one; of two equally frequent ones the larger
+        shapes = Counter(
+            measured[each.path].shape for files in wanted.values() for each in files if not measured[each.path].broken
+        )
+        shape = max(shapes, key=lambda shape: (shapes[shape], shape)) if shapes else None
     decided = []
-    for key in sorted(exams):
-        label = _label(exams[key])
-        verdicts = [] if label in LABELS else [Verdict("unlabelled", _why_unlabelled(exams[key]))]
-        verdicts += _completeness(exams[key], wanted[key], section)
+    for key, everything in sorted(exams.items()):
+        label = next((each.label for each in everything if each.label in LABELS), "unknown")
+        verdicts = []
+        if label == "unknown":
+            reason = next((each.reason for each in everything if each.reason), "")
+            verdicts.append(Verdict("unlabelled", f"no label{f' ({reason})' if reason else ''}"))
+        if everything[0].protocol == "D":
+            verdicts += _frame_gaps([each.index for each in wanted[key]], section.frames)
+        else:
+            verdicts += _missing_views(everything, wanted[key], section)
         verdicts += _soundness(wanted[key], section, measured, shape)
-        files = sorted(wanted[key], key=lambda each: (VIEWS.index(each.view), each.index, each.path))
-        decided.append(ExamVerdict(*key, label, files[0].protocol if files else exams[key][0].protocol, tuple(files)))
-        decided[-1] = replace(decided[-1], verdicts=tuple(verdicts))
+        decided.append(ExamVerdict(*key, label, everything[0].protocol, tuple(wanted[key]), tuple(verdicts)))
     return _without_duplicates(decided, measured)
 
 
-def _is_wanted(record: Record, section: FilterSection) -> bool:
-    if record.status != "ok" or not record.path:
-        return False
-    return record.view == "Frontal" if record.protocol == "D" else record.view in section.views
+# --- Is everything there, exactly once? -------------------------------------------------------------------------------
 
 
-def _usual_shape(measured: Iterable[Measured]) -> tuple[int, int] | None:
-    """The most frequent shape; of two equally frequent ones the larger."""
-    counts = Counter(each.shape for each in measured if not each.broken)
-    return max(counts, key=lambda shape: (counts[shape], shape)) if counts else None
-
-
-def _label(records: Sequence[Record]) -> str:
-    return next((each.label for each in records if each.label in LABELS), "unknown")
-
-
-def _why_unlabelled(records: Sequence[Record]) -> str:
-    reason = next((each.reason for each in records if each.reason), "")
-    return f"no label{f' ({reason})' if reason else ''}"
-
-
-def _completeness(everything: Sequence[Record], wanted: Sequence[Record], section: FilterSection) -> list[Verdict]:
-    """Is each view (or frame) there exactly once?"""
-    if everything[0].protocol == "D":
-        return _frame_gaps([each.index for each in wanted], section.frames)
+def _missing_views(everything: Sequence[Record], wanted: Sequence[Record], section: FilterSection) -> list[Verdict]:
     verdicts = []
     counts = Counter(each.view for each in wanted)
     for view in section.views:
@@ -127,41 +149,28 @@ def _frame_gaps(indices: Sequence[int], frames: int) -> list[Verdict]:
     verdicts = []
     gaps = [index for index in range(frames) if index not in counts]
     if gaps:
-        verdicts.append(Verdict("frame_gaps", f"{len(gaps)} of {frames} frames missing: {_ranges(gaps)}"))
+        verdicts.append(Verdict("frame_gaps", f"{len(gaps)} of {frames} frames missing: {listed_runs(gaps, ' ')}"))
     beyond = sorted(index for index in counts if index >= frames)
     if beyond:
-        verdicts.append(Verdict("extra_frame", f"frames beyond {frames - 1}: {_ranges(beyond)}"))
+        verdicts.append(Verdict("extra_frame", f"frames beyond {frames - 1}: {listed_runs(beyond, ' ')}"))
     twice = sorted(index for index, count in counts.items() if count > 1)
     if twice:
-        verdicts.append(Verdict("extra_frame", f"frames that are there more than once: {_ranges(twice)}"))
+        verdicts.append(Verdict("extra_frame", f"frames that are there more than once: {listed_runs(twice, ' ')}"))
     return verdicts
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """``1 2 3 7`` as ``1-3 7``."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1].append(number)
-        else:
-            runs.append([number])
-    return " ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+# --- Is it a thermogram, and one of its own? --------------------------------------------------------------------------
 
 
 def _soundness(
     records: Sequence[Record], section: FilterSection, measured: Mapping[str, Measured], shape: tuple[int, int] | None
 ) -> list[Verdict]:
     """Judge each file of an exam; of many frames with one fault the first is named and the rest counted."""
+    limits = section.model_dump(include={"low", "high", "minimum_spread"})
     by_code: defaultdict[str, list[str]] = defaultdict(list)
-    for record in sorted(records, key=lambda each: (VIEWS.index(each.view), each.index)):
+    for record in records:
         name = f"frame {record.index}" if record.protocol == "D" else record.view
-        for verdict in judge_measured(
-            measured[record.path],
-            low=section.low,
-            high=section.high,
-            minimum_spread=section.minimum_spread,
-            shape=shape,
-        ):
+        for verdict in judge_measured(measured[record.path], **limits, shape=shape):
             by_code[verdict.code].append(f"{name}: {verdict.reason}")
     return [
         Verdict(code, reasons[0] if len(reasons) == 1 else f"{reasons[0]} (and {len(reasons) - 1} more)")
@@ -206,15 +215,135 @@ def _shared_with(
         others = [each for each in holders.get(measured[record.path].content, ()) if each.exam != exam.exam]
         if not others:
             continue
-        sound = next((each for each in sorted([exam, *others], key=_order) if each.kept), None)
-        labels = {each.label for each in (exam, *others)}
-        if len(labels) == 1 and sound is exam:
+        in_order = sorted([exam, *others], key=lambda each: (each.patient, each.visit))
+        labels = {each.label for each in in_order}
+        if len(labels) == 1 and next((each for each in in_order if each.kept), None) is exam:
             continue
-        names = ", ".join(each.exam for each in others)
-        why = f"{record.view} is the same picture as in exam {names}"
+        why = f"{record.view} is the same picture as in exam {', '.join(each.exam for each in others)}"
         return Verdict("duplicate", why if len(labels) == 1 else f"{why}, with another label")
     return None
 
 
-def _order(exam: ExamVerdict) -> tuple[int, int]:
-    return exam.patient, exam.visit
+# --- The exams that a data set takes ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ChosenExams:
+    """The exams to take, by protocol, in the order of patient and visit.
+
+    ``dynamic`` also holds exams whose only fault is missing frames, if gaps may be filled.
+    ``broken`` are exams dropped because a file could not be read; ``notes`` count the others.
+    """
+
+    static: tuple[ExamVerdict, ...]
+    dynamic: tuple[ExamVerdict, ...]
+    broken: tuple[Failure, ...]
+    notes: tuple[str, ...]
+
+
+def choose_exams(
+    config: Config, workspace: Workspace, records: Sequence[Record], progress: Progress, *, remember: bool
+) -> ChosenExams:
+    """Decide as ``filter`` does, for the protocols that the data set takes.
+
+    Files that ``filter`` has measured are not read again. ``remember`` False leaves the caches alone.
+    """
+    dataset = config.dataset
+    protocols = {letter for letter, wanted in (("S", dataset.static), ("D", dataset.dynamic)) if wanted}
+    considered = [record for record in records if record.protocol in protocols]
+    measured = measure_records(workspace, considered, progress, remember=remember)
+    exams = select_exams(considered, config.filter.model_copy(update={"dynamic": dataset.dynamic}), measured)
+    fillable = config.dit.allow_gaps > 0 and dataset.source == "matrices"
+    taken = [exam for exam in exams if exam.kept or (fillable and exam.code == "frame_gaps" and exam.records)]
+    dropped = [exam for exam in exams if exam not in taken]
+    by_taste = Counter(exam.code for exam in dropped if UNREADABLE not in exam.codes)
+    counted = ", ".join(f"{count} {code}" for code, count in sorted(by_taste.items()))
+    note = f"{by_taste.total()} exams left out by the rules of filter: {counted} (reasons in filtered/filter.csv)"
+    return ChosenExams(
+        static=tuple(exam for exam in taken if exam.protocol == "S"),
+        dynamic=tuple(exam for exam in taken if exam.protocol == "D"),
+        broken=tuple(exam.failure for exam in dropped if UNREADABLE in exam.codes),
+        notes=(note,) if by_taste else (),
+    )
+
+
+# --- Measuring every file once ----------------------------------------------------------------------------------------
+
+
+class MeasuredFiles:
+    """What is known of raw files, by SHA-256. ``cache_file`` may be deleted at any time."""
+
+    def __init__(self, cache_file: Path) -> None:
+        self._cache_file = cache_file
+        self._changed = False
+        self.known: dict[str, Measured] = {}
+        if cache_file.exists():
+            with contextlib.suppress(DataError, KeyError, TypeError, ValueError):  # a broken cache is an empty one
+                content = read_json(cache_file)
+                if content["format"] == _CACHE_FORMAT:
+                    self.known = {
+                        key: Measured(**{**value, "shape": tuple(value["shape"])})
+                        for key, value in content["measured"].items()
+                    }
+
+    def put(self, sha256: str, measured: Measured) -> None:
+        self.known[sha256] = measured
+        self._changed = True
+
+    def save(self) -> None:
+        if self._changed:
+            measured = {key: asdict(value) for key, value in self.known.items()}
+            write_json(self._cache_file, {"format": _CACHE_FORMAT, "measured": measured})
+            self._changed = False
+
+
+def measure_records(
+    workspace: Workspace, records: Iterable[Record], progress: Progress, *, remember: bool = True
+) -> dict[str, Measured]:
+    """Measure the files of ``records`` that are there; the answer maps each record's path to what was found.
+
+    A file that cannot be read, has vanished, or is not what the catalog says has ``broken`` set.
+    ``remember`` False leaves the cache as it is (for a plan, which touches nothing).
+    """
+    usable = [record for record in records if record.status == "ok" and record.path]
+    hashes, measured_files = workspace.hashes(), MeasuredFiles(workspace.cache / "quality.json")
+    found: dict[str, Measured] = {}
+    unknown: list[Record] = []
+    for record in usable:
+        problem = _problem_with(workspace.raw / record.path, record, hashes)
+        if problem:
+            found[record.path] = Measured(broken=problem)
+        elif record.sha256 in measured_files.known:
+            found[record.path] = measured_files.known[record.sha256]
+        else:
+            unknown.append(record)
+    if unknown:
+        with progress.task("measuring", len(unknown), "files") as task, ThreadPoolExecutor(_READERS) as pool:
+            for record, measured in zip(
+                unknown, pool.map(lambda each: _measure(workspace.raw / each.path), unknown), strict=True
+            ):
+                found[record.path] = measured
+                measured_files.put(record.sha256, measured)
+                task.advance()
+    if remember:
+        measured_files.save()
+        hashes.save()
+    return found
+
+
+def _problem_with(path: Path, record: Record, hashes: HashIndex) -> str:
+    try:
+        changed = hashes.of(path) != record.sha256
+    except OSError:
+        return "the file has vanished from raw/"
+    return "the file is not the one that was catalogued (its content has changed)" if changed else ""
+
+
+def _measure(path: Path) -> Measured:
+    try:
+        matrix = read_matrix(path)
+    except DataError as error:
+        line = (error.where or "").removeprefix(str(path)).strip(":")
+        found = f", found {error.found}" if error.found else ""
+        return Measured(broken=f"{error.what}{f' (line {line})' if line else ''}{found}")
+    return measure_matrix(matrix.celsius, matrix.layout)

@@ -4,13 +4,17 @@
 a test patient of last month is never a training patient of today. It is by patient whatever the
 protocol; the original study's own split (by file, ``protocol: thesis``) exists only as a fold, and
 ``thesis_leaks`` says what is wrong with it.
+
+A group is what may never be divided: all exams of a patient, and all patients who share an
+identical image (the same content under two names). A stratum is a group's class and its
+acquisition layout; a group counts as sick when any of its exams is.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +22,97 @@ import numpy as np
 
 from thermocancer.config.preparation import SplitSection
 from thermocancer.data.cohort import Exam, IntArray
-from thermocancer.data.grouping import Group, check_enough, group_numbers, group_patients, shared_between, strata
 from thermocancer.errors import DataError
 from thermocancer.files import read_json, write_json
+from thermocancer.workspace import LABELS
 
 THESIS_SEED = 1  # the original study shuffles its file list with this seed, whatever the config says
 _SPLIT_KEY, _OUTER_KEY, _INNER_KEY = 101, 102, 103  # independent random streams of one seed
+
+
+# --- Who belongs together ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Group:
+    """Patients who stay together: their numbers, class (0 healthy, 1 any exam sick) and layout."""
+
+    patients: tuple[int, ...]
+    label: int
+    layout: str
+
+
+def group_patients(exams: Iterable[Exam]) -> list[Group]:
+    """The groups of all patients, in the order of their lowest patient number.
+
+    The layout of a group is the most frequent one of its exams (the first by name on a tie).
+    """
+    members: dict[int, list[Exam]] = {}
+    owner: dict[str, int] = {}  # of each image: the first patient who has it
+    leader: dict[int, int] = {}  # patients of one group lead, one through the other, to its lowest number
+
+    def lead(patient: int) -> int:
+        while leader[patient] != patient:
+            patient = leader[patient]
+        return patient
+
+    for exam in sorted(exams, key=lambda each: (each.patient, each.visit)):
+        members.setdefault(exam.patient, []).append(exam)
+        leader.setdefault(exam.patient, exam.patient)
+        for _, digest in exam.hashes:
+            low, high = sorted((lead(exam.patient), lead(owner.setdefault(digest, exam.patient))))
+            leader[high] = low
+    gathered: dict[int, list[int]] = {}
+    for patient in sorted(members):
+        gathered.setdefault(lead(patient), []).append(patient)
+    groups = []
+    for _, patients in sorted(gathered.items()):
+        together = [exam for patient in patients for exam in members[patient]]
+        layouts = Counter(exam.layout for exam in together)
+        layout = min(layouts, key=lambda name: (-layouts[name], name))
+        groups.append(Group(tuple(patients), max(exam.label for exam in together), layout))
+    return groups
+
+
+def _strata(groups: Sequence[Group], minimum: int = 1) -> list[tuple[int, str]]:
+    """For each group its (label, layout); a layout with fewer than ``minimum`` groups joins the class's largest."""
+    counts = Counter((group.label, group.layout) for group in groups)
+    largest = {
+        label: min((key for key in counts if key[0] == label), key=lambda key: (-counts[key], key[1]))
+        for label in {group.label for group in groups}
+    }
+    keys = ((group.label, group.layout) for group in groups)
+    return [key if counts[key] >= minimum else largest[key[0]] for key in keys]
+
+
+def _check_enough(groups: Sequence[Group], needed: int, purpose: str, hint: str) -> None:
+    """Raise DataError when either class has fewer than ``needed`` groups."""
+    counts = Counter(group.label for group in groups)
+    if all(counts[label] >= needed for label in range(len(LABELS))):
+        return
+    scarce = min(range(len(LABELS)), key=lambda label: counts[label])
+    raise DataError(
+        f"too few {LABELS[scarce]} patients for {purpose}",
+        expected=f"at least {needed} patients of each class (patients with an identical image count once)",
+        found=", ".join(f"{counts[label]} {name}" for label, name in enumerate(LABELS)),
+        hint=hint,
+    )
+
+
+def shared_between(exams: Sequence[Exam], train: IntArray, test: IntArray) -> tuple[list[int], list[tuple[str, str]]]:
+    """What stands on both sides: patients, and pairs of exams with an identical image."""
+    both = {exams[row].patient for row in train} & {exams[row].patient for row in test}
+    seen = {digest: exams[row].key for row in train for _, digest in exams[row].hashes}
+    twins = {
+        (seen[digest], exams[row].key)
+        for row in test
+        for _, digest in exams[row].hashes
+        if digest in seen and seen[digest] != exams[row].key
+    }
+    return sorted(both), sorted(twins)
+
+
+# --- split.json -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -43,11 +132,10 @@ class Split:
         unknown = {exam.patient for exam in exams} - set(self.train) - set(self.test)
         if unknown:
             raise DataError(
-                "the split does not know every patient of the data set",
-                where="split.json",
+                "the split does not know every patient of the data set", where="split.json",
                 found=f"{len(unknown)} unknown, such as patient {min(unknown)}",
                 hint="run build-dataset again; it adds new patients and moves none",
-            )
+            )  # fmt: skip
         wanted = set(self.train if part == "train" else self.test)
         return np.array([row for row, exam in enumerate(exams) if exam.patient in wanted], dtype=np.int64)
 
@@ -76,18 +164,6 @@ class Split:
         return split
 
 
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """One division of a data set: positions of its training and test exams.
-
-    ``name`` is ``REPEAT.FOLD`` (from 1) in cross-validation, ``test`` in a hold-out.
-    """
-
-    name: str
-    train: IntArray
-    test: IntArray
-
-
 def make_split(exams: Sequence[Exam], config: SplitSection, seed: int, known: Split | None = None) -> Split:
     """Divide the patients, stratified by label and acquisition layout.
 
@@ -97,41 +173,33 @@ def make_split(exams: Sequence[Exam], config: SplitSection, seed: int, known: Sp
     ties two known patients of different sides together.
     """
     groups = group_patients(exams)
-    check_enough(
-        groups, 2, "a split into training and test", "add patients of that class, or check the labels with filter"
-    )
-    sides = [_known_side(group, known) for group in groups]
+    hint = "add patients of that class, or check the labels with filter"
+    _check_enough(groups, 2, "a split into training and test", hint)
+    sides = [None if known is None else _known_side(group, known) for group in groups]
     for label in (0, 1):
         _place(groups, sides, label, config.test_fraction, seed)
-    train = {
-        patient for group, side in zip(groups, sides, strict=True) if side == "train" for patient in group.patients
-    }
-    test = {patient for group, side in zip(groups, sides, strict=True) if side == "test" for patient in group.patients}
-    if known is not None:
-        train, test = train | set(known.train), test | set(known.test)
-        seed, protocol = known.seed, known.protocol
-    else:
-        protocol = config.protocol
-    return Split(seed, protocol, tuple(sorted(train)), tuple(sorted(test)))
+    parts = {"train": set(known.train if known else ()), "test": set(known.test if known else ())}
+    for group, side in zip(groups, sides, strict=True):
+        if side is not None:
+            parts[side] |= set(group.patients)
+    seed, protocol = (seed, config.protocol) if known is None else (known.seed, known.protocol)
+    return Split(seed, protocol, tuple(sorted(parts["train"])), tuple(sorted(parts["test"])))
 
 
-def _known_side(group: Group, known: Split | None) -> str | None:
-    if known is None:
-        return None
+def _known_side(group: Group, known: Split) -> str | None:
     in_train, in_test = (sorted(set(group.patients) & set(part)) for part in (known.train, known.test))
     if in_train and in_test:
         raise DataError(
-            "an identical image belongs to a training patient and to a test patient",
-            where="split.json",
+            "an identical image belongs to a training patient and to a test patient", where="split.json",
             found=f"patients {in_train[:3]} (train) and {in_test[:3]} (test)",
             hint="find the wrong copy in filter.csv and remove it, or make a new split: delete split.json",
-        )
+        )  # fmt: skip
     return "train" if in_train else "test" if in_test else None
 
 
 def _place(groups: Sequence[Group], sides: list[str | None], label: int, fraction: float, seed: int) -> None:
     """Give every unplaced group of one class a side; quotas by largest remainder over the layouts."""
-    keys = strata(groups)
+    keys = _strata(groups)
     own = [position for position, group in enumerate(groups) if group.label == label]
     free = [position for position in own if sides[position] is None]
     placed = Counter(keys[position] for position in own if sides[position] == "test")
@@ -150,6 +218,21 @@ def _place(groups: Sequence[Group], sides: list[str | None], label: int, fractio
         order = np.random.default_rng([seed, _SPLIT_KEY, label, number]).permutation(len(members))
         for rank, index in enumerate(order):
             sides[members[index]] = "test" if rank < quota[key] else "train"
+
+
+# --- Folds ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One division of a data set: positions of its training and test exams.
+
+    ``name`` is ``REPEAT.FOLD`` (from 1) in cross-validation, ``test`` in a hold-out.
+    """
+
+    name: str
+    train: IntArray
+    test: IntArray
 
 
 def outer_folds(exams: Sequence[Exam], split: Split, config: SplitSection, seed: int) -> list[Fold]:
@@ -197,9 +280,10 @@ def _grouped_folds(
     counts = Counter(group.label for group in groups)
     most = min(counts[0], counts[1])
     hint = f"set {setting} to {most} or lower" if most >= 2 else "add patients of that class"
-    check_enough(groups, n, f"{n} folds", hint)
-    numbers = group_numbers(chosen, groups)
-    names = strata(groups, minimum=n)
+    _check_enough(groups, n, f"{n} folds", hint)
+    number_of = {patient: number for number, group in enumerate(groups) for patient in group.patients}
+    numbers = np.array([number_of[exam.patient] for exam in chosen], dtype=np.int64)
+    names = _strata(groups, minimum=n)
     codes = {name: code for code, name in enumerate(sorted(set(names)))}
     classes = np.array([codes[names[number]] for number in numbers])
     labels = np.array([groups[number].label for number in numbers])
@@ -210,6 +294,45 @@ def _grouped_folds(
         if len(parts) == n:
             return parts
     raise DataError(f"no {n} folds with both classes in each were found", found=f"{len(groups)} patients", hint=hint)
+
+
+def dynamic_folds(
+    exams: Sequence[Exam], static: Sequence[Exam] | None, split: Split, config: SplitSection, seed: int
+) -> list[Fold]:
+    """The folds of dynamic ``exams``; in cross-validation every patient stands where their static exams do.
+
+    The encoders that read dynamic frames are trained inside the folds of the static exams, and late
+    fusion combines scores of both: a patient must be held out in the same fold of both. Patients without
+    static exams fill up the folds, each joining that with the fewest dynamic patients of their class.
+    Without static exams at all, and for other protocols, these are ``outer_folds``.
+    """
+    if static is None or config.protocol != "grouped-cv":
+        return outer_folds(exams, split, config, seed)
+    label: dict[int, int] = {}
+    for exam in exams:
+        label[exam.patient] = max(exam.label, label.get(exam.patient, 0))
+    repeats: dict[str, list[Fold]] = {}
+    for fold in outer_folds(static, split, config, seed):
+        repeats.setdefault(fold.name.partition(".")[0], []).append(fold)
+    folds = []
+    for known in repeats.values():
+        place = {static[row].patient: number for number, fold in enumerate(known) for row in fold.test}
+        counts = Counter((place[patient], each) for patient, each in label.items() if patient in place)
+        for patient in sorted(set(label) - set(place)):
+            own = label[patient]
+            place[patient] = min(range(len(known)), key=lambda number: (counts[number, own], number))
+            counts[place[patient], own] += 1
+        numbers = np.array([place[exam.patient] for exam in exams])
+        folds += [
+            Fold(fold.name, np.flatnonzero(numbers != number), np.flatnonzero(numbers == number))
+            for number, fold in enumerate(known)
+        ]
+    return folds
+
+
+def restrict(folds: Sequence[Fold], rows: IntArray) -> list[Fold]:
+    """The same folds with some exams only."""
+    return [Fold(fold.name, np.intersect1d(fold.train, rows), np.intersect1d(fold.test, rows)) for fold in folds]
 
 
 def _thesis_fold(exams: Sequence[Exam], test_fraction: float) -> Fold:
@@ -236,11 +359,10 @@ def check_disjoint(exams: Sequence[Exam], fold: Fold) -> None:
         )
     if twins:
         raise DataError(
-            "an identical image is on both sides of a fold",
-            where=f"fold {fold.name}",
+            "an identical image is on both sides of a fold", where=f"fold {fold.name}",
             found=f"exams {' and '.join(twins[0])}" + (f" and {len(twins) - 1} more pairs" if len(twins) > 1 else ""),
             hint="run build-dataset again, or leave one out with cohort.exclude",
-        )
+        )  # fmt: skip
 
 
 def thesis_leaks(exams: Sequence[Exam], folds: Sequence[Fold]) -> list[str]:

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from thermocancer.config import Config
 from thermocancer.config.base import Rendering
 from thermocancer.config.preparation import ConvertSection
-from thermocancer.data.catalog import Record, read_catalog
-from thermocancer.data.converted import IMAGE_SUFFIXES, MANIFEST, Conversions, image_name
+from thermocancer.data.catalog import IMAGE_SUFFIXES, MANIFEST, Conversions, Record, image_name, read_catalog
 from thermocancer.errors import DataError, ThermocancerError
 from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, hash_file, write_bytes
 from thermocancer.outcome import Failure, Plan, StageReport

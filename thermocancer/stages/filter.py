@@ -6,33 +6,32 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from thermocancer.config import Config
-from thermocancer.data.catalog import Record, read_catalog
-from thermocancer.data.converted import ConvertedImages
-from thermocancer.data.measuring import measure_records
-from thermocancer.data.selection import ExamVerdict, select_exams
+from thermocancer.data.catalog import Conversions, Record, read_catalog
+from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams
 from thermocancer.errors import DataError
 from thermocancer.files import HashIndex, link_or_copy, write_text
-from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress, Silent
-from thermocancer.workspace import Workspace
+from thermocancer.workspace import LABELS, Workspace
 
 COLUMNS = ("exam", "patient", "visit", "label", "protocol", "kept", "verdict", "reason")
 
 
 @dataclass(frozen=True)
 class _Work:
-    """What ``filtered/`` should hold (target: source), and what of it is missing or too much."""
+    """What ``filtered/`` should hold (target: source, and the table), and what of it is missing or too much."""
 
     exams: list[ExamVerdict]
     wanted: dict[Path, Path]
     to_link: list[Path]
     to_remove: list[Path]
     table: str
+    table_differs: bool
     notes: list[str]
 
 
@@ -42,7 +41,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     root = workspace.filtered
     todo = [f"link {target.relative_to(root)}" for target in work.to_link]
     todo += [f"remove {path.relative_to(root)}" for path in work.to_remove]
-    if not todo and _table_differs(workspace, work.table):
+    if not todo and work.table_differs:
         todo = [f"write {_table_path(workspace).name}"]
     kept = sum(exam.kept for exam in work.exams)
     notes = (f"{kept} of {len(work.exams)} exams are kept", *work.notes)
@@ -57,32 +56,28 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     work = _decide(config, workspace, progress, remember=True)
     for path in work.to_remove:
         path.unlink(missing_ok=True)
-    _remove_empty_folders(workspace.filtered)
+    for folder in sorted(_inside(workspace.filtered), reverse=True):
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
     with progress.task("filter", len(work.to_link), "files") as task:
         for target in work.to_link:
             link_or_copy(work.wanted[target], target)
             task.advance()
     table = _table_path(workspace)
-    table_changed = _table_differs(workspace, work.table)
-    if table_changed:
+    if work.table_differs:
         write_text(table, work.table)
-    if not any(exam.kept for exam in work.exams):
-        raise _nothing_kept(work.exams, table)
-    return _report(work, table, table_changed)
-
-
-def _report(work: _Work, table: Path, table_changed: bool) -> StageReport:
     kept = [exam for exam in work.exams if exam.kept]
-    codes = Counter(code for exam in work.exams for code in {each.code for each in exam.verdicts})
+    codes = Counter(code for exam in work.exams for code in exam.codes)
+    if not kept:
+        raise _nothing_kept(codes, table)
     report = StageReport("filter", current=len(work.wanted) - len(work.to_link), notes=list(work.notes))
-    report.made = len(work.to_link) or len(work.to_remove) or int(table_changed)
+    report.made = len(work.to_link) or len(work.to_remove) or int(work.table_differs)
     report.figures = {"exams": len(work.exams), "kept": len(kept), "dropped": len(work.exams) - len(kept)}
     if work.to_remove:
         report.figures["removed"] = len(work.to_remove)
     report.figures |= {f"dropped_{code}": codes[code] for code in sorted(codes)}
-    report.figures |= {f"kept_{label}": sum(each.label == label for each in kept) for label in ("healthy", "sick")}
-    broken = [exam for exam in work.exams if any(each.code == "unreadable" for each in exam.verdicts)]
-    report.failed = [Failure(f"exam {exam.exam} ({exam.protocol})", exam.reason) for exam in broken]
+    report.figures |= {f"kept_{label}": sum(each.label == label for each in kept) for label in LABELS}
+    report.failed = [exam.failure for exam in work.exams if UNREADABLE in exam.codes]
     if report.made:
         report.outputs = [str(table)]
     return report
@@ -93,26 +88,28 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
     records = read_catalog(workspace)
     measured = measure_records(workspace, records, progress, remember=remember)
     exams = select_exams(records, config.filter, measured)
-    hashes, images = workspace.hashes(), ConvertedImages(workspace)
+    hashes, images = workspace.hashes(), Conversions.read(workspace.images)
     wanted: dict[Path, Path] = {}
     unconverted = 0
     for exam in exams:
         for record in exam.records if exam.kept else ():
-            image = images.of(record)
+            image = images.image_of(record)
             unconverted += image is None
             source = image or workspace.raw / record.path
-            wanted[workspace.filtered / target_path(record, source.suffix)] = source
+            wanted[workspace.filtered / _target_path(record, source.suffix)] = source
     to_link = [target for target, source in wanted.items() if not _is_same(target, source, hashes)]
-    to_remove = sorted(path for path in _files_of(workspace.filtered) if path not in wanted)
+    to_remove = sorted(path for path in _inside(workspace.filtered) if path.is_file() and path not in wanted)
+    table, path = _format_table(exams), _table_path(workspace)
+    table_differs = not path.exists() or path.read_text(encoding="utf-8") != table
     notes = []
     if unconverted:
         notes.append(f"{unconverted} of {len(wanted)} files are matrices: convert has not made images of them")
     if remember:
         hashes.save()
-    return _Work(exams, wanted, to_link, to_remove, _format_table(exams), notes)
+    return _Work(exams, wanted, to_link, to_remove, table, table_differs, notes)
 
 
-def target_path(record: Record, suffix: str) -> str:
+def _target_path(record: Record, suffix: str) -> str:
     """Where a kept file stands under ``filtered/``; static files are named as in the original study."""
     if record.protocol == "D":
         return str(Path("Dynamic", record.label, record.exam, Path(record.path).stem + suffix))
@@ -126,25 +123,13 @@ def _is_same(target: Path, source: Path, hashes: HashIndex) -> bool:
     return os.path.samefile(target, source) or hashes.of(target) == hashes.of(source)
 
 
-def _files_of(folder: Path) -> Iterable[Path]:
-    for part in ("Static", "Dynamic"):
-        yield from (path for path in (folder / part).rglob("*") if path.is_file())
-
-
-def _remove_empty_folders(folder: Path) -> None:
-    folders = [path for part in ("Static", "Dynamic") for path in (folder / part).rglob("*") if path.is_dir()]
-    for path in sorted(folders, reverse=True):
-        if not any(path.iterdir()):
-            path.rmdir()
+def _inside(filtered: Path) -> list[Path]:
+    """Files and folders that are ours: everything below Static and Dynamic."""
+    return [path for part in ("Static", "Dynamic") for path in (filtered / part).rglob("*")]
 
 
 def _table_path(workspace: Workspace) -> Path:
     return workspace.filtered / "filter.csv"
-
-
-def _table_differs(workspace: Workspace, table: str) -> bool:
-    path = _table_path(workspace)
-    return not path.exists() or path.read_text(encoding="utf-8") != table
 
 
 def _format_table(exams: Sequence[ExamVerdict]) -> str:
@@ -157,8 +142,7 @@ def _format_table(exams: Sequence[ExamVerdict]) -> str:
     return text.getvalue()
 
 
-def _nothing_kept(exams: Sequence[ExamVerdict], table: Path) -> DataError:
-    codes = Counter(code for exam in exams for code in {each.code for each in exam.verdicts})
+def _nothing_kept(codes: Counter[str], table: Path) -> DataError:
     found = ", ".join(f"{count} x {code}" for code, count in codes.most_common(5)) or "no exams in the catalog"
     missing = codes and codes.most_common(1)[0][0] == "missing_view"
     return DataError(

@@ -20,9 +20,8 @@ from thermocancer.classifiers.sequence.readers import VIEW, FrameReaders
 from thermocancer.classifiers.thresholds import describe_aim
 from thermocancer.config import Config
 from thermocancer.data.cohort import Exam, IntArray
-from thermocancer.data.dynamic_folds import dynamic_folds, restrict
 from thermocancer.data.matching import ExamWeights, MatchWeights, choose_rows, keep_matches_apart
-from thermocancer.data.split import Fold, Split
+from thermocancer.data.split import Fold, Split, dynamic_folds, restrict
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort, has_part
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, hash_file

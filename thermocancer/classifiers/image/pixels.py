@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from thermocancer.cache import mapped_array
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.class_images import ImageFolder
+from thermocancer.data.class_images import ImageFolder, read_image
 from thermocancer.data.cohort import IntArray
-from thermocancer.data.image_files import read_image
 from thermocancer.files import fingerprint
 from thermocancer.progress import Progress
 

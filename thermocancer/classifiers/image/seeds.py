@@ -13,8 +13,8 @@ import numpy.typing as npt
 from thermocancer.classifiers.image.network import ImageTrainer, Weights, score_pixels
 from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.config.learning import CnnSection
+from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.data.image_files import read_image
 from thermocancer.errors import DataError
 from thermocancer.files import read_json, write_json
 from thermocancer.strategy import Running

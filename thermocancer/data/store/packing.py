@@ -1,28 +1,109 @@
-"""Reading one exam's files, measuring its nuisance and compressing its frames: work for one thread."""
+"""What goes into a data set: for each exam which files, decided from the catalog before anything is read; then
+reading them, measuring their nuisance and compressing their frames, which is work for one thread an exam."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config.preparation import DatasetSection
+from thermocancer.data.catalog import Conversions, Record
 from thermocancer.data.cohort import Exam
-from thermocancer.data.nuisance import exam_facts, measure_matrix
-from thermocancer.data.store.items import Item, SourceFile
-from thermocancer.data.store.sequences import fill_gaps
+from thermocancer.data.nuisance import catalog_measures, measure_matrix
+from thermocancer.data.selection import ExamVerdict
+from thermocancer.data.store.sequences import FrameSeries, fill_gaps
 from thermocancer.data.store.writing import Packed, PackedExam, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
 from thermocancer.thermal.rendering import read_video
+from thermocancer.workspace import LABELS, VIEWS, Workspace
 
+Source = Literal["matrices", "images", "videos"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+
+
+# --- Which files ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file to read. ``place`` is a view or a frame's number; ``sha256`` what the catalog says, if it does.
+
+    ``path`` is None where ``convert`` has made no image of the matrix ``name``.
+    """
+
+    place: str
+    path: Path | None
+    name: str
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One exam to store: the files that hold its frames, and the matrix that its nuisance is measured on.
+
+    ``missing`` are the frames of a dynamic exam that are to be interpolated. ``video`` says that the
+    one file holds all frames.
+    """
+
+    exam: Exam
+    files: tuple[SourceFile, ...]
+    measured_on: SourceFile
+    missing: tuple[int, ...] = ()
+    video: bool = False
+
+
+class ItemMaker:
+    """Turns exams into items; knows where a record's file is: the matrix, or the image that ``convert`` has made."""
+
+    def __init__(self, source: Source, workspace: Workspace) -> None:
+        self._source, self._workspace = source, workspace
+        self._images = None if source == "matrices" else Conversions.read(workspace.images)
+
+    def static(self, exams: Iterable[ExamVerdict], views: Sequence[str]) -> list[Item]:
+        """The static exams that have one of ``views``; the first of the views is measured."""
+        items = []
+        for verdict in exams:
+            records = [each for view in VIEWS for each in verdict.records if each.view == view and view in views]
+            if not records:
+                continue
+            first = records[0]
+            exam = Exam(first.patient, first.visit, LABELS.index(first.label), first.date, first.layout)
+            files = tuple(self._file(each, each.view) for each in records)
+            items.append(Item(exam, files, self._matrix(first, first.view)))
+        return items
+
+    def dynamic(self, series: Iterable[FrameSeries]) -> list[Item]:
+        """The dynamic exams, in the order given; their first frame is measured."""
+        items = []
+        for each in series:
+            first = each.records[0]
+            measured_on = self._matrix(first, f"{first.index:02d}")
+            if self._source == "videos":
+                path = self._workspace.videos / first.label / f"{first.exam}.avi"
+                items.append(Item(each.exam, (SourceFile("video", path, first.exam),), measured_on, video=True))
+                continue
+            files = tuple(self._file(record, f"{record.index:02d}") for record in each.records)
+            items.append(Item(each.exam, files, measured_on, each.missing))
+        return items
+
+    def _matrix(self, record: Record, place: str) -> SourceFile:
+        return SourceFile(place, self._workspace.raw / record.path, record.path, record.sha256)
+
+    def _file(self, record: Record, place: str) -> SourceFile:
+        if self._images is None:
+            return self._matrix(record, place)
+        return SourceFile(place, self._images.image_of(record), record.path)
+
+
+# --- Reading and packing them -----------------------------------------------------------------------------------------
 
 
 def compression_of(config: DatasetSection) -> str:
@@ -34,15 +115,14 @@ def compression_of(config: DatasetSection) -> str:
 
 def pack_static(item: Item, config: DatasetSection) -> PackedExam:
     """Read, check, measure and compress one static exam. Raises DataError naming the file that is wrong."""
+    first: ThermalMatrix | None = None
     if config.source == "matrices":
         matrices = {file.place: read_verified(file) for file in item.files}
         frames = {place: _pack_matrix(matrix.centi, config) for place, matrix in matrices.items()}
         first = matrices[item.measured_on.place]
-        exam, measured = _describe(item, first)
     else:
-        frames = {file.place: _pack_image(read_image(file), config) for file in item.files}
-        exam, measured = _describe(item, None)
-    return PackedExam(_with_hashes(exam, frames), frames, measured)
+        frames = {file.place: _pack_image(_read_image(file), config) for file in item.files}
+    return _described(item, first, frames, frames)
 
 
 def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
@@ -50,34 +130,32 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
     filled = np.zeros(length, bool)
     first: ThermalMatrix | None = None
     if config.source == "matrices":
-        packed = []
         matrices = {int(file.place): read_verified(file) for file in item.files}
         first = matrices[min(matrices)]
-        centi, filled = fill_gaps({index: _sized_like(each, first) for index, each in matrices.items()}, length)
+        for each in matrices.values():
+            if each.celsius.shape != first.celsius.shape:
+                raise DataError("the frames differ in shape", expected=first.celsius.shape, found=each.celsius.shape)
+        centi, filled = fill_gaps({index: each.centi for index, each in matrices.items()}, length)
         packed = [_pack_matrix(each, config) for each in centi]
     elif item.video:
         packed = [_pack_image(frame, config) for frame in read_video(Path(item.files[0].path or ""), frames=length)]
     else:
-        packed = [_pack_image(read_image(file), config) for file in item.files]
-    exam, measured = _describe(item, first)
+        packed = [_pack_image(_read_image(file), config) for file in item.files]
     frames = {f"{index:02d}": frame for index, frame in enumerate(packed)}
-    known = {place: frame for place, frame in frames.items() if not filled[int(place)]}
-    return PackedExam(_with_hashes(exam, known), frames, measured, filled)
+    seen = {place: frame for place, frame in frames.items() if not filled[int(place)]}
+    return replace(_described(item, first, frames, seen), filled=filled)
 
 
 def read_verified(file: SourceFile) -> ThermalMatrix:
     """Read a matrix. Raises DataError when it is broken, or is not the file that the catalog describes."""
     content = _read_bytes(file)
     if file.sha256 and hashlib.sha256(content).hexdigest() != file.sha256:
-        raise DataError(
-            "this matrix has changed since it was taken into the catalog",
-            where=file.path,
-            hint="run fetch, import or simulate again",
-        )
+        hint = "run fetch, import or simulate again"
+        raise DataError("this matrix has changed since it was taken into the catalog", where=file.path, hint=hint)
     return parse_matrix(content, where=str(file.path))
 
 
-def read_image(file: SourceFile) -> npt.NDArray[np.uint8]:
+def _read_image(file: SourceFile) -> npt.NDArray[np.uint8]:
     """Read a colour image as RGB uint8 (H, W, 3). Raises DataError when it is missing or broken."""
     import cv2
 
@@ -90,9 +168,8 @@ def read_image(file: SourceFile) -> npt.NDArray[np.uint8]:
 
 def _read_bytes(file: SourceFile) -> bytes:
     if file.path is None:
-        raise DataError(
-            "convert has made no image of this matrix", where=file.name, hint="make it with: thermocancer convert"
-        )
+        hint = "make it with: thermocancer convert"
+        raise DataError("convert has made no image of this matrix", where=file.name, hint=hint)
     try:
         return file.path.read_bytes()
     except OSError as error:
@@ -109,25 +186,21 @@ def _pack_image(image: npt.NDArray[np.uint8], config: DatasetSection) -> Packed:
     return pack(resized, compression_of(config), None if resized is image else hash_array(image))
 
 
-def _sized_like(matrix: ThermalMatrix, first: ThermalMatrix) -> npt.NDArray[np.uint16]:
-    if matrix.celsius.shape != first.celsius.shape:
-        raise DataError("the frames differ in shape", expected=first.celsius.shape, found=matrix.celsius.shape)
-    return matrix.centi
-
-
-def _describe(item: Item, matrix: ThermalMatrix | None) -> tuple[Exam, dict[str, float]]:
-    """The exam with the layout that was found, and its nuisance (measured where there is a matrix)."""
+def _described(
+    item: Item, matrix: ThermalMatrix | None, frames: dict[str, Packed], seen: dict[str, Packed]
+) -> PackedExam:
+    """The packed exam with the layout that was found, the hashes of what was ``seen`` (not filled), and its
+    nuisance (measured where there is a matrix)."""
     file = item.measured_on
     there = file.path is not None and file.path.is_file()
     if matrix is None and there:
         matrix = read_verified(file)
-    size = file.path.stat().st_size if there and file.path else 0
-    facts = exam_facts(item.exam, size) | (measure_matrix(matrix.celsius) if matrix else {})
-    return (replace(item.exam, layout=matrix.layout) if matrix else item.exam), facts
-
-
-def _with_hashes(exam: Exam, frames: dict[str, Packed]) -> Exam:
-    return replace(exam, hashes=tuple((place, frame.content) for place, frame in frames.items()))
+    measured = catalog_measures(item.exam, file.path.stat().st_size if there and file.path else 0)
+    hashes = tuple((place, frame.content) for place, frame in seen.items())
+    exam = replace(item.exam, hashes=hashes)
+    if matrix is not None:
+        exam, measured = replace(exam, layout=matrix.layout), measured | measure_matrix(matrix.celsius)
+    return PackedExam(exam, frames, measured)
 
 
 def in_order(
@@ -143,7 +216,7 @@ def in_order(
     pool = ThreadPoolExecutor(threads)
     waiting: deque[tuple[Task, Future[Result]]] = deque()
 
-    def take() -> tuple[Task, Callable[[], Result]]:
+    def take() -> tuple[Task, Callable[[], Result]]:  # and hold on to nothing: a result is a whole exam
         task, future = waiting.popleft()
         return task, future.result
 

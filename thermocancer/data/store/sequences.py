@@ -66,14 +66,14 @@ def find_gap_problem(indices: Sequence[int], frames: int, allow_gaps: int = 0) -
     """Why these frame indices make no sequence of ``frames``, with the gaps by number; None when they do."""
     twice = sorted(index for index, times in Counter(indices).items() if times > 1)
     if twice:
-        return f"frame gaps: index {_listed(twice)} stands twice"
+        return f"frame gaps: index {listed_runs(twice)} stands twice"
     beyond = sorted(index for index in indices if not 0 <= index < frames)
     if beyond:
-        return f"frame gaps: index {_listed(beyond)} beyond {frames} frames"
+        return f"frame gaps: index {listed_runs(beyond)} beyond {frames} frames"
     missing = sorted(set(range(frames)) - set(indices))
     if not missing:
         return None
-    text = f"frame gaps: {_listed(missing)} of {frames} missing"
+    text = f"frame gaps: {listed_runs(missing)} of {frames} missing"
     if missing[0] == 0 or missing[-1] == frames - 1:
         return f"{text} (a gap at the start or end cannot be filled)" if allow_gaps else text
     longest = max(len(run) for run in _runs(missing))
@@ -91,8 +91,9 @@ def _runs(numbers: Sequence[int]) -> list[list[int]]:
     return runs
 
 
-def _listed(numbers: Sequence[int]) -> str:
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in _runs(numbers))
+def listed_runs(numbers: Sequence[int], separator: str = ", ") -> str:
+    """Numbers for people: 1 2 3 7 as ``1-3, 7``."""
+    return separator.join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in _runs(numbers))
 
 
 def fill_gaps(

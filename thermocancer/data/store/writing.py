@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -60,17 +60,15 @@ class PackedExam:
     filled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
-def pack(array: npt.NDArray[Any], compression: str, content: str | None = None) -> Packed:
+def pack(array: npt.NDArray[np.generic], compression: str, content: str | None = None) -> Packed:
     """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``."""
     raw = np.ascontiguousarray(array).tobytes()
     stored = hash_array(array)
-    chunk = raw
-    if compression == "gzip":
-        chunk = _deflate(raw, array.dtype.itemsize)
+    chunk = _deflate(raw, array.dtype.itemsize) if compression == "gzip" else raw
     return Packed(chunk, array.shape, array.dtype.str, stored, content or stored)
 
 
-def hash_array(array: npt.NDArray[Any]) -> str:
+def hash_array(array: npt.NDArray[np.generic]) -> str:
     """SHA-256 of an array's type, shape and content."""
     digest = hashlib.sha256(f"{array.dtype}{array.shape}".encode())
     digest.update(np.ascontiguousarray(array).data)
@@ -122,7 +120,7 @@ class _Table:
     stored: list[list[str]] = field(default_factory=list)
     measured: list[Mapping[str, float]] = field(default_factory=list)
     filled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
-    form: tuple[Any, ...] | None = None  # shape and type of every frame
+    form: tuple[tuple[int, ...], str, int] | None = None  # shape and type of every frame, frames an exam
 
     def check(self, frames: Iterable[Packed], length: int = 1) -> None:
         """Raise DataError when a frame differs in shape or type from the first one stored."""
@@ -130,12 +128,9 @@ class _Table:
             form = (frame.shape, frame.dtype, length)
             self.form = self.form or form
             if form != self.form:
-                raise DataError(
-                    "shapes differ",
-                    expected="x".join(map(str, self.form[0])),
-                    found="x".join(map(str, frame.shape)),
-                    hint="set dataset.size to resize every matrix",
-                )
+                expected, found = ("x".join(map(str, shape)) for shape in (self.form[0], frame.shape))
+                hint = "set dataset.size to resize every matrix"
+                raise DataError("shapes differ", expected=expected, found=found, hint=hint)
 
     def note(self, packed: PackedExam, stored: list[str]) -> None:
         """Remember an exam whose frames have been stored."""
@@ -225,43 +220,47 @@ class DatasetWriter:
         return {"static": tuple(self._static.exams), "dynamic": tuple(self._dynamic.exams)}
 
     def _finish_static(self, kind: str) -> str:
-        group, exams = self._file["static"], self._static.exams
+        group, table = self._file["static"], self._static
         views = [view for view in VIEWS if view in group]
-        known = [dict(exam.hashes) for exam in exams]
+        known = [dict(exam.hashes) for exam in table.exams]
         for view in views:
-            group[view].resize(len(exams), axis=0)
+            group[view].resize(len(table.exams), axis=0)
             self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
-        self._plain("hashes", np.array([[each.get(view, "") for view in views] for each in known], dtype="S64"))
-        self._exams("exams", exams)
-        mark = fingerprint(kind, exams, self._static.stored, self._nuisance("nuisance", self._static))
+        measured = self._tables("", table, views, {})
+        mark = fingerprint(kind, table.exams, table.stored, measured)
         group.attrs.update({"kind": kind, "fingerprint": mark, "views": views})
         return mark
 
     def _finish_dynamic(self, kind: str) -> str:
-        group, exams = self._file["dynamic"], self._dynamic.exams
-        group["frames"].resize(len(exams), axis=0)
+        group, table = self._file["dynamic"], self._dynamic
+        group["frames"].resize(len(table.exams), axis=0)
         columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
-        digests = [[dict(exam.hashes).get(name, "") for name in columns] for exam in exams]
-        self._plain("dynamic/hashes", np.array(digests, dtype="S64"))
-        self._plain("dynamic/filled", np.array(self._dynamic.filled, dtype=bool))
-        self._exams("dynamic/exams", exams)
-        measured = self._nuisance("dynamic/nuisance", self._dynamic)
-        mark = fingerprint(kind, exams, self._dynamic.stored, [row.tolist() for row in self._dynamic.filled], measured)
+        measured = self._tables("dynamic/", table, columns, {"filled": np.array(table.filled, dtype=bool)})
+        mark = fingerprint(kind, table.exams, table.stored, [row.tolist() for row in table.filled], measured)
         group.attrs.update({"kind": kind, "fingerprint": mark})
         return mark
 
-    def _nuisance(self, place: str, table: _Table) -> list[list[tuple[str, float]]]:
-        for name, values in nuisance_columns(table.exams, table.measured).items():
-            self._plain(f"{place}/{name}", values)
+    def _tables(
+        self, place: str, table: _Table, columns: Sequence[str], more: Mapping[str, npt.NDArray[np.bool_]]
+    ) -> list[list[tuple[str, float]]]:
+        """Write what is known of each exam below ``place``; hashes have a column a view or frame.
+
+        Returns the nuisance as the fingerprint sees it.
+        """
+        exams = table.exams
+        digests = [[dict(exam.hashes).get(name, "") for name in columns] for exam in exams]
+        self._plain(f"{place}hashes", np.array(digests, dtype="S64"))
+        for name, flags in more.items():
+            self._plain(f"{place}{name}", flags)
+        self._plain(f"{place}exams/patient", np.array([exam.patient for exam in exams], dtype=np.int64))
+        self._plain(f"{place}exams/visit", np.array([exam.visit for exam in exams], dtype=np.int64))
+        self._plain(f"{place}exams/label", np.array([exam.label for exam in exams], dtype=np.int8))
+        self._plain(f"{place}exams/date", np.array([(exam.date or "").encode() for exam in exams], dtype="S10"))
+        layouts = [exam.layout.encode() for exam in exams]
+        self._plain(f"{place}exams/layout", np.array(layouts, dtype=f"S{max(1, *map(len, layouts), 0)}"))
+        for name, values in nuisance_columns(exams, table.measured).items():
+            self._plain(f"{place}nuisance/{name}", values)
         return [sorted(row.items()) for row in table.measured]
 
-    def _exams(self, place: str, exams: Sequence[Exam]) -> None:
-        self._plain(f"{place}/patient", np.array([exam.patient for exam in exams], dtype=np.int64))
-        self._plain(f"{place}/visit", np.array([exam.visit for exam in exams], dtype=np.int64))
-        self._plain(f"{place}/label", np.array([exam.label for exam in exams], dtype=np.int8))
-        self._plain(f"{place}/date", np.array([(exam.date or "").encode() for exam in exams], dtype="S10"))
-        layouts = [exam.layout.encode() for exam in exams]
-        self._plain(f"{place}/layout", np.array(layouts, dtype=f"S{max(1, *map(len, layouts), 0)}"))
-
-    def _plain(self, path: str, values: npt.NDArray[Any]) -> None:
+    def _plain(self, path: str, values: npt.NDArray[np.generic]) -> None:
         self._file.create_dataset(path, data=values, track_times=False)

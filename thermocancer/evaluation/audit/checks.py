@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from thermocancer.data.grouping import shared_between
+from thermocancer.data.split import shared_between
 from thermocancer.evaluation.audit.controls import Control
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import hash_file

@@ -11,7 +11,7 @@ import numpy as np
 from thermocancer import strategy
 from thermocancer.classifiers.image.seeds import ImageClassifier, load_image_classifier
 from thermocancer.config import Config
-from thermocancer.data.image_files import is_image, read_image
+from thermocancer.data.class_images import is_image, read_image
 from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.scoring import UNCOMPARED, decision_words
 from thermocancer.evaluation.report.page import render_page

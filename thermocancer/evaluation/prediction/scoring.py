@@ -12,7 +12,7 @@ from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
 from thermocancer.data.cohort import ArrayCohort, Cohort, Exam
 from thermocancer.data.names import parse_name
-from thermocancer.data.nuisance import exam_facts, measure_matrix, nuisance_columns
+from thermocancer.data.nuisance import catalog_measures, measure_matrix, nuisance_columns
 from thermocancer.errors import ConfigError, ThermocancerError
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.novelty import Reference, judge_novelty
@@ -100,8 +100,8 @@ def _facts_of(exam: NewExam, file: NewFile) -> dict[str, float]:
     name = parse_name(file.path.name)
     if name is None:
         unknown = dict.fromkeys(("patient", "visit"), float("nan"))
-        return exam_facts(Exam(0, 0, 0), file.path.stat().st_size) | unknown
-    return exam_facts(Exam(exam.patient, exam.visit, 0, name.date), file.path.stat().st_size)
+        return catalog_measures(Exam(0, 0, 0), file.path.stat().st_size) | unknown
+    return catalog_measures(Exam(exam.patient, exam.visit, 0, name.date), file.path.stat().st_size)
 
 
 def as_trained(source: ArrayCohort, config: Config) -> Cohort:

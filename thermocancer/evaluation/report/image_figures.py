@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from thermocancer.config import Config, load_config
+from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.data.image_files import read_image
 from thermocancer.errors import DataError
 from thermocancer.evaluation.report.figures import ALARM, BASELINE, MODEL, MUTED, STYLE, new_figure, png_bytes
 from thermocancer.evaluation.statistics.curves import roc_points
