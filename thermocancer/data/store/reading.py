@@ -8,10 +8,10 @@ uint16 hundredths of a degree or (n, H, W, 3) uint8 RGB, one chunk a frame; ``/s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
@@ -157,24 +157,18 @@ def open_checked(path: Path) -> h5py.File:
     return handle
 
 
-def _check_format(attributes: dict[str, Any], path: Path) -> None:
+def _check_format(attributes: Mapping[str, object], path: Path) -> None:
     if attributes.get("format") != FORMAT:
-        raise DataError(
-            "this HDF5 file was not written by thermocancer",
-            where=path,
-            expected=f"the attribute format = {FORMAT}",
-            found=attributes.get("format", "none"),
-            hint=_REBUILD,
-        )
-    version = int(attributes.get("version", 0))
+        expected, found = f"the attribute format = {FORMAT}", attributes.get("format", "none")
+        what = "this HDF5 file was not written by thermocancer"
+        raise DataError(what, where=path, expected=expected, found=found, hint=_REBUILD)
+    version = int(str(attributes.get("version", 0)))
     if version != FORMAT_VERSION:
         raise DataError(
-            f"the data set has format version {version}",
-            where=path,
-            expected=f"version {FORMAT_VERSION}",
-            found=f"version {version}",
+            f"the data set has format version {version}", where=path,
+            expected=f"version {FORMAT_VERSION}", found=f"version {version}",
             hint="update thermocancer" if version > FORMAT_VERSION else _REBUILD,
-        )
+        )  # fmt: skip
 
 
 def _require(handle: h5py.File, part: Part, path: Path) -> h5py.Group:
@@ -203,12 +197,12 @@ def read_exams(group: h5py.Group, hashes: h5py.Dataset, columns: tuple[str, ...]
     )
 
 
-def read_rows(dataset: h5py.Dataset, rows: IntArray, path: Path) -> Any:
+def read_rows(dataset: h5py.Dataset, rows: IntArray, path: Path) -> Frames:
     """Frames of ``rows``, in the order asked for, each decoded once. IndexError outside the data set."""
     wanted, positions = np.unique(np.asarray(rows, dtype=np.int64), return_inverse=True)
     if wanted.size and not 0 <= wanted[0] <= wanted[-1] < len(dataset):
         raise IndexError(f"rows {wanted[0]}..{wanted[-1]} of a data set with {len(dataset)} exams")
-    found = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
+    found: Frames = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
     try:
         for position, row in enumerate(wanted):
             dataset.read_direct(found, np.s_[int(row)], np.s_[position])
