@@ -14,7 +14,7 @@ from thermocancer.config import dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.checks import leak_checks
-from thermocancer.evaluation.audit.controls import Judge, holm, mann_whitney_p
+from thermocancer.evaluation.audit.controls import Judge, mann_whitney_p
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import nuisance_controls, ridge_logistic, variables
 from thermocancer.evaluation.audit.refits import (
@@ -28,8 +28,9 @@ from thermocancer.evaluation.audit.refits import (
 from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import Scope, make_scope
 from thermocancer.evaluation.audit.whole import audit_run
-from thermocancer.evaluation.report.catalog_facts import exam_facts
+from thermocancer.evaluation.report.exams import catalogued_exams
 from thermocancer.evaluation.report.judgement import Judgement, judge
+from thermocancer.evaluation.statistics.comparison import holm
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import Prediction, read_predictions
@@ -76,7 +77,7 @@ def test_names_what_the_phantom_ties_the_label_to(tmp_path: Path, tie: str, fami
     rows = [Prediction(p, v, f"1.{1 + p % 4}", label, float(random.random()), 1) for p, v, label in exams]
     folder = write_run(workspace, "toy", rows)
     (folder / "config.yaml").write_text(dump_yaml(config))
-    audit = audit_run(judged_run(workspace, "toy"), workspace, config, exam_facts(workspace), Silent())
+    audit = audit_run(judged_run(workspace, "toy"), workspace, config, catalogued_exams(workspace), Silent())
     named = [shortcut["family"] for shortcut in audit["verdict"]["shortcuts"]]
     assert named[:1] == ([] if family is None else [family])
     first = audit["verdict"]["sentences"][0]

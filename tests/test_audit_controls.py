@@ -17,7 +17,7 @@ from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient, time_fold
 from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import make_scope
-from thermocancer.evaluation.report.cards import _no_shortcut
+from thermocancer.evaluation.report.cards import why_no_shortcut
 from thermocancer.evaluation.statistics.intervals import Estimate
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.runs.predictions import Prediction
@@ -133,7 +133,7 @@ def test_what_tells_without_a_breast_is_named_though_no_variable_does_alone(name
     assert found["tone"] == "bad"
     assert "nothing here points to a shortcut" not in found["sentences"][0]
     assert f"the label can be read without looking at a breast: AUC of {name} 0.930" in found["sentences"][0]
-    assert "none found" not in _no_shortcut({"verdict": found, "controls": [{"group": NUISANCE}]})
+    assert "none found" not in why_no_shortcut({"verdict": found, "controls": [{"group": NUISANCE}]})
     chance = verdict_of(weak, estimated(name, group, (0.58, 0.51, 0.65), 0.02, "amber", 0.3))
     assert chance["tone"] == "good"
     assert chance["sentences"][0].endswith("nothing here points to a shortcut.")

@@ -12,7 +12,7 @@ from thermocancer import strategy
 from thermocancer.config.learning import AutoencoderSection, InputSection, StrategySection
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.errors import DataError
-from thermocancer.evaluation.report.reconstruction import draw_reconstructions
+from thermocancer.evaluation.report.figures import draw_reconstructions
 from thermocancer.models.autoencoder import build_autoencoder, code_shape, cosine_basis, random_encoder
 from thermocancer.training.autoencoder.files import ViewExamples, course_of, hold_back
 from thermocancer.training.autoencoder.reconstruction import psnr, ssim

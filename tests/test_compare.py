@@ -115,12 +115,12 @@ def test_differences_of_shares_and_decisions() -> None:
 
 
 def test_one_clear_pair_among_many_may_be_chance() -> None:
-    from thermocancer.evaluation.statistics.between_runs import _headline
+    from thermocancer.evaluation.between_runs import which_differ
 
     def pair(name: str, low: float, p_holm: float) -> dict:
         return {"first": name, "second": "z", "auc": {"value": 0.05, "low": low, "high": 0.1, "p_holm": p_holm}}
 
     even = [pair("b", -0.02, 1.0), pair("c", -0.03, 1.0)]
-    assert _headline([pair("a", 0.01, 0.09), *even], 0.95).startswith("On these patients no run can be told")
-    assert _headline([pair("a", 0.01, 0.003), *even], 0.95) == "a ranks better than z by 0.050 AUC."
-    assert _headline([pair("a", 0.01, 0.06)], 0.95) == "a ranks better than z by 0.050 AUC."
+    assert which_differ([pair("a", 0.01, 0.09), *even], 0.95).startswith("On these patients no run can be told")
+    assert which_differ([pair("a", 0.01, 0.003), *even], 0.95) == "a ranks better than z by 0.050 AUC."
+    assert which_differ([pair("a", 0.01, 0.06)], 0.95) == "a ranks better than z by 0.050 AUC."

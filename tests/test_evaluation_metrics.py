@@ -14,14 +14,16 @@ from evaluation_fixtures import toy_rows, write_run
 
 from thermocancer.config import load_config
 from thermocancer.errors import DataError
-from thermocancer.evaluation.statistics.calibration import (
+from thermocancer.evaluation.statistics.comparison import auc_difference, exact_binomial, mcnemar, pair_units
+from thermocancer.evaluation.statistics.curves import (
+    accuracy_by_threshold,
     calibration_line,
     decision_curve,
+    precision_recall_points,
     predictive_values,
     reliability,
+    roc_points,
 )
-from thermocancer.evaluation.statistics.comparison import auc_difference, exact_binomial, mcnemar, pair_units
-from thermocancer.evaluation.statistics.curves import accuracy_by_threshold, precision_recall_points, roc_points
 from thermocancer.evaluation.statistics.intervals import auc_interval, delong_covariance, wilson
 from thermocancer.evaluation.statistics.metrics import calibration_error, measure
 from thermocancer.evaluation.statistics.resampling import (

@@ -16,7 +16,7 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.prediction.frames import gap_problem, sequence_of
 from thermocancer.evaluation.prediction.gathering import gather_exams, read_files, view_in_name
 from thermocancer.evaluation.prediction.novelty import distance_to, judge_novelty, make_reference
-from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
+from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, predict
 from thermocancer.thermal.writing import format_matrix

@@ -17,11 +17,8 @@ from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.data.names import ThermogramName
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
-from thermocancer.evaluation.report.catalog_facts import exam_facts
-from thermocancer.evaluation.report.cohort_flow import cohort_flow, is_phantom, sources_of
-from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
-from thermocancer.evaluation.report.page import render_page
-from thermocancer.evaluation.statistics.subgroups import subgroup_table
+from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, is_phantom, sources_of, subgroup_table
+from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, render_page
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
@@ -234,7 +231,7 @@ def test_subgroups_by_what_the_catalog_knows(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     fill_raw(workspace)
     rows = toy_rows(24, repeats=1)
-    table = subgroup_table(rows, exam_facts(workspace), 0.95)
+    table = subgroup_table(rows, catalogued_exams(workspace), 0.95)
     groups = {(line["grouping"], line["group"]) for line in table}
     assert {("layout", "space2"), ("layout", "semicolon5"), ("visit", "first visit"), ("year", "2013")} <= groups
     assert all(line["grouping"] != "views" for line in table)  # all have the one view: nothing to compare
@@ -250,7 +247,7 @@ def test_age_bands_where_ages_are_known(tmp_path: Path) -> None:
         for patient in range(1, 20)
     ]
     (workspace.raw / "patients.jsonl").write_text("".join(json.dumps(each) + "\n" for each in people))
-    facts = exam_facts(workspace)
+    facts = catalogued_exams(workspace)
     exam = facts[5, 1]
     passed = 2026 - int(str(exam.date)[:4])
     assert exam.age is not None
@@ -262,7 +259,7 @@ def test_age_bands_where_ages_are_known(tmp_path: Path) -> None:
     assert {"39 or under", "40 to 49", "unknown"} <= bands
     (workspace.raw / "patients.jsonl").write_text("{")
     with pytest.raises(DataError, match="facts about patients"):
-        exam_facts(workspace)
+        catalogued_exams(workspace)
 
 
 def test_flow_without_catalog_or_filter(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from typing import Any
 
 from thermocancer.errors import DataError, RunError
 
+Json = dict[str, Any]
+"""A JSON object as it is read or written: names, and under them numbers, words, lists and further objects."""
+
 PARTIAL_SUFFIX = ".partial"
 _OWN = secrets.token_hex(4)
 """Of this process and its forks: machines that share a workspace may have equal process numbers."""

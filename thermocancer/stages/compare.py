@@ -27,8 +27,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
     Raises DataError when a run is missing or they share no patient.
     """
+    from thermocancer.evaluation.between_runs import compare_runs
     from thermocancer.evaluation.report.page import render_page
-    from thermocancer.evaluation.statistics.between_runs import contest
     from thermocancer.runs.run import read_run
 
     names = _names(config)
@@ -38,7 +38,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if stamp.is_current(made_from):
         report.current = 1
         return report
-    compared = contest([read_run(workspace, name) for name in names], workspace, config)
+    compared = compare_runs([read_run(workspace, name) for name in names], workspace, config)
     title = {"title": f"Comparison of {', '.join(names)}"}
     write_json(folder / "compare.json", compared.document)
     write_bytes(folder / "forest.png", compared.picture.png)

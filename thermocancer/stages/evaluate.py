@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from thermocancer import __version__
 from thermocancer.config import Config
@@ -13,9 +12,6 @@ from thermocancer.files import fingerprint, hash_file, write_bytes, write_json, 
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
-
-if TYPE_CHECKING:
-    from thermocancer.evaluation.report.judgement import Judgement
 
 STAMP = "evaluation.json"
 
@@ -94,58 +90,46 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
+    from thermocancer.evaluation.audit.whole import audit_picture, audit_run
     from thermocancer.evaluation.explain.telling_exams import survey_run
     from thermocancer.evaluation.report.cards import dataset_card, model_card
-    from thermocancer.evaluation.report.catalog_facts import exam_facts
-    from thermocancer.evaluation.report.contents import gather, to_html
-    from thermocancer.evaluation.report.judgement import judge
-    from thermocancer.evaluation.report.own_figures import own_figures
+    from thermocancer.evaluation.report.contents import gather_contents, report_page
+    from thermocancer.evaluation.report.exams import catalogued_exams
+    from thermocancer.evaluation.report.judgement import judge, own_figures
     from thermocancer.runs.run import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
-    facts = exam_facts(workspace)
-    audit = _audit(judged, workspace, config, facts, progress) if config.evaluate.audit else None
-    first_only = config.evaluate.explain_views == "first"
-    survey = survey_run(judged, workspace, progress, first_only=first_only) if config.evaluate.explain else None
+    exams = catalogued_exams(workspace)
+    audit, survey = None, None
+    if config.evaluate.audit:
+        audit = audit_run(judged, workspace, config, exams, progress)
+        judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])
+    if config.evaluate.explain:
+        survey = survey_run(judged, workspace, progress, first_only=config.evaluate.explain_views == "first")
     pictures, remark = own_figures(judged.run, workspace)
     judged.pictures |= pictures
-    dossier = gather(judged, workspace, config, facts, audit=audit, survey=survey)
-    dossier.facts["remark"] = remark
-    folder = task.folder
-    documents = {"metrics.json": judged.document, "report.json": dossier.facts}
+    contents = gather_contents(judged, workspace, config, exams, audit=audit, survey=survey, remark=remark)
+    folder, facts = task.folder, contents.facts
+    written = [folder / "figures" / f"{name}.png" for name in judged.pictures]
+    for path, picture in zip(written, judged.pictures.values(), strict=True):
+        write_bytes(path, picture.png)
+    documents = {"metrics.json": judged.document, "report.json": facts}
     if audit is None:
         (folder / "audit.json").unlink(missing_ok=True)
     else:
         documents["audit.json"] = audit
-    outputs = {folder / "figures" / f"{name}.png": picture.png for name, picture in judged.pictures.items()}
-    for path, content in outputs.items():
-        write_bytes(path, content)
     for name, document in documents.items():
         write_json(folder / name, document)
     texts = {
-        "report.html": to_html(dossier, judged),
-        "model-card.md": model_card(dossier.facts),
-        "data-set-card.md": dataset_card(dossier.facts),
+        "report.html": report_page(contents, judged),
+        "model-card.md": model_card(facts),
+        "data-set-card.md": dataset_card(facts),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
-    task.stamp.write(task.made_from, [*outputs, *(folder / name for name in (*documents, *texts))])
-    _tell(task, judged.document, dossier.facts["verdict"], report)
-
-
-def _audit(
-    judged: Judgement, workspace: Workspace, config: Config, facts: dict[Any, Any], progress: Progress
-) -> dict[str, Any]:
-    from thermocancer.evaluation.audit.whole import audit_picture, audit_run
-
-    audit = audit_run(judged, workspace, config, facts, progress)
-    judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])
-    return audit
-
-
-def _tell(task: Task, document: dict[str, Any], verdict: dict[str, Any], report: StageReport) -> None:
+    task.stamp.write(task.made_from, [*written, *(folder / name for name in (*documents, *texts))])
     report.made += 1
-    auc = document["auc"]
+    auc, verdict = judged.document["auc"], facts["verdict"]
     report.figures[f"{task.name} AUC"] = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
     report.notes += [f"{task.name}: {sentence}" for sentence in (verdict["headline"], *verdict["sentences"][:2])]
-    report.outputs.append(str(task.folder / "report.html"))
+    report.outputs.append(str(folder / "report.html"))

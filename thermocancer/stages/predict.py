@@ -45,7 +45,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     Exams that cannot be scored are listed with the reason. Raises DataError when none can.
     """
     from thermocancer.evaluation.prediction.gathering import gather_exams
-    from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
+    from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
     from thermocancer.runs.run import read_run
 
     trained = read_run(workspace, _run_name(config))
@@ -76,7 +76,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 def _of_images(trained: RunRecord, config: Config, workspace: Workspace) -> StageReport:
     """The same for a run of ``train-cnn``, which reads images of any kind, each by itself."""
     from thermocancer.evaluation.prediction.of_images import image_answers, image_page
-    from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE
+    from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 
     answers, pictures = image_answers(trained, trained.required_config(workspace), _path(config))
     report = _report(answers)

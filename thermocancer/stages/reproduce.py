@@ -157,7 +157,7 @@ def _write_table(
 ) -> None:
     from thermocancer.evaluation.replication.settings import chosen_rows
     from thermocancer.evaluation.replication.table import table_of, terminal_lines
-    from thermocancer.evaluation.report.cohort_flow import is_phantom
+    from thermocancer.evaluation.report.exams import is_phantom
     from thermocancer.evaluation.report.page import render_page
 
     sources = sorted({record.source for record in read_catalog(workspace) if record.status == "ok"})

@@ -224,7 +224,7 @@ def _judge(work: _Work, model: Any, job: Training) -> _Judged:
 
 
 def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, Any]) -> Path:
-    from thermocancer.evaluation.report.reconstruction import draw_reconstructions
+    from thermocancer.evaluation.report.figures import draw_reconstructions
 
     path = job.folder / ae.RECONSTRUCTIONS
     titles = [f"exam {work.source.exams[row].key}" for row in judged.rows]

@@ -106,20 +106,6 @@ def mann_whitney_p(labels: IntArray, scores: FloatArray) -> float:
     return float(mannwhitneyu(sick, healthy, alternative="greater", use_continuity=False, method=method).pvalue)
 
 
-def holm(chances: list[float]) -> list[float]:
-    """Holm's step-down correction (1979): the p of each, corrected for trying all of them.
-
-    >>> holm([0.01, 0.04, 0.03])
-    [0.03, 0.06, 0.06]
-    """
-    order = sorted(range(len(chances)), key=lambda place: chances[place])
-    corrected, worst = [0.0] * len(chances), 0.0
-    for rank, place in enumerate(order):
-        worst = max(worst, min(1.0, (len(chances) - rank) * chances[place]))
-        corrected[place] = worst
-    return corrected
-
-
 def flag_shortcut(control: Control) -> Control:
     """Amber where the interval lies above .5; red where the model is not clearly better besides."""
     if control.auc.low is None or control.auc.low <= 0.5:

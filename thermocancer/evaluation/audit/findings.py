@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from thermocancer.evaluation.audit.checks import failed_checks
-from thermocancer.evaluation.audit.controls import NUISANCE, Control, holm
+from thermocancer.evaluation.audit.controls import NUISANCE, Control
 from thermocancer.evaluation.audit.nuisance import FAMILIES
-from thermocancer.evaluation.report.notices import number
+from thermocancer.evaluation.report.page import number
+from thermocancer.evaluation.statistics.comparison import holm
 
 NAMED_BELOW = 0.01
 """A shortcut is named in the verdict where its p, corrected for the number of variables, is below this."""

@@ -9,9 +9,10 @@ import numpy as np
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
 from thermocancer.data.split import Fold
-from thermocancer.evaluation.audit.controls import NUISANCE, Control, Judge, flag_shortcut, holm, rows_of
+from thermocancer.evaluation.audit.controls import NUISANCE, Control, Judge, flag_shortcut, rows_of
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.report.catalog_facts import ExamFacts
+from thermocancer.evaluation.report.exams import ExamFacts
+from thermocancer.evaluation.statistics.comparison import holm
 from thermocancer.runs.predictions import Prediction
 from thermocancer.workspace import VIEWS
 

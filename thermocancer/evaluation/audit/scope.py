@@ -10,7 +10,7 @@ import numpy as np
 
 from thermocancer.data.cohort import Cohort, Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
-from thermocancer.evaluation.report.catalog_facts import ExamFacts, ExamKey
+from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import RunRecord
 

@@ -21,7 +21,7 @@ from thermocancer.evaluation.audit.nuisance import association, nuisance_control
 from thermocancer.evaluation.audit.refits import REFITS
 from thermocancer.evaluation.audit.refitting import Bench
 from thermocancer.evaluation.audit.scope import Scope, make_scope
-from thermocancer.evaluation.report.catalog_facts import ExamFacts, ExamKey
+from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
 from thermocancer.evaluation.report.judgement import Judgement, Picture
 from thermocancer.evaluation.statistics.intervals import auc_interval
 from thermocancer.evaluation.statistics.units import gather_units

@@ -8,8 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.cohort import FloatArray
-from thermocancer.evaluation.report.figures import new_figure, png_bytes
-from thermocancer.evaluation.report.gallery import mark_sides
+from thermocancer.evaluation.report.figures import mark_sides, new_figure, png_bytes
 
 PICTURE, LEFT_BAR, RIGHT_BAR = (0.125, 0.03, 0.655, 0.94), (0.09, 0.08, 0.02, 0.84), (0.8, 0.08, 0.02, 0.84)
 """Left, bottom, width and height as parts of the figure."""

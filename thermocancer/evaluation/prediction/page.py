@@ -11,7 +11,7 @@ from thermocancer.evaluation.explain.heatmap import draw_heatmap
 from thermocancer.evaluation.explain.occlusion import Occlusion, occlude
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.scoring import Oracle, as_trained, source_of
-from thermocancer.evaluation.report.gallery import thermogram_png
+from thermocancer.evaluation.report.figures import thermogram_png
 from thermocancer.evaluation.report.page import render_page
 from thermocancer.runs.run import RunRecord
 

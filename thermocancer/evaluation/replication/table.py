@@ -7,7 +7,7 @@ from typing import Any
 
 from thermocancer.evaluation.replication.deviations import grouped_lines
 from thermocancer.evaluation.replication.published import SAME_PRINTED_ROW, SOURCE, TARGETS, PublishedRow
-from thermocancer.evaluation.report.notices import PHANTOM_NOTICE
+from thermocancer.evaluation.report.page import PHANTOM_NOTICE
 
 FIGURES = ("precision", "sensitivity", "accuracy", "f1")
 

@@ -1,12 +1,16 @@
-"""Model card and data-set card: the same facts as the report, as Markdown to keep beside the model."""
+"""Model card, data-set card and reporting check-list: the facts of the report as documents ask for them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thermocancer.evaluation.audit.controls import NUISANCE
-from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE, PHANTOM_NOTICE, number, with_interval
+from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, PHANTOM_NOTICE, number, with_interval
+from thermocancer.evaluation.statistics.metrics import METRICS
+from thermocancer.files import Json
+
+# --- cards, as Markdown to keep beside the model ----------------------------------------------------------------------
 
 SOURCES = {
     "fetch": "the DMR-IR web site (terms forbid passing its material on)",
@@ -15,15 +19,10 @@ SOURCES = {
 }
 
 
-def model_card(facts: Mapping[str, Any]) -> str:
+def model_card(facts: Json) -> str:
     """Markdown from the content of ``report.json``."""
-    lines = [*_what_it_is(facts), *_what_it_is_worth(facts), *_shortcuts(facts.get("audit")), *_how_made(facts)]
-    return "\n".join(lines) + "\n"
-
-
-def _what_it_is(facts: Mapping[str, Any]) -> list[str]:
-    metrics = facts["metrics"]
-    return [
+    metrics, verdict, audit = facts["metrics"], facts["verdict"], facts.get("audit")
+    lines = [
         f"# Model card: {facts['run']}",
         "",
         f"> {ADJUNCT_NOTICE}",
@@ -37,79 +36,67 @@ def _what_it_is(facts: Mapping[str, Any]) -> list[str]:
         "- intended use: research on thermograms and on how such models fail",
         "- out of scope: screening, diagnosis, any decision about a person",
         "",
-    ]
-
-
-def _what_it_is_worth(facts: Mapping[str, Any]) -> list[str]:
-    metrics, verdict = facts["metrics"], facts["verdict"]
-    return [
         "## What it is worth",
         "",
         verdict["headline"],
         "",
         *(f"- {sentence}" for sentence in verdict["sentences"]),
-        *_subgroups(facts["subgroups"]),
+        _worst_subgroup(facts["subgroups"]),
         f"- {len(facts['misclassified'])} units are called wrong at the operating point; the report shows them",
         "",
         f"| metric | value (interval) on {metrics['n']} {metrics['unit']}s, {metrics['positives']} sick |",
         "|---|---|",
-        *(f"| {name} | {with_interval(metrics[name])} |" for name in _METRICS),
+        *(f"| {name} | {with_interval(metrics[name])} |" for name in METRICS),
         "",
     ]
-
-
-def _how_made(facts: Mapping[str, Any]) -> list[str]:
-    versions = ", ".join(f"{name} {version}" for name, version in facts["environment"].items())
-    return ["## How it was made", "", "```", facts["command"], "```", "", versions]
-
-
-_METRICS = ("auc", "sensitivity", "specificity", "precision", "accuracy", "f1", "average_precision", "brier", "ece")
-
-
-def _shortcuts(audit: Mapping[str, Any] | None) -> list[str]:
     if audit is None:
-        return ["Shortcuts: not audited.", ""]
-    rows = [f"| {row['title']} | {with_interval(row['auc'])} | {row['flag']} |" for row in audit["controls"]]
-    matched = [
-        f"| {row['title']} ({row['pairs']} pairs) | {with_interval(row['auc'])} |  |" for row in audit["matched"]
-    ]
-    return ["| audit | AUC (interval) | flag |", "|---|---|---|", *rows, *matched, ""]
+        lines.append("Shortcuts: not audited.")
+    else:
+        lines += ["| audit | AUC (interval) | flag |", "|---|---|---|"]
+        lines += [f"| {row['title']} | {with_interval(row['auc'])} | {row['flag']} |" for row in audit["controls"]]
+        for row in audit["matched"]:
+            lines.append(f"| {row['title']} ({row['pairs']} pairs) | {with_interval(row['auc'])} |  |")
+    versions = ", ".join(f"{name} {version}" for name, version in facts["environment"].items())
+    lines += ["", "## How it was made", "", "```", facts["command"], "```", "", versions]
+    return "\n".join(lines) + "\n"
 
 
-def _subgroups(groups: list[dict[str, Any]]) -> list[str]:
+def _worst_subgroup(groups: list[Json]) -> str:
     known = [row for row in groups if row["auc"] is not None]
     if not known:
-        return ["- no subgroup has both classes"]
+        return "- no subgroup has both classes"
     worst = min(known, key=lambda row: row["auc"]["value"])
-    return [
-        f"- worst subgroup by AUC: {worst['grouping']} {worst['group']}, {with_interval(worst['auc'])} "
-        f"on {worst['n']} units"
-    ]
+    name = f"{worst['grouping']} {worst['group']}"
+    return f"- worst subgroup by AUC: {name}, {with_interval(worst['auc'])} on {worst['n']} units"
 
 
-def dataset_card(facts: Mapping[str, Any]) -> str:
+def dataset_card(facts: Json) -> str:
     """Markdown from the content of ``report.json``."""
     audit = facts.get("audit")
-    shortcuts = audit["verdict"]["shortcuts"] if audit else []
+    flow = []
+    for step in facts["flow"]:
+        lost = ", ".join(f"{loss['count']} {loss['reason']}" for loss in step["losses"])
+        words = f"- {step['step']}: {step['exams']} exams of {step['patients']} patients "
+        flow.append(
+            f"{words}({step['healthy']} healthy, {step['sick']} sick)" + (f"; left out: {lost}" if lost else "")
+        )
+    ties = [
+        f"- {each['words']}: {each['variable']} alone reaches AUC {with_interval(each['auc'])}"
+        for each in (audit["verdict"]["shortcuts"] if audit else [])
+    ]
     lines = [
         f"# Data-set card: the exams behind {facts['run']}",
         "",
         f"> {ADJUNCT_NOTICE}",
         "",
         f"- source: {', '.join(SOURCES.get(each, each) for each in facts['sources']) or 'not reported'}",
-        *(f"- {_step(step)}" for step in facts["flow"]),
+        *flow,
         "- labels: healthy and sick as the source gives them; how they were established: not reported",
         "- consent, ethics approval, demographics: not reported by this program",
         "",
         "## Known ties between label and circumstance",
         "",
-        *(
-            [
-                f"- {each['words']}: {each['variable']} alone reaches AUC {with_interval(each['auc'])}"
-                for each in shortcuts
-            ]
-            or [_no_shortcut(audit)]
-        ),
+        *(ties or [why_no_shortcut(audit)]),
         "",
         "## Composition",
         "",
@@ -120,7 +107,8 @@ def dataset_card(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _no_shortcut(audit: Mapping[str, Any] | None) -> str:
+def why_no_shortcut(audit: Json | None) -> str:
+    """What stands in the card where no variable by itself tells the label."""
     if not audit:
         return "- not audited"
     hidden = audit["verdict"].get("hidden", ())
@@ -131,8 +119,73 @@ def _no_shortcut(audit: Mapping[str, Any] | None) -> str:
     return "- none found" if looked else "- could not be looked for: no nuisance variable is known of these exams"
 
 
-def _step(step: Mapping[str, Any]) -> str:
-    lost = ", ".join(f"{loss['count']} {loss['reason']}" for loss in step["losses"])
-    words = f"{step['step']}: {step['exams']} exams of {step['patients']} patients "
-    words += f"({step['healthy']} healthy, {step['sick']} sick)"
-    return words + (f"; left out: {lost}" if lost else "")
+# --- the check-list of STARD-AI, TRIPOD+AI and CLAIM ------------------------------------------------------------------
+
+ALL = "STARD-AI, TRIPOD+AI, CLAIM"
+"""Item titles are our own short wording; the guidelines number them differently, so they are named, not numbered."""
+
+SHORT_SOURCES = {"fetch": "the DMR-IR web site", "import": "an imported folder", "simulate": "a simulation (phantom)"}
+LEFT_TO_PEOPLE = (
+    "Eligibility criteria and setting in which exams were made",
+    "Reference standard: how healthy and sick were established",
+    "Time between thermography and the reference standard",
+    "Demographic characteristics (age, breast density, symptoms)",
+    "Rationale for the sample size",
+    "External test on another site's data",
+    "Ethics approval, consent, registration and protocol",
+    "Funding and conflicts of interest",
+    "Intended use and place in the clinical pathway",
+)
+"""What no program can answer stays visibly open."""
+
+
+def checklist(
+    document: Json,
+    manifest: Mapping[str, Any],
+    flow: Sequence[Json],
+    *,
+    sources: Sequence[str],
+    audit: Json | None,
+    subgroups: Sequence[Json],
+) -> list[dict[str, str | None]]:
+    """One entry an item: ``item``, ``guidelines``, ``answer`` (None: not reported)."""
+    used = flow[-1]
+    steps = " → ".join(f"{step['step']} {step['exams']}" for step in flow)
+    lost = ", ".join(f"{loss['count']} {loss['reason']}" for step in flow for loss in step["losses"])
+    data_set = manifest.get("dataset")
+    if document["protocol"] == "thesis":
+        apart = "by file"
+    elif manifest.get("stage") != "train-cnn":
+        apart = "by patient"
+    else:
+        apart = "in the folders given, by image" if document["unit"] == "exam" else "in the folders given, by patient"
+    groupings = sorted({row["grouping"] for row in subgroups})
+    answers: list[tuple[str, str | None, str]] = [
+        ("Source of the data", ", ".join(SHORT_SOURCES.get(each, each) for each in sources) or None, ALL),
+        ("Data set and its version", None if data_set is None else str(data_set), ALL),
+        ("Flow of exams, with reasons for exclusion",
+         steps + (f"; left out: {lost}" if lost else "; nothing left out"), ALL),
+        ("Number of patients, exams and of each class", f"{used['patients']} patients, {used['exams']} exams "
+         f"({used['healthy']} healthy, {used['sick']} sick)", ALL),
+        ("Input: views or frames", ", ".join(map(str, manifest["views"])) if manifest.get("views") else None, ALL),
+        ("Model", str(manifest["model"]) if manifest.get("model") else None, ALL),
+        ("Unit of analysis", f"{document['unit']}: {document['decision_rule']}", ALL),
+        ("How data were divided; level of separation",
+         f"{document['protocol']}, {apart}; leaks: {'; '.join(document['leaks']) or 'none known'}", ALL),
+        ("How the decision threshold was chosen", document["threshold_source"], ALL),
+        ("How uncertainty was estimated",
+         "; ".join(document[name]["method"] for name in ("accuracy", "auc", "brier")), ALL),
+        ("Software, versions, settings and exact command", "at the end of this report", "TRIPOD+AI, CLAIM"),
+        ("Random seed", str(manifest["seed"]) if "seed" in manifest else None, "CLAIM"),
+        ("Confusion matrix", "TN {tn}, FP {fp}, FN {fn}, TP {tp}".format(**document["confusion"]), ALL),
+        ("Accuracy with intervals", "in the table of figures", ALL),
+        ("Calibration", "slope, intercept, Brier score, reliability diagram", "TRIPOD+AI"),
+        ("Clinical usefulness", "decision curve and predictive values by prevalence", "TRIPOD+AI"),
+        ("Analysis of shortcuts and confounding",
+         None if audit is None else f"{len(audit['controls'])} controls, see the audit", ALL),
+        ("Failure analysis", "gallery of misclassified exams", "CLAIM"),
+        ("Performance in subgroups", f"by {', '.join(groupings)}" if groupings else None, ALL),
+        ("Limitations", "the verdict, and the notice on top", ALL),
+        *((item, None, ALL) for item in LEFT_TO_PEOPLE),
+    ]  # fmt: skip
+    return [{"item": item, "guidelines": guidelines, "answer": answer} for item, answer, guidelines in answers]

@@ -1,56 +1,62 @@
-"""Gathers what the report shows of one run: the facts of ``report.json`` and the pictures beside them."""
+"""What the report shows of one run: the facts of ``report.json``, and the pictures that only reach the page."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from thermocancer.config import Config, dump_yaml
-from thermocancer.evaluation.explain.telling_exams import Survey
-from thermocancer.evaluation.report.catalog_facts import ExamFacts, ExamKey
-from thermocancer.evaluation.report.checklist import checklist
-from thermocancer.evaluation.report.cohort_flow import cohort_flow, is_phantom, sources_of
-from thermocancer.evaluation.report.environment import environment, exact_command
-from thermocancer.evaluation.report.gallery import misclassified, with_pictures
-from thermocancer.evaluation.report.judgement import Judgement
-from thermocancer.evaluation.report.own_figures import PREFIX
+from thermocancer.errors import ThermocancerError
+from thermocancer.evaluation.report.cards import checklist
+from thermocancer.evaluation.report.exams import (
+    ExamFacts,
+    ExamKey,
+    cohort_flow,
+    is_phantom,
+    sources_of,
+    subgroup_table,
+)
+from thermocancer.evaluation.report.figures import thermogram_png
+from thermocancer.evaluation.report.judgement import OWN_FIGURE, Judgement
 from thermocancer.evaluation.report.page import render_page
 from thermocancer.evaluation.report.verdict import verdict_of
-from thermocancer.evaluation.statistics.subgroups import subgroup_table
-from thermocancer.workspace import Workspace
+from thermocancer.evaluation.statistics.metrics import METRICS
+from thermocancer.evaluation.statistics.units import Units
+from thermocancer.files import Json
+from thermocancer.workspace import LABELS, VIEWS, Workspace
 
-METRIC_TITLES = (
-    ("auc", "AUC"),
-    ("sensitivity", "sensitivity"),
-    ("specificity", "specificity"),
-    ("precision", "precision"),
-    ("accuracy", "accuracy"),
-    ("f1", "F1"),
-    ("average_precision", "average precision"),
-    ("brier", "Brier score ↓"),
-    ("ece", "calibration error ↓"),
-)
+if TYPE_CHECKING:
+    from thermocancer.evaluation.explain.telling_exams import Survey
 
 
 @dataclass
-class Dossier:
-    """``facts`` is JSON; the pictures of ``gallery`` and ``survey`` only reach the HTML."""
+class ReportContents:
+    """``facts`` are ``report.json``; the pictures of ``gallery`` and ``survey`` only reach the page."""
 
-    facts: dict[str, Any]
-    gallery: list[dict[str, Any]] = field(default_factory=list)
+    facts: Json
+    gallery: list[Json] = field(default_factory=list)
     survey: Survey | None = None
 
 
-def gather(
+def gather_contents(
     judged: Judgement,
     workspace: Workspace,
     config: Config,
-    facts: dict[ExamKey, ExamFacts],
+    facts: Mapping[ExamKey, ExamFacts],
     *,
-    audit: dict[str, Any] | None = None,
+    audit: Json | None = None,
     survey: Survey | None = None,
-) -> Dossier:
-    """Everything the report says, from the judgement, the workspace and (if it was run) the audit."""
+    remark: str = "",
+) -> ReportContents:
+    """Everything the report says, from the judgement, the workspace and (if it was run) the audit.
+
+    ``remark`` says why this kind of run's own figures are missing.
+    """
     run, document = judged.run, judged.document
     flow = cohort_flow(workspace, run.rows)
     sources = list(run.manifest.get("sources") or sources_of(workspace, run.rows))
@@ -78,23 +84,89 @@ def gather(
         ),
         "environment": environment(),
         "command": exact_command(run.name, run.manifest),
-        "remark": "",
-        "config_text": None if kept is None else portable_config(kept),
+        "remark": remark,
+        # without this machine's folder, so that equal runs give equal pages
+        "config_text": None if kept is None else dump_yaml(kept.model_copy(update={"workspace": "WORKSPACE"})),
     }  # fmt: skip
-    return Dossier(content, with_pictures(wrong[: config.report.gallery], facts, workspace), survey)
+    gallery = [item | _thumbnail_of(item, facts, workspace) for item in wrong[: config.report.gallery]]
+    return ReportContents(content, gallery, survey)
 
 
-def portable_config(config: Config) -> str:
-    """The run's settings as YAML without this machine's folder, so that equal runs give equal pages."""
-    return dump_yaml(config.model_copy(update={"workspace": "WORKSPACE"}))
-
-
-def to_html(dossier: Dossier, judged: Judgement) -> str:
+def report_page(contents: ReportContents, judged: Judgement) -> str:
     """The self-contained page."""
-    extra = {
-        "metric_titles": METRIC_TITLES,
-        "gallery": dossier.gallery,
-        "survey": dossier.survey,
-        "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(PREFIX)],
+    beside = {
+        "metric_titles": METRICS.items(),
+        "gallery": contents.gallery,
+        "survey": contents.survey,
+        "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(OWN_FIGURE)],
     }
-    return render_page("report.html", dossier.facts | extra, judged.pictures)
+    return render_page("report.html", contents.facts | beside, judged.pictures)
+
+
+# --- misclassified units ----------------------------------------------------------------------------------------------
+
+
+def misclassified(units: Units, threshold: float | None) -> list[Json]:
+    """The units that were called wrong, furthest from the operating point first."""
+    middle = 0.5 if threshold is None else threshold
+    wrong = np.flatnonzero(units.decisions != units.labels)
+    order = sorted(wrong, key=lambda row: (-abs(units.scores[row] - middle), units.patients[row], units.visits[row]))
+    entries = []
+    for row in order:
+        patient, visit = int(units.patients[row]), int(units.visits[row])
+        entries.append(
+            {
+                "name": f"patient {patient}" + (f", visit {visit}" if visit else ""),
+                "patient": patient,
+                "visit": visit,
+                "truth": LABELS[int(units.labels[row])],
+                "called": LABELS[int(units.decisions[row])],
+                "score": float(units.scores[row]),
+            }
+        )
+    return entries
+
+
+def _thumbnail_of(item: Json, facts: Mapping[ExamKey, ExamFacts], workspace: Workspace) -> Json:
+    """``picture`` (PNG bytes), ``view`` and ``range`` in words; None where the workspace has no thermogram of it."""
+    from thermocancer.thermal.reading import read_matrix
+
+    nothing = {"picture": None, "view": None, "range": None}
+    visits = [key for key in sorted(facts) if key[0] == item["patient"] and item["visit"] in (0, key[1])]
+    files = facts[visits[0]].files if visits else {}
+    view = next((view for view in VIEWS if view in files), None)
+    if view is None:
+        return nothing
+    try:
+        celsius = read_matrix(workspace.raw / files[view]).celsius
+    except (ThermocancerError, OSError):
+        return nothing  # the page is still worth having where raw/ has been moved away
+    words = f"{np.nanmin(celsius):.1f} to {np.nanmax(celsius):.1f} degC"
+    return {"picture": thermogram_png(celsius, view), "view": view, "range": words}
+
+
+# --- how it was made --------------------------------------------------------------------------------------------------
+
+PACKAGES = ("thermocancer", "numpy", "scipy", "scikit-learn", "keras", "tensorflow", "jax", "opencv-python", "h5py")
+TRAINING_STAGES = ("fuse", "train-dit", "train-cnn")
+
+
+def environment() -> dict[str, str]:
+    """Python and the versions of the packages that figures depend on."""
+    found = {"Python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def exact_command(name: str, manifest: Json) -> str:
+    """The two commands that make this run and its report again from the same workspace."""
+    stage = str(manifest.get("stage", "fuse"))
+    settings = f"-w WORKSPACE -c WORKSPACE/runs/{name}/config.yaml"
+    return (
+        f"thermocancer {stage if stage in TRAINING_STAGES else 'fuse'} {settings} --name {name}\n"
+        f"thermocancer evaluate {settings} --run {name}"
+    )

@@ -1,28 +1,39 @@
-"""The curves as PNG bytes: matplotlib without global state, the same bytes every time."""
+"""Curves and thermograms as PNG bytes: matplotlib without global state, the same bytes every time."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from thermocancer.evaluation.statistics.calibration import decision_curve, reliability
-from thermocancer.evaluation.statistics.curves import accuracy_by_threshold, precision_recall_points, roc_points
+from thermocancer.config.base import Rendering
+from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.evaluation.statistics.curves import (
+    accuracy_by_threshold,
+    decision_curve,
+    precision_recall_points,
+    reliability,
+    roc_points,
+)
 from thermocancer.evaluation.statistics.units import Units
+from thermocancer.files import Json, written_aside
+from thermocancer.workspace import LABELS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MODEL, BASELINE, MUTED, ALARM = "#1b6ca8", "#d9822b", "#8a94a0", "#c0392b"
+INK, MODEL, BASELINE, MUTED, ALARM = "#1f2933", "#1b6ca8", "#d9822b", "#8a94a0", "#c0392b"
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#5c6670",
-    "axes.labelcolor": "#1f2933",
+    "axes.labelcolor": INK,
     "axes.grid": True,
     "grid.color": "#e4e8ec",
     "grid.linewidth": 0.8,
@@ -31,6 +42,8 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.facecolor": "white",
 }
+
+# --- paper ------------------------------------------------------------------------------------------------------------
 
 
 def new_figure(width: float = 4.6, height: float = 4.0) -> tuple[Figure, Axes]:
@@ -59,15 +72,26 @@ def png_bytes(figure: Figure, dpi: int = 130) -> bytes:
     return buffer.getvalue()
 
 
-def draw_roc(model: Units, baseline: Units | None, auc_text: str) -> bytes:
-    """ROC curve of the model, with the trivial baseline's where there is one."""
+# --- curves of a run --------------------------------------------------------------------------------------------------
+
+
+class RocLine(NamedTuple):
+    """Labels and scores (n,) of one ROC curve, and how it is drawn."""
+
+    labels: IntArray
+    scores: FloatArray
+    legend: str
+    colour: str
+    width: float = 2
+
+
+def draw_roc(lines: Sequence[RocLine]) -> bytes:
+    """ROC curves over the diagonal of guessing; later ones lie on top."""
     figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
-    if baseline is not None:
-        axes.plot(
-            *roc_points(baseline.labels, baseline.scores), color=BASELINE, linewidth=1.4, label="trivial baseline"
-        )
-    axes.plot(*roc_points(model.labels, model.scores), color=MODEL, linewidth=2, label=f"model, AUC {auc_text}")
+    for line in lines:
+        points = roc_points(line.labels, line.scores)
+        axes.plot(*points, color=line.colour, linewidth=line.width, label=line.legend)
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
     axes.legend(loc="lower right", fontsize=9)
@@ -96,7 +120,7 @@ def draw_accuracy(units: Units, threshold: float | None) -> bytes:
     for name, colour, width in (("accuracy", MODEL, 2.0), ("sensitivity", ALARM, 1.2), ("specificity", MUTED, 1.2)):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=name)
     if threshold is not None:
-        axes.axvline(threshold, color="#1f2933", linestyle="--", linewidth=1, label="operating point (median)")
+        axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="operating point (median)")
     axes.set(xlabel="threshold on the score", ylabel="share", xlim=(0, 1), ylim=(-0.01, 1.03))
     axes.legend(loc="lower left", fontsize=9)
     return png_bytes(figure)
@@ -135,51 +159,116 @@ def draw_decision_curve(units: Units) -> bytes:
 
 def draw_confusion(confusion: dict[str, int]) -> bytes:
     """The confusion matrix, counts and shares of each true class."""
-    table = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
-    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
     figure, axes = new_figure(3.8, 3.4)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.grid(False)
-    for (row, column), count in np.ndenumerate(table):
-        colour = "white" if shares[row, column] > 0.55 else "#1f2933"
-        text = f"{count}\n{100 * shares[row, column]:.0f} %"
-        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=13)
-    axes.set_xticks([0, 1], ["called healthy", "called sick"])
-    axes.set_yticks([0, 1], ["healthy", "sick"], rotation=90, va="center")
+    table = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
+    show_confusion(axes, table, LABELS, shares=True)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)
     return png_bytes(figure)
 
 
-def draw_history(history: Sequence[dict[str, Any]]) -> bytes | None:
+def show_confusion(axes: Axes, counts: IntArray, classes: Sequence[str], *, shares: bool = False) -> None:
+    """Counts (truth, decision) as a matrix of two classes, darker where more of the true class; ``shares`` beside."""
+    parts = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(parts, cmap="Blues", vmin=0, vmax=1)
+    axes.grid(visible=False)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if parts[row, column] > 0.55 else INK
+        text = f"{count}\n{100 * parts[row, column]:.0f} %" if shares else str(count)
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=13)
+    axes.set_xticks([0, 1], [f"called {name}" for name in classes])
+    axes.set_yticks([0, 1], list(classes), rotation=90, va="center")
+
+
+def draw_history(history: Sequence[Json]) -> bytes | None:
     """Learning curves: training and validation loss, one thin line a fold, their mean bold; None without epochs."""
-    curves = {"loss": _by_fold(history, "loss"), "validation loss": _by_fold(history, "val_loss")}
-    if not any(curves.values()):
-        return None
     figure, axes = new_figure(5.2)
-    for (name, folds), colour in zip(curves.items(), (MODEL, BASELINE), strict=True):
+    drawn = False
+    for key, name, colour in (("loss", "loss", MODEL), ("val_loss", "validation loss", BASELINE)):
+        folds: dict[str, list[tuple[int, float]]] = {}
+        for row in history:
+            if isinstance(row.get(key), (int, float)) and "epoch" in row:
+                folds.setdefault(str(row.get("fold", "")), []).append((int(row["epoch"]), float(row[key])))
+        epochs: dict[int, list[float]] = {}
         for points in folds.values():
-            axes.plot(*zip(*points, strict=True), color=colour, linewidth=0.6, alpha=0.35)
-        mean = _mean_curve(list(folds.values()))
-        if mean:
-            axes.plot(*zip(*mean, strict=True), color=colour, linewidth=2, label=f"{name}, mean of {len(folds)}")
+            axes.plot(*zip(*sorted(points), strict=True), color=colour, linewidth=0.6, alpha=0.35)
+            for epoch, value in points:
+                epochs.setdefault(epoch, []).append(value)
+        if epochs:
+            mean = [float(np.mean(epochs[epoch])) for epoch in sorted(epochs)]
+            axes.plot(sorted(epochs), mean, color=colour, linewidth=2, label=f"{name}, mean of {len(folds)}")
+            drawn = True
+    if not drawn:
+        return None
     axes.set(xlabel="epoch", ylabel="loss")
     axes.legend(loc="upper right", fontsize=9)
     return png_bytes(figure)
 
 
-def _by_fold(history: Sequence[dict[str, Any]], key: str) -> dict[str, list[tuple[int, float]]]:
-    folds: dict[str, list[tuple[int, float]]] = {}
-    for row in history:
-        if isinstance(row.get(key), (int, float)) and "epoch" in row:
-            folds.setdefault(str(row.get("fold", "")), []).append((int(row["epoch"]), float(row[key])))
-    return {fold: sorted(points) for fold, points in folds.items()}
+# --- thermograms ------------------------------------------------------------------------------------------------------
+
+SIDES = {"Frontal": ("R", "L"), "Right45": ("R", "L"), "Left45": ("R", "L")}
+"""Letters for the left and right edge of the picture: the camera faces the patient."""
 
 
-def _mean_curve(folds: Sequence[Sequence[tuple[int, float]]]) -> list[tuple[int, float]]:
-    epochs: dict[int, list[float]] = {}
-    for points in folds:
-        for epoch, value in points:
-            epochs.setdefault(epoch, []).append(value)
-    return [(epoch, float(np.mean(values))) for epoch, values in sorted(epochs.items())]
+def thermogram_png(celsius: FloatArray, view: str, width: int = 240) -> bytes:
+    """A thermogram (H, W) in degC on a fixed scale with the patient's sides marked, as PNG."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from thermocancer.thermal.rendering import render
+
+    step = max(1, celsius.shape[1] // width)
+    figure = Figure(figsize=(width / 100, width / 100 * celsius.shape[0] / celsius.shape[1]))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    axes.imshow(render(celsius[::step, ::step], Rendering()), interpolation="nearest", aspect="auto")
+    mark_sides(axes, view)
+    return png_bytes(figure, dpi=100)
+
+
+def mark_sides(axes: Axes, view: str) -> None:
+    """Write L and R, the patient's own, at the edges; side views carry their one side."""
+    letters = SIDES.get(view, ("R", "") if view == "Right" else ("", "L"))
+    for letter, place in zip(letters, (0.04, 0.96), strict=True):
+        axes.text(
+            place, 0.95, letter, transform=axes.transAxes, ha="center", va="top", color="white", fontsize=12,
+            fontweight="bold",
+        )  # fmt: skip
+
+
+# --- reconstructions --------------------------------------------------------------------------------------------------
+
+Images = npt.NDArray[np.float32]
+ERROR_SCALE = 0.2
+"""The error row is black at zero and white at this difference."""
+
+
+def draw_reconstructions(path: Path, truth: Images, found: Images, titles: list[str], headline: str) -> None:
+    """Draw an autoencoder's inputs, reconstructions and absolute error, a row each.
+
+    Images (n, h, w, 1 or 3) in [0, 1]. The same arrays give the same bytes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = len(truth)
+    height, width = truth.shape[1:3]
+    figure = Figure(figsize=(2.2 * columns + 0.6, 2.2 * 3 * height / width + 0.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = np.atleast_2d(figure.subplots(3, columns, squeeze=False))
+    error = np.abs(truth - found).mean(axis=-1, keepdims=True) / ERROR_SCALE
+    for row, (name, images) in enumerate({"input": truth, "reconstruction": found, "error": error}.items()):
+        for column, image in enumerate(np.clip(images, 0, 1)):
+            place = axes[row, column]
+            place.imshow(image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=1)
+            place.set_xticks([])
+            place.set_yticks([])
+            if row == 0:
+                place.set_title(titles[column], fontsize=8)
+        axes[row, 0].set_ylabel(f"{name} (white: {ERROR_SCALE})" if name == "error" else name, fontsize=8)
+    figure.suptitle(headline, fontsize=9)
+    with written_aside(path) as side:
+        figure.savefig(side, format="png", dpi=100, metadata={"Software": None})

@@ -1,25 +1,29 @@
-"""Everything that can be said of a run from its files: the facts behind ``metrics.json`` and the report."""
+"""Everything that can be said of a run from its files: the facts behind ``metrics.json`` and the figures."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
 from thermocancer.config.judging import EvaluateSection
+from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.report import figures
-from thermocancer.evaluation.report.notices import number
-from thermocancer.evaluation.statistics.calibration import (
+from thermocancer.evaluation.report.page import number
+from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
+from thermocancer.evaluation.statistics.curves import (
+    accuracy_by_threshold,
     calibration_line,
     decision_curve,
     predictive_values,
+    reference_points,
     reliability,
 )
-from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
-from thermocancer.evaluation.statistics.curves import accuracy_by_threshold, reference_points
-from thermocancer.evaluation.statistics.intervals import Estimate
-from thermocancer.evaluation.statistics.metrics import METRICS, RunFacts, measure, metrics_document
+from thermocancer.evaluation.statistics.metrics import METRICS, measure, metrics_document
 from thermocancer.evaluation.statistics.units import Units, gather_units
+from thermocancer.files import Json
 from thermocancer.runs.run import RunRecord
+from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -37,52 +41,57 @@ class Judgement:
 
     run: RunRecord
     units: Units
-    document: dict[str, Any]
-    baseline: dict[str, Any] | None
-    baseline_auc: dict[str, Any] | None
-    curves: dict[str, Any]
+    document: Json
+    baseline: Json | None
+    baseline_auc: Json | None
+    curves: Json
     pictures: dict[str, Picture] = field(default_factory=dict)
 
 
 def judge(run: RunRecord, settings: EvaluateSection, seed: int) -> Judgement:
     """Measure a run and its trivial baseline. Raises DataError when only one class was scored."""
     units = gather_units(run.rows)
-    where = run.folder / "predictions.csv"
-    how = {"confidence": settings.confidence, "bootstrap": settings.bootstrap, "seed": seed}
-    estimates = measure(units, confidence=settings.confidence, bootstrap=settings.bootstrap, seed=seed, where=where)
-    document = metrics_document(estimates, units, run.facts()) | {"confidence": settings.confidence}
-    other = gather_units(run.baseline) if run.baseline else None
-    baseline, baseline_auc = None, None
-    if other is not None and other.has_both_classes:
-        measured = measure(other, confidence=settings.confidence, bootstrap=settings.bootstrap, seed=seed)
-        baseline = {name: measured[name].as_dict() for name in METRICS}
-        difference = auc_difference(pair_units(units, other), **how)  # type: ignore[arg-type]
-        baseline_auc = measured["auc"].as_dict() | {"difference": difference}
-    judged = Judgement(run, units, document, baseline, baseline_auc, _curves(units, estimates, settings))
-    judged.pictures |= _pictures(judged, other if baseline is not None else None)
-    return judged
-
-
-def _curves(units: Units, estimates: dict[str, Estimate], settings: EvaluateSection) -> dict[str, Any]:
-    prevalences = (*settings.prevalences, float(units.labels.mean()))
-    return {
+    confidence, bootstrap = settings.confidence, settings.bootstrap
+    measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
+    estimates = measured(units, where=run.folder / "predictions.csv")
+    document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence}
+    curves = {
         "calibration": calibration_line(units.labels, units.scores),
         "reliability": reliability(units.labels, units.scores),
         "decision_curve": decision_curve(units.labels, units.scores),
         "accuracy_by_threshold": accuracy_by_threshold(units),
         "reference_points": reference_points(units),
         "predictive_values": predictive_values(
-            estimates["sensitivity"].value, estimates["specificity"].value, prevalences
+            estimates["sensitivity"].value,
+            estimates["specificity"].value,
+            (*settings.prevalences, float(units.labels.mean())),
         ),
     }
+    trivial = gather_units(run.baseline)
+    if not trivial.has_both_classes:
+        return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None))
+    baseline = {name: estimate.as_dict() for name, estimate in measured(trivial).items()}
+    difference = auc_difference(pair_units(units, trivial), confidence=confidence, bootstrap=bootstrap, seed=seed)
+    return Judgement(
+        run,
+        units,
+        document,
+        {name: baseline[name] for name in METRICS},
+        baseline["auc"] | {"difference": difference},
+        curves,
+        _pictures(run, units, document, trivial),
+    )
 
 
-def _pictures(judged: Judgement, baseline: Units | None) -> dict[str, Picture]:
-    units, document = judged.units, judged.document
+def _pictures(run: RunRecord, units: Units, document: Json, baseline: Units | None) -> dict[str, Picture]:
     auc = number(document["auc"]["value"])
+    lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
+    if baseline is not None:
+        beside = figures.RocLine(baseline.labels, baseline.scores, "trivial baseline", figures.BASELINE, 1.4)
+        lines.insert(0, beside)
     pictures = {
         "roc": Picture(
-            figures.draw_roc(units, baseline, auc),
+            figures.draw_roc(lines),
             f"ROC curve of the model with an area of {auc}" + (", and of the trivial baseline" if baseline else ""),
             "ROC curve, every unit scored out of sample.",
         ),
@@ -113,7 +122,7 @@ def _pictures(judged: Judgement, baseline: Units | None) -> dict[str, Picture]:
             "Decision curve at this sample's share of sick, which is far above that of screening.",
         ),
     }
-    learning = figures.draw_history(judged.run.history)
+    learning = figures.draw_history(run.history)
     if learning is not None:
         pictures["learning"] = Picture(
             learning, "Training and validation loss against the epoch", "Learning curves, one thin line a fold."
@@ -121,4 +130,24 @@ def _pictures(judged: Judgement, baseline: Units | None) -> dict[str, Picture]:
     return pictures
 
 
-__all__ = ["Judgement", "Picture", "RunFacts", "judge"]
+OWN_FIGURE = "own-"
+"""Begins the file names of figures that only one kind of run has, so that the page can tell them from the others."""
+
+
+def own_figures(run: RunRecord, workspace: Workspace) -> tuple[dict[str, Picture], str]:
+    """Figures that only this kind of run has, by file name, and why there are none where they could not be drawn."""
+    stage = run.manifest.get("stage")
+    drawn = {}
+    try:
+        if stage == "train-dit":
+            from thermocancer.evaluation.report.dynamic import dynamic_figures
+
+            drawn = dynamic_figures(run.folder, workspace)
+        elif stage == "train-cnn":
+            from thermocancer.evaluation.report.image_figures import image_figures
+
+            drawn = image_figures(run.folder, workspace)
+    except ThermocancerError as error:
+        return {}, f"The figures of this kind of run could not be drawn: {error.what}."
+    slugs = {title: re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") for title in drawn}
+    return {OWN_FIGURE + slugs[title]: Picture(png, title, title + ".") for title, png in drawn.items()}, ""

@@ -1,21 +1,60 @@
-"""From facts to one self-contained HTML file; the same facts stand in ``report.json``."""
+"""Words and pages: what stands on every output, how figures are written, one self-contained HTML file."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from thermocancer.evaluation.report.judgement import Picture
-from thermocancer.evaluation.report.notices import ADJUNCT_NOTICE, chance, number, percent, with_interval
+from thermocancer.files import Json
+
+if TYPE_CHECKING:
+    from thermocancer.evaluation.report.judgement import Picture
+
+ADJUNCT_NOTICE = (
+    "Research use only. Thermography is not a substitute for mammography and must not be used on its own to "
+    "screen for or diagnose breast cancer (FDA safety communication, 25 February 2019)."
+)
+PHANTOM_NOTICE = (
+    "These exams are synthetic: they come from a simulation of heat in tissue. The figures say that the software "
+    "works, nothing about people."
+)
 
 
-def data_uri(png: bytes) -> str:
-    """PNG bytes as a ``data:`` address, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal; a dash where it is undefined.
+
+    >>> percent(0.8754)
+    '87.5 %'
+    """
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
-def render_page(template: str, facts: Mapping[str, Any], pictures: Mapping[str, Picture]) -> str:
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure with a fixed number of decimals; a dash where it is undefined.
+
+    >>> number(0.91234)
+    '0.912'
+    """
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def with_interval(estimate: Json, digits: int = 3) -> str:
+    """``0.912 (0.871 to 0.944)``."""
+    value, low, high = (estimate[key] for key in ("value", "low", "high"))
+    return number(value, digits) + ("" if low is None else f" ({number(low, digits)} to {number(high, digits)})")
+
+
+def chance(value: float) -> str:
+    """A p-value, two digits and no false precision.
+
+    >>> chance(0.00002), chance(0.034)
+    ('< 0.001', '0.034')
+    """
+    return "< 0.001" if value < 0.001 else f"{value:.3f}" if value < 0.1 else f"{value:.2f}"
+
+
+def render_page(template: str, facts: Json, pictures: Mapping[str, Picture]) -> str:
     """Fill ``templates/TEMPLATE`` with the facts; everything is escaped, pictures are embedded."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -37,7 +76,12 @@ def render_page(template: str, facts: Mapping[str, Any], pictures: Mapping[str, 
     return environment.get_template(template).render(**facts, pictures=pictures, notice=ADJUNCT_NOTICE)
 
 
-def interval_bar(estimate: Mapping[str, Any]) -> dict[str, float]:
+def data_uri(png: bytes) -> str:
+    """PNG bytes as a ``data:`` address, so that the page needs no other file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def interval_bar(estimate: Json) -> dict[str, float]:
     """Positions in percent of an interval drawn on a line from 0 to 1."""
     low = 100 * (estimate["low"] or 0.0)
     high = 100 * (1.0 if estimate["high"] is None else estimate["high"])

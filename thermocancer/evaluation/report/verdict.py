@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from thermocancer.evaluation.audit.checks import failed_checks
-from thermocancer.evaluation.report.notices import PHANTOM_NOTICE, number
+from thermocancer.evaluation.report.page import PHANTOM_NOTICE, number
+from thermocancer.files import Json
 
 SUSPICIOUS = 0.99
-"""A result this good triggers the leak audit (science notes, section 2, point 10)."""
+"""An accuracy or AUC this good is a reason to look for a leak before anything else."""
+
+TONES = ("good", "caution", "bad")
 
 
-def too_good(document: dict[str, Any]) -> list[str]:
-    """Which of accuracy and AUC are 99 % or more."""
-    names = {"accuracy": "accuracy", "auc": "AUC"}
-    return [title for name, title in names.items() if (document[name]["value"] or 0.0) >= SUSPICIOUS]
-
-
-def verdict_of(
-    document: dict[str, Any],
-    *,
-    baseline_auc: dict[str, Any] | None,
-    audit: dict[str, Any] | None,
-    phantom: bool,
-) -> dict[str, Any]:
+def verdict_of(document: Json, *, baseline_auc: Json | None, audit: Json | None, phantom: bool) -> Json:
     """``tone`` (good, caution, bad), one ``headline`` and further ``sentences``."""
     sentences: list[str] = []
-    suspicious = too_good(document)
+    names = {"accuracy": "accuracy", "auc": "AUC"}
+    suspicious = [title for name, title in names.items() if (document[name]["value"] or 0.0) >= SUSPICIOUS]
     tone = "caution" if suspicious or document["auc"]["low"] <= 0.5 else "good"
     if suspicious:
         sentences.append(
-            f"A result of 99 % or more ({' and '.join(suspicious)}): look for a leak first. {_leak_audit(audit)}"
+            f"A result of 99 % or more ({' and '.join(suspicious)}): look for a leak first. {_leaks_found(audit)}"
         )
     if audit is not None:
-        tone = _worse(tone, audit["verdict"]["tone"])
+        tone = max(tone, audit["verdict"]["tone"], key=TONES.index)
         sentences.extend(audit["verdict"]["sentences"])
     if document["leaks"]:
         tone = "bad"
@@ -42,16 +30,23 @@ def verdict_of(
             f"The protocol leaks: {'; '.join(document['leaks'])}. Its figures are optimistic and only "
             "good for comparison with figures made the same way."
         )
-    sentences.append(_against_baseline(document, baseline_auc))
+    if baseline_auc is not None:
+        sentences.append(_against_baseline(baseline_auc))
     if phantom:
         sentences.append(PHANTOM_NOTICE)
     return {"tone": tone, "headline": _headline(document, audit), "sentences": [each for each in sentences if each]}
 
 
-def _headline(document: dict[str, Any], audit: dict[str, Any] | None) -> str:
+def _headline(document: Json, audit: Json | None) -> str:
     auc = document["auc"]
     figures = f"AUC {number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})"
-    whom = f"On {_counted(document)} ({document['positives']} sick)"
+    if document["unit"] == "exam":
+        counted = f"{document['n']} exams"
+    elif document["units_by_visit"]:
+        counted = f"{document['n']} units of {document['patients']} patients"
+    else:
+        counted = f"{document['n']} patients"
+    whom = f"On {counted} ({document['positives']} sick)"
     shortcuts = audit["verdict"]["shortcuts"] if audit is not None else []
     if auc["low"] > 0.5 and shortcuts and audit is not None and audit["verdict"]["tone"] == "bad":
         return (
@@ -67,19 +62,11 @@ def _headline(document: dict[str, Any], audit: dict[str, Any] | None) -> str:
     return f"{whom} the model {what}: {figures}."
 
 
-def _counted(document: dict[str, Any]) -> str:
-    if document["unit"] == "exam":
-        return f"{document['n']} exams"
-    if document["units_by_visit"]:
-        return f"{document['n']} units of {document['patients']} patients"
-    return f"{document['n']} patients"
-
-
-def _leak_audit(audit: dict[str, Any] | None) -> str:
+def _leaks_found(audit: Json | None) -> str:
     if audit is None:
         return "The audit was not run; run evaluate with evaluate.audit=true."
     checks = audit.get("leak_checks", [])
-    failed = [check["problem"] for check in failed_checks(checks)]
+    failed = [check["problem"] for check in checks if check["passed"] is False]
     unknown = [check["name"] for check in checks if check["passed"] is None]
     words = [f"The leak audit found: {'; '.join(failed)}."] if failed else []
     if unknown:
@@ -89,9 +76,7 @@ def _leak_audit(audit: dict[str, Any] | None) -> str:
     return " ".join(words)
 
 
-def _against_baseline(document: dict[str, Any], baseline: dict[str, Any] | None) -> str:
-    if baseline is None:
-        return ""
+def _against_baseline(baseline: Json) -> str:
     name = "The trivial baseline (thermal statistics, nothing deep) on the same folds reaches AUC"
     figures = f"{number(baseline['value'])} ({number(baseline['low'])} to {number(baseline['high'])})"
     difference = baseline.get("difference")
@@ -107,8 +92,3 @@ def _against_baseline(document: dict[str, Any], baseline: dict[str, Any] | None)
         f"{name} {figures}; {word} (difference {difference['value']:+.3f}, "
         f"{difference['low']:+.3f} to {difference['high']:+.3f})."
     )
-
-
-def _worse(first: str, second: str) -> str:
-    order: Sequence[str] = ("good", "caution", "bad")
-    return max(first, second, key=order.index)

@@ -1,9 +1,12 @@
-"""Two scores on the same units: paired DeLong, exact McNemar, paired patient bootstrap."""
+"""Scores of several runs on the same units: paired DeLong, exact McNemar, paired patient bootstrap, Holm."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import combinations
+from math import comb
+from statistics import NormalDist
 
 import numpy as np
 
@@ -11,6 +14,12 @@ from thermocancer.errors import DataError
 from thermocancer.evaluation.statistics.intervals import delong_covariance, normal_quantile, percentile_interval
 from thermocancer.evaluation.statistics.resampling import auc_of, patient_counts
 from thermocancer.evaluation.statistics.units import Units
+from thermocancer.files import Json
+
+NOTHING_SHARED = "these runs have no patient in common"
+PAIRED_BOOTSTRAP = "paired patient bootstrap, percentiles"
+
+# --- two runs ---------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -30,11 +39,10 @@ def pair_units(first: Units, second: Units) -> Paired:
     rows = [(row, places[key]) for row, key in enumerate(first.keys) if key in places]
     if not rows:
         raise DataError(
-            "these runs have no patient in common",
-            expected="runs on the same data set",
+            NOTHING_SHARED, expected="runs on the same data set",
             found=f"{len(first)} and {len(second)} units, none shared",
             hint="compare runs that were trained on the same exams",
-        )
+        )  # fmt: skip
     left, right = (np.array(side, dtype=np.int64) for side in zip(*rows, strict=True))
     paired = Paired(first.at(left), second.at(right))
     contradictions = paired.first.patients[paired.first.labels != paired.second.labels]
@@ -47,7 +55,7 @@ def pair_units(first: Units, second: Units) -> Paired:
     return paired
 
 
-def auc_difference(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> dict[str, Any]:
+def auc_difference(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> Json:
     """AUC of the first minus AUC of the second: paired DeLong and paired patient bootstrap.
 
     ``low`` and ``high`` are DeLong's; where its variance is zero (equal or perfect scores) the bootstrap's.
@@ -58,24 +66,19 @@ def auc_difference(paired: Paired, *, confidence: float, bootstrap: int, seed: i
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
     counts = patient_counts(paired.first.patients, bootstrap, seed)
     draws = auc_of(counts, labels, paired.first.scores) - auc_of(counts, labels, paired.second.scores)
-    drawn = percentile_interval(draws, value, confidence, "paired patient bootstrap, percentiles")
-    result: dict[str, Any] = {"value": value, "bootstrap": drawn.as_dict()}
+    drawn = percentile_interval(draws, value, confidence, PAIRED_BOOTSTRAP)
+    result: Json = {"value": value, "bootstrap": drawn.as_dict()}
     if variance > 1e-12:
-        half = normal_quantile(confidence) * float(np.sqrt(variance))
+        error = float(np.sqrt(variance))
+        half = normal_quantile(confidence) * error
         result |= {"low": value - half, "high": value + half, "method": "paired DeLong"}
-        result["p"] = _two_sided(value / float(np.sqrt(variance)))
+        result["p"] = 2 * NormalDist().cdf(-abs(value / error))
     else:
         result |= {"low": drawn.low, "high": drawn.high, "method": drawn.method, "p": 1.0 if value == 0 else None}
     return result
 
 
-def _two_sided(z: float) -> float:
-    from statistics import NormalDist
-
-    return 2 * NormalDist().cdf(-abs(z))
-
-
-def mcnemar(paired: Paired) -> dict[str, Any]:
+def mcnemar(paired: Paired) -> Json:
     """Exact McNemar test on right and wrong decisions (two-sided binomial on the discordant units)."""
     labels = paired.first.labels
     first, second = paired.first.decisions == labels, paired.second.decisions == labels
@@ -95,14 +98,12 @@ def exact_binomial(successes: int, trials: int) -> float:
     >>> exact_binomial(1, 9)
     0.0390625
     """
-    from math import comb
-
     fewer = min(successes, trials - successes)
     tail = sum(comb(trials, count) for count in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**trials)
+    return float(min(1.0, 2 * tail / 2**trials))
 
 
-def share_differences(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> dict[str, dict[str, Any]]:
+def share_differences(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> dict[str, Json]:
     """Differences (first minus second) of accuracy, sensitivity and specificity with paired patient bootstrap."""
     labels = paired.first.labels
     counts = patient_counts(paired.first.patients, bootstrap, seed, key=1)
@@ -112,5 +113,51 @@ def share_differences(paired: Paired, *, confidence: float, bootstrap: int, seed
         below = counts @ kept.astype(float)
         draws = np.divide(counts @ (gain * kept), below, out=np.full(len(counts), np.nan), where=below > 0)
         value = float(gain[kept].mean()) if kept.any() else None
-        results[name] = percentile_interval(draws, value, confidence, "paired patient bootstrap, percentiles").as_dict()
+        results[name] = percentile_interval(draws, value, confidence, PAIRED_BOOTSTRAP).as_dict()
     return results
+
+
+# --- several runs, two by two -----------------------------------------------------------------------------------------
+
+
+def shared_units(runs: Mapping[str, Units]) -> dict[str, Units]:
+    """Each run's units, restricted to those that all runs have. Raises DataError when there are none."""
+    keys = set.intersection(*(set(each.keys) for each in runs.values()))
+    if not keys:
+        counts = ", ".join(f"{name} {len(each)}" for name, each in runs.items())
+        raise DataError(
+            NOTHING_SHARED, expected="runs on the same data set", found=f"units: {counts}; none in all of them",
+            hint="compare runs that were trained on the same exams",
+        )  # fmt: skip
+    return {
+        name: each.at(np.array([row for row, key in enumerate(each.keys) if key in keys], dtype=np.int64))
+        for name, each in runs.items()
+    }
+
+
+def compare_pairs(runs: Mapping[str, Units], *, confidence: float, bootstrap: int, seed: int) -> list[Json]:
+    """Every pair of runs tested; ``p_holm`` of their AUCs is corrected for the number of pairs."""
+    pairs: list[Json] = []
+    for first, second in combinations(runs, 2):
+        paired = pair_units(runs[first], runs[second])
+        auc = auc_difference(paired, confidence=confidence, bootstrap=bootstrap, seed=seed)
+        shares = share_differences(paired, confidence=confidence, bootstrap=bootstrap, seed=seed)
+        pairs.append({"first": first, "second": second, "auc": auc, "shares": shares, "mcnemar": mcnemar(paired)})
+    corrected = holm([1.0 if pair["auc"]["p"] is None else pair["auc"]["p"] for pair in pairs])
+    for pair, chance in zip(pairs, corrected, strict=True):
+        pair["auc"]["p_holm"] = chance
+    return pairs
+
+
+def holm(chances: list[float]) -> list[float]:
+    """Holm's step-down correction (1979): the p of each, corrected for trying all of them.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = sorted(range(len(chances)), key=lambda place: chances[place])
+    corrected, worst = [0.0] * len(chances), 0.0
+    for rank, place in enumerate(order):
+        worst = max(worst, min(1.0, (len(chances) - rank) * chances[place]))
+        corrected[place] = worst
+    return corrected

@@ -1,13 +1,17 @@
-"""ROC, precision-recall and accuracy against threshold: points to draw, from units."""
+"""What scores say at every threshold, as points to draw: ROC, precision-recall, accuracy, calibration, net benefit."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.evaluation.statistics.resampling import ECE_BINS, score_bins
 from thermocancer.evaluation.statistics.units import Units
+from thermocancer.files import Json
+
+# --- thresholds -------------------------------------------------------------------------------------------------------
 
 
 def roc_points(labels: IntArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -33,36 +37,109 @@ def _counts_from_above(labels: IntArray, scores: FloatArray) -> tuple[FloatArray
 
 def accuracy_by_threshold(units: Units) -> list[dict[str, float]]:
     """Accuracy, sensitivity and specificity at thresholds 0.00 to 1.00 in steps of 0.01."""
-    sick = units.labels == 1
+    return [{"threshold": percent / 100, **_shares_at(units, percent / 100)} for percent in range(101)]
+
+
+def reference_points(units: Units) -> list[Json]:
+    """For comparison only: the figures at 0.5 and at Youden's threshold, the latter chosen on the scored units."""
+    thresholds, hits, alarms = _counts_from_above(units.labels, units.scores)
+    youden = float(thresholds[1:][np.argmax(hits[1:] / hits[-1] - alarms[1:] / alarms[-1])])
+    named = {"0.5, fixed": 0.5, "Youden's, chosen on these very units (optimistic)": youden}
+    return [{"name": name, "threshold": each, **_shares_at(units, each)} for name, each in named.items()]
+
+
+def _shares_at(units: Units, threshold: float) -> dict[str, float]:
+    sick, called = units.labels == 1, units.scores >= threshold
+    return {
+        "accuracy": float(np.mean(called == sick)),
+        "sensitivity": float(np.mean(called[sick])),
+        "specificity": float(np.mean(~called[~sick])),
+    }
+
+
+# --- probabilities ----------------------------------------------------------------------------------------------------
+
+EDGE = 1e-6
+"""Scores are moved this far inside (0, 1) before the logit is taken."""
+
+
+def calibration_line(labels: IntArray, scores: FloatArray) -> dict[str, float | None]:
+    """Slope and intercept of the logistic recalibration, and the calibration in the large.
+
+    Slope 1 and intercept 0 are ideal; a slope below 1 means scores too extreme (Cox 1958; Van Calster 2019,
+    BMC Medicine 17:230). ``in_the_large`` is the intercept with the slope held at 1. None where the scores
+    separate the classes, because the fit then has no finite answer.
+    """
+    inside = np.clip(scores, EDGE, 1 - EDGE)
+    odds = np.log(inside / (1 - inside))
+    slope = _logistic_fit(np.column_stack([np.ones_like(odds), odds]), labels, np.zeros(len(odds)))
+    large = _logistic_fit(np.ones((len(odds), 1)), labels, odds)
+    return {
+        "slope": None if slope is None else float(slope[1]),
+        "intercept": None if slope is None else float(slope[0]),
+        "in_the_large": None if large is None else float(large[0]),
+    }
+
+
+def _logistic_fit(design: FloatArray, labels: IntArray, offset: FloatArray) -> FloatArray | None:
+    """Unpenalised logistic regression by Newton's method; None where it does not converge."""
+    weights: FloatArray = np.zeros(design.shape[1])
+    for _ in range(100):
+        chance = 1 / (1 + np.exp(-np.clip(design @ weights + offset, -500, 500)))
+        curvature = design.T @ (design * (chance * (1 - chance))[:, None])
+        if not np.linalg.cond(curvature) < 1e12:
+            return None
+        step = np.linalg.solve(curvature, design.T @ (labels - chance))
+        weights = weights + np.clip(step, -5, 5)
+        if np.abs(step).max() < 1e-9:
+            return weights
+    return None
+
+
+def reliability(labels: IntArray, scores: FloatArray) -> list[Json]:
+    """For each of ten bins that holds a score: its units, mean score and share of sick."""
+    bins = score_bins(scores)
+    return [
+        {
+            "from": number / ECE_BINS,
+            "to": (number + 1) / ECE_BINS,
+            "n": int(inside.sum()),
+            "mean_score": float(scores[inside].mean()),
+            "share_sick": float(labels[inside].mean()),
+        }
+        for number in range(ECE_BINS)
+        if (inside := bins == number).any()
+    ]
+
+
+def decision_curve(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
+    """Net benefit at threshold probabilities of 1 to 20 % (Vickers and Elkin 2006), beside calling everyone sick.
+
+    The sample's own prevalence is used, which is far above that of screening.
+    """
+    count, sick = len(labels), int(labels.sum())
     rows = []
-    for percent in range(101):
-        called = units.scores >= percent / 100
-        rows.append(
-            {
-                "threshold": percent / 100,
-                "accuracy": float(np.mean(called == sick)),
-                "sensitivity": float(np.mean(called[sick])),
-                "specificity": float(np.mean(~called[~sick])),
-            }
-        )
+    for percent in range(1, 21):
+        chance = percent / 100
+        odds = chance / (1 - chance)
+        called = scores >= chance
+        hits, alarms = int(np.sum(called & (labels == 1))), int(np.sum(called & (labels == 0)))
+        everyone = (sick - (count - sick) * odds) / count
+        rows.append({"threshold": chance, "model": (hits - alarms * odds) / count, "everyone": everyone, "nobody": 0.0})
     return rows
 
 
-def reference_points(units: Units) -> list[dict[str, Any]]:
-    """For comparison only: the figures at 0.5 and at Youden's threshold, the latter chosen on the scored units."""
-    labels, scores = units.labels, units.scores
-    thresholds, hits, alarms = _counts_from_above(labels, scores)
-    youden = float(thresholds[1:][np.argmax(hits[1:] / hits[-1] - alarms[1:] / alarms[-1])])
-    rows = []
-    for name, threshold in (("0.5, fixed", 0.5), ("Youden's, chosen on these very units (optimistic)", youden)):
-        called = scores >= threshold
-        rows.append(
-            {
-                "name": name,
-                "threshold": threshold,
-                "sensitivity": float(np.mean(called[labels == 1])),
-                "specificity": float(np.mean(~called[labels == 0])),
-                "accuracy": float(np.mean(called == (labels == 1))),
-            }
-        )
+def predictive_values(
+    sensitivity: float | None, specificity: float | None, prevalences: Sequence[float]
+) -> list[dict[str, float | None]]:
+    """PPV and NPV by Bayes' rule at each prevalence."""
+    rows: list[dict[str, float | None]] = []
+    for prevalence in prevalences:
+        row: dict[str, float | None] = {"prevalence": float(prevalence), "ppv": None, "npv": None}
+        if sensitivity is not None and specificity is not None:
+            called = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
+            cleared = specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
+            row["ppv"] = sensitivity * prevalence / called if called else None
+            row["npv"] = specificity * (1 - prevalence) / cleared if cleared else None
+        rows.append(row)
     return rows

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
 from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.files import Json
 
 WILSON = "Wilson score interval"
 DELONG = "DeLong on the logit scale"
@@ -24,12 +24,8 @@ class Estimate:
     high: float | None
     method: str
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         return asdict(self)
-
-    def contains(self, value: float) -> bool:
-        """True when ``value`` lies inside the interval (an unknown interval contains everything)."""
-        return self.low is None or self.high is None or self.low <= value <= self.high
 
 
 def normal_quantile(confidence: float) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -26,11 +27,22 @@ from thermocancer.evaluation.statistics.resampling import (
     patient_counts,
 )
 from thermocancer.evaluation.statistics.units import Units, require_both_classes
+from thermocancer.files import Json
 from thermocancer.runs.run import RunFacts
 
-METRICS = (
-    "precision", "sensitivity", "specificity", "accuracy", "f1", "auc", "average_precision", "brier", "ece",
-)  # fmt: skip
+METRICS = {
+    "auc": "AUC",
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "precision": "precision",
+    "accuracy": "accuracy",
+    "f1": "F1",
+    "average_precision": "average precision",
+    "brier": "Brier score ↓",
+    "ece": "calibration error ↓",
+}
+"""The metrics of ``metrics.json`` and their titles, in the order in which people read them; ↓: lower is better."""
+
 DECISION_RULE = (
     "a unit's score is the mean over its rows of predictions.csv; it is called sick when at least half of its rows "
     "have predicted = 1, each row having been decided by the threshold of its own fold"
@@ -48,64 +60,47 @@ def confusion_of(units: Units) -> dict[str, int]:
     }
 
 
-def proportions(confusion: dict[str, int], confidence: float) -> dict[str, Estimate]:
-    """Precision, sensitivity, specificity and accuracy with Wilson intervals."""
-    tn, fp, fn, tp = (confusion[name] for name in ("tn", "fp", "fn", "tp"))
-    return {
-        "precision": wilson(tp, tp + fp, confidence),
-        "sensitivity": wilson(tp, tp + fn, confidence),
-        "specificity": wilson(tn, tn + fp, confidence),
-        "accuracy": wilson(tp + tn, tn + fp + fn + tp, confidence),
-    }
-
-
-def bootstrapped(units: Units, counts: FloatArray, confidence: float) -> dict[str, Estimate]:
-    """F1, average precision, Brier score and AUC with patient-bootstrap intervals.
-
-    ``counts`` (B, n) comes from ``patient_counts``.
-    """
-    labels, scores, decisions = units.labels, units.scores, units.decisions
-    whole = np.ones((1, len(units)))
-    functions = {
-        "f1": lambda weights: f1_of(weights, labels, decisions),
-        "auc": lambda weights: auc_of(weights, labels, scores),
-        "average_precision": lambda weights: average_precision_of(weights, labels, scores),
-        "brier": lambda weights: brier_of(weights, labels, scores),
-    }
-    method = f"{BOOTSTRAP} ({len(counts)} replicates)"
-    estimates = {}
-    for name, function in functions.items():
-        value = float(function(whole)[0])
-        estimates[name] = percentile_interval(function(counts), value, confidence, method)
-    return estimates
-
-
 def calibration_error(units: Units, counts: FloatArray, confidence: float, seed: int) -> Estimate:
-    """ECE with an interval that allows for what sampling adds to it; ``counts`` as for ``bootstrapped``."""
+    """ECE with an interval that allows for what sampling adds to it; ``counts`` (B, n): of ``patient_counts``."""
     value = float(ece_of(np.ones((1, len(units))), units.labels, units.scores)[0])
     draws, by_chance = ece_of(counts, units.labels, units.scores), ece_by_chance(units.scores, len(counts), seed)
     return reflected_interval(draws, by_chance, value, confidence, f"{REFLECTED} ({len(counts)} replicates)")
 
 
 def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where: object = None) -> dict[str, Estimate]:
-    """Every metric of the contract, and ``auc_bootstrap`` beside DeLong's ``auc``.
+    """Every metric, and ``auc_bootstrap`` beside DeLong's ``auc``.
 
-    Raises DataError when only one class is there.
+    Shares of counts have Wilson intervals, the others those of the patient bootstrap. Raises DataError when only
+    one class is there.
     """
     require_both_classes(units, where)
-    estimates = proportions(confusion_of(units), confidence)
-    counts = patient_counts(units.patients, bootstrap, seed)
-    drawn = bootstrapped(units, counts, confidence)
-    estimates["auc_bootstrap"] = drawn.pop("auc")
-    estimates |= drawn | {"ece": calibration_error(units, counts, confidence, seed)}
-    estimates["auc"] = auc_interval(units.labels, units.scores, confidence)
-    return estimates
+    labels, scores = units.labels, units.scores
+    tn, fp, fn, tp = confusion_of(units).values()
+    sample, counts = np.ones((1, len(units))), patient_counts(units.patients, bootstrap, seed)
+    resampled: dict[str, Callable[[FloatArray], FloatArray]] = {
+        "f1": partial(f1_of, labels=labels, decisions=units.decisions),
+        "auc_bootstrap": partial(auc_of, labels=labels, scores=scores),
+        "average_precision": partial(average_precision_of, labels=labels, scores=scores),
+        "brier": partial(brier_of, labels=labels, scores=scores),
+    }
+    method = f"{BOOTSTRAP} ({len(counts)} replicates)"
+    return {
+        "precision": wilson(tp, tp + fp, confidence),
+        "sensitivity": wilson(tp, tp + fn, confidence),
+        "specificity": wilson(tn, tn + fp, confidence),
+        "accuracy": wilson(tp + tn, len(units), confidence),
+        "auc": auc_interval(labels, scores, confidence),
+        "ece": calibration_error(units, counts, confidence, seed),
+    } | {
+        name: percentile_interval(metric(counts), float(metric(sample)[0]), confidence, method)
+        for name, metric in resampled.items()
+    }
 
 
-def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFacts) -> dict[str, Any]:
-    """The content of ``metrics.json`` (design, section 2.1)."""
+def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFacts) -> Json:
+    """The content of ``metrics.json``."""
     by_visit = int(np.sum(units.visits > 0))
-    document: dict[str, Any] = {name: estimates[name].as_dict() for name in (*METRICS, "auc_bootstrap")}
+    document: Json = {name: estimates[name].as_dict() for name in (*METRICS, "auc_bootstrap")}
     document |= {
         "n": len(units),
         "positives": int(units.labels.sum()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,8 +64,3 @@ def require_both_classes(units: Units, where: object) -> None:
             found=f"{len(units) - int(units.labels.sum())} healthy, {int(units.labels.sum())} sick",
             hint="check the labels, or use more patients or another split",
         )
-
-
-def rows_where(rows: Sequence[Prediction], keep: Callable[[Prediction], bool]) -> Units:
-    """Units of the rows that ``keep`` accepts (one layout, one visit, one block of dates)."""
-    return gather_units([row for row in rows if keep(row)])
