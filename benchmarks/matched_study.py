@@ -61,9 +61,8 @@ from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.audit.matched import Matching, matched_auc
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.intervals import auc_interval
-from thermocancer.features.body import skin_of
 from thermocancer.features.tables import TableKind, measured_table
-from thermocancer.features.thermal import REGION_NAMES, region_percentiles
+from thermocancer.features.thermal import REGION_NAMES, region_percentiles, skin_of
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import RunRecord
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sequence_fixtures import SHAPE, in_memory
 
+from thermocancer.cache import content_hash
 from thermocancer.classifiers.sequence.features import check_frames
 from thermocancer.classifiers.sequence.input import (
     augmented,
@@ -18,14 +19,14 @@ from thermocancer.config import load_config
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.features.frozen import FeatureCache
 from thermocancer.thermal.rendering import render
-from thermocancer.training.backbone_cache import FeatureCache, content_hash
 
 INDICES = np.array([0, 5, 19])
 
 
 def sequence() -> np.ndarray:
-    return in_memory(2).content[0][INDICES]
+    return in_memory(2).frames("Frontal", np.array([0]), INDICES)[0]
 
 
 def test_a_frame_is_its_rendering() -> None:
@@ -111,26 +112,28 @@ def test_another_backbone_has_another_folder(tmp_path) -> None:
     assert one.folder != other.folder
 
 
-@pytest.mark.parametrize("damage", ["about of another backbone", "about lost"])
-def test_a_folder_of_another_backbone_is_refused(tmp_path, damage: str) -> None:
+def test_a_folder_of_another_backbone_is_refused(tmp_path) -> None:
     one, other = FeatureCache(tmp_path, ABOUT, (2, 3)), FeatureCache(tmp_path, ABOUT | {"weights": "bb"}, (2, 3))
     for each in (one, other):
         each.of("exam", lambda: np.zeros((2, 3)))
-    note = one.folder / "about.json"
-    if damage == "about lost":
-        note.unlink()
-    else:
-        note.write_bytes((other.folder / "about.json").read_bytes())
-    with pytest.raises(DataError, match="backbone"):
+    (one.folder / "about.json").write_bytes((other.folder / "about.json").read_bytes())
+    with pytest.raises(DataError, match="another backbone"):
         FeatureCache(tmp_path, ABOUT, (2, 3)).of("exam", lambda: np.zeros((2, 3)))
 
 
-@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"no array at all"], ids=["empty", "cut short", "foreign"])
-def test_a_damaged_feature_file_is_computed_again(tmp_path, content: bytes) -> None:
-    cache = FeatureCache(tmp_path, ABOUT, (2, 3))
-    cache.of("exam", lambda: np.zeros((2, 3)))
-    (cache.folder / "exam.npy").write_bytes(content)
-    np.testing.assert_array_equal(cache.of("exam", lambda: np.ones((2, 3))), np.ones((2, 3)))
+@pytest.mark.parametrize("content", [None, b"", b"[3]"], ids=["lost", "empty", "foreign"])
+def test_a_damaged_description_is_written_again(tmp_path, content: bytes | None) -> None:
+    """The folder's name holds the backbone's identity; the description spells it out."""
+    first = FeatureCache(tmp_path, ABOUT, (2, 3))
+    first.of("exam", lambda: np.ones((2, 3)))
+    note = first.folder / "about.json"
+    whole = note.read_bytes()
+    note.unlink()
+    if content is not None:
+        note.write_bytes(content)
+    again = FeatureCache(tmp_path, ABOUT, (2, 3))
+    np.testing.assert_array_equal(again.of("exam", lambda: pytest.fail("computed again")), np.ones((2, 3)))
+    assert note.read_bytes() == whole
 
 
 def test_content_hash_knows_values_and_type() -> None:

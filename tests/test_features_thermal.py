@@ -12,11 +12,11 @@ from scipy import stats
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import ArrayCohort, centi_celsius
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.features import asymmetry, thermal
-from thermocancer.features.pixels import area_weights, reduce_area
+from thermocancer.features import thermal
 from thermocancer.features.prepared import REFERENCE_CENTI, prepare
 from thermocancer.features.residual import NuisanceFit
 from thermocancer.features.tables import complete_rows, feature_names, measured_table
+from thermocancer.features.thermal import area_weights, reduce_area
 
 RNG = np.random.default_rng(5)
 CELSIUS = RNG.normal(32, 1.5, (24, 32))
@@ -55,10 +55,10 @@ def test_a_symmetrical_body_has_no_asymmetry_and_a_warm_side_has() -> None:
     half = RNG.normal(32, 1, (24, 16))
     symmetrical = np.concatenate([half, half[:, ::-1]], axis=1)
     everywhere = np.ones(symmetrical.shape, bool)
-    assert not asymmetry.mirror_asymmetry(symmetrical, everywhere, 16).any()
+    assert not thermal.mirror_asymmetry(symmetrical, everywhere, 16).any()
     warmer = symmetrical.copy()
     warmer[:, :16] += 0.7
-    found = dict(zip(asymmetry.MIRROR_NAMES, asymmetry.mirror_asymmetry(warmer, everywhere, 16), strict=True))
+    found = dict(zip(thermal.MIRROR_NAMES, thermal.mirror_asymmetry(warmer, everywhere, 16), strict=True))
     assert found["mean"] == pytest.approx(0.7)
     assert found["p95"] == pytest.approx(0.7)
     assert found["sd"] == pytest.approx(0.0, abs=1e-12)
@@ -67,7 +67,7 @@ def test_a_symmetrical_body_has_no_asymmetry_and_a_warm_side_has() -> None:
 
 @pytest.mark.parametrize("midline", [-5, 0, 3, 31, 99])
 def test_asymmetry_is_finite_wherever_the_midline_falls(midline: int) -> None:
-    assert np.isfinite(asymmetry.mirror_asymmetry(CELSIUS, TORSO, midline)).all()
+    assert np.isfinite(thermal.mirror_asymmetry(CELSIUS, TORSO, midline)).all()
 
 
 @pytest.mark.parametrize(("size", "reduced"), [(12, 4), (10, 4), (7, 7), (5, 8)])

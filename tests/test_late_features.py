@@ -23,7 +23,7 @@ from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.features.pixels import reduce_area
+from thermocancer.features.thermal import reduce_area
 from thermocancer.files import read_json, write_json
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent

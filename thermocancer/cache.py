@@ -11,9 +11,12 @@ result is handed out and made again next time. Only ``mapped_array``, which need
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,6 +29,14 @@ from thermocancer.files import write_json, written_aside
 Content = TypeVar("Content")
 Number = TypeVar("Number", bound=np.generic)
 Shape = tuple[int, ...]
+Arrays = dict[str, npt.NDArray[np.generic]]
+
+
+def content_hash(array: npt.NDArray[np.generic]) -> str:
+    """SHA-256 of an array: the same temperatures, the same hash, whatever file they stood in."""
+    digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def cached_array(
@@ -82,7 +93,8 @@ def mapped_array(
     try:
         with written_aside(path) as side:
             room = np.lib.format.open_memmap(side, "w+", dtype, shape)
-            _take_the_room(side)
+            with side.open("rb+") as handle:
+                _take_the_room(handle.fileno())
             fill(room)
             room.flush()
             filled = room
@@ -97,7 +109,33 @@ def mapped_array(
     return found
 
 
-def kept_arrays(path: Path, wanted: Mapping[str, tuple[Shape, npt.DTypeLike]]) -> dict[str, npt.NDArray[Any]] | None:
+@contextlib.contextmanager
+def scratch_array(folder: Path, shape: Shape, dtype: type[Number], in_memory: int) -> Iterator[npt.NDArray[Number]]:
+    """Zeros that nobody needs once the block ends: on the disk of ``folder`` where larger than ``in_memory`` bytes.
+
+    Raises RunError as ``mapped_array`` does.
+    """
+    if math.prod(shape) * np.dtype(dtype).itemsize <= in_memory:
+        yield np.zeros(shape, dtype)
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            # unnamed: the system removes it even when the process is killed
+            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            room = np.memmap(file, dtype, "w+", shape=shape)
+            _take_the_room(file.fileno())
+        except OSError as error:
+            raise RunError(
+                "a temporary file could not be written",
+                where=folder,
+                found=error.strerror or error,
+                hint="free some space or choose a folder you may write to with --workspace",
+            ) from error
+        yield room
+
+
+def kept_arrays(path: Path, wanted: Mapping[str, tuple[Shape, npt.DTypeLike]]) -> Arrays | None:
     """The named arrays at ``path`` (``.npz``) if all are there in these shapes and types, else None.
 
     For what is computed many at a time; ``keep_arrays`` puts them there.
@@ -112,7 +150,7 @@ def kept_arrays(path: Path, wanted: Mapping[str, tuple[Shape, npt.DTypeLike]]) -
     ['products', 'variance'] None
     """
 
-    def read() -> dict[str, npt.NDArray[Any]]:
+    def read() -> Arrays:
         # opened here: numpy leaves a damaged archive open that it opens itself
         with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
             return {name: _fitting(content[name], shape, dtype) for name, (shape, dtype) in wanted.items()}
@@ -171,8 +209,7 @@ def _keep(path: Path, write: Callable[[Path], None]) -> None:
         write(side)
 
 
-def _take_the_room(side: Path) -> None:
+def _take_the_room(file: int) -> None:
     """Have the disk give every block now: a mapped file that finds it full later kills the process (SIGBUS)."""
     if hasattr(os, "posix_fallocate"):
-        with side.open("rb+") as handle:
-            os.posix_fallocate(handle.fileno(), 0, side.stat().st_size)
+        os.posix_fallocate(file, 0, os.fstat(file).st_size)

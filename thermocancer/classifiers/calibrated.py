@@ -21,8 +21,7 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import keep_matches_apart
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
-from thermocancer.features.prepared import prepare
-from thermocancer.features.remembered import Remembered
+from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.files import write_json
 
 CLASSIFIER_FILE = "classifier.json"
@@ -77,7 +76,7 @@ class Classifier:
     threshold: float = FIXED
     history: Sequence[Mapping[str, Any]] = ()
     inner: InnerScores | None = None
-    _prepared: Remembered[Cohort] = field(default_factory=Remembered, repr=False, compare=False)
+    _prepared: OncePerCohort[Cohort] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
     def scores(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Probability of sick in [0, 1] for each row, shape (len(rows),)."""
@@ -111,7 +110,7 @@ class CalibratedRecipe:
     aim: str = "sensitivity"
     aim_sensitivity: float = 0.9
     cohort: CohortSection = field(default_factory=CohortSection)
-    _prepared: Remembered[Cohort] = field(default_factory=Remembered, repr=False, compare=False)
+    _prepared: OncePerCohort[Cohort] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
     @property
     def name(self) -> str:

@@ -19,8 +19,7 @@ from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
-from thermocancer.features.prepared import prepare
-from thermocancer.features.remembered import Remembered
+from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.files import fingerprint
 
 CHECKPOINT_EVERY = 5
@@ -87,7 +86,7 @@ class NetworkRecipe:
     exam_weights: ExamWeights | None = None
     _slots: dict[str, Slot] = field(default_factory=dict, repr=False)
     _shelves: list[CodeShelf] = field(default_factory=list, repr=False)
-    _prepared: Remembered[Cohort] = field(default_factory=Remembered, repr=False)
+    _prepared: OncePerCohort[Cohort] = field(default_factory=OncePerCohort, repr=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_slots": {}, "_shelves": []}

@@ -22,7 +22,7 @@ from thermocancer.classifiers.decisions import (
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
-from thermocancer.features.remembered import Remembered
+from thermocancer.features.prepared import OncePerCohort
 from thermocancer.features.residual import NuisanceFit, NuisanceScale
 from thermocancer.features.tables import TableKind, measured_table
 
@@ -35,7 +35,7 @@ class FeatureTable:
     views: tuple[str, ...]
     pixels: tuple[int, int]
     cache: Path | None = None
-    _known: Remembered[FloatArray] = field(default_factory=Remembered, repr=False, compare=False)
+    _known: OncePerCohort[FloatArray] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
     def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         """The rows' features. Raises DataError when one of the exams lacks a view."""

@@ -1,8 +1,7 @@
 """Inner products of standardised features, summed over blocks of columns.
 
-A support vector machine needs its features only through inner products of exams. Those are sums
-over features, so they can be added up block by block and view by view: the features of one view
-are all that is ever held, and the standardised matrix never exists.
+A support vector machine needs its features only through inner products of exams. Those are sums over features,
+so they can be added up block by block and view by view: the features of one view are all that is ever held.
 """
 
 from __future__ import annotations
@@ -12,12 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.inputs import Float32Array
 from thermocancer.features.residual import NuisanceFit
 
-Float32Array = npt.NDArray[np.float32]
 KernelName = Literal["sigmoid", "rbf", "linear"]
 
 COLUMNS = 4096
@@ -28,10 +26,10 @@ COLUMNS = 4096
 class Standardisation:
     """Mean and scale of each feature over training exams, both (p,).
 
-    As scikit-learn's StandardScaler: the scale is the standard deviation (of the n, not n - 1), and
-    1 for a feature that is constant up to rounding. ``variance`` is what the standardised features
-    have left, (p,): 1, or about 0 where constant. With ``clip`` they are limited to so many standard
-    deviations: a feature that hardly ever moves in training may be thousands of them off elsewhere.
+    As scikit-learn's StandardScaler: the scale is the standard deviation (of the n, not n - 1), and 1 for a feature
+    that is constant up to rounding. ``variance`` is what the standardised features have left, (p,): 1, or about 0
+    where constant. With ``clip`` they are limited to so many standard deviations: a feature that hardly ever moves
+    in training may be thousands of them off elsewhere.
     """
 
     mean: FloatArray
@@ -64,9 +62,8 @@ def standardised(features: FloatArray, mean: FloatArray, scale: FloatArray, clip
 class Part:
     """The exams that a standardisation is fitted on: ``rows`` (m,).
 
-    With ``nuisance`` features are first freed of what it adds to them, as learnt from the healthy
-    exams among ``rows``; ``design`` (n, k) is the standardised nuisance of all exams. ``clip`` is
-    that of the standardisation.
+    With ``nuisance`` features are first freed of what it adds to them, as learnt from the healthy exams among
+    ``rows``; ``design`` (n, k) is the standardised nuisance of all exams. ``clip`` is that of the standardisation.
     """
 
     rows: IntArray
@@ -100,9 +97,7 @@ class Gram:
     def kernel(self, name: KernelName, rows: IntArray, columns: IntArray) -> FloatArray:
         """Kernel values between two sets of exams, shape (len(rows), len(columns))."""
         squares = np.diagonal(self.products)
-        return kernel_values(
-            name, self.gamma, self.products[np.ix_(rows, columns)], squares[rows], squares[columns]
-        )  # fmt: skip
+        return kernel_values(name, self.gamma, self.products[np.ix_(rows, columns)], squares[rows], squares[columns])
 
 
 def kernel_values(
@@ -120,13 +115,11 @@ def kernel_values(
 def gram_matrices(features: Float32Array, parts: Sequence[Part], columns: int = COLUMNS) -> list[Gram]:
     """One Gram matrix a part, over all exams, from features (n, p); one pass, whatever the number of parts.
 
-    Each block is standardised in double precision and multiplied in single; the products of blocks
-    are added in double precision and rounded to single at the end (a relative error of 1e-7).
+    Each block is standardised in double precision and multiplied in single; the products of blocks are added in
+    double precision and rounded to single at the end (a relative error of 1e-7).
     """
-    exams, total = features.shape
-    sums = [np.zeros((exams, exams)) for _ in parts]
-    variances = [0.0 for _ in parts]
-    for start in range(0, total, columns):
+    sums, variances = [np.zeros((len(features), len(features))) for _ in parts], [0.0 for _ in parts]
+    for start in range(0, features.shape[1], columns):
         block = np.asarray(features[:, start : start + columns], dtype=np.float64)
         for number, part in enumerate(parts):
             cleaned = part.cleaned(block)
@@ -134,7 +127,5 @@ def gram_matrices(features: Float32Array, parts: Sequence[Part], columns: int = 
             standard = standardisation.apply(cleaned).astype(np.float32)
             sums[number] += standard @ standard.T
             variances[number] += float(standardisation.variance.sum())
-    return [
-        Gram(products.astype(np.float32).astype(np.float64), variance)
-        for products, variance in zip(sums, variances, strict=True)
-    ]
+    rounded = (products.astype(np.float32).astype(np.float64) for products in sums)
+    return [Gram(products, variance) for products, variance in zip(rounded, variances, strict=True)]

@@ -1,27 +1,57 @@
-"""A data set seen through ``features.relative`` and ``features.torso_only``: remedies before any feature."""
+"""Cohorts made ready before any feature: seen through ``features.relative`` and ``features.torso_only``.
+
+Every fold asks for the same cohort again, so what was made of one is held for the next (``OncePerCohort``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray
 from thermocancer.errors import ConfigError
-from thermocancer.features.body import skin_of
+from thermocancer.features.thermal import skin_of
 from thermocancer.files import fingerprint
 from thermocancer.thermal.regions import torso_only
 
 REFERENCE_CENTI = 3000
 """With ``relative`` every body's median becomes 30 degC, so that values stay inside fixed ranges."""
 
+KEEP = 4
+Made = TypeVar("Made")
+
+
+class OncePerCohort(Generic[Made]):
+    """What was made of the last ``KEEP`` cohorts, told apart by identity (a cohort's content never changes).
+
+    Cohorts are kept alive with what was made of them, so an identity cannot be taken over by another one.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, tuple[Cohort, Made]] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """What is known stays in this process: another one has other cohorts."""
+        return {"_known": {}}
+
+    def of(self, cohort: Cohort, make: Callable[[Cohort], Made]) -> Made:
+        """What is known of ``cohort``, or else ``make(cohort)``."""
+        entry = self._known.get(id(cohort))
+        if entry is None:
+            entry = self._known[id(cohort)] = cohort, make(cohort)
+            while len(self._known) > KEEP:
+                del self._known[next(iter(self._known))]
+        return entry[1]
+
 
 class PreparedCohort(ChangedCohort):
-    """``source`` with its matrices changed."""
+    """A cohort with its matrices changed."""
 
-    def __init__(self, source: Cohort, *, relative: bool, torso_only: bool) -> None:
-        super().__init__(source)
+    def __init__(self, cohort: Cohort, *, relative: bool, torso_only: bool) -> None:
+        super().__init__(cohort)
         self.relative, self.torso_only = relative, torso_only
 
     @property
@@ -41,17 +71,16 @@ class PreparedCohort(ChangedCohort):
         return np.clip(kept.astype(np.int64) + REFERENCE_CENTI - median, 0, 65535).astype(np.uint16)
 
 
-def prepare(source: Cohort, options: FeaturesSection) -> Cohort:
-    """``source`` itself when nothing is asked for, else seen through the options.
+def prepare(cohort: Cohort, options: FeaturesSection) -> Cohort:
+    """``cohort`` itself when nothing is asked for, else seen through the options.
 
     Raises ConfigError when degrees are needed and the data set holds colour images.
     """
     if not (options.relative or options.torso_only):
-        return source
-    if source.kind != "celsius":
+        return cohort
+    if cohort.kind != "celsius":
         raise ConfigError(
-            "colour images hold no degrees",
-            where="features.relative, features.torso_only",
+            "colour images hold no degrees", where="features.relative, features.torso_only",
             hint="build the data set with dataset.source: matrices, or leave both options out",
-        )
-    return PreparedCohort(source, relative=options.relative, torso_only=options.torso_only)
+        )  # fmt: skip
+    return PreparedCohort(cohort, relative=options.relative, torso_only=options.torso_only)

@@ -22,22 +22,21 @@ class NuisanceScale:
     mean: FloatArray
     scale: FloatArray
 
-    def design(self, source: Cohort, rows: IntArray) -> FloatArray:
+    def design(self, cohort: Cohort, rows: IntArray) -> FloatArray:
         """Standardised nuisance of some exams, shape (len(rows), k); unknown values are 0, the mean.
 
-        A format that no exam of the source came in has no column there: all of them are not of it. Raises
-        DataError when the source does not measure one of the other variables.
+        A format that no exam of the cohort came in has no column there: all of them are not of it. Raises
+        DataError when the cohort does not measure one of the other variables.
         """
-        measured = source.nuisance()
-        formats = [values for name, values in measured.items() if name.startswith(LAYOUT)]
+        measured = cohort.nuisance()
+        formats = [name for name in measured if name.startswith(LAYOUT)]
         if formats:
-            nowhere = np.zeros_like(formats[0])
-            measured = {name: nowhere for name in self.names if name.startswith(LAYOUT)} | dict(measured)
+            nowhere = np.zeros_like(measured[formats[0]])
+            measured = {name: nowhere for name in self.names if name.startswith(LAYOUT)} | measured
         missing = [name for name in self.names if name not in measured]
         if missing:
-            raise DataError(
-                "a nuisance variable is not measured here", expected=", ".join(self.names), found=f"no {missing}"
-            )
+            known = ", ".join(self.names)
+            raise DataError("a nuisance variable is not measured here", expected=known, found=f"no {missing}")
         values = np.column_stack([measured[name][rows] for name in self.names])
         standard = (values - self.mean) / self.scale
         return np.where(np.isfinite(standard), standard, 0.0)
@@ -51,16 +50,14 @@ class NuisanceScale:
         """What ``arrays`` gave, or None where nothing was regressed out."""
         if "nuisance_names" not in arrays:
             return None
-        names = tuple(str(name) for name in arrays["nuisance_names"])
-        return cls(names, arrays["nuisance_mean"], arrays["nuisance_scale"])
+        return cls(tuple(map(str, arrays["nuisance_names"])), arrays["nuisance_mean"], arrays["nuisance_scale"])
 
 
 @dataclass(frozen=True)
 class NuisanceFit:
     """Nuisance and the healthy training exams that teach its effect on features.
 
-    ``projector`` (k + 1, healthy) applied to the healthy rows of a feature column gives the column's
-    coefficients; the last is the intercept.
+    ``projector`` (k + 1, healthy) turns the healthy rows of a feature column into its coefficients, the intercept last.
     """
 
     scaling: NuisanceScale
@@ -68,23 +65,22 @@ class NuisanceFit:
     healthy: IntArray
 
     @classmethod
-    def of(cls, source: Cohort, rows: IntArray, labels: IntArray) -> NuisanceFit:
+    def of(cls, cohort: Cohort, rows: IntArray, labels: IntArray) -> NuisanceFit:
         """Prepare the regression from the healthy rows. Raises DataError when nothing is measured."""
-        measured = source.nuisance()
+        measured = cohort.nuisance()
         healthy = np.asarray(rows)[labels == 0]
         names = tuple(sorted(name for name, values in measured.items() if np.isfinite(values[healthy]).any()))
         if not names or len(healthy) < 2:
             raise DataError(
-                "nuisance cannot be regressed out",
-                where="features.residualise",
+                "nuisance cannot be regressed out", where="features.residualise",
                 expected="measured nuisance and at least 2 healthy training exams",
                 found=f"{len(names)} nuisance variables, {len(healthy)} healthy exams",
                 hint="run build-dataset again, or set features.residualise to false",
-            )
+            )  # fmt: skip
         values = np.column_stack([measured[name][healthy] for name in names])
         spread = np.nanstd(values, axis=0)
         scaling = NuisanceScale(names, np.nanmean(values, axis=0), np.where(spread > 0, spread, 1.0))
-        design = np.column_stack([scaling.design(source, healthy), np.ones(len(healthy))])
+        design = np.column_stack([scaling.design(cohort, healthy), np.ones(len(healthy))])
         penalty = RIDGE * np.diag([*np.ones(len(names)), 0.0])
         projector = np.asarray(np.linalg.solve(design.T @ design + penalty, design.T), dtype=np.float64)
         return cls(scaling, projector, healthy)

@@ -144,10 +144,9 @@ def _reference(
     own: Config, workspace: Workspace, manifest: dict[str, Any]
 ) -> tuple[Reference | None, tuple[int, int] | None]:
     """What the training exams look like, remembered in the cache; None where the data set is gone."""
-    import numpy as np
-
+    from thermocancer.cache import cached_json
     from thermocancer.evaluation.prediction.novelty import Reference
-    from thermocancer.files import fingerprint, read_json, write_json
+    from thermocancer.files import fingerprint
 
     path = workspace.dataset(own.dataset.name)
     if not path.exists():
@@ -157,13 +156,8 @@ def _reference(
             return None, source.shape
         view = (manifest.get("views") or source.views)[0]
         memory = workspace.cache / "likeness" / f"{fingerprint(source.fingerprint, view)[:32]}.json"
-        if not memory.exists():
-            made = _measure(source, view)
-            known = [[float(each) if np.isfinite(each) else None for each in row] for row in made.values]
-            write_json(memory, {"names": list(made.names), "values": known, "layouts": list(made.layouts)})
-        kept = read_json(memory)
-        values = np.array(kept["values"], dtype=np.float64)
-        return Reference(tuple(kept["names"]), values, tuple(kept["layouts"])), source.shape
+        made = cached_json(memory, lambda: _measure(source, view), encode=Reference.as_json, decode=Reference.from_json)
+        return made, source.shape
 
 
 def _open(path: Path, manifest: dict[str, Any]) -> StoredCohort:

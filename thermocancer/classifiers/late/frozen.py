@@ -26,7 +26,7 @@ from thermocancer.classifiers.tabular import FeatureTable, TabularModel
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.features.encoded import ViewEncoder, pooled_codes
-from thermocancer.features.remembered import Remembered
+from thermocancer.features.prepared import OncePerCohort
 
 
 class Reader(Protocol):
@@ -69,7 +69,7 @@ class FrameSummary:
     indices: tuple[int, ...]
     cache: Path | None = None
     seed: int = 0
-    _known: Remembered[SequenceFeatures] = field(default_factory=Remembered, repr=False)
+    _known: OncePerCohort[SequenceFeatures] = field(default_factory=OncePerCohort, repr=False)
 
     def of(self, source: Cohort, rows: IntArray) -> FloatArray:
         features = self._known.of(

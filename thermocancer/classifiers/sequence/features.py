@@ -1,4 +1,4 @@
-"""Features of dynamic exams: read once from the cache or the backbone, then held for every fold."""
+"""Float32Array of dynamic exams: read once from the cache or the backbone, then held for every fold."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.cache import content_hash
 from thermocancer.classifiers.sequence.input import augmented
 from thermocancer.classifiers.sequence.readers import FrameReader, reader_identity
 from thermocancer.data.cohort import Cohort, IntArray
+from thermocancer.data.inputs import Float32Array
 from thermocancer.errors import ConfigError
+from thermocancer.features.frozen import FeatureCache
 from thermocancer.progress import Progress, Silent
-from thermocancer.training.backbone_cache import FeatureCache, Features, content_hash
 
 
 def check_frames(source: Cohort, indices: Sequence[int]) -> None:
@@ -52,7 +54,7 @@ def _prepare(
 
 @dataclass
 class SequenceFeatures:
-    """Features of one source by one reader, kept in memory and, with ``cache``, on disk."""
+    """Float32Array of one source by one reader, kept in memory and, with ``cache``, on disk."""
 
     source: Cohort
     reader: FrameReader
@@ -60,7 +62,7 @@ class SequenceFeatures:
     cache: Path | None
     seed: int
     _disk: FeatureCache | None = field(default=None, repr=False)
-    _known: dict[tuple[int, int], Features] = field(default_factory=dict, repr=False)
+    _known: dict[tuple[int, int], Float32Array] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_frames(self.source, self.indices)
@@ -68,8 +70,8 @@ class SequenceFeatures:
             about = {**reader_identity(self.reader), "frames": list(self.indices)}
             self._disk = FeatureCache(self.cache / "features", about, (len(self.indices), self.reader.features))
 
-    def of(self, rows: IntArray, copy: int = 0, progress: Progress | None = None) -> Features:
-        """Features (len(rows), T, F); ``copy`` 1, 2, ... are augmented copies."""
+    def of(self, rows: IntArray, copy: int = 0, progress: Progress | None = None) -> Float32Array:
+        """Float32Array (len(rows), T, F); ``copy`` 1, 2, ... are augmented copies."""
         missing = [row for row in rows.tolist() if (row, copy) not in self._known]
         if missing:
             with (progress or Silent()).task("frame features", len(missing), "exams") as task:
@@ -87,11 +89,11 @@ class SequenceFeatures:
         """Exams read from disk and exams computed, so far."""
         return (0, 0) if self._disk is None else (self._disk.read_from_disk, self._disk.computed)
 
-    def _one(self, row: int, copy: int) -> Features:
+    def _one(self, row: int, copy: int) -> Float32Array:
         wanted = sorted({0, *self.indices})
         frames = self.source.frames(self.source.views[0], np.array([row]), wanted)[0]
 
-        def compute() -> Features:
+        def compute() -> Float32Array:
             return self.reader.read(_prepare(frames, wanted, self.indices, self.reader, copy, self.seed))
 
         if self._disk is None:

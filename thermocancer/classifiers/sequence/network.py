@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer import strategy
+from thermocancer.cache import content_hash
 from thermocancer.classifiers.calibrated import CalibratedRecipe, inner_parts
 from thermocancer.classifiers.platt import logit
 from thermocancer.classifiers.sequence.features import SequenceFeatures, exam_images
@@ -27,7 +28,6 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.files import fingerprint, read_json, write_json
 from thermocancer.progress import Progress
-from thermocancer.training.backbone_cache import content_hash
 from thermocancer.training.batches import ArrayExamples, Examples
 from thermocancer.training.checkpoint import load_model, save_model
 from thermocancer.training.fit import FitSettings, fit_resumable, forget

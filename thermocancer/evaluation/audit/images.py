@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer import __version__
+from thermocancer.cache import cached_array
 from thermocancer.config import Config
 from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
@@ -25,7 +26,7 @@ from thermocancer.evaluation.audit.nuisance import ridge_logistic
 from thermocancer.evaluation.audit.refits import judge_permuted
 from thermocancer.evaluation.audit.refitting import Unavailable
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.files import HashIndex, fingerprint, read_json, write_json
+from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import RunRecord
@@ -78,10 +79,8 @@ class ImageBench:
         key = fingerprint(
             __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.get("made_from"), parts
         )
-        path = self.workspace.cache / "audit" / f"{key[:32]}.json"
-        if not path.exists():
-            write_json(path, make().tolist())
-        return np.array(read_json(path), dtype=np.float64)
+        path = self.workspace.cache / "audit" / f"{key[:32]}.npy"
+        return cached_array(path, (len(self.test),), np.float64, make)
 
     def trainer(self, labels: IntArray | None = None, **changed: Any) -> ImageTrainer:
         """The run's own trainer, with other labels or other settings of ``cnn``."""

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
+from thermocancer.cache import mapped_array
 from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray, centi_celsius
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, written_aside
+from thermocancer.files import fingerprint
 
 Change = Callable[[CentiCelsius], CentiCelsius]
 
 
 class MaskedCohort(ChangedCohort):
-    """``source`` with every matrix changed by ``change``; each is computed once and kept in ``folder``.
-
-    The folder may be thrown away at any time.
-    """
+    """``source`` with every matrix changed by ``change``; each is computed once and kept in ``folder``."""
 
     def __init__(self, source: Cohort, change: Change, name: str, folder: Path) -> None:
         if source.kind != "celsius":
@@ -36,15 +34,9 @@ class MaskedCohort(ChangedCohort):
 
     def _changed(self, view: str) -> CentiCelsius:
         """Every matrix of a view, changed: shape (n, height, width), mapped from disk."""
-        path = self._folder / f"{view}.npy"
-        if not path.exists():
-            shape = (len(self.exams), *self.shape)
-            present = self.present(view)
-            with written_aside(path) as side:
-                kept = np.lib.format.open_memmap(side, mode="w+", dtype=np.uint16, shape=shape)
-                for row in np.flatnonzero(present):
-                    kept[row] = self._change(centi_celsius(self.original, view, np.array([row]))[0])
-                kept.flush()
-                del kept
-        mapped: CentiCelsius = np.load(path, mmap_mode="r", allow_pickle=False)
-        return mapped
+
+        def fill(matrices: CentiCelsius) -> None:
+            for row in np.flatnonzero(self.present(view)):
+                matrices[row] = self._change(centi_celsius(self.original, view, np.array([row]))[0])
+
+        return mapped_array(self._folder / f"{view}.npy", (len(self.exams), *self.shape), np.uint16, fill)

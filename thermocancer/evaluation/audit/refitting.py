@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from thermocancer import __version__
+from thermocancer.cache import cached_json
 from thermocancer.classifiers.protocol import Recipe
 from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, IntArray
@@ -16,7 +16,7 @@ from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
 from thermocancer.evaluation.audit.controls import Judge, rows_of
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.files import fingerprint, read_json, write_json
+from thermocancer.files import fingerprint
 from thermocancer.runs.predictions import Prediction
 from thermocancer.workspace import Workspace
 
@@ -110,19 +110,22 @@ class Bench:
         folds = self.folds if folds is None else folds
         source = self.source if source is None else source
         labels = self.scope.labels if labels is None else labels
-        path = self._memory(name, source, labels, folds)
-        if path.exists():
-            return [Prediction(**row) for row in read_json(path)]
-        rows = fit_and_score(recipe, source, self.scope, labels, folds, self.config.seed)
-        write_json(path, [asdict(row) for row in rows])
-        return rows
-
-    def _memory(self, name: str, source: Cohort, labels: IntArray, folds: Sequence[Fold]) -> Path:
         settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
         parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
         made_from = self.scope.run.manifest.get("made_from")
         key = fingerprint(__version__, name, settings, source.fingerprint, labels.tolist(), parts, made_from)
-        return self.workspace.cache / "audit" / f"{key[:32]}.json"
+
+        def read(rows: list[dict[str, Any]]) -> list[Prediction]:
+            if len(rows) != sum(len(fold.test) for fold in folds):
+                raise ValueError("rows of other folds")
+            return [Prediction(**row) for row in rows]
+
+        return cached_json(
+            self.workspace.cache / "audit" / f"{key[:32]}.json",
+            lambda: fit_and_score(recipe, source, self.scope, labels, folds, self.config.seed),
+            encode=lambda rows: [asdict(row) for row in rows],
+            decode=read,
+        )
 
 
 def _changed(config: Config, section: str, **values: Any) -> Config:

@@ -36,6 +36,19 @@ class Reference:
     values: FloatArray
     layouts: tuple[str, ...]
 
+    def as_json(self) -> dict[str, object]:
+        """For a file; ``from_json`` reads it. What is not a number is null there."""
+        values = [[float(each) if np.isfinite(each) else None for each in row] for row in self.values]
+        return {"names": list(self.names), "values": values, "layouts": list(self.layouts)}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Reference:
+        """What ``as_json`` gave. Raises ValueError where the table is not one value a name."""
+        names, values = tuple(map(str, content["names"])), np.array(content["values"], dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != len(names):
+            raise ValueError("a damaged table")
+        return cls(names, values, tuple(map(str, content["layouts"])))
+
 
 def describe(celsius: Celsius) -> dict[str, float]:
     """The numbers that are compared, of one frontal (or first) view in degC, (height, width)."""
