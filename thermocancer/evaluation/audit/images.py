@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer import __version__
-from thermocancer.cache import cached_array
+from thermocancer.cache import cached_json
 from thermocancer.config import Config
 from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
@@ -79,8 +79,12 @@ class ImageBench:
         key = fingerprint(
             __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.get("made_from"), parts
         )
-        path = self.workspace.cache / "audit" / f"{key[:32]}.npy"
-        return cached_array(path, (len(self.test),), np.float64, make)
+        path = self.workspace.cache / "audit" / f"{key[:32]}.json"
+
+        def read(found: list[float]) -> FloatArray:
+            return np.array(found, dtype=np.float64).reshape(len(self.test))
+
+        return cached_json(path, make, encode=lambda made: made.tolist(), decode=read)
 
     def trainer(self, labels: IntArray | None = None, **changed: Any) -> ImageTrainer:
         """The run's own trainer, with other labels or other settings of ``cnn``."""
