@@ -7,23 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from thermocancer.config import Config
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source
-from thermocancer.data.folder.dates import ExamDates, date_files
-from thermocancer.data.folder.decide import (
-    SOURCE,
-    Content,
-    Placed,
-    known_numbers,
-    label_counts,
-    merge,
-    place_files,
-)
+from thermocancer.data.folder.decide import SOURCE, Content, Placed, known_numbers, label_counts, merge, place_files
 from thermocancer.data.folder.files import Facts, Made, SourceFile, check_shape, find_sources, inspect, make
-from thermocancer.data.folder.labels import Labels, read_labels
+from thermocancer.data.folder.labels import ExamDates, date_files, read_labels
 from thermocancer.errors import DataError
 from thermocancer.files import HashIndex
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -67,26 +58,29 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     hashes = workspace.hashes()
     work = _survey(config, workspace, hashes, progress)
     _write(work, config.import_, workspace, progress)
-    if not any(record.status == "ok" for record in work.records):
-        raise _nothing_imported(work, config.import_)
+    usable = [record for record in work.records if record.status == "ok"]
+    if not usable:
+        (most, count), *_ = Counter(each.problem for each in work.placed).most_common(1)
+        raise DataError(
+            "not one file of this folder could be imported",
+            where=config.import_.folder,
+            expected="matrices with a patient, a view and a label",
+            found=f"{count} of {len(work.placed)} files: {most}",
+            hint="see the options --labels, --id-pattern and --view of: thermocancer import --help",
+        )
     merged = merge(work.previous, work.records)
     gone = {each.path for each in work.previous if each.path} - {each.path for each in merged}
     for path in gone:  # before the catalog: a run killed here finds them missing, and drops them again
         (workspace.raw / path).unlink(missing_ok=True)
-    changed = _in_order(merged) != _in_order(work.previous)
+    before, after = (
+        sorted(records, key=lambda each: (each.path, str(each.extra.get("original"))))
+        for records in (work.previous, merged)
+    )
+    changed = before != after
     if changed:
         replace_source(workspace, SOURCE, merged)
     hashes.save()
-    return _report(work, workspace, changed)
-
-
-def _in_order(records: Sequence[Record]) -> list[Record]:
-    return sorted(records, key=lambda each: (each.path, str(each.extra.get("original"))))
-
-
-def _report(work: _Work, workspace: Workspace, changed: bool) -> StageReport:
     made = sum(len(each.records) for each in work.todo if not each.problem)
-    usable = [record for record in work.records if record.status == "ok"]
     report = StageReport("import", made=made or int(changed), current=len(usable) - made, notes=work.notes)
     report.failed = [Failure(str(each.source.relative), each.problem) for each in work.placed if each.problem]
     report.figures = {"matrices": len(usable), "patients": len({each.patient for each in usable})}
@@ -114,7 +108,7 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     check_labels([*(each for each in catalog if each.source != SOURCE), *merge(previous, records)])
     standing = {each.path: each for each in previous if each.path}
     todo = [each for each in placed if not each.problem and not _adopt(each, standing, workspace, hashes)]
-    return _Work(placed, previous, todo, [*notes, *_notes_on_labels(labels)])
+    return _Work(placed, previous, todo, [*notes, *(labels.notes() if labels else [])])
 
 
 def _adopt(each: Placed, standing: Mapping[str, Record], workspace: Workspace, hashes: HashIndex) -> bool:
@@ -162,12 +156,10 @@ def _read_all(
 
 def _remembered(earlier: Sequence[Record]) -> Facts:
     """What the catalog knows of a file that was imported before."""
-    extra: Any = earlier[0].extra
+    first, extra = earlier[0], earlier[0].extra
     height, width = extra["shape"]
-    originals = [each for each in earlier if each.extra.get("original") == extra.get("original")]
-    return Facts(
-        earlier[0].layout, (height, width), extra["low"], extra["high"], tuple(extra.get("notes", ())), len(originals)
-    )
+    count = sum(each.extra.get("original") == extra.get("original") for each in earlier)
+    return Facts(first.layout, (height, width), extra["low"], extra["high"], tuple(extra.get("notes", ())), count)
 
 
 def _write(work: _Work, section: ImportSection, workspace: Workspace, progress: Progress) -> None:
@@ -215,26 +207,3 @@ def _in_one_line(error: DataError, source: SourceFile) -> str:
     parts += [f"expected {error.expected}"] if error.expected else []
     parts += [f"found {error.found}"] if error.found else []
     return ", ".join(parts)
-
-
-def _notes_on_labels(labels: Labels | None) -> list[str]:
-    if labels is None:
-        return []
-    notes = []
-    if labels.unknown_values():
-        notes.append(f"label values that are neither healthy nor sick: {', '.join(labels.unknown_values()[:10])}")
-    if labels.without_file():
-        notes.append(f"{labels.without_file()} patients of the labels file have no file here")
-    return notes
-
-
-def _nothing_imported(work: _Work, section: ImportSection) -> DataError:
-    reasons = Counter(each.problem for each in work.placed)
-    most, count = reasons.most_common(1)[0]
-    return DataError(
-        "not one file of this folder could be imported",
-        where=section.folder,
-        expected="matrices with a patient, a view and a label",
-        found=f"{count} of {len(work.placed)} files: {most}",
-        hint="see the options --labels, --id-pattern and --view of: thermocancer import --help",
-    )

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field, replace
 
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record
-from thermocancer.data.folder.dates import ExamDates
 from thermocancer.data.folder.files import Facts, SourceFile
-from thermocancer.data.folder.labels import Labelled, Labels, label_value
+from thermocancer.data.folder.labels import ExamDates, Labelled, Labels, label_value
 from thermocancer.data.folder.names import FileIdentity, PatientKey, identify
 from thermocancer.errors import DataError
 from thermocancer.workspace import LABELS
@@ -46,14 +45,14 @@ class Placed:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A source whose patient is known; ``visit`` is None while it is not decided."""
+    """A source whose exam and view are known."""
 
     source: SourceFile
     content: Content
     identity: FileIdentity
     labelled: Labelled
-    visit: int | None
-    view: str | None
+    visit: int
+    view: str
 
 
 def place_files(
@@ -65,40 +64,38 @@ def place_files(
 ) -> list[Placed]:
     """Give every file its patient, visit, view, index, date and label.
 
-    ``known_numbers`` are numbers that ids which are no numbers got in an earlier import.
+    ``known_numbers`` are numbers that ids which are no numbers got in an earlier import. Files without a
+    visit are visit 1; several videos of a patient are visits 1, 2, ... in their order.
     Raises DataError for an exam with two labels. Whatever else is wrong with a file becomes a record
     with a status and a reason.
     """
     placed, candidates = [], []
+    videos: defaultdict[PatientKey, int] = defaultdict(int)
     for source, content in contents:
+        identity, why = None, "neither name nor folder says which view this is; say it with --view"
         try:
-            candidates.append(_candidate(source, content, section, labels))
-        except _CannotPlace as error:
-            reason = "; ".join(filter(None, (content.problem, str(error))))
-            placed.append(Placed(source, content, [_nowhere(source, content, reason)]))
+            identity = identify(source.relative, section)
+        except DataError as error:
+            why = error.what
+        if identity is not None:
+            visit = identity.visit or section.visit
+            labelled = labels.of(identity, visit) if labels is not None else _label_of_folder(identity, section)
+        if identity is None or identity.view is None:
+            reason = "; ".join(filter(None, (content.problem, why)))
+            nowhere = Record("", 0, 0, "", "", None, 0, "unknown", source=SOURCE, status="failed", reason=reason)
+            placed.append(Placed(source, content, [replace(nowhere, extra=_extra(source, content, None))]))
+            continue
+        visit = visit or labelled.visit
+        if visit is None and source.kind == "video":
+            videos[identity.key] += 1
+            visit = videos[identity.key]
+        candidates.append(_Candidate(source, content, identity, labelled, visit or 1, identity.view))
     numbers = _numbers([each.identity for each in candidates], known_numbers)
-    candidates = _with_visits(candidates)
     indices = _indices(candidates)
-    for candidate in candidates:
-        records = _records(candidate, numbers[candidate.identity.key], indices[candidate.source], dates)
-        placed.append(Placed(candidate.source, candidate.content, records))
+    for each in candidates:
+        records = _records(each, numbers[each.identity.key], indices[each.source], dates)
+        placed.append(Placed(each.source, each.content, records))
     return _without_clashes(placed)
-
-
-class _CannotPlace(Exception):
-    """Why a file has no place at all (its patient or view is not known)."""
-
-
-def _candidate(source: SourceFile, content: Content, section: ImportSection, labels: Labels | None) -> _Candidate:
-    try:
-        identity = identify(source.relative, section)
-    except DataError as error:
-        raise _CannotPlace(error.what) from None
-    visit = identity.visit or section.visit
-    labelled = labels.of(identity, visit) if labels is not None else _label_of_folder(identity, section)
-    if identity.view is None:
-        raise _CannotPlace("neither name nor folder says which view this is; say it with --view")
-    return _Candidate(source, content, identity, labelled, visit or labelled.visit, identity.view)
 
 
 def _label_of_folder(identity: FileIdentity, section: ImportSection) -> Labelled:
@@ -128,19 +125,6 @@ def _numbers(identities: Iterable[FileIdentity], known: Mapping[str, int]) -> di
     return numbers
 
 
-def _with_visits(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """Every file without a visit is visit 1; several videos of a patient are visits 1, 2, ... in their order."""
-    videos: defaultdict[PatientKey, int] = defaultdict(int)
-    decided = []
-    for each in candidates:
-        visit = each.visit
-        if visit is None and each.source.kind == "video":
-            videos[each.identity.key] += 1
-            visit = videos[each.identity.key]
-        decided.append(replace(each, visit=visit or 1))
-    return decided
-
-
 def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
     """The index in the file name: the name's own, or the first free ones in the order of the files."""
     groups: defaultdict[tuple[object, ...], list[_Candidate]] = defaultdict(list)
@@ -157,8 +141,6 @@ def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
 
 def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates) -> list[Record]:
     identity, content, facts = candidate.identity, candidate.content, candidate.content.facts
-    assert candidate.visit is not None
-    assert candidate.view is not None
     date = identity.date or candidate.labelled.date
     if date is None and facts is not None:
         date = dates.of(identity.key, candidate.view, candidate.visit, facts.low, facts.high)
@@ -197,24 +179,6 @@ def _extra(source: SourceFile, content: Content, identity: FileIdentity | None) 
     if identity is not None and isinstance(identity.key, str):
         extra["original_id"] = identity.key
     return extra
-
-
-def _nowhere(source: SourceFile, content: Content, reason: str) -> Record:
-    """A record for a file whose patient or view is not known."""
-    return Record(
-        path="",
-        patient=0,
-        visit=0,
-        view="",
-        protocol="",
-        date=None,
-        index=0,
-        label="unknown",
-        source=SOURCE,
-        status="failed",
-        reason=reason,
-        extra=_extra(source, content, None),
-    )
 
 
 def _without_clashes(placed: Sequence[Placed]) -> list[Placed]:

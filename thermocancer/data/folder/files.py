@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ VIDEO_SUFFIXES = (".avi",)
 _RANGES_SUFFIX = "_temp.csv"
 _NO_MATRICES = ("readme", "license", "licence", "changelog", "requirements")
 Kind = Literal["text", "image", "video"]
+SUFFIXES: dict[Kind, tuple[str, ...]] = {"text": TEXT_SUFFIXES, "image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES}
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ class Facts:
     notes: tuple[str, ...] = ()
     count: int = 1
 
-    def as_extra(self) -> dict[str, Any]:
-        extra = {"shape": list(self.shape), "low": self.low, "high": self.high}
+    def as_extra(self) -> dict[str, object]:
+        extra: dict[str, object] = {"shape": list(self.shape), "low": self.low, "high": self.high}
         return extra | ({"notes": list(self.notes)} if self.notes else {})
 
 
@@ -105,16 +106,14 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[So
 def _kind_of(path: Path, relative: PurePosixPath) -> Kind | None:
     if any(part.startswith(".") for part in relative.parts) or path.stem.casefold() in _NO_MATRICES:
         return None
-    suffix = path.suffix.casefold()
-    if suffix in TEXT_SUFFIXES:
-        is_table = (
-            path.name.endswith(_RANGES_SUFFIX)
-            and path.with_name(path.name.removesuffix(_RANGES_SUFFIX) + VIDEO_SUFFIXES[0]).exists()
-        )
-        return None if is_table or not path.is_file() else "text"
-    if not path.is_file():
+    is_table_of_a_video = (
+        path.name.endswith(_RANGES_SUFFIX)
+        and path.with_name(path.name.removesuffix(_RANGES_SUFFIX) + VIDEO_SUFFIXES[0]).exists()
+    )
+    if is_table_of_a_video or not path.is_file():
         return None
-    return "image" if suffix in IMAGE_SUFFIXES else "video" if suffix in VIDEO_SUFFIXES else None
+    suffix = path.suffix.casefold()
+    return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
 
 
 def _choose(
@@ -129,11 +128,9 @@ def _choose(
     if images and section.range is None:
         if not texts:
             raise ConfigError(
-                "grey images need the temperatures of their darkest and brightest level",
-                where="import.range",
-                found=f"{len(images)} images in {folder}",
-                hint="for example --set 'import.range={low: 18, high: 38}'",
-            )
+                "grey images need the temperatures of their darkest and brightest level", where="import.range",
+                found=f"{len(images)} images in {folder}", hint="for example --set 'import.range={low: 18, high: 38}'",
+            )  # fmt: skip
         notes.append(f"{len(images)} images were left out: no import.range says what their grey levels mean")
         images = []
     if not texts and not images:
@@ -144,6 +141,9 @@ def _choose(
     return texts + images, notes
 
 
+# --- Reading ----------------------------------------------------------------------------------------------------------
+
+
 def inspect(source: SourceFile, section: ImportSection) -> Facts:
     """Read a file and say what it is. Raises DataError for anything that cannot be imported."""
     if source.kind == "text":
@@ -152,10 +152,8 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         return Facts(matrix.layout, matrix.shape, low, high, matrix.notes)
     if source.kind == "image":
-        grey, bits = _read_grey(source.path)
-        assert section.range is not None
-        celsius = _to_celsius(grey, bits, section.range.low, section.range.high)
-        return Facts(f"grey{bits}", grey.shape, float(celsius.min()), float(celsius.max()))
+        celsius, bits = _read_grey(source.path, section)
+        return Facts(f"grey{bits}", celsius.shape, float(celsius.min()), float(celsius.max()))
     return _inspect_video(source, section)
 
 
@@ -172,41 +170,40 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
         link_or_copy(source.path, targets[0])
         return [Made(hash_file(targets[0]), targets[0].stat().st_size)]
     if source.kind == "image":
-        assert section.range is not None
-        grey, bits = _read_grey(source.path)
-        return [_write_text(targets[0], _to_celsius(grey, bits, section.range.low, section.range.high))]
-    frames = _frames(source, section, len(targets))
-    return [_write_text(target, frame) for target, frame in zip(targets, frames, strict=True)]
+        frames: Iterable[npt.NDArray[np.float64]] = [_read_grey(source.path, section)[0]]
+    else:
+        frames = _frames(source, section, len(targets))
+    made = []
+    for target, celsius in zip(targets, frames, strict=True):
+        content = format_matrix(to_centi(celsius))
+        write_bytes(target, content)
+        made.append(Made(hashlib.sha256(content).hexdigest(), len(content)))
+    return made
 
 
-def _write_text(target: Path, celsius: npt.NDArray[np.float64]) -> Made:
-    content = format_matrix(to_centi(celsius))
-    write_bytes(target, content)
-    return Made(hashlib.sha256(content).hexdigest(), len(content))
-
-
-def _read_grey(path: Path) -> tuple[npt.NDArray[np.unsignedinteger], int]:
-    """A grey image (height, width) and its bits. Colour images with three equal channels count as grey."""
+def _read_grey(path: Path, section: ImportSection) -> tuple[npt.NDArray[np.float64], int]:
+    """A grey image in degC (height, width) and its bits. Colour images with three equal channels count as grey."""
     import cv2
 
     image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
     if image is None:
         raise DataError("this image cannot be read", where=path)
-    pixels: npt.NDArray[Any] = np.asarray(image)
-    if pixels.ndim == 3:
-        if not (pixels[:, :, :1] == pixels[:, :, :3]).all():
+    if image.ndim == 3:
+        if not (image[:, :, :1] == image[:, :, :3]).all():
             raise DataError(
                 "a colour image has no temperatures", where=path, expected="a grey image of 8 or 16 bits",
-                found=f"{pixels.shape[2]} different channels",
+                found=f"{image.shape[2]} different channels",
             )  # fmt: skip
-        pixels = pixels[:, :, 0]
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise DataError("this image is not grey", where=path, expected="8 or 16 bits", found=pixels.dtype)
-    return pixels, 8 * pixels.dtype.itemsize
+        image = image[:, :, 0]
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DataError("this image is not grey", where=path, expected="8 or 16 bits", found=image.dtype)
+    assert section.range is not None
+    bits = 8 * image.dtype.itemsize
+    return _to_celsius(image, bits, section.range.low, section.range.high), bits
 
 
-def _to_celsius(grey: npt.NDArray[np.unsignedinteger], bits: int, low: float, high: float) -> npt.NDArray[np.float64]:
-    return grey / float(2**bits - 1) * (high - low) + low
+def _to_celsius(grey: npt.NDArray[np.integer | np.floating], bits: int, low: float, high: float) -> npt.NDArray[np.float64]:
+    return np.asarray(grey / float(2**bits - 1) * (high - low) + low, np.float64)
 
 
 def _inspect_video(source: SourceFile, section: ImportSection) -> Facts:
@@ -220,12 +217,8 @@ def _inspect_video(source: SourceFile, section: ImportSection) -> Facts:
         raise DataError("this video cannot be read", where=source.path)
     ranges = _frame_ranges(source)
     if abs(len(ranges) - count) > 1:  # recorders drop or repeat the last frame; more than that is another video's table
-        raise DataError(
-            "the table of ranges does not belong to this video",
-            where=source.ranges,
-            expected=f"{count} lines, one a frame",
-            found=len(ranges),
-        )
+        what = "the table of ranges does not belong to this video"
+        raise DataError(what, where=source.ranges, expected=f"{count} lines, one a frame", found=len(ranges))
     kept = ranges[: section.frame_step * section.frames : section.frame_step]
     kept = kept[: -(-count // section.frame_step)]
     return Facts("video8", shape, float(kept[:, 0].min()), float(kept[:, 1].max()), (), len(kept))
@@ -236,12 +229,8 @@ def _frame_ranges(source: SourceFile) -> npt.NDArray[np.float64]:
     table = read_table(source.ranges, "import.folder")
     columns = {name.casefold(): name for name in table.columns}
     if not {"min", "max"} <= set(columns):
-        raise DataError(
-            "this table has no ranges",
-            where=source.ranges,
-            expected="the columns Min,Max",
-            found=", ".join(table.columns),
-        )
+        found = ", ".join(table.columns)
+        raise DataError("this table has no ranges", where=source.ranges, expected="the columns Min,Max", found=found)
     try:
         values = [[float(row.cells[columns[name]]) for name in ("min", "max")] for row in table.rows]
     except ValueError as error:
@@ -262,9 +251,8 @@ def _frames(source: SourceFile, section: ImportSection, count: int) -> Iterable[
         for number in range(count):
             for _ in range(section.frame_step if number else 1):
                 if not capture.grab():
-                    raise DataError(
-                        "this video breaks off", where=source.path, expected=f"{count} frames", found=number
-                    )
+                    expected = f"{count} frames"
+                    raise DataError("this video breaks off", where=source.path, expected=expected, found=number)
             _, frame = capture.retrieve()
             low, high = ranges[number * section.frame_step]
             yield _to_celsius(np.asarray(frame)[:, :, 0].astype(np.uint8), 8, float(low), float(high))

@@ -1,16 +1,18 @@
-"""Labels from a table: which column, which line, and no contradictions."""
+"""Labels and exam dates from tables: which column, which line, and no contradictions."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from thermocancer.config.sources import ImportSection
-from thermocancer.data.folder.names import FileIdentity, PatientKey, date_in, patient_key
-from thermocancer.data.folder.tables import Row, Table, read_table
+from thermocancer.data.folder.names import FileIdentity, PatientKey, date_in, identify, patient_key, view_in
+from thermocancer.data.folder.tables import TABLE_SUFFIXES, Row, Table, read_table
 from thermocancer.errors import ConfigError, DataError
+
+# --- Labels -----------------------------------------------------------------------------------------------------------
 
 _ID_NAMES = {"id", "patient", "patientid", "patientnumber", "case", "caseid", "subject", "subjectid", "record"}
 _LABEL_NAMES = {"diagnosis", "label", "class", "target", "status", "result", "value"}
@@ -36,6 +38,11 @@ class _Entry:
     matches: tuple[str, ...]
     place: str
 
+    def fits(self, identity: FileIdentity, visit: int | None) -> bool:
+        if self.visit is not None and visit is not None and self.visit != visit:
+            return False
+        return all(match in identity.words for match in self.matches)
+
 
 class Labels:
     """A labels table, asked file by file."""
@@ -47,14 +54,13 @@ class Labels:
         id_column, label_column = _columns(table, section)
         written: dict[PatientKey, str] = {}
         for row in table.rows:
-            entry = _entry(table, row, id_column, label_column, section)
-            first = written.setdefault(entry.key, row.cells.get(id_column, ""))
-            if not _same_id(first, row.cells.get(id_column, "")):
+            entry, own = _entry(table, row, id_column, label_column, section), row.cells.get(id_column, "")
+            first = written.setdefault(entry.key, own)
+            if len({text.strip().casefold().lstrip("t").lstrip("0") for text in (first, own)}) > 1:
                 raise DataError(
-                    f"the ids {first!r} and {row.cells[id_column]!r} are both read as patient {entry.key}",
-                    where=entry.place,
+                    f"the ids {first!r} and {own!r} are both read as patient {entry.key}", where=entry.place,
                     hint="tell them apart with --id-pattern, group 1 being the patient",
-                )
+                )  # fmt: skip
             self._entries[entry.key].append(entry)
 
     def of(self, identity: FileIdentity, visit: int | None) -> Labelled:
@@ -63,7 +69,7 @@ class Labels:
         Raises DataError when lines that fit the same exam carry two labels.
         """
         self._asked.add(identity.key)
-        fitting = [each for each in self._entries.get(identity.key, []) if _fits(each, identity, visit)]
+        fitting = [each for each in self._entries.get(identity.key, []) if each.fits(identity, visit)]
         if not fitting:
             return Labelled(None, f"no line for patient {identity.written} in {self._table.path.name}")
         first = fitting[0]
@@ -84,14 +90,13 @@ class Labels:
             return Labelled(None, f"{what} ({Path(first.place).name})")
         return Labelled(first.label, "", first.visit, first.date)
 
-    def unknown_values(self) -> list[str]:
-        """Label values that are neither healthy nor sick, blanks left out."""
+    def notes(self) -> list[str]:
+        """Label values that are neither healthy nor sick, and patients of the table nobody has asked for."""
         entries = [each for entries in self._entries.values() for each in entries]
-        return sorted({each.written for each in entries if each.label is None and each.written})
-
-    def without_file(self) -> int:
-        """How many patients of the table nobody has asked for."""
-        return len(set(self._entries) - self._asked)
+        unknown = sorted({each.written for each in entries if each.label is None and each.written})
+        without_file = len(set(self._entries) - self._asked)
+        notes = [f"label values that are neither healthy nor sick: {', '.join(unknown[:10])}"] if unknown else []
+        return notes + ([f"{without_file} patients of the labels file have no file here"] if without_file else [])
 
 
 def read_labels(section: ImportSection) -> Labels | None:
@@ -125,19 +130,6 @@ def _entry(table: Table, row: Row, id_column: str, label_column: str, section: I
     )
 
 
-def _fits(entry: _Entry, identity: FileIdentity, visit: int | None) -> bool:
-    if entry.visit is not None and visit is not None and entry.visit != visit:
-        return False
-    return all(match in identity.words for match in entry.matches)
-
-
-def _same_id(first: str, second: str) -> bool:
-    def plain(text: str) -> str:
-        return text.strip().casefold().lstrip("t").lstrip("0")
-
-    return plain(first) == plain(second)
-
-
 def _columns(table: Table, section: ImportSection) -> tuple[str, str]:
     """The id column and the label column, as configured or found."""
     named = {
@@ -147,32 +139,21 @@ def _columns(table: Table, section: ImportSection) -> tuple[str, str]:
         "import.date_column": section.date_column,
         **{f"import.match_columns ({name})": name for name in section.match_columns},
     }
+    choice = f"one of: {', '.join(table.columns)}"
     for setting, name in named.items():
         if name is not None and name not in table.columns:
-            raise ConfigError(
-                f"the labels file has no column {name!r}",
-                where=setting,
-                expected=f"one of: {', '.join(table.columns)}",
-                found=table.path,
-            )
+            what = f"the labels file has no column {name!r}"
+            raise ConfigError(what, where=setting, expected=choice, found=table.path)
     id_column = section.id_column or _one_named(table, _ID_NAMES)
     label_column = section.label_column or _one_named(table, _LABEL_NAMES) or _one_of_labels(table, section)
     if id_column is None and label_column is not None and len(table.columns) == 2:
         id_column = next(name for name in table.columns if name != label_column)
-    for setting, option, found in (
-        ("import.id_column", "--id-column", id_column),
-        ("import.label_column", "--label-column", label_column),
-    ):
-        if found is None:
-            raise ConfigError(
-                f"which column of the labels file is the {'patient' if 'id' in option else 'label'}?",
-                where=setting,
-                expected=f"one of: {', '.join(table.columns)}",
-                found=table.path,
-                hint=f"name it with {option}",
-            )
-    assert id_column is not None
-    assert label_column is not None
+    if id_column is None or label_column is None:
+        role, option = ("patient", "id") if id_column is None else ("label", "label")
+        raise ConfigError(
+            f"which column of the labels file is the {role}?", where=f"import.{option}_column",
+            expected=choice, found=table.path, hint=f"name it with --{option}-column",
+        )  # fmt: skip
     return id_column, label_column
 
 
@@ -190,3 +171,82 @@ def _one_of_labels(table: Table, section: ImportSection) -> str | None:
 
     found = [name for name in table.columns if is_label([row.cells.get(name, "") for row in table.rows])]
     return found[0] if len(found) == 1 else None
+
+
+# --- Dates ------------------------------------------------------------------------------------------------------------
+
+TOLERANCE_CELSIUS = 0.006
+"""Files of dates may hold ranges rounded to hundredths of a degree."""
+
+
+@dataclass(frozen=True)
+class _Dated:
+    date: str
+    view: str | None
+    visit: int | None
+    low: float | None
+    high: float | None
+
+    def fits(self, view: str, visit: int, low: float, high: float) -> bool:
+        if (self.view is not None and self.view != view) or (self.visit is not None and self.visit != visit):
+            return False
+        if self.low is not None and abs(self.low - low) > TOLERANCE_CELSIUS:
+            return False
+        return self.high is None or abs(self.high - high) <= TOLERANCE_CELSIUS
+
+
+class ExamDates:
+    """Every entry of the files in ``import.dates``: a patient's exams and, where the file says, a matrix's own range.
+
+    A patient may have several exams on different days. Where a file of dates says what the lowest and the
+    highest temperature of a matrix are, they identify the exam; where it does not, a patient with one
+    date has that one, and a patient with several has none.
+    """
+
+    def __init__(self, section: ImportSection) -> None:
+        self._entries: defaultdict[PatientKey, list[_Dated]] = defaultdict(list)
+        for path in date_files(section):
+            table = read_table(path, "import.dates")
+            found = [entry for row in table.rows if (entry := _dated(row, section)) is not None]
+            if not found:
+                raise DataError("this file holds no dates", where=path, expected="patients with dates YYYY-MM-DD")
+            for key, dated in found:
+                self._entries[key].append(dated)
+
+    def of(self, key: PatientKey, view: str, visit: int, low: float, high: float) -> str | None:
+        """The one date that fits an exam, or None when none or more than one does."""
+        fitting = {each.date for each in self._entries.get(key, []) if each.fits(view, visit, low, high)}
+        return fitting.pop() if len(fitting) == 1 else None
+
+
+def date_files(section: ImportSection) -> list[Path]:
+    """The files that ``import.dates`` names, folders searched through. Raises ConfigError for a wrong path."""
+    files: list[Path] = []
+    for given in map(Path, section.dates):
+        if not given.exists():
+            raise ConfigError("there is no such file or folder", where="import.dates", found=given)
+        inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in TABLE_SUFFIXES and path.is_file())
+        files += inside if given.is_dir() else [given]
+    return files
+
+
+def _dated(row: Row, section: ImportSection) -> tuple[PatientKey, _Dated] | None:
+    """One dated exam: the patient from an id or file-name column, the date from a column or the name."""
+    cells = {name.casefold(): cell for name, cell in row.cells.items()}
+    name = next((cells[each] for each in ("id", "patient", "file", "name", "path") if cells.get(each)), "")
+    date = next((found for cell in cells.values() if (found := date_in(cell)) is not None), None)
+    if not name or date is None:
+        return None
+    try:
+        key = identify(PurePosixPath(name), section).key
+    except DataError:  # an id, not a file's name
+        key = patient_key(name, section.model_copy(update={"id_pattern": None}))
+
+    def number(column: str) -> float | None:
+        try:
+            return float(cells[column]) if cells.get(column) else None
+        except ValueError:
+            return None
+
+    visit = cells.get("visit", "")
+    return key, _Dated(date, view_in(name), int(visit) if visit.isdigit() else None, number("min"), number("max"))

@@ -60,23 +60,20 @@ def identify(relative: PurePosixPath, section: ImportSection) -> FileIdentity:
     study = _STUDY_NAME.fullmatch(relative.stem)
     if study and section.id_pattern is None:
         return FileIdentity(int(study[1]), study[1], section.protocol, int(study[2]), found, None, None, words)
-    written = _patient_in(relative, section)
-    return FileIdentity(
-        patient_key(written, section), written, section.protocol, None, found, date_in(relative.stem), None, words
-    )
-
-
-def _patient_in(relative: PurePosixPath, section: ImportSection) -> str:
     if section.id_pattern is not None:
         match = re.search(section.id_pattern, str(relative))
         if match is None or not match[1]:
             raise DataError(f"import.id_pattern {section.id_pattern!r} finds no patient in this path")
-        return match[1]
-    for name in (relative.stem, *(parent.name for parent in relative.parents)):
-        digits = re.search(r"\d+", _DATE.sub(" ", name))
-        if digits is not None:
-            return digits[0]
-    raise DataError("no patient number in this name; say where it stands with --id-pattern")
+        written = match[1]
+    else:
+        names = (relative.stem, *(parent.name for parent in relative.parents))
+        digits = next((run[0] for name in names if (run := re.search(r"\d+", _DATE.sub(" ", name)))), None)
+        if digits is None:
+            raise DataError("no patient number in this name; say where it stands with --id-pattern")
+        written = digits
+    return FileIdentity(
+        patient_key(written, section), written, section.protocol, None, found, date_in(relative.stem), None, words
+    )
 
 
 def patient_key(written: str, section: ImportSection) -> PatientKey:
