@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -43,12 +43,8 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _is_dicom(path: Path) -> bool:
-    return path.suffix.lower() in _DICOM
-
-
-def _require_dicom(example: Path) -> None:
-    """Raise ConfigError when DICOM files are there and nothing to read them with."""
+def _check_pydicom(example: Path) -> None:
+    """Raise ConfigError when there is nothing to read DICOM files with."""
     if importlib.util.find_spec("pydicom") is None:
         hint = "pip install 'thermocancer[dicom]', or convert the files to PNG"
         raise ConfigError("DICOM files need pydicom", where=example, hint=hint)
@@ -59,10 +55,22 @@ def read_image(path: Path, *, colour: Colour = "rgb", size: tuple[int, int] | No
 
     Raises DataError when the file is empty, cut short, or no image.
     """
-    pixels = _to_colour(_read_any(path), colour)
-    if size is not None and pixels.shape[:2] != size:
-        import cv2
+    import cv2
 
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError("the image cannot be read", where=path, found=error.strerror or error) from error
+    if not content:
+        raise DataError("the image is empty", where=path, expected="an image file", found="0 bytes")
+    is_dicom = path.suffix.lower() in _DICOM or content[128:132] == b"DICM"
+    pixels = _read_dicom(path) if is_dicom else _decode(content, path)  # (rows, columns) or (rows, columns, 3) RGB
+    if colour == "rgb":
+        pixels = np.repeat(pixels[..., np.newaxis], 3, axis=2) if pixels.ndim == 2 else pixels
+    else:
+        gray = pixels if pixels.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
+        pixels = np.asarray(gray, np.uint8)[..., np.newaxis]
+    if size is not None and pixels.shape[:2] != size:
         method = cv2.INTER_AREA if size[0] < pixels.shape[0] else cv2.INTER_LINEAR
         pixels = np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=method), np.uint8).reshape(*size, -1)
     return np.ascontiguousarray(pixels)
@@ -74,18 +82,9 @@ def pixel_hash(path: Path) -> str:
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
 
 
-def _read_any(path: Path) -> Pixels:
-    """Pixels as the file has them: (rows, columns) or (rows, columns, 3) RGB."""
+def _decode(content: bytes, path: Path) -> Pixels:
     import cv2
 
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError("the image cannot be read", where=path, found=error.strerror or error) from error
-    if not content:
-        raise DataError("the image is empty", where=path, expected="an image file", found="0 bytes")
-    if _is_dicom(path) or content[128:132] == b"DICM":
-        return _read_dicom(path)
     for start, (end, kind) in _ENDS.items():
         if content.startswith(start) and end not in content[-_TAIL_BYTES:]:
             raise DataError("the image is cut short", where=path, expected=f"the end mark of a {kind} file")
@@ -115,18 +114,9 @@ def _stretch(values: npt.NDArray[np.float64], low: float, high: float) -> Pixels
     return np.rint(share * 255).astype(np.uint8)
 
 
-def _to_colour(pixels: Pixels, colour: Colour) -> Pixels:
-    import cv2
-
-    if colour == "rgb":
-        return np.repeat(pixels[..., np.newaxis], 3, axis=2) if pixels.ndim == 2 else pixels
-    gray = pixels if pixels.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
-    return np.asarray(gray, np.uint8)[..., np.newaxis]
-
-
 def _read_dicom(path: Path) -> Pixels:
     """A DICOM image with its rescaling, its window and its photometric interpretation (PS3.3, C.7.6.3, C.11)."""
-    _require_dicom(path)
+    _check_pydicom(path)
     import pydicom
     from pydicom.pixels.processing import apply_modality_lut, convert_color_space
 
@@ -228,12 +218,16 @@ def read_image_folder(
         pattern = None if group is None else re.compile(group)
     except re.error as error:
         raise ConfigError("the group pattern is not a regular expression", where="cnn.group", found=error) from error
-    listed = [
-        (path, part, name) for part in PARTS for name in sorted(found[part]) for path in _images_in(found[part][name])
-    ]
-    dicom = next((path for path, _, _ in listed if _is_dicom(path)), None)
-    if dicom is not None:
-        _require_dicom(dicom)
+    listed = []
+    for part in PARTS:
+        for name, folder in sorted(found[part].items()):
+            inside = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
+            if not inside:
+                expected = "PNG, JPEG, TIFF, BMP or DICOM files"
+                raise DataError("a class folder has no images", where=folder, expected=expected)
+            listed += [(path, part, name) for path in inside]
+    for path in [path for path, _, _ in listed if path.suffix.lower() in _DICOM][:1]:
+        _check_pydicom(path)
     images, rejected = [], []
     for path, part, name in listed:
         digest = _try_hash(path) if index is None else index.of(path, _try_hash)
@@ -241,12 +235,21 @@ def read_image_folder(
         if digest.startswith(_UNREADABLE):
             rejected.append(Failure(relative, digest.removeprefix(_UNREADABLE)))
             continue
-        key = relative if pattern is None else _group_of(path, pattern)
+        match = None if pattern is None else pattern.search(path.name)
+        key = relative if pattern is None else match[pattern.groups and 1] if match else ""
+        if pattern is not None and not key:
+            what, expected = "the group pattern does not fit every file name", f"a match of {pattern.pattern!r}"
+            raise ConfigError(what, where="cnn.group", expected=expected, found=path.name)
         images.append(ClassImage(relative, part, int(name == classes[1]), digest, key))
     images, copies = _without_copies(images)
     _check_parts(root, images, classes, grouped=pattern is not None)
-    numbered = tuple(_numbered(sorted(images, key=lambda image: image.path)))
-    return ImageFolder(root, classes, numbered, (*rejected, *copies), pattern is not None)
+    numbers = {group: number for number, group in enumerate(sorted({image.group for image in images}), start=1)}
+    seen: Counter[str] = Counter()
+    numbered = []
+    for image in sorted(images, key=lambda image: image.path):
+        seen[image.group] += 1
+        numbered.append(replace(image, patient=numbers[image.group], visit=seen[image.group]))
+    return ImageFolder(root, classes, tuple(numbered), (*rejected, *copies), pattern is not None)
 
 
 def _classes_of(root: Path, part: str) -> dict[str, Path]:
@@ -277,23 +280,6 @@ def _check_classes(root: Path, found: dict[str, dict[str, Path]], positive: str 
     if positive not in train:
         raise ConfigError("no such class", where="cnn.positive", expected=f"one of: {', '.join(train)}", found=positive)
     return next(name for name in train if name != positive), positive
-
-
-def _images_in(folder: Path) -> list[Path]:
-    images = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
-    if not images:
-        raise DataError("a class folder has no images", where=folder, expected="PNG, JPEG, TIFF, BMP or DICOM files")
-    return images
-
-
-def _group_of(path: Path, pattern: re.Pattern[str]) -> str:
-    match = pattern.search(path.name)
-    if match is None or not (text := match.group(1) if pattern.groups else match.group()):
-        raise ConfigError(
-            "the group pattern does not fit every file name", where="cnn.group",
-            expected=f"a match of {pattern.pattern!r}", found=path.name,
-        )  # fmt: skip
-    return text
 
 
 def _try_hash(path: Path) -> str:
@@ -331,20 +317,11 @@ def _check_parts(root: Path, images: Sequence[ClassImage], classes: tuple[str, s
             if not counts[part, label]:
                 raise DataError("no image of a class can be read", where=root / part / name)
     train, test = ({image.group for image in images if image.part == part} for part in PARTS)
-    both = train & test
-    if grouped and both:
+    if grouped and (both := train & test):
         raise DataError(
             "a patient is in Train and in Test", where=root, found=f"{len(both)} groups, such as {min(both)}",
             hint="move all images of a patient to one part, or correct cnn.group",
         )  # fmt: skip
-
-
-def _numbered(images: Sequence[ClassImage]) -> Iterable[ClassImage]:
-    numbers = {group: number for number, group in enumerate(sorted({image.group for image in images}), start=1)}
-    seen: Counter[str] = Counter()
-    for image in images:
-        seen[image.group] += 1
-        yield replace(image, patient=numbers[image.group], visit=seen[image.group])
 
 
 def validation_rows(folder: ImageFolder, fraction: float, seed: int) -> tuple[IntArray, IntArray]:

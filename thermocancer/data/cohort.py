@@ -95,9 +95,8 @@ def centi_celsius(cohort: Cohort, view: str, rows: IntArray) -> CentiCelsius:
 def colours(cohort: Cohort, view: str, rows: IntArray) -> Rgb:
     """The first frame of one view as colours, (len(rows), H, W, channels). Raises DataError where there are degrees."""
     if cohort.kind != "rgb":
-        raise DataError(
-            "this data set holds temperatures, not colour images", hint="build it with dataset.source: images"
-        )
+        hint = "build it with dataset.source: images"
+        raise DataError("this data set holds temperatures, not colour images", hint=hint)
     return np.asarray(cohort.frames(view, rows, (0,))[:, 0], dtype=np.uint8)
 
 

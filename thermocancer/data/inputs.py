@@ -29,15 +29,18 @@ def network_input(source: Cohort, view: str, rows: IntArray, config: InputSectio
     if source.kind == "rgb":
         if config.kind == "celsius":
             raise ConfigError(
-                "a data set of colour images has no degrees",
-                where="input.kind",
-                expected="rgb",
-                found="celsius",
+                "a data set of colour images has no degrees", where="input.kind", expected="rgb", found="celsius",
                 hint="build the data set with dataset.source: matrices",
-            )
+            )  # fmt: skip
         return colours(source, view, rows).astype(np.float32) / np.float32(255)
     centi = centi_celsius(source, view, rows)
-    return scale_celsius(centi, config.rendering) if config.kind == "celsius" else _coloured(centi, config.rendering)
+    if config.kind == "celsius":
+        return scale_celsius(centi, config.rendering)
+    from thermocancer.thermal.rendering import render_centi
+
+    coloured: Float32Array = render_centi(centi, config.rendering).astype(np.float32)
+    coloured /= np.float32(255)
+    return coloured
 
 
 def scale_celsius(centi: CentiCelsius, rendering: Rendering) -> Float32Array:
@@ -52,11 +55,3 @@ def scale_celsius(centi: CentiCelsius, rendering: Rendering) -> Float32Array:
     values -= low
     values /= span
     return np.clip(values, 0, 1, out=values)[..., np.newaxis]
-
-
-def _coloured(centi: CentiCelsius, rendering: Rendering) -> Float32Array:
-    from thermocancer.thermal.rendering import render_centi
-
-    coloured: Float32Array = render_centi(centi, rendering).astype(np.float32)
-    coloured /= np.float32(255)
-    return coloured

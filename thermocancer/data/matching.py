@@ -46,9 +46,8 @@ def keep_matches_apart(source: Cohort, folds: Sequence[Fold], config: CohortSect
     if config.match != "choose":
         return list(folds)
     healthy, sick = _pairs(source, _wanted(source.exams, config), config)
-    match = dict(zip(healthy.tolist(), sick.tolist(), strict=True)) | dict(
-        zip(sick.tolist(), healthy.tolist(), strict=True)
-    )
+    pairs = list(zip(healthy.tolist(), sick.tolist(), strict=True))
+    match = dict(pairs) | {second: first for first, second in pairs}
     return [
         Fold(fold.name, np.setdiff1d(fold.train, [match[row] for row in fold.test.tolist() if row in match]), fold.test)
         for fold in folds
@@ -152,12 +151,11 @@ def _wanted(exams: Sequence[Exam], config: CohortSection) -> IntArray:
 def _measures(source: Cohort, config: CohortSection) -> FloatArray:
     """Date and room of every exam in units of their limits, (2, n)."""
     measured = source.nuisance()
-    missing = [name for name in ("date_ordinal", "room_celsius") if name not in measured]
-    if missing:
-        raise DataError(
-            "exams cannot be matched", where="cohort.match", expected="measured nuisance", found=f"no {missing}"
-        )
     limits = {"date_ordinal": float(config.match_days), "room_celsius": config.match_room_celsius}
+    missing = [name for name in limits if name not in measured]
+    if missing:
+        expected, found = "measured nuisance", f"no {missing}"
+        raise DataError("exams cannot be matched", where="cohort.match", expected=expected, found=found)
     return np.stack([measured[name] / limit for name, limit in limits.items()])
 
 
@@ -174,8 +172,7 @@ def _weighted(healthy: IntArray, sick: IntArray, near: npt.NDArray[np.bool_]) ->
     healthy_weights = shares.sum(axis=1)
     kept_healthy, kept_sick = healthy_weights > 0, counterparts > 0
     rows = np.concatenate([healthy[kept_healthy], sick[kept_sick]])
-    weights = np.concatenate([
-        healthy_weights[kept_healthy] / healthy_weights[kept_healthy].mean(), np.ones(int(kept_sick.sum())),
-    ])  # fmt: skip
+    of_healthy = healthy_weights[kept_healthy]
+    weights = np.concatenate([of_healthy / of_healthy.mean(), np.ones(int(kept_sick.sum()))])
     order = np.argsort(rows, kind="stable")
     return rows[order], weights[order]

@@ -8,21 +8,18 @@ shares of the frame, dates are days (proleptic Gregorian ordinals); NaN is unkno
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.cohort import Exam, FloatArray
-from thermocancer.thermal.regions import Mask, find_marker, room_mask, torso_mask
+from thermocancer.thermal.regions import find_marker, room_mask, torso_mask
 
-ROOM = ("room_celsius", "room_spread")
-FRAME = ("frame_minimum",)
-MARKER = ("marker_area", "marker_contrast", "marker_celsius")
-FRAMING = ("torso_area", "centroid_x", "centroid_y", "top_width", "bottom_width", "top_row", "bottom_row")
-SHARPNESS = ("sharpness",)
-
-OUTSIDE_THE_BREAST = (*ROOM, *MARKER, "torso_area", "centroid_x", "centroid_y", "bottom_width")
+OUTSIDE_THE_BREAST = (
+    "room_celsius", "room_spread", "marker_area", "marker_contrast", "marker_celsius", "torso_area", "centroid_x",
+    "centroid_y", "bottom_width",
+)  # fmt: skip
 """Nine numbers from room, marker and framing: the model that sees no breast."""
 
 LAYOUT = "layout_"
@@ -50,6 +47,14 @@ def measure_matrix(celsius: npt.NDArray[np.floating]) -> dict[str, float]:
         room = small[~torso]
     known = room.size >= _LEAST_ROOM
     marker = find_marker(small, torso)
+    height, width = torso.shape
+    row_sums, column_sums = torso.sum(axis=1), torso.sum(axis=0)
+    area = float(row_sums.sum())
+    with_body = np.flatnonzero(row_sums > 0.02 * width)
+    reach = max(3, round(0.02 * height) | 1)
+    square, body = np.ones((reach, reach), np.uint8), torso.astype(np.uint8)
+    outline = cv2.dilate(body, square) != cv2.erode(body, square)
+    edges = cv2.Laplacian(small, cv2.CV_32F)[outline]
     return {
         "room_celsius": float(np.median(room)) if known else float("nan"),
         "room_spread": float(room.std(dtype=np.float64)) if known else float("nan"),
@@ -57,37 +62,15 @@ def measure_matrix(celsius: npt.NDArray[np.floating]) -> dict[str, float]:
         "marker_area": float(marker.mask.mean()) if marker else 0.0,
         "marker_contrast": marker.contrast if marker else 0.0,
         "marker_celsius": marker.celsius if marker else float("nan"),
-        **_measure_framing(torso),
-        "sharpness": _measure_sharpness(small, torso),
-    }
-
-
-def _measure_framing(torso: Mask) -> dict[str, float]:
-    height, width = torso.shape
-    row_sums, column_sums = torso.sum(axis=1), torso.sum(axis=0)
-    area = float(row_sums.sum())
-    rows = np.flatnonzero(row_sums > 0.02 * width)
-    return {
         "torso_area": area / torso.size,
         "centroid_x": float(column_sums @ np.arange(width)) / area / width,
         "centroid_y": float(row_sums @ np.arange(height)) / area / height,
         "top_width": float(np.median(row_sums[: height // 4])) / width,
         "bottom_width": float(np.median(row_sums[3 * height // 4 :])) / width,
-        "top_row": float(rows[0]) / height if rows.size else 0.0,
-        "bottom_row": float(rows[-1]) / height if rows.size else 1.0,
+        "top_row": float(with_body[0]) / height if with_body.size else 0.0,
+        "bottom_row": float(with_body[-1]) / height if with_body.size else 1.0,
+        "sharpness": float(np.log(edges.var(dtype=np.float64) + 1e-6)) if outline.any() else float("nan"),
     }
-
-
-def _measure_sharpness(celsius: npt.NDArray[np.float32], torso: Mask) -> float:
-    import cv2
-
-    reach = max(3, round(0.02 * len(torso)) | 1)
-    square = np.ones((reach, reach), np.uint8)
-    body = torso.astype(np.uint8)
-    outline = cv2.dilate(body, square) != cv2.erode(body, square)
-    if not outline.any():
-        return float("nan")
-    return float(np.log(cv2.Laplacian(celsius, cv2.CV_32F)[outline].var(dtype=np.float64) + 1e-6))
 
 
 def catalog_measures(exam: Exam, file_bytes: int) -> dict[str, float]:
@@ -108,22 +91,3 @@ def nuisance_columns(exams: Sequence[Exam], measured: Sequence[Mapping[str, floa
     for layout in sorted({exam.layout for exam in exams}):
         columns[f"{LAYOUT}{layout or 'unknown'}"] = np.array([float(exam.layout == layout) for exam in exams])
     return columns
-
-
-def nuisance_groups(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Variables under the names that an audit shows them by; only groups that are measured."""
-    known = set(names)
-    groups = {
-        "acquisition format": tuple(sorted(name for name in known if name.startswith(LAYOUT))),
-        "exam date": ("date_ordinal",),
-        "patient number": ("patient",),
-        "background temperature": ("room_celsius",),
-        "frame minimum": FRAME,
-        "marker size and contrast": MARKER,
-        "framing": FRAMING,
-        "sharpness": SHARPNESS,
-        "file size": ("file_bytes",),
-        "everything outside the breast": OUTSIDE_THE_BREAST,
-    }
-    found = {group: tuple(name for name in members if name in known) for group, members in groups.items()}
-    return {group: members for group, members in found.items() if members}

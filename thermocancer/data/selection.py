@@ -18,7 +18,7 @@ from thermocancer.config.preparation import FilterSection
 from thermocancer.data.catalog import Record
 from thermocancer.data.store.sequences import listed_runs
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, read_json, write_json
+from thermocancer.files import read_json, write_json
 from thermocancer.outcome import Failure
 from thermocancer.progress import Progress
 from thermocancer.thermal.quality import Measured, Verdict, judge_measured, measure_matrix
@@ -146,17 +146,15 @@ def _frame_gaps(indices: Sequence[int], frames: int) -> list[Verdict]:
     counts = Counter(indices)
     if not counts:
         return [Verdict("frame_gaps", "no frontal frames")]
-    verdicts = []
     gaps = [index for index in range(frames) if index not in counts]
-    if gaps:
-        verdicts.append(Verdict("frame_gaps", f"{len(gaps)} of {frames} frames missing: {listed_runs(gaps, ' ')}"))
     beyond = sorted(index for index in counts if index >= frames)
-    if beyond:
-        verdicts.append(Verdict("extra_frame", f"frames beyond {frames - 1}: {listed_runs(beyond, ' ')}"))
     twice = sorted(index for index, count in counts.items() if count > 1)
-    if twice:
-        verdicts.append(Verdict("extra_frame", f"frames that are there more than once: {listed_runs(twice, ' ')}"))
-    return verdicts
+    faults = (
+        ("frame_gaps", gaps, f"{len(gaps)} of {frames} frames missing"),
+        ("extra_frame", beyond, f"frames beyond {frames - 1}"),
+        ("extra_frame", twice, "frames that are there more than once"),
+    )
+    return [Verdict(code, f"{what}: {listed_runs(indices, ' ')}") for code, indices, what in faults if indices]
 
 
 # --- Is it a thermogram, and one of its own? --------------------------------------------------------------------------
@@ -270,33 +268,6 @@ def choose_exams(
 # --- Measuring every file once ----------------------------------------------------------------------------------------
 
 
-class MeasuredFiles:
-    """What is known of raw files, by SHA-256. ``cache_file`` may be deleted at any time."""
-
-    def __init__(self, cache_file: Path) -> None:
-        self._cache_file = cache_file
-        self._changed = False
-        self.known: dict[str, Measured] = {}
-        if cache_file.exists():
-            with contextlib.suppress(DataError, KeyError, TypeError, ValueError):  # a broken cache is an empty one
-                content = read_json(cache_file)
-                if content["format"] == _CACHE_FORMAT:
-                    self.known = {
-                        key: Measured(**{**value, "shape": tuple(value["shape"])})
-                        for key, value in content["measured"].items()
-                    }
-
-    def put(self, sha256: str, measured: Measured) -> None:
-        self.known[sha256] = measured
-        self._changed = True
-
-    def save(self) -> None:
-        if self._changed:
-            measured = {key: asdict(value) for key, value in self.known.items()}
-            write_json(self._cache_file, {"format": _CACHE_FORMAT, "measured": measured})
-            self._changed = False
-
-
 def measure_records(
     workspace: Workspace, records: Iterable[Record], progress: Progress, *, remember: bool = True
 ) -> dict[str, Measured]:
@@ -305,16 +276,23 @@ def measure_records(
     A file that cannot be read, has vanished, or is not what the catalog says has ``broken`` set.
     ``remember`` False leaves the cache as it is (for a plan, which touches nothing).
     """
-    usable = [record for record in records if record.status == "ok" and record.path]
-    hashes, measured_files = workspace.hashes(), MeasuredFiles(workspace.cache / "quality.json")
+    hashes, cache = workspace.hashes(), workspace.cache / "quality.json"
+    known = _read_cache(cache)
     found: dict[str, Measured] = {}
     unknown: list[Record] = []
-    for record in usable:
-        problem = _problem_with(workspace.raw / record.path, record, hashes)
-        if problem:
-            found[record.path] = Measured(broken=problem)
-        elif record.sha256 in measured_files.known:
-            found[record.path] = measured_files.known[record.sha256]
+    for record in records:
+        if record.status != "ok" or not record.path:
+            continue
+        try:
+            changed = hashes.of(workspace.raw / record.path) != record.sha256
+        except OSError:
+            found[record.path] = Measured(broken="the file has vanished from raw/")
+            continue
+        if changed:
+            what = "the file is not the one that was catalogued (its content has changed)"
+            found[record.path] = Measured(broken=what)
+        elif record.sha256 in known:
+            found[record.path] = known[record.sha256]
         else:
             unknown.append(record)
     if unknown:
@@ -322,21 +300,23 @@ def measure_records(
             for record, measured in zip(
                 unknown, pool.map(lambda each: _measure(workspace.raw / each.path), unknown), strict=True
             ):
-                found[record.path] = measured
-                measured_files.put(record.sha256, measured)
+                found[record.path] = known[record.sha256] = measured
                 task.advance()
+    if remember and unknown:
+        write_json(cache, {"format": _CACHE_FORMAT, "measured": {key: asdict(each) for key, each in known.items()}})
     if remember:
-        measured_files.save()
         hashes.save()
     return found
 
 
-def _problem_with(path: Path, record: Record, hashes: HashIndex) -> str:
-    try:
-        changed = hashes.of(path) != record.sha256
-    except OSError:
-        return "the file has vanished from raw/"
-    return "the file is not the one that was catalogued (its content has changed)" if changed else ""
+def _read_cache(cache: Path) -> dict[str, Measured]:
+    """What is known of raw files, by SHA-256. The file may be deleted at any time; a broken one says nothing."""
+    with contextlib.suppress(OSError, DataError, KeyError, TypeError, ValueError):
+        content = read_json(cache)
+        if content["format"] == _CACHE_FORMAT:
+            measured = content["measured"].items()
+            return {key: Measured(**{**value, "shape": tuple(value["shape"])}) for key, value in measured}
+    return {}
 
 
 def _measure(path: Path) -> Measured:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -94,9 +94,8 @@ def _check_enough(groups: Sequence[Group], needed: int, purpose: str, hint: str)
     raise DataError(
         f"too few {LABELS[scarce]} patients for {purpose}",
         expected=f"at least {needed} patients of each class (patients with an identical image count once)",
-        found=", ".join(f"{counts[label]} {name}" for label, name in enumerate(LABELS)),
-        hint=hint,
-    )
+        found=", ".join(f"{counts[label]} {name}" for label, name in enumerate(LABELS)), hint=hint,
+    )  # fmt: skip
 
 
 def shared_between(exams: Sequence[Exam], train: IntArray, test: IntArray) -> tuple[list[int], list[tuple[str, str]]]:
@@ -141,9 +140,7 @@ class Split:
 
     def write(self, path: Path) -> None:
         """Write ``split.json``, whole or not at all."""
-        write_json(
-            path, {"seed": self.seed, "protocol": self.protocol, "train": list(self.train), "test": list(self.test)}
-        )
+        write_json(path, asdict(self))
 
     @classmethod
     def read(cls, path: Path) -> Split:
@@ -175,26 +172,24 @@ def make_split(exams: Sequence[Exam], config: SplitSection, seed: int, known: Sp
     groups = group_patients(exams)
     hint = "add patients of that class, or check the labels with filter"
     _check_enough(groups, 2, "a split into training and test", hint)
-    sides = [None if known is None else _known_side(group, known) for group in groups]
+    parts = {"train": set(known.train if known else ()), "test": set(known.test if known else ())}
+    sides: list[str | None] = []
+    for group in groups:
+        in_train, in_test = (sorted(set(group.patients) & part) for part in parts.values())
+        if in_train and in_test:
+            raise DataError(
+                "an identical image belongs to a training patient and to a test patient", where="split.json",
+                found=f"patients {in_train[:3]} (train) and {in_test[:3]} (test)",
+                hint="find the wrong copy in filter.csv and remove it, or make a new split: delete split.json",
+            )  # fmt: skip
+        sides.append("train" if in_train else "test" if in_test else None)
     for label in (0, 1):
         _place(groups, sides, label, config.test_fraction, seed)
-    parts = {"train": set(known.train if known else ()), "test": set(known.test if known else ())}
     for group, side in zip(groups, sides, strict=True):
         if side is not None:
             parts[side] |= set(group.patients)
     seed, protocol = (seed, config.protocol) if known is None else (known.seed, known.protocol)
     return Split(seed, protocol, tuple(sorted(parts["train"])), tuple(sorted(parts["test"])))
-
-
-def _known_side(group: Group, known: Split) -> str | None:
-    in_train, in_test = (sorted(set(group.patients) & set(part)) for part in (known.train, known.test))
-    if in_train and in_test:
-        raise DataError(
-            "an identical image belongs to a training patient and to a test patient", where="split.json",
-            found=f"patients {in_train[:3]} (train) and {in_test[:3]} (test)",
-            hint="find the wrong copy in filter.csv and remove it, or make a new split: delete split.json",
-        )  # fmt: skip
-    return "train" if in_train else "test" if in_test else None
 
 
 def _place(groups: Sequence[Group], sides: list[str | None], label: int, fraction: float, seed: int) -> None:
@@ -354,9 +349,8 @@ def check_disjoint(exams: Sequence[Exam], fold: Fold) -> None:
     """Raise DataError when a patient, or an identical image, stands on both sides of a fold."""
     patients, twins = shared_between(exams, fold.train, fold.test)
     if patients:
-        raise DataError(
-            "a patient is on both sides of a fold", where=f"fold {fold.name}", found=f"patients {patients[:5]}"
-        )
+        found = f"patients {patients[:5]}"
+        raise DataError("a patient is on both sides of a fold", where=f"fold {fold.name}", found=found)
     if twins:
         raise DataError(
             "an identical image is on both sides of a fold", where=f"fold {fold.name}",

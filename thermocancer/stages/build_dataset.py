@@ -15,15 +15,8 @@ from thermocancer.data.catalog import read_catalog
 from thermocancer.data.cohort import Exam
 from thermocancer.data.selection import ChosenExams, choose_exams
 from thermocancer.data.split import Split, make_split
-from thermocancer.data.store.packing import (
-    Item,
-    ItemMaker,
-    SourceFile,
-    compression_of,
-    in_order,
-    pack_dynamic,
-    pack_static,
-)
+from thermocancer.data.store import packing
+from thermocancer.data.store.packing import Item, SourceFile
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.sequences import gather_series
 from thermocancer.errors import DataError
@@ -103,17 +96,16 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
     views = tuple(view for view in VIEWS if view in (dataset.views or config.filter.views))
     records = [record for exam in chosen.dynamic for record in exam.records]
     series, refused = gather_series(records, config.filter.frames, config.dit.allow_gaps)
-    maker = ItemMaker(dataset.source, workspace)
+    maker = packing.ItemMaker(dataset.source, workspace)
     static, dynamic = maker.static(chosen.static, views), maker.dynamic(series)
     if not static and not dynamic:
         found = [*chosen.notes, *(f"{each.item}: {each.reason}" for each in chosen.broken[:1])]
         raise DataError(
-            "no exam can go into the data set",
-            where=workspace.catalog,
+            "no exam can go into the data set", where=workspace.catalog,
             expected=f"complete and sound exams with the views {', '.join(views)}",
             found="; ".join(found) or "no exams of the wanted protocol in the catalog",
             hint="name the views you have, as for filter (--views Frontal); filtered/filter.csv has the reasons",
-        )
+        )  # fmt: skip
     hashes = workspace.hashes()
     settings = dataset.model_dump(mode="json", exclude={"threads"})
     content = [_content_of(item, workspace, hashes) for item in (*static, *dynamic)]
@@ -150,7 +142,7 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
     from thermocancer.data.store.writing import DatasetWriter
 
     path = workspace.dataset(config.dataset.name)
-    compression = compression_of(config.dataset)
+    compression = packing.compression_of(config.dataset)
     with (
         written_aside(path) as side,
         DatasetWriter(side, path.stem, compression, len(work.static), len(work.dynamic)) as writer,
@@ -161,11 +153,10 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
         stored = {part: {exam.key: exam for exam in exams} for part, exams in writer.stored.items()}
         if not marks:
             raise DataError(
-                "no exam could be read",
-                where=failed[0].item,
+                "no exam could be read", where=failed[0].item,
                 found=failed[0].reason + (f", and {len(failed) - 1} more" if len(failed) > 1 else ""),
                 hint="run filter; it drops exams that cannot be read",
-            )
+            )  # fmt: skip
     places = {"static": work.static, "dynamic": work.dynamic}
     facts = {  # what the manifest says: what went in, from where, under which settings
         "stage": STAGE,
@@ -188,11 +179,11 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
 def _store_exams(config: Config, work: _Work, writer: DatasetWriter, progress: Progress) -> list[Failure]:
     """Read and pack exams on several threads, store them in order. Returns what could not be read."""
     threads = config.dataset.threads or min(os.cpu_count() or 1, 8)
-    static = functools.partial(pack_static, config=config.dataset)
-    dynamic = functools.partial(pack_dynamic, config=config.dataset, length=config.filter.frames)
+    static = functools.partial(packing.pack_static, config=config.dataset)
+    dynamic = functools.partial(packing.pack_dynamic, config=config.dataset, length=config.filter.frames)
     parts = (
-        ("exam", in_order(static, work.static, threads), writer.add),
-        ("dynamic exam", in_order(dynamic, work.dynamic, threads), writer.add_sequence),
+        ("exam", packing.in_order(static, work.static, threads), writer.add),
+        ("dynamic exam", packing.in_order(dynamic, work.dynamic, threads), writer.add_sequence),
     )
     failed = []
     with progress.task(STAGE, len(work.static) + len(work.dynamic), "exams") as bar:

@@ -146,9 +146,6 @@ def _nothing_kept(codes: Counter[str], table: Path) -> DataError:
     found = ", ".join(f"{count} x {code}" for code, count in codes.most_common(5)) or "no exams in the catalog"
     missing = codes and codes.most_common(1)[0][0] == "missing_view"
     return DataError(
-        "no exam can be kept",
-        where=table,
-        expected="at least one complete and sound exam",
-        found=found,
+        "no exam can be kept", where=table, expected="at least one complete and sound exam", found=found,
         hint="set filter.views to the views you have, for example --views Frontal" if missing else None,
-    )
+    )  # fmt: skip

@@ -12,14 +12,14 @@ from typing import TypeVar
 from thermocancer.config import Config
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source
-from thermocancer.data.folder.decide import SOURCE, Content, Placed, known_numbers, label_counts, merge, place_files
-from thermocancer.data.folder.files import Facts, Made, SourceFile, check_shape, find_sources, inspect, make
+from thermocancer.data.folder.decide import SOURCE, Content, Placed, merge, place_files
+from thermocancer.data.folder.files import Facts, SourceFile, check_shape, find_sources, inspect, make
 from thermocancer.data.folder.labels import ExamDates, date_files, read_labels
 from thermocancer.errors import DataError
 from thermocancer.files import HashIndex
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent, Task
-from thermocancer.workspace import Workspace
+from thermocancer.workspace import LABELS, Workspace
 
 _THREADS = 4
 Item = TypeVar("Item")
@@ -62,12 +62,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if not usable:
         (most, count), *_ = Counter(each.problem for each in work.placed).most_common(1)
         raise DataError(
-            "not one file of this folder could be imported",
-            where=config.import_.folder,
+            "not one file of this folder could be imported", where=config.import_.folder,
             expected="matrices with a patient, a view and a label",
             found=f"{count} of {len(work.placed)} files: {most}",
             hint="see the options --labels, --id-pattern and --view of: thermocancer import --help",
-        )
+        )  # fmt: skip
     merged = merge(work.previous, work.records)
     gone = {each.path for each in work.previous if each.path} - {each.path for each in merged}
     for path in gone:  # before the catalog: a run killed here finds them missing, and drops them again
@@ -84,7 +83,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report = StageReport("import", made=made or int(changed), current=len(usable) - made, notes=work.notes)
     report.failed = [Failure(str(each.source.relative), each.problem) for each in work.placed if each.problem]
     report.figures = {"matrices": len(usable), "patients": len({each.patient for each in usable})}
-    report.figures |= {f"exams_{label}": count for label, count in label_counts(usable).items()}
+    exams = {(each.exam, each.label) for each in usable}
+    report.figures |= {f"exams_{label}": sum(found == label for _, found in exams) for label in LABELS}
     report.figures |= {"dated": sum(each.date is not None for each in usable)}
     report.figures |= {f"layout_{name}": count for name, count in sorted(Counter(r.layout for r in usable).items())}
     if report.made:
@@ -101,9 +101,7 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     catalog = read_catalog(workspace) if workspace.catalog.exists() else []
     previous = [each for each in catalog if each.source == SOURCE]
     contents = _read_all(sources, section, previous, hashes, progress)
-    order = {source: number for number, source in enumerate(sources)}
-    placed = place_files(contents, section, labels, dates, known_numbers(previous))
-    placed.sort(key=lambda each: order[each.source])
+    placed = place_files(contents, section, labels, dates, previous)
     records = [record for each in placed for record in each.records]
     check_labels([*(each for each in catalog if each.source != SOURCE), *merge(previous, records)])
     standing = {each.path: each for each in previous if each.path}
@@ -131,7 +129,7 @@ def _read_all(
     previous: Sequence[Record],
     hashes: HashIndex,
     progress: Progress,
-) -> list[tuple[SourceFile, Content]]:
+) -> list[Content]:
     """Read every file once; what an earlier import found out about the same content is not read again."""
     known: defaultdict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in previous:
@@ -140,15 +138,15 @@ def _read_all(
     by_content = {key[:2]: records for key, records in known.items()}
     asked = [(source, source.sha256(hashes), source.recipe(section)) for source in sources]
 
-    def read(item: tuple[SourceFile, str, str]) -> tuple[SourceFile, Content]:
+    def read(item: tuple[SourceFile, str, str]) -> Content:
         source, sha256, recipe = item
         try:
             earlier = by_content.get((sha256, recipe))
             facts = _remembered(earlier) if earlier else inspect(source, section)
             check_shape(facts, source, section)
         except DataError as error:
-            return source, Content(sha256, recipe, None, _in_one_line(error, source))
-        return source, Content(sha256, recipe, facts)
+            return Content(source, sha256, recipe, None, _in_one_line(error, source))
+        return Content(source, sha256, recipe, facts)
 
     with progress.task("reading", len(asked), "files") as task:
         return list(_in_threads(read, asked, task))
@@ -166,7 +164,7 @@ def _write(work: _Work, section: ImportSection, workspace: Workspace, progress: 
     """Write what is missing; a file that fails only now keeps its place in the catalog, with the reason."""
     keep = {record.path for record in work.previous}
 
-    def write(each: Placed) -> list[Made] | DataError:
+    def write(each: Placed) -> list[tuple[str, int]] | DataError:
         targets = [workspace.raw / record.path for record in each.records]
         try:
             return make(each.source, section, targets)
@@ -183,8 +181,8 @@ def _write(work: _Work, section: ImportSection, workspace: Workspace, progress: 
                 each.records = [replace(each.records[0], path="", status="failed", reason=reason)]
             else:
                 each.records = [
-                    replace(record, sha256=file.sha256, bytes=file.bytes)
-                    for record, file in zip(each.records, made, strict=True)
+                    replace(record, sha256=sha256, bytes=size)
+                    for record, (sha256, size) in zip(each.records, made, strict=True)
                 ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record
@@ -15,15 +15,15 @@ from thermocancer.data.folder.files import Facts, SourceFile
 from thermocancer.data.folder.labels import ExamDates, Labelled, Labels, label_value
 from thermocancer.data.folder.names import FileIdentity, PatientKey, identify
 from thermocancer.errors import DataError
-from thermocancer.workspace import LABELS
 
 SOURCE = "import"
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a source holds: its SHA-256, how it is turned into text, what reading it showed, or why it failed."""
+    """What a file holds: its SHA-256, how it is turned into text, what reading it showed, or why it failed."""
 
+    source: SourceFile
     sha256: str
     recipe: str
     facts: Facts | None
@@ -34,9 +34,12 @@ class Content:
 class Placed:
     """One source file with its records: one a matrix, without path where it could not be placed."""
 
-    source: SourceFile
     content: Content
-    records: list[Record] = field(default_factory=list)
+    records: list[Record]
+
+    @property
+    def source(self) -> SourceFile:
+        return self.content.source
 
     @property
     def problem(self) -> str:
@@ -45,9 +48,8 @@ class Placed:
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A source whose exam and view are known."""
+    """A file whose exam and view are known."""
 
-    source: SourceFile
     content: Content
     identity: FileIdentity
     labelled: Labelled
@@ -56,25 +58,25 @@ class _Candidate:
 
 
 def place_files(
-    contents: Sequence[tuple[SourceFile, Content]],
+    contents: Sequence[Content],
     section: ImportSection,
     labels: Labels | None,
     dates: ExamDates,
-    known_numbers: Mapping[str, int],
+    previous: Sequence[Record],
 ) -> list[Placed]:
     """Give every file its patient, visit, view, index, date and label.
 
-    ``known_numbers`` are numbers that ids which are no numbers got in an earlier import. Files without a
+    Ids that are no numbers keep the number that they have among ``previous`` records. Files without a
     visit are visit 1; several videos of a patient are visits 1, 2, ... in their order.
     Raises DataError for an exam with two labels. Whatever else is wrong with a file becomes a record
-    with a status and a reason.
+    with a status and a reason. The answer is in the order of ``contents``.
     """
     placed, candidates = [], []
     videos: defaultdict[PatientKey, int] = defaultdict(int)
-    for source, content in contents:
+    for content in contents:
         identity, why = None, "neither name nor folder says which view this is; say it with --view"
         try:
-            identity = identify(source.relative, section)
+            identity = identify(content.source.relative, section)
         except DataError as error:
             why = error.what
         if identity is not None:
@@ -83,19 +85,21 @@ def place_files(
         if identity is None or identity.view is None:
             reason = "; ".join(filter(None, (content.problem, why)))
             nowhere = Record("", 0, 0, "", "", None, 0, "unknown", source=SOURCE, status="failed", reason=reason)
-            placed.append(Placed(source, content, [replace(nowhere, extra=_extra(source, content, None))]))
+            placed.append(Placed(content, [replace(nowhere, extra=_extra(content, None))]))
             continue
         visit = visit or labelled.visit
-        if visit is None and source.kind == "video":
+        if visit is None and content.source.kind == "video":
             videos[identity.key] += 1
             visit = videos[identity.key]
-        candidates.append(_Candidate(source, content, identity, labelled, visit or 1, identity.view))
-    numbers = _numbers([each.identity for each in candidates], known_numbers)
+        candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view))
+    known = {str(each.extra["original_id"]): each.patient for each in previous if "original_id" in each.extra}
+    numbers = _numbers([each.identity for each in candidates], known)
     indices = _indices(candidates)
     for each in candidates:
-        records = _records(each, numbers[each.identity.key], indices[each.source], dates)
-        placed.append(Placed(each.source, each.content, records))
-    return _without_clashes(placed)
+        records = _records(each, numbers[each.identity.key], indices[each.content.source], dates)
+        placed.append(Placed(each.content, records))
+    order = {content.source: number for number, content in enumerate(contents)}
+    return sorted(_without_clashes(placed), key=lambda each: order[each.source])
 
 
 def _label_of_folder(identity: FileIdentity, section: ImportSection) -> Labelled:
@@ -135,7 +139,7 @@ def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
         used = {each.identity.index for each in group if each.identity.index is not None}
         free = (number for number in range(len(group) + len(used) + 1) if number not in used)
         for each in group:
-            indices[each.source] = next(free) if each.identity.index is None else each.identity.index
+            indices[each.content.source] = next(free) if each.identity.index is None else each.identity.index
     return indices
 
 
@@ -149,29 +153,18 @@ def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates) 
         status, reason = "failed", content.problem
     elif candidate.labelled.label is None:
         status, reason = "unlabelled", candidate.labelled.why
-    record = Record(
-        path="",
-        patient=patient,
-        visit=candidate.visit,
-        view=candidate.view,
-        protocol=identity.protocol,
-        date=date,
-        index=index,
-        label=candidate.labelled.label or "unknown",
-        layout=facts.layout if facts else "",
-        source=SOURCE,
-        status=status,
-        reason=reason,
-        extra=_extra(candidate.source, content, identity),
-    )
+    label, layout = candidate.labelled.label or "unknown", facts.layout if facts else ""
+    record = Record("", patient, candidate.visit, candidate.view, identity.protocol, date, index, label, layout=layout)
+    extra = _extra(content, identity)
+    record = replace(record, source=SOURCE, status=status, reason=reason, extra=extra)
     if status != "ok" or facts is None:
         return [record]
     frames = [replace(record, index=index + number) for number in range(facts.count)]
     return [replace(each, path=each.name.tree_path(each.label)) for each in frames]
 
 
-def _extra(source: SourceFile, content: Content, identity: FileIdentity | None) -> dict[str, object]:
-    extra: dict[str, object] = {"original": str(source.relative), "original_sha256": content.sha256}
+def _extra(content: Content, identity: FileIdentity | None) -> dict[str, object]:
+    extra: dict[str, object] = {"original": str(content.source.relative), "original_sha256": content.sha256}
     if content.recipe:
         extra["recipe"] = content.recipe
     if content.facts is not None:
@@ -204,37 +197,25 @@ def merge(previous: Iterable[Record], new: Sequence[Record]) -> list[Record]:
     An earlier record makes way for a new one of the same original file. Raises DataError when another
     file, with other content, was imported under the same patient, visit, view, protocol and index.
     """
+
+    def place(record: Record) -> tuple[object, ...]:
+        return record.patient, record.visit, record.view, record.protocol, record.index
+
     originals = {(each.extra.get("original"), each.extra.get("original_sha256")) for each in new}
     names = {each.extra.get("original") for each in new}
-    places = {_place(each): each for each in new if each.status == "ok"}
+    places = {place(each): each for each in new if each.status == "ok"}
     kept = []
     for old in previous:
         if (old.extra.get("original"), old.extra.get("original_sha256")) in originals:
             continue
-        rival = places.get(_place(old)) if old.status == "ok" else None
+        rival = places.get(place(old)) if old.status == "ok" else None
         if rival is None:
             if old.status == "ok" or old.extra.get("original") not in names:
                 kept.append(old)
         elif old.extra.get("original") != rival.extra.get("original") and old.sha256 != rival.sha256:
             raise DataError(
                 f"exam {old.exam} has a {old.view} image already, with other content",
-                where=rival.extra.get("original"),
-                found=f"{old.path}, imported from {old.extra.get('original')}",
+                where=rival.extra.get("original"), found=f"{old.path}, imported from {old.extra.get('original')}",
                 hint="say which visit or view these files are with --visit or --view",
-            )
+            )  # fmt: skip
     return [*kept, *new]
-
-
-def _place(record: Record) -> tuple[object, ...]:
-    return record.patient, record.visit, record.view, record.protocol, record.index
-
-
-def known_numbers(previous: Iterable[Record]) -> dict[str, int]:
-    """The numbers that ids which are no numbers have in the catalog."""
-    return {str(each.extra["original_id"]): each.patient for each in previous if "original_id" in each.extra}
-
-
-def label_counts(records: Iterable[Record]) -> dict[str, int]:
-    """How many exams of each label were placed."""
-    exams = {(each.exam, each.label) for each in records if each.status == "ok"}
-    return {label: sum(found == label for _, found in exams) for label in LABELS}

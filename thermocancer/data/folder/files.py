@@ -19,13 +19,14 @@ from thermocancer.files import HashIndex, fingerprint, hash_file, link_or_copy, 
 from thermocancer.thermal.reading import read_matrix, to_centi
 from thermocancer.thermal.writing import format_matrix
 
-TEXT_SUFFIXES = (".txt", ".csv", ".tsv", ".asc", ".dat")
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
-VIDEO_SUFFIXES = (".avi",)
 _RANGES_SUFFIX = "_temp.csv"
 _NO_MATRICES = ("readme", "license", "licence", "changelog", "requirements")
 Kind = Literal["text", "image", "video"]
-SUFFIXES: dict[Kind, tuple[str, ...]] = {"text": TEXT_SUFFIXES, "image": IMAGE_SUFFIXES, "video": VIDEO_SUFFIXES}
+SUFFIXES: dict[Kind, tuple[str, ...]] = {
+    "text": (".txt", ".csv", ".tsv", ".asc", ".dat"),
+    "image": (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"),
+    "video": (".avi",),
+}
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,6 @@ class Facts:
         return extra | ({"notes": list(self.notes)} if self.notes else {})
 
 
-@dataclass(frozen=True)
-class Made:
-    """One file written into ``raw/``."""
-
-    sha256: str
-    bytes: int
-
-
 def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[SourceFile], list[str]]:
     """Every file of ``import.folder`` that can hold a matrix, in natural order, and notes on what was left out.
 
@@ -96,34 +89,21 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[So
     found: dict[Kind, list[SourceFile]] = {"text": [], "image": [], "video": []}
     for path in folder.rglob("*"):
         relative = PurePosixPath(path.relative_to(folder).as_posix())
-        kind = _kind_of(path, relative)
-        if kind is not None and excluded.isdisjoint((path.resolve(), *path.resolve().parents)):
+        kind = next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.casefold() in suffixes), None)
+        no_matrices = path.stem.casefold() in _NO_MATRICES or any(part.startswith(".") for part in relative.parts)
+        if kind is None or no_matrices or not path.is_file():
+            continue
+        of_a_video = path.with_name(path.name.removesuffix(_RANGES_SUFFIX) + ".avi")
+        if path.name.endswith(_RANGES_SUFFIX) and of_a_video.exists():
+            continue
+        if excluded.isdisjoint((path.resolve(), *path.resolve().parents)):
             found[kind].append(SourceFile(kind, path, relative))
-    chosen, notes = _choose(found, section, folder)
-    return sorted(chosen, key=lambda each: natural_order(each.relative)), notes
-
-
-def _kind_of(path: Path, relative: PurePosixPath) -> Kind | None:
-    if any(part.startswith(".") for part in relative.parts) or path.stem.casefold() in _NO_MATRICES:
-        return None
-    is_table_of_a_video = (
-        path.name.endswith(_RANGES_SUFFIX)
-        and path.with_name(path.name.removesuffix(_RANGES_SUFFIX) + VIDEO_SUFFIXES[0]).exists()
-    )
-    if is_table_of_a_video or not path.is_file():
-        return None
-    suffix = path.suffix.casefold()
-    return next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
-
-
-def _choose(
-    found: dict[Kind, list[SourceFile]], section: ImportSection, folder: Path
-) -> tuple[list[SourceFile], list[str]]:
     texts, images, videos = found["text"], found["image"], found["video"]
     radiometric = [each for each in videos if each.ranges.exists()]
     if section.protocol == "D" and radiometric:
         others = len(texts) + len(images) + len(videos) - len(radiometric)
-        return radiometric, [f"{others} files beside the radiometric videos were left out"] if others else []
+        notes = [f"{others} files beside the radiometric videos were left out"] if others else []
+        return sorted(radiometric, key=lambda each: natural_order(each.relative)), notes
     notes = [f"{len(videos)} videos were left out: --protocol D imports them"] if videos else []
     if images and section.range is None:
         if not texts:
@@ -136,9 +116,10 @@ def _choose(
     if not texts and not images:
         raise DataError(
             "there is nothing to import in this folder", where=folder,
-            expected=f"files ending in {', '.join(TEXT_SUFFIXES + IMAGE_SUFFIXES)}", found="; ".join(notes) or "none",
+            expected=f"files ending in {', '.join((*SUFFIXES['text'], *SUFFIXES['image']))}",
+            found="; ".join(notes) or "none",
         )  # fmt: skip
-    return texts + images, notes
+    return sorted(texts + images, key=lambda each: natural_order(each.relative)), notes
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -164,11 +145,14 @@ def check_shape(facts: Facts, source: SourceFile, section: ImportSection) -> Non
         raise DataError("this matrix has another shape", where=source.path, expected=expected, found=found)
 
 
-def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) -> list[Made]:
-    """Write the matrices of ``source`` as ``targets``: text is linked or copied as it is, the rest becomes text."""
+def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) -> list[tuple[str, int]]:
+    """Write the matrices of ``source`` as ``targets``: text is linked or copied as it is, the rest becomes text.
+
+    Returns the SHA-256 and the number of bytes of each.
+    """
     if source.kind == "text":
         link_or_copy(source.path, targets[0])
-        return [Made(hash_file(targets[0]), targets[0].stat().st_size)]
+        return [(hash_file(targets[0]), targets[0].stat().st_size)]
     if source.kind == "image":
         frames: Iterable[npt.NDArray[np.float64]] = [_read_grey(source.path, section)[0]]
     else:
@@ -177,7 +161,7 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
     for target, celsius in zip(targets, frames, strict=True):
         content = format_matrix(to_centi(celsius))
         write_bytes(target, content)
-        made.append(Made(hashlib.sha256(content).hexdigest(), len(content)))
+        made.append((hashlib.sha256(content).hexdigest(), len(content)))
     return made
 
 
@@ -202,7 +186,7 @@ def _read_grey(path: Path, section: ImportSection) -> tuple[npt.NDArray[np.float
     return _to_celsius(image, bits, section.range.low, section.range.high), bits
 
 
-def _to_celsius(grey: npt.NDArray[np.integer | np.floating], bits: int, low: float, high: float) -> npt.NDArray[np.float64]:
+def _to_celsius(grey: npt.NDArray[np.number], bits: int, low: float, high: float) -> npt.NDArray[np.float64]:
     return np.asarray(grey / float(2**bits - 1) * (high - low) + low, np.float64)
 
 

@@ -54,7 +54,18 @@ class Labels:
         id_column, label_column = _columns(table, section)
         written: dict[PatientKey, str] = {}
         for row in table.rows:
-            entry, own = _entry(table, row, id_column, label_column, section), row.cells.get(id_column, "")
+            own, visit = row.cells.get(id_column, ""), row.cells.get(section.visit_column or "", "")
+            if visit and not visit.isdigit():
+                raise DataError("a visit must be a whole number", where=table.place(row), found=visit)
+            entry = _Entry(
+                patient_key(own, section),
+                label_value(row.cells.get(label_column, ""), section),
+                row.cells.get(label_column, ""),
+                int(visit) if visit else None,
+                date_in(row.cells.get(section.date_column or "", "")),
+                tuple(row.cells.get(name, "").casefold() for name in section.match_columns),
+                table.place(row),
+            )
             first = written.setdefault(entry.key, own)
             if len({text.strip().casefold().lstrip("t").lstrip("0") for text in (first, own)}) > 1:
                 raise DataError(
@@ -76,13 +87,11 @@ class Labels:
         for other in fitting[1:]:
             if other.label != first.label and other.visit == first.visit:
                 raise DataError(
-                    f"patient {identity.written} has two labels",
-                    where=other.place,
-                    expected=f"{first.label or 'no label'} as in {first.place}",
-                    found=other.label or "no label",
+                    f"patient {identity.written} has two labels", where=other.place,
+                    expected=f"{first.label or 'no label'} as in {first.place}", found=other.label or "no label",
                     hint="correct the labels file, or name the columns that tell exams apart: import.visit_column, "
                     "import.match_columns",
-                )
+                )  # fmt: skip
         if len({each.label for each in fitting}) > 1:
             return Labelled(None, f"patient {identity.written} has several visits and the name does not say which")
         if first.label is None:
@@ -114,22 +123,6 @@ def label_value(written: str, section: ImportSection) -> str | None:
     return "sick" if text in {each.casefold() for each in section.sick_values} else None
 
 
-def _entry(table: Table, row: Row, id_column: str, label_column: str, section: ImportSection) -> _Entry:
-    written = row.cells.get(label_column, "")
-    visit = row.cells.get(section.visit_column, "") if section.visit_column else ""
-    if visit and not visit.isdigit():
-        raise DataError("a visit must be a whole number", where=table.place(row), found=visit)
-    return _Entry(
-        patient_key(row.cells.get(id_column, ""), section),
-        label_value(written, section),
-        written,
-        int(visit) if visit else None,
-        date_in(row.cells.get(section.date_column, "")) if section.date_column else None,
-        tuple(row.cells.get(name, "").casefold() for name in section.match_columns),
-        table.place(row),
-    )
-
-
 def _columns(table: Table, section: ImportSection) -> tuple[str, str]:
     """The id column and the label column, as configured or found."""
     named = {
@@ -144,8 +137,20 @@ def _columns(table: Table, section: ImportSection) -> tuple[str, str]:
         if name is not None and name not in table.columns:
             what = f"the labels file has no column {name!r}"
             raise ConfigError(what, where=setting, expected=choice, found=table.path)
-    id_column = section.id_column or _one_named(table, _ID_NAMES)
-    label_column = section.label_column or _one_named(table, _LABEL_NAMES) or _one_of_labels(table, section)
+
+    def one_of(fitting: Sequence[str]) -> str | None:
+        return fitting[0] if len(fitting) == 1 else None
+
+    def named_as(names: set[str]) -> list[str]:
+        return [each for each in table.columns if "".join(c for c in each.casefold() if c.isalnum()) in names]
+
+    def holds_labels(column: str) -> bool:  # every value, and not one value throughout
+        filled = {value for row in table.rows if (value := row.cells.get(column, ""))}
+        return len(filled) > 1 and all(label_value(value, section) is not None for value in filled)
+
+    id_column = section.id_column or one_of(named_as(_ID_NAMES))
+    by_values = [name for name in table.columns if holds_labels(name)]
+    label_column = section.label_column or one_of(named_as(_LABEL_NAMES)) or one_of(by_values)
     if id_column is None and label_column is not None and len(table.columns) == 2:
         id_column = next(name for name in table.columns if name != label_column)
     if id_column is None or label_column is None:
@@ -155,22 +160,6 @@ def _columns(table: Table, section: ImportSection) -> tuple[str, str]:
             expected=choice, found=table.path, hint=f"name it with --{option}-column",
         )  # fmt: skip
     return id_column, label_column
-
-
-def _one_named(table: Table, names: set[str]) -> str | None:
-    found = [each for each in table.columns if "".join(c for c in each.casefold() if c.isalnum()) in names]
-    return found[0] if len(found) == 1 else None
-
-
-def _one_of_labels(table: Table, section: ImportSection) -> str | None:
-    """The one column whose every value is a known label (and that is no column of numbers by chance)."""
-
-    def is_label(values: Sequence[str]) -> bool:
-        filled = [value for value in values if value]
-        return len(set(filled)) > 1 and all(label_value(value, section) is not None for value in filled)
-
-    found = [name for name in table.columns if is_label([row.cells.get(name, "") for row in table.rows])]
-    return found[0] if len(found) == 1 else None
 
 
 # --- Dates ------------------------------------------------------------------------------------------------------------
@@ -196,11 +185,10 @@ class _Dated:
 
 
 class ExamDates:
-    """Every entry of the files in ``import.dates``: a patient's exams and, where the file says, a matrix's own range.
+    """Every entry of the files in ``import.dates``.
 
-    A patient may have several exams on different days. Where a file of dates says what the lowest and the
-    highest temperature of a matrix are, they identify the exam; where it does not, a patient with one
-    date has that one, and a patient with several has none.
+    A patient may have several exams on different days. Where a file says what the lowest and the highest
+    temperature of a matrix are, they identify the exam; else only a patient with one date has a date.
     """
 
     def __init__(self, section: ImportSection) -> None:

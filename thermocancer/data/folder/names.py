@@ -49,7 +49,9 @@ def identify(relative: PurePosixPath, section: ImportSection) -> FileIdentity:
     Raises DataError when there is no patient, or the name's view or protocol is none of ours.
     """
     named = parse_name(f"{relative.stem}.txt")
-    words = _words(relative)
+    whole = [relative.stem, *(parent.name for parent in relative.parents if parent.name)]
+    parts = [part for name in whole for part in re.split(r"[\W_]+", name)]
+    words = frozenset(each.casefold() for each in (*whole, *parts) if each)
     if named is not None:
         if named.view is None or named.protocol not in ("S", "D"):
             raise DataError(f"the name says view {named.view_code}, protocol {named.protocol}: not one of ours")
@@ -108,12 +110,6 @@ def view_in(text: str) -> str | None:
 def _view_of(words: Iterable[str]) -> str | None:
     found = {_VIEW_BY_WORD[word] for word in words if word in _VIEW_BY_WORD}
     return found.pop() if len(found) == 1 else None
-
-
-def _words(relative: PurePosixPath) -> frozenset[str]:
-    whole = [relative.stem, *(parent.name for parent in relative.parents if parent.name)]
-    parts = [part for name in whole for part in re.split(r"[\W_]+", name)]
-    return frozenset(each.casefold() for each in (*whole, *parts) if each)
 
 
 def natural_order(relative: PurePosixPath) -> tuple[tuple[int, int | str], ...]:

@@ -115,20 +115,21 @@ def compression_of(config: DatasetSection) -> str:
 
 def pack_static(item: Item, config: DatasetSection) -> PackedExam:
     """Read, check, measure and compress one static exam. Raises DataError naming the file that is wrong."""
-    first: ThermalMatrix | None = None
+    size, first = config.size, None
     if config.source == "matrices":
         matrices = {file.place: read_verified(file) for file in item.files}
-        frames = {place: _pack_matrix(matrix.centi, config) for place, matrix in matrices.items()}
+        centi = {place: matrix.centi for place, matrix in matrices.items()}
+        frames = {place: _packed(each, resize_centi(each, size), config) for place, each in centi.items()}
         first = matrices[item.measured_on.place]
     else:
-        frames = {file.place: _pack_image(_read_image(file), config) for file in item.files}
+        images = {file.place: _read_image(file) for file in item.files}
+        frames = {place: _packed(image, resize_rgb(image, size), config) for place, image in images.items()}
     return _described(item, first, frames, frames)
 
 
 def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
     """Read, check, fill and compress one sequence of ``length`` frames. Raises DataError as ``pack_static``."""
-    filled = np.zeros(length, bool)
-    first: ThermalMatrix | None = None
+    size, first, filled = config.size, None, np.zeros(length, bool)
     if config.source == "matrices":
         matrices = {int(file.place): read_verified(file) for file in item.files}
         first = matrices[min(matrices)]
@@ -136,11 +137,12 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
             if each.celsius.shape != first.celsius.shape:
                 raise DataError("the frames differ in shape", expected=first.celsius.shape, found=each.celsius.shape)
         centi, filled = fill_gaps({index: each.centi for index, each in matrices.items()}, length)
-        packed = [_pack_matrix(each, config) for each in centi]
-    elif item.video:
-        packed = [_pack_image(frame, config) for frame in read_video(Path(item.files[0].path or ""), frames=length)]
+        packed = [_packed(each, resize_centi(each, size), config) for each in centi]
     else:
-        packed = [_pack_image(_read_image(file), config) for file in item.files]
+        images: Iterable[npt.NDArray[np.uint8]] = map(_read_image, item.files)
+        if item.video:
+            images = read_video(Path(item.files[0].path or ""), frames=length)
+        packed = [_packed(image, resize_rgb(image, size), config) for image in images]
     frames = {f"{index:02d}": frame for index, frame in enumerate(packed)}
     seen = {place: frame for place, frame in frames.items() if not filled[int(place)]}
     return replace(_described(item, first, frames, seen), filled=filled)
@@ -176,14 +178,8 @@ def _read_bytes(file: SourceFile) -> bytes:
         raise DataError("this file cannot be read", where=file.path, found=error.strerror or error) from error
 
 
-def _pack_matrix(centi: npt.NDArray[np.uint16], config: DatasetSection) -> Packed:
-    resized = resize_centi(centi, config.size)
-    return pack(resized, compression_of(config), None if resized is centi else hash_array(centi))
-
-
-def _pack_image(image: npt.NDArray[np.uint8], config: DatasetSection) -> Packed:
-    resized = resize_rgb(image, config.size)
-    return pack(resized, compression_of(config), None if resized is image else hash_array(image))
+def _packed(frame: npt.NDArray[np.generic], resized: npt.NDArray[np.generic], config: DatasetSection) -> Packed:
+    return pack(resized, compression_of(config), None if resized is frame else hash_array(frame))
 
 
 def _described(

@@ -8,7 +8,7 @@ uint16 hundredths of a degree or (n, H, W, 3) uint8 RGB, one chunk a frame; ``/s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -43,7 +43,10 @@ class StoredCohort:
     def __init__(self, path: Path, part: Part = STATIC) -> None:
         self.path, self.part = Path(path), part
         self._handle: h5py.File | None = None
-        group = _require(self.file, part, self.path)
+        if part not in self.file:
+            hint = f"build it again with --set dataset.{part}=true"
+            raise DataError(f"the data set holds no {part} exams", where=self.path, hint=hint)
+        group = self.file[part]
         self.name = str(self.file.attrs["name"])
         self.fingerprint = str(group.attrs["fingerprint"])
         self.kind: Kind = "celsius" if str(group.attrs["kind"]) == "celsius" else "rgb"
@@ -57,10 +60,8 @@ class StoredCohort:
             self._tables, columns = "dynamic/", tuple(f"{index:02d}" for index in range(self._length))
         self.shape: tuple[int, int] = (int(height), int(width))
         self.exams = read_exams(self.file[f"{self._tables}exams"], self.file[f"{self._tables}hashes"], columns)
-        known = f"{self._tables}filled" in self.file
-        self.filled: BoolArray = (
-            self.file[f"{self._tables}filled"][:].astype(bool) if known else np.zeros((len(self.exams), 1), bool)
-        )
+        filled = self.file.get(f"{self._tables}filled", np.zeros((len(self.exams), 1), bool))
+        self.filled: BoolArray = filled[:].astype(bool)
 
     @property
     def file(self) -> h5py.File:
@@ -149,52 +150,29 @@ def open_checked(path: Path) -> h5py.File:
         attributes = dict(handle.attrs)
     except OSError as error:
         raise DataError("the data set is damaged or cut short", where=path, found=error, hint=_REBUILD) from error
-    try:
-        _check_format(attributes, path)
-    except DataError:
-        handle.close()
-        raise
-    return handle
-
-
-def _check_format(attributes: Mapping[str, object], path: Path) -> None:
-    if attributes.get("format") != FORMAT:
-        expected, found = f"the attribute format = {FORMAT}", attributes.get("format", "none")
-        what = "this HDF5 file was not written by thermocancer"
-        raise DataError(what, where=path, expected=expected, found=found, hint=_REBUILD)
-    version = int(str(attributes.get("version", 0)))
-    if version != FORMAT_VERSION:
-        raise DataError(
-            f"the data set has format version {version}", where=path,
-            expected=f"version {FORMAT_VERSION}", found=f"version {version}",
-            hint="update thermocancer" if version > FORMAT_VERSION else _REBUILD,
-        )  # fmt: skip
-
-
-def _require(handle: h5py.File, part: Part, path: Path) -> h5py.Group:
-    """The group of a part, or a DataError that says how to get one."""
-    if part not in handle:
-        raise DataError(
-            f"the data set holds no {part} exams", where=path, hint=f"build it again with --set dataset.{part}=true"
-        )
-    return handle[part]
+    written_by = attributes.get("format", "none")
+    version = int(attributes.get("version", 0)) if written_by == FORMAT else 0
+    if version == FORMAT_VERSION:
+        return handle
+    handle.close()
+    if written_by != FORMAT:
+        what, expected = "this HDF5 file was not written by thermocancer", f"the attribute format = {FORMAT}"
+        raise DataError(what, where=path, expected=expected, found=written_by, hint=_REBUILD)
+    raise DataError(
+        f"the data set has format version {version}", where=path,
+        expected=f"version {FORMAT_VERSION}", found=f"version {version}",
+        hint="update thermocancer" if version > FORMAT_VERSION else _REBUILD,
+    )  # fmt: skip
 
 
 def read_exams(group: h5py.Group, hashes: h5py.Dataset, columns: tuple[str, ...]) -> tuple[Exam, ...]:
     """The exams of a table; ``hashes`` is (n, len(columns)), empty where there is no image."""
-    table = {name: group[name][:] for name in ("patient", "visit", "label", "date", "layout")}
-    digests = hashes[:].astype(str)
-    return tuple(
-        Exam(
-            patient=int(table["patient"][row]),
-            visit=int(table["visit"][row]),
-            label=int(table["label"][row]),
-            date=table["date"][row].decode() or None,
-            layout=table["layout"][row].decode(),
-            hashes=tuple((name, str(each)) for name, each in zip(columns, digests[row], strict=True) if each),
-        )
-        for row in range(len(table["patient"]))
-    )
+    table = (group[name][:].tolist() for name in ("patient", "visit", "label", "date", "layout"))
+    exams = []
+    for patient, visit, label, date, layout, own in zip(*table, hashes[:].astype(str).tolist(), strict=True):
+        known = tuple((name, digest) for name, digest in zip(columns, own, strict=True) if digest)
+        exams.append(Exam(patient, visit, label, date.decode() or None, layout.decode(), known))
+    return tuple(exams)
 
 
 def read_rows(dataset: h5py.Dataset, rows: IntArray, path: Path) -> Frames:

@@ -30,7 +30,8 @@ def gather_series(
 
     A sequence is complete when its indices are exactly 0 to ``frames - 1``; runs of up to
     ``allow_gaps`` missing frames between two present ones may be filled. Returns the usable
-    sequences by patient and visit, and the reason for each other exam by its key.
+    sequences by patient and visit, and the reason for each other exam by its key. Of two dates or layouts
+    an exam has the more frequent, then the earlier.
     """
     found: dict[tuple[int, int], list[Record]] = {}
     for record in records:
@@ -44,22 +45,13 @@ def gather_series(
             refused[f"{patient}_{visit}"] = problem
             continue
         missing = tuple(sorted(set(range(frames)) - {each.index for each in members}))
-        series.append(FrameSeries(_exam_of(members), tuple(members), missing))
+        dates = Counter(each.date for each in members if each.date)
+        date = min(dates, key=lambda each: (-dates[each], each)) if dates else None
+        layouts = Counter(each.layout for each in members)
+        layout = min(layouts, key=lambda each: (-layouts[each], each))
+        exam = Exam(patient, visit, LABELS.index(members[0].label), date, layout)
+        series.append(FrameSeries(exam, tuple(members), missing))
     return series, refused
-
-
-def _exam_of(members: Sequence[Record]) -> Exam:
-    """One exam from its frames; of two dates or layouts the more frequent, then the earlier."""
-    dates = Counter(each.date for each in members if each.date)
-    layouts = Counter(each.layout for each in members)
-    first = members[0]
-    return Exam(
-        patient=first.patient,
-        visit=first.visit,
-        label=LABELS.index(first.label),
-        date=min(dates, key=lambda each: (-dates[each], each)) if dates else None,
-        layout=min(layouts, key=lambda each: (-layouts[each], each)),
-    )
 
 
 def find_gap_problem(indices: Sequence[int], frames: int, allow_gaps: int = 0) -> str | None:

@@ -27,7 +27,7 @@ from thermocancer.files import fingerprint
 from thermocancer.workspace import VIEWS
 
 if TYPE_CHECKING:
-    import h5py
+    pass
 
 GZIP_LEVEL = 1
 """Thermograms end in noise: higher levels take longer and save nothing."""
@@ -170,8 +170,7 @@ class DatasetWriter:
         table.check(frames.values())
         present = [view for view in VIEWS if view in frames]
         for view in present:
-            dataset = self._dataset(f"static/{view}", self._capacity["static"], frames[view], ())
-            self._write(dataset, (len(table.exams),), frames[view])
+            self._write(f"static/{view}", (self._capacity["static"],), (len(table.exams),), frames[view])
         table.note(packed, [f"{view} {frames[view].stored}" for view in present])
 
     def add_sequence(self, packed: PackedExam) -> None:
@@ -179,66 +178,52 @@ class DatasetWriter:
         table, frames = self._dynamic, list(packed.frames.values())
         table.check(frames, len(frames))
         for index, frame in enumerate(frames):
-            dataset = self._dataset("dynamic/frames", self._capacity["dynamic"], frame, (len(frames),))
-            self._write(dataset, (len(table.exams), index), frame)
+            capacity = (self._capacity["dynamic"], len(frames))
+            self._write("dynamic/frames", capacity, (len(table.exams), index), frame)
         table.note(packed, [frame.stored for frame in frames])
 
-    def _write(self, dataset: h5py.Dataset, place: tuple[int, ...], frame: Packed) -> None:
+    def _write(self, path: str, capacity: tuple[int, ...], place: tuple[int, ...], frame: Packed) -> None:
+        """Put one frame at ``place`` of the array of frames at ``path``, which is made for ``capacity`` of them."""
+        if path not in self._file:
+            shape, chunks, filters = (*capacity, *frame.shape), (*([1] * len(capacity)), *frame.shape), {}
+            if self._compression != "none":
+                level = GZIP_LEVEL if self._compression == "gzip" else None
+                filters = {"compression": self._compression, "compression_opts": level, "shuffle": True}
+            self._file.create_dataset(
+                path, shape=shape, maxshape=shape, dtype=frame.dtype, chunks=chunks, track_times=False, **filters
+            )
         if self._compression == "lzf":  # only HDF5 itself knows this one
-            dataset[place] = np.frombuffer(frame.chunk, frame.dtype).reshape(frame.shape)
+            self._file[path][place] = np.frombuffer(frame.chunk, frame.dtype).reshape(frame.shape)
         else:
-            dataset.id.write_direct_chunk((*place, *([0] * len(frame.shape))), frame.chunk)
-
-    def _dataset(self, path: str, capacity: int, frame: Packed, between: tuple[int, ...]) -> h5py.Dataset:
-        if path in self._file:
-            return self._file[path]
-        shape = (capacity, *between, *frame.shape)
-        return self._file.create_dataset(
-            path,
-            shape=shape,
-            maxshape=shape,
-            dtype=frame.dtype,
-            chunks=(1, *([1] * len(between)), *frame.shape),
-            compression=None if self._compression == "none" else self._compression,
-            compression_opts=GZIP_LEVEL if self._compression == "gzip" else None,
-            shuffle=self._compression != "none",
-            track_times=False,
-        )
+            self._file[path].id.write_direct_chunk((*place, *([0] * len(frame.shape))), frame.chunk)
 
     def finish(self, static_kind: str, dynamic_kind: str) -> dict[str, str]:
         """Write the tables and the fingerprints. Returns the fingerprint of each part that has exams."""
         marks = {}
         if self._static.exams:
-            marks["static"] = self._finish_static(static_kind)
+            group, table = self._file["static"], self._static
+            views = [view for view in VIEWS if view in group]
+            known = [dict(exam.hashes) for exam in table.exams]
+            for view in views:
+                group[view].resize(len(table.exams), axis=0)
+                self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
+            measured = self._tables("", table, views, {})
+            marks["static"] = fingerprint(static_kind, table.exams, table.stored, measured)
+            group.attrs.update({"kind": static_kind, "fingerprint": marks["static"], "views": views})
         if self._dynamic.exams:
-            marks["dynamic"] = self._finish_dynamic(dynamic_kind)
+            group, table = self._file["dynamic"], self._dynamic
+            group["frames"].resize(len(table.exams), axis=0)
+            columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
+            measured = self._tables("dynamic/", table, columns, {"filled": np.array(table.filled, dtype=bool)})
+            filled = [row.tolist() for row in table.filled]
+            marks["dynamic"] = fingerprint(dynamic_kind, table.exams, table.stored, filled, measured)
+            group.attrs.update({"kind": dynamic_kind, "fingerprint": marks["dynamic"]})
         return marks
 
     @property
     def stored(self) -> dict[str, tuple[Exam, ...]]:
         """The exams written so far, by part."""
         return {"static": tuple(self._static.exams), "dynamic": tuple(self._dynamic.exams)}
-
-    def _finish_static(self, kind: str) -> str:
-        group, table = self._file["static"], self._static
-        views = [view for view in VIEWS if view in group]
-        known = [dict(exam.hashes) for exam in table.exams]
-        for view in views:
-            group[view].resize(len(table.exams), axis=0)
-            self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
-        measured = self._tables("", table, views, {})
-        mark = fingerprint(kind, table.exams, table.stored, measured)
-        group.attrs.update({"kind": kind, "fingerprint": mark, "views": views})
-        return mark
-
-    def _finish_dynamic(self, kind: str) -> str:
-        group, table = self._file["dynamic"], self._dynamic
-        group["frames"].resize(len(table.exams), axis=0)
-        columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
-        measured = self._tables("dynamic/", table, columns, {"filled": np.array(table.filled, dtype=bool)})
-        mark = fingerprint(kind, table.exams, table.stored, [row.tolist() for row in table.filled], measured)
-        group.attrs.update({"kind": kind, "fingerprint": mark})
-        return mark
 
     def _tables(
         self, place: str, table: _Table, columns: Sequence[str], more: Mapping[str, npt.NDArray[np.bool_]]
