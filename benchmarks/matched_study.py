@@ -63,8 +63,10 @@ from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.intervals import auc_interval
 from thermocancer.features.tables import TableKind, measured_table
 from thermocancer.features.thermal import REGION_NAMES, region_percentiles, skin_of
+from thermocancer.runs.manifest import DatasetFacts, Manifest
 from thermocancer.runs.predictions import Prediction
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import Run
+from thermocancer.workspace import Workspace
 
 SPLIT = SplitSection(protocol="grouped-cv", repeats=5, folds=5)
 INNER_FOLDS = 5
@@ -177,6 +179,16 @@ def nested(cohort: Measured, folds: Sequence[Fold]) -> tuple[Scores, Counter[str
     return found, chosen
 
 
+def _unwritten(title: str, rows: list[Prediction]) -> Run:
+    """Scores as a run that nobody has trained and nothing was written of."""
+    manifest = Manifest(
+        version=1, kind="asymmetry", stage="fuse", model=title, made_from="", outputs={}, views=("Frontal",),
+        protocol="grouped-cv", dataset=DatasetFacts(name="", fingerprint=""), seed=SEED, threshold=0.5,
+        threshold_source="none", leaks=(),
+    )  # fmt: skip
+    return Run(title, Workspace(Path()), manifest, rows, [], [])
+
+
 def report_line(
     title: str, cohort: Measured, folds: Sequence[Fold], scores: Scores, confidences: Sequence[float]
 ) -> str:
@@ -186,8 +198,7 @@ def report_line(
         for fold in folds
         for exam, score in zip((cohort.exams[row] for row in fold.test), scores[fold.name], strict=True)
     ]
-    run = RunRecord(title, Path(), rows, [], {}, [])
-    scope = Scope(run, cohort.exams, cohort.rows, tuple(folds), cohort.source, {})
+    scope = Scope(_unwritten(title, rows), cohort.exams, cohort.rows, tuple(folds), cohort.source, {})
     total = np.zeros(len(cohort.exams))
     for fold in folds:
         total[fold.test] += scores[fold.name]

@@ -13,6 +13,8 @@ from thermocancer.config import Config, dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
 from thermocancer.data.store.writing import DatasetWriter, PackedExam, pack
+from thermocancer.files import write_json
+from thermocancer.kinds import kinds
 from thermocancer.runs.predictions import Prediction, write_predictions
 from thermocancer.workspace import Workspace
 
@@ -36,6 +38,27 @@ def toy_rows(
     return rows
 
 
+def manifest_of(**changed: object) -> dict[str, object]:
+    """What a run says of itself."""
+    stage, model = str(changed.get("stage", "fuse")), str(changed.get("model", "svm"))
+    by_stage = {"fuse": model if model in kinds() else "svm", "train-dit": "sequence", "train-cnn": "image"}
+    return {
+        "version": 1,
+        "kind": by_stage[stage],
+        "stage": stage,
+        "model": model,
+        "made_from": "0" * 64,
+        "outputs": {},
+        "views": [] if stage == "train-cnn" else ["Frontal"],
+        "protocol": "grouped-cv",
+        "dataset": {"name": "cohort", "fingerprint": "1" * 64},
+        "threshold": 0.5,
+        "threshold_source": "0.5, fixed",
+        "leaks": [],
+        "seed": 0,
+    } | changed
+
+
 def write_run(
     workspace: Workspace,
     name: str,
@@ -51,8 +74,7 @@ def write_run(
     write_predictions(folder / "predictions.csv", rows)
     if baseline is not None:
         write_predictions(folder / "predictions-baseline.csv", baseline)
-    facts = {"stage": "fuse", "model": "svm", "protocol": "grouped-cv", "leaks": [], "views": ["Frontal"]} | manifest
-    (folder / "manifest.json").write_text(json.dumps(facts))
+    write_json(folder / "manifest.json", manifest_of(**manifest))
     history = [
         {"fold": f"1.{fold}", "epoch": epoch, "loss": 1 / epoch, "val_loss": 1.2 / epoch}
         for fold in range(1, 4)

@@ -124,7 +124,7 @@ def test_a_network_taught_permuted_labels_follows_them(judged: Workspace, data: 
 def open_bench(workspace: Workspace, name: str):
     run = read_run(workspace, name)
     judge = Judge(gather_units(run.rows), 0.95, 100, 0)
-    return open_images(run, run.config(workspace), workspace, judge, 2)
+    return open_images(run, run.config(), workspace, judge, 2)
 
 
 def test_skipped_controls_and_weights_as_they_are(judged: Workspace) -> None:
@@ -141,7 +141,7 @@ def test_a_copy_put_into_both_parts_after_training_is_noticed(judged: Workspace,
     image = cv2.imread(str(next((changed / "Train/no_gad").iterdir())), cv2.IMREAD_UNCHANGED)
     cv2.imwrite(str(changed / "Test/no_gad/another_name_000.png"), image)
     run = read_run(judged, "loose")
-    own = run.config(judged)
+    own = run.config()
     moved = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": str(changed)})})
     judge = Judge(gather_units(run.rows), 0.95, 100, 0)
     assert open_images(run, moved, judged, judge, 2) == (None, "the same picture is in Train and in Test")

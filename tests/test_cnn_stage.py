@@ -17,6 +17,7 @@ from thermocancer.config.learning import CnnSection
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
+from thermocancer.runs.run import read_run
 from thermocancer.stages import train_cnn
 from thermocancer.workspace import Workspace
 
@@ -198,7 +199,7 @@ def test_the_report_has_the_study_s_figures(made: Workspace, data: Path) -> None
     first[5] = str(1 - int(first[5]))
     (run / "predictions.csv").write_text("\n".join([kept.splitlines()[0], ",".join(first), *kept.splitlines()[2:]]))
     try:
-        found = figures.image_figures(run, made)
+        found = figures.image_figures(read_run(made, "cnn"))
     finally:
         (run / "predictions.csv").write_text(kept)
     assert list(found)[:4] == [figures.CURVES, figures.ROC, figures.CONFUSION, figures.THRESHOLD]

@@ -20,6 +20,7 @@ from thermocancer.data.split import dynamic_folds, make_split, outer_folds
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
+from thermocancer.runs.run import read_run
 from thermocancer.stages import train_dit
 from thermocancer.workspace import Workspace
 
@@ -158,7 +159,7 @@ def test_the_report_has_its_dynamic_figures(made: Workspace) -> None:
     lines[1] = ",".join([*lines[1].split(",")[:4], "0.99", "1"])  # patient 1 is healthy
     (run / "predictions.csv").write_text("\n".join(lines) + "\n")
     try:
-        figures = dynamic_figures(run, made)
+        figures = dynamic_figures(read_run(made, "dit"))
     finally:
         (run / "predictions.csv").write_text(wrong)
     assert list(figures) == [CURVES, SALIENCY, "Worst false alarm: exam 1_1, healthy, score 0.99"]

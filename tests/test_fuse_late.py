@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from evaluation_fixtures import manifest_of
 from fuse_fixtures import config_for
 
 from thermocancer.classifiers.platt import logistic, logit
@@ -36,8 +37,8 @@ def write_run(
     folder = workspace.run(name)
     write_predictions(folder / "predictions.csv", rows)
     write_predictions(folder / "inner.csv", inner)
-    manifest = {"made_from": name, "outputs": {}, "stage": "fuse", "protocol": "grouped-cv", "views": ["Frontal"]}
-    write_json(folder / "manifest.json", manifest | {"leaks": ["a leak"] if name == "dit" else []})
+    facts = manifest_of(made_from=name, leaks=["a leak"] if name == "dit" else [])
+    write_json(folder / "manifest.json", facts)
 
 
 def late(workspace: Workspace, **options: object) -> Path:
@@ -127,7 +128,7 @@ def test_runs_on_other_folds_are_refused(workspace: Workspace) -> None:
 
 
 def test_a_missing_or_old_run_is_refused(workspace: Workspace) -> None:
-    with pytest.raises(DataError, match="there is no run nobody"):
+    with pytest.raises(DataError, match="there is no run 'nobody'"):
         late(workspace, fuse__combine=["sit", "nobody"])
     (workspace.run("dit") / "inner.csv").unlink()
     with pytest.raises(DataError, match="no inner scores"):

@@ -16,7 +16,6 @@ from thermocancer.classifiers.late.features import JointMethod, JointModel, OneE
 from thermocancer.classifiers.late.frozen import summarise
 from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds
 from thermocancer.classifiers.late.run import late_recipe
-from thermocancer.classifiers.late.scores import read_run
 from thermocancer.classifiers.platt import logistic, logit
 from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.config import Config, load_config
@@ -28,6 +27,7 @@ from thermocancer.files import read_json, write_json
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions, to_units
+from thermocancer.runs.run import read_run
 from thermocancer.stages import build_dataset, evaluate, export, fuse, predict, simulate, train_dit
 from thermocancer.workspace import Workspace
 

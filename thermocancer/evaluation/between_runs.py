@@ -14,7 +14,7 @@ from thermocancer.evaluation.statistics.comparison import compare_pairs, shared_
 from thermocancer.evaluation.statistics.metrics import METRICS, measure
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import PREDICTIONS, Run
 from thermocancer.workspace import Workspace
 
 
@@ -26,7 +26,7 @@ class RunComparison:
     picture: Picture
 
 
-def compare_runs(runs: Sequence[RunRecord], workspace: Workspace, config: Config) -> RunComparison:
+def compare_runs(runs: Sequence[Run], workspace: Workspace, config: Config) -> RunComparison:
     """Measure and test the runs against one another, two by two.
 
     Raises DataError when they share no patient, disagree about labels, or only one class was scored.
@@ -36,14 +36,14 @@ def compare_runs(runs: Sequence[RunRecord], workspace: Workspace, config: Config
     units = shared_units(own)
     described: list[Json] = []
     for run in runs:
-        where = run.folder / "predictions.csv"
+        where = run.folder / PREDICTIONS
         measured = measure(units[run.name], confidence=confidence, bootstrap=bootstrap, seed=seed, where=where)
         described.append(
             {
                 "name": run.name,
-                "model": run.manifest.get("model"),
+                "model": run.manifest.model,
                 "protocol": run.facts().protocol,
-                "leaks": list(run.manifest.get("leaks", ())),
+                "leaks": list(run.manifest.leaks),
                 "units_of_its_own": len(own[run.name]),
                 "metrics": {name: measured[name].as_dict() for name in METRICS},
             }

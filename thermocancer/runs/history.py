@@ -13,17 +13,20 @@ from thermocancer.files import write_text
 Row = dict[str, Any]
 
 
-def write_history(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+def write_history(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
     """Write the rows, whole or not at all."""
     write_text(path, "".join(json.dumps(dict(row), allow_nan=False) + "\n" for row in rows))
 
 
 def read_history(path: Path) -> list[Row]:
-    """Read the rows. Raises DataError with the line that is broken."""
+    """Read the rows; none where the model has no epochs. Raises DataError with the line that is broken."""
     rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        try:
-            rows.append(dict(json.loads(line)))
-        except (json.JSONDecodeError, TypeError, ValueError) as error:
-            raise DataError("a line of the history cannot be read", where=f"{path}:{number}", found=error) from error
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
+        if line.strip():
+            try:
+                rows.append(dict(json.loads(line)))
+            except (json.JSONDecodeError, TypeError, ValueError) as error:
+                raise DataError(
+                    "a line of the history cannot be read", where=f"{path}:{number}", found=error
+                ) from error
     return rows

@@ -1,68 +1,125 @@
-"""A run as the training stages left it: predictions, manifest, history, config."""
+"""A run as the training stages left it under ``runs/NAME``: the one reader of everything there."""
 
 from __future__ import annotations
 
-import json
 import statistics
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from thermocancer.config import Config, load_config
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import hash_file, read_json
+from thermocancer.files import hash_file
+from thermocancer.kinds import Kind, Reads, kinds
+from thermocancer.runs.history import Row, read_history
+from thermocancer.runs.manifest import FILE as MANIFEST
+from thermocancer.runs.manifest import Manifest, read_manifest
 from thermocancer.runs.predictions import Prediction, read_predictions
 from thermocancer.workspace import Workspace
 
-INPUTS = ("predictions.csv", "predictions-baseline.csv", "manifest.json", "history.jsonl", "config.yaml")
+CONFIG, HISTORY, PREDICTIONS, BASELINE, INNER, VALIDATION, MODEL = (
+    "config.yaml", "history.jsonl", "predictions.csv", "predictions-baseline.csv", "inner.csv", "validation.csv",
+    "model",
+)  # fmt: skip
+"""In a run's folder. ``INNER``: scores of training exams by inner models, ``VALIDATION`` those of validation images."""
+
+INPUTS = (PREDICTIONS, BASELINE, MANIFEST, HISTORY, CONFIG)
 """What evaluation reads of a run; their content decides whether an evaluation is up to date."""
 
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the manifest of a run says about how its figures came about."""
+    """What the metrics need to know about how a run's figures came about."""
 
-    threshold: float | None
+    threshold: float
     threshold_source: str
     protocol: str
     leaks: tuple[str, ...] = ()
     unit: str | None = None
-    more: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """One folder under ``runs/``."""
+class Run:
+    """One folder under ``runs/``. ``baseline`` holds the trivial baseline's scores on the same folds, if any."""
 
     name: str
-    folder: Path
+    workspace: Workspace
+    manifest: Manifest
     rows: list[Prediction]
     baseline: list[Prediction]
-    manifest: dict[str, Any]
-    history: list[dict[str, Any]]
+    history: list[Row]
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.run(self.name)
+
+    @property
+    def model_folder(self) -> Path:
+        """What ``predict`` and ``export`` load."""
+        return self.folder / MODEL
+
+    @property
+    def kind(self) -> Kind:
+        """Its entry in the registry. Raises DataError where no installed package has it."""
+        found = kinds().get(self.manifest.kind)
+        if found is None:
+            raise DataError(
+                f"run {self.name!r} is of a kind that is not installed", where=f"{self.folder / MANIFEST}: kind",
+                expected=", ".join(kinds()), found=self.manifest.kind, hint="install the package that adds it",
+            )  # fmt: skip
+        return found
+
+    @property
+    def reads(self) -> Reads:
+        """What its classifier is given of an exam."""
+        return self.kind.reads
+
+    @cached_property
+    def inner(self) -> list[Prediction]:
+        """Scores of training exams by inner models that had not seen them; empty where the model holds nothing out.
+
+        Raises DataError when the run keeps none, as those of ``train-cnn`` do not.
+        """
+        text = self._inner_file.read_text(encoding="utf-8")
+        return read_predictions(self._inner_file) if len(text.splitlines()) > 1 else []
+
+    @property
+    def _inner_file(self) -> Path:
+        path = self.folder / INNER
+        if not path.exists():
+            raise DataError("this run has no inner scores", where=path, hint="train the run again")
+        return path
+
+    @property
+    def scores_content(self) -> str:
+        """Hashes of the out-of-sample and the inner scores. Raises DataError when the run has no inner scores."""
+        return hash_file(self.folder / PREDICTIONS) + hash_file(self._inner_file)
+
+    @property
+    def identity(self) -> str:
+        """Changes when the run is made again with another result; evaluating it changes nothing."""
+        return self.manifest.identity
 
     def content(self) -> dict[str, str]:
-        """SHA-256 of every input file that is there."""
+        """SHA-256 of every input of evaluation that is there."""
         return content_of(self.folder)
 
-    def config(self, workspace: Workspace) -> Config | None:
+    def config(self) -> Config | None:
         """The settings that made the run, in the workspace where it now lies.
 
         None where it kept none, or an older version wrote settings that this one does not know.
         """
-        if not (self.folder / "config.yaml").exists():
+        if not (self.folder / CONFIG).exists():
             return None
         try:
-            return self.required_config(workspace)
+            return self.required_config()
         except ConfigError:
             return None
 
-    def required_config(self, workspace: Workspace) -> Config:
+    def required_config(self) -> Config:
         """The same for who cannot do without. Raises ConfigError where it cannot be read."""
-        path = self.folder / "config.yaml"
         try:
-            return load_config([path], workspace=workspace.root, environment={})
+            return load_config([self.folder / CONFIG], workspace=self.workspace.root, environment={})
         except ConfigError as error:
             raise ConfigError(
                 f"the settings of run {self.name!r} cannot be read by this version",
@@ -73,93 +130,54 @@ class RunRecord:
             ) from error
 
     def facts(self) -> RunFacts:
-        """What the metrics need to know about how the run was made."""
-        thresholds = fold_thresholds(self.manifest, self.rows)
-        source = str(self.manifest.get("threshold_source", "0.5, fixed"))
+        """What the metrics need to know about how the run was made; the threshold is the folds' median."""
+        thresholds = self.manifest.operating_points.values()
+        source = self.manifest.threshold_source
         if len(thresholds) > 1:
-            low, high = min(thresholds.values()), max(thresholds.values())
-            source += f"; median of {len(thresholds)} folds ({low:.3g} to {high:.3g})"
+            source += f"; median of {len(thresholds)} folds ({min(thresholds):.3g} to {max(thresholds):.3g})"
+        # image files whose patients nobody knows have a number of their own each
+        alone = self.reads is Reads.IMAGES and len({row.patient for row in self.rows}) == len(self.rows)
         return RunFacts(
-            threshold=statistics.median(thresholds.values()) if thresholds else None,
+            threshold=statistics.median(thresholds),
             threshold_source=source,
-            protocol=str(self.manifest.get("protocol", guess_protocol(self.rows))),
-            leaks=tuple(str(each) for each in self.manifest.get("leaks", ())),
-            unit=self.manifest.get("unit") or self._unit_of_images(),
+            protocol=self.manifest.protocol,
+            leaks=self.manifest.leaks,
+            unit="exam" if alone else None,
         )
-
-    def _unit_of_images(self) -> str | None:
-        """``exam`` for image files whose patients nobody knows (each has a number of its own)."""
-        alone = len({row.patient for row in self.rows}) == len(self.rows)
-        return "exam" if self.manifest.get("stage") == "train-cnn" and alone else None
 
 
 def run_names(workspace: Workspace) -> list[str]:
     """Every run of the workspace that holds predictions."""
-    return sorted(path.parent.name for path in (workspace.root / "runs").glob("*/predictions.csv"))
+    return sorted(path.parent.name for path in (workspace.root / "runs").glob(f"*/{PREDICTIONS}"))
 
 
-def read_run(workspace: Workspace, name: str) -> RunRecord:
-    """Read a run. Raises DataError when it is not there or broken."""
+def read_run(workspace: Workspace, name: str, *, hint: str = "make one with: thermocancer fuse --name NAME") -> Run:
+    """Read a run. Raises DataError (with ``hint`` for who asked) when it is not there, not finished or broken."""
     folder = workspace.run(name)
-    if not (folder / "predictions.csv").exists():
+    if not (folder / PREDICTIONS).exists():
         known = run_names(workspace)
         raise DataError(
             f"there is no run {name!r}",
-            where=folder / "predictions.csv",
+            where=folder / PREDICTIONS,
             found=f"runs: {', '.join(known)}" if known else "no finished run",
-            hint="make one with: thermocancer fuse --name NAME",
+            hint=hint,
         )
-    baseline = folder / "predictions-baseline.csv"
-    manifest = folder / "manifest.json"
-    return RunRecord(
+    if not (folder / MANIFEST).exists():
+        raise DataError(
+            f"run {name!r} is not finished: its manifest, which is written last, is not there",
+            where=folder / MANIFEST, hint="start the command again that makes it: it goes on where it stopped",
+        )  # fmt: skip
+    baseline = folder / BASELINE
+    return Run(
         name=name,
-        folder=folder,
-        rows=read_predictions(folder / "predictions.csv"),
+        workspace=workspace,
+        manifest=read_manifest(folder / MANIFEST),
+        rows=read_predictions(folder / PREDICTIONS),
         baseline=read_predictions(baseline) if baseline.exists() else [],
-        manifest=dict(read_json(manifest)) if manifest.exists() else {},
-        history=read_history(folder / "history.jsonl"),
+        history=read_history(folder / HISTORY),
     )
 
 
 def content_of(folder: Path) -> dict[str, str]:
     """SHA-256 of each input of evaluation in a run's folder."""
     return {name: hash_file(folder / name) for name in INPUTS if (folder / name).exists()}
-
-
-def read_history(path: Path) -> list[dict[str, Any]]:
-    """The epochs of ``history.jsonl``; none where the model has no epochs."""
-    if not path.exists():
-        return []
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (json.JSONDecodeError, TypeError, ValueError) as error:
-                raise DataError(
-                    "a line of the history cannot be read", where=f"{path}:{number}", found=error
-                ) from error
-    return rows
-
-
-def fold_thresholds(manifest: dict[str, Any], rows: Sequence[Prediction]) -> dict[str, float]:
-    """The operating point of each fold: from the manifest, or between the scores that were called each way."""
-    recorded = manifest.get("thresholds")
-    if isinstance(recorded, dict) and recorded:
-        return {str(fold): float(value) for fold, value in recorded.items()}
-    if isinstance(manifest.get("threshold"), (int, float)):
-        return {"all": float(manifest["threshold"])}
-    return {fold: value for fold in sorted({row.fold for row in rows}) if (value := _between(fold, rows)) is not None}
-
-
-def _between(fold: str, rows: Sequence[Prediction]) -> float | None:
-    called = [row.score for row in rows if row.fold == fold and row.predicted == 1]
-    cleared = [row.score for row in rows if row.fold == fold and row.predicted == 0]
-    if not called or not cleared or max(cleared) > min(called):
-        return None
-    return 0.5 if max(cleared) < 0.5 <= min(called) else (max(cleared) + min(called)) / 2
-
-
-def guess_protocol(rows: Sequence[Prediction]) -> str:
-    """``holdout`` where the only fold is ``test``; otherwise cross-validation."""
-    return "holdout" if {row.fold for row in rows} == {"test"} else "grouped-cv"

@@ -106,7 +106,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
         judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])
     if config.evaluate.explain:
         survey = survey_run(judged, workspace, progress, first_only=config.evaluate.explain_views == "first")
-    pictures, remark = own_figures(judged.run, workspace)
+    pictures, remark = own_figures(judged.run)
     judged.pictures |= pictures
     contents = gather_contents(judged, workspace, config, exams, audit=audit, survey=survey, remark=remark)
     folder, facts = task.folder, contents.facts

@@ -22,6 +22,7 @@ from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
 from thermocancer.files import fingerprint, hash_file, write_json
+from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.runs.run import read_run
@@ -119,11 +120,11 @@ def _job(config: Config, workspace: Workspace) -> Job:
     if name is None:
         raise ConfigError("which run is to be exported?", where="evaluate.run", hint="thermocancer export NAME")
     found = read_run(workspace, name)
-    if found.manifest.get("model") == "late":
+    if found.reads is Reads.RUNS:
         raise ConfigError(
             "a late run cannot be exported: it combines other runs and has no network of its own",
             where=found.folder, expected="a run of fuse with fuse.model: network, of train-dit or of train-cnn",
-            found=f"a combination of {', '.join(found.manifest['combine'])}", hint="export the networks among those",
+            found=f"a combination of {', '.join(found.manifest.combine)}", hint="export the networks among those",
         )  # fmt: skip
     missing = {each: [lib for lib in NEEDS[each] if importlib.util.find_spec(lib) is None] for each in NAMES}
     for each in config.evaluate.formats:
@@ -133,9 +134,9 @@ def _job(config: Config, workspace: Workspace) -> Job:
                 where="evaluate.formats", expected=", ".join(missing[each]), hint=INSTALL,
             )  # fmt: skip
     formats: tuple[str, ...] = config.evaluate.formats or tuple(each for each in NAMES if not missing[each])
-    model = sorted(path for path in (found.folder / "model").rglob("*") if path.is_file())
+    model = sorted(path for path in found.model_folder.rglob("*") if path.is_file())
     made_from = fingerprint(STAGE, formats, [[path.name, hash_file(path)] for path in model], _versions())
-    own = found.required_config(workspace)
+    own = found.required_config()
     if config.cnn.data is not None:
         own = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": config.cnn.data})})
     return Job(name, found.folder, own, formats, {each: libs for each, libs in missing.items() if libs}, made_from)

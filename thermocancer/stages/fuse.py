@@ -11,7 +11,6 @@ import numpy as np
 
 from thermocancer.classifiers.encoders import Encoders
 from thermocancer.classifiers.late.run import baseline_rows, combine_runs, late_identity
-from thermocancer.classifiers.late.scores import read_run
 from thermocancer.classifiers.leaks import fusion_leaks
 from thermocancer.classifiers.protocol import Recipe
 from thermocancer.classifiers.recipes import ENCODED, chosen_views, make_recipe, recipe_identity
@@ -27,6 +26,7 @@ from thermocancer.files import fingerprint
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.runs.predictions import Prediction, write_predictions
+from thermocancer.runs.run import Run, read_run
 from thermocancer.training.crossval import MODELS, CrossValidation, cross_validate, save_whole, write_scores
 from thermocancer.training.distributed import Claim, by_one, claims
 from thermocancer.training.workers import one_thread
@@ -249,9 +249,14 @@ def _facts(job: Job, result: CrossValidation) -> dict[str, Any]:
     return facts
 
 
+def _combined(config: Config, workspace: Workspace) -> list[Run]:
+    hint = "make it first, or correct fuse.combine ({})"
+    return [read_run(workspace, name, hint=hint.format(name)) for name in config.fuse.combine]
+
+
 def _plan_late(config: Config, workspace: Workspace, item: str) -> Plan:
     try:
-        made_from = late_identity(config, workspace, [read_run(workspace, name) for name in config.fuse.combine])
+        made_from = late_identity(config, workspace, _combined(config, workspace))
     except DataError as error:
         return Plan(STAGE, (item,), notes=(str(error),))
     if Stamp(workspace.run(config.fuse.name) / "manifest.json").is_current(made_from):
@@ -261,7 +266,7 @@ def _plan_late(config: Config, workspace: Workspace, item: str) -> Plan:
 
 def _run_late(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Combine finished runs; what is kept combines what those runs make of a new exam."""
-    runs = [read_run(workspace, name) for name in config.fuse.combine]
+    runs = _combined(config, workspace)
     folder, made_from = workspace.run(config.fuse.name), late_identity(config, workspace, runs)
     stamp = Stamp(folder / "manifest.json")
     if stamp.is_current(made_from):
@@ -270,10 +275,10 @@ def _run_late(config: Config, workspace: Workspace, progress: Progress) -> Stage
     for _ in by_one(_claim(config, workspace, made_from), "whole", lambda: stamp.is_current(made_from)):
         late = combine_runs(config, workspace, runs, progress)
         save_whole(late.kept, folder / "model")
-        rows = baseline_rows(workspace, runs) if config.fuse.baseline else []
+        rows = baseline_rows(runs) if config.fuse.baseline else []
         outputs = write_scores(folder, config, late.scores) + sorted((folder / "model").iterdir())
         outputs += _write_baseline(folder, rows)
-        source = describe_aim(config.fuse, str(runs[0].manifest["protocol"]))
+        source = describe_aim(config.fuse, runs[0].manifest.protocol)
         stamp.write(
             made_from, outputs, stage=STAGE, model="late", seed=config.seed, threshold_source=source, **late.facts
         )

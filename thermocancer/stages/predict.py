@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from thermocancer.config import Config
 from thermocancer.data.cohort import centi_celsius
-from thermocancer.data.store.reading import StoredCohort
+from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import write_text
+from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
     from thermocancer.evaluation.prediction.gathering import NewExam
     from thermocancer.evaluation.prediction.novelty import Reference
     from thermocancer.evaluation.prediction.scoring import Oracle
-    from thermocancer.runs.run import RunRecord
-
-IMAGES = "train-cnn"
-"""The stage whose runs read images, not exams."""
+    from thermocancer.runs.run import Run
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -31,11 +29,11 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     from thermocancer.runs.run import read_run
 
     run = read_run(workspace, _run_name(config))
-    if run.manifest.get("stage") == IMAGES:
+    if run.reads is Reads.IMAGES:
         from thermocancer.evaluation.prediction.of_images import image_files
 
         return Plan("predict", tuple(f"score image {path.name}" for path in image_files(_path(config))))
-    exams = gather_exams(_path(config), tuple(run.manifest.get("views") or ()))
+    exams = gather_exams(_path(config), run.manifest.views)
     return Plan("predict", tuple(f"score exam {exam.name} ({len(exam.files)} files)" for exam in exams))
 
 
@@ -49,7 +47,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     from thermocancer.runs.run import read_run
 
     trained = read_run(workspace, _run_name(config))
-    if trained.manifest.get("stage") == IMAGES:
+    if trained.reads is Reads.IMAGES:
         return _of_images(trained, config, workspace)
     oracle = _oracle(trained, workspace)
     exams = gather_exams(_path(config), oracle.views)
@@ -73,12 +71,12 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     return report
 
 
-def _of_images(trained: RunRecord, config: Config, workspace: Workspace) -> StageReport:
+def _of_images(trained: Run, config: Config, workspace: Workspace) -> StageReport:
     """The same for a run of ``train-cnn``, which reads images of any kind, each by itself."""
     from thermocancer.evaluation.prediction.of_images import image_answers, image_page
     from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 
-    answers, pictures = image_answers(trained, trained.required_config(workspace), _path(config))
+    answers, pictures = image_answers(trained, trained.required_config(), _path(config))
     report = _report(answers)
     if config.evaluate.page != "":
         page = _page_path(config, workspace)
@@ -109,7 +107,7 @@ def _why(refused: dict[str, Any]) -> str:
     return "; ".join([refused["reason"], *bad[:3]])
 
 
-def _oracle(run: RunRecord, workspace: Workspace) -> Oracle | LateOracle:
+def _oracle(run: Run, workspace: Workspace) -> Oracle | LateOracle:
     """The run's classifier, with its training exams to compare with where the data set is here."""
     from thermocancer.evaluation.prediction.combined import is_late, load_late_oracle
 
@@ -118,11 +116,11 @@ def _oracle(run: RunRecord, workspace: Workspace) -> Oracle | LateOracle:
     return _plain_oracle(run, workspace)
 
 
-def _plain_oracle(run: RunRecord, workspace: Workspace) -> Oracle:
+def _plain_oracle(run: Run, workspace: Workspace) -> Oracle:
     from thermocancer.evaluation.prediction.scoring import load_oracle
 
-    own = run.config(workspace)
-    reference, shape = (None, None) if own is None else _reference(own, workspace, run.manifest)
+    own = run.config()
+    reference, shape = (None, None) if own is None else _reference(own, workspace, run)
     return load_oracle(run, workspace, reference, shape)
 
 
@@ -140,9 +138,7 @@ def _ask(exam: NewExam, oracle: Oracle | LateOracle) -> dict[str, Any]:
     return answer(exam, oracle)
 
 
-def _reference(
-    own: Config, workspace: Workspace, manifest: dict[str, Any]
-) -> tuple[Reference | None, tuple[int, int] | None]:
+def _reference(own: Config, workspace: Workspace, run: Run) -> tuple[Reference | None, tuple[int, int] | None]:
     """What the training exams look like, remembered in the cache; None where the data set is gone."""
     from thermocancer.cache import cached_json
     from thermocancer.evaluation.prediction.novelty import Reference
@@ -151,20 +147,13 @@ def _reference(
     path = workspace.dataset(own.dataset.name)
     if not path.exists():
         return None, None
-    with _open(path, manifest) as source:
+    with StoredCohort(path, DYNAMIC if run.reads is Reads.FRAMES else STATIC) as source:
         if source.kind != "celsius":
             return None, source.shape
-        view = (manifest.get("views") or source.views)[0]
+        view = run.manifest.views[0]
         memory = workspace.cache / "likeness" / f"{fingerprint(source.fingerprint, view)[:32]}.json"
         made = cached_json(memory, lambda: _measure(source, view), encode=Reference.as_json, decode=Reference.from_json)
         return made, source.shape
-
-
-def _open(path: Path, manifest: dict[str, Any]) -> StoredCohort:
-    """The static or the dynamic part of the run's data set."""
-    from thermocancer.data.store.reading import DYNAMIC, StoredCohort
-
-    return StoredCohort(path, DYNAMIC) if manifest.get("stage") == "train-dit" else StoredCohort(path)
 
 
 def _measure(source: StoredCohort, view: str) -> Reference:
@@ -191,9 +180,7 @@ def _pictures(
     return pictures_of(exam, occlusions(exam, oracle, views))
 
 
-def _write_page(
-    page: Path, answers: list[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], run: RunRecord
-) -> None:
+def _write_page(page: Path, answers: list[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], run: Run) -> None:
     from thermocancer.evaluation.prediction.page import prediction_page
 
     write_text(page, prediction_page(answers, pictures, run))

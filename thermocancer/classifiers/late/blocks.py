@@ -17,11 +17,10 @@ import numpy as np
 from thermocancer import strategy
 from thermocancer.classifiers.encoders import Encoders
 from thermocancer.classifiers.late.frozen import CodeReader, FrameSummary, Reader, TableReader, kept_reader
-from thermocancer.classifiers.late.scores import RunScores
-from thermocancer.classifiers.recipes import ENCODED, load_fitted
+from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.classifiers.sequence.readers import VIEW, FrameReaders
 from thermocancer.classifiers.tabular import FeatureTable
-from thermocancer.config import Config, load_config
+from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import choose_rows
 from thermocancer.data.split import Fold
@@ -30,28 +29,26 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.prepared import prepare
 from thermocancer.features.tables import TableKind, complete_rows
 from thermocancer.files import hash_file
+from thermocancer.kinds import Reads
+from thermocancer.runs.run import Run
 from thermocancer.training.autoencoder.files import WHOLE_SPLIT
 from thermocancer.workspace import Workspace
-
-DYNAMIC_STAGE = "train-dit"
 
 
 @dataclass(frozen=True)
 class CombinedRun:
     """A run whose features are combined: its manifest and the settings that made it."""
 
-    scores: RunScores
+    scores: Run
     config: Config
-    workspace: Workspace
 
     @classmethod
-    def of(cls, scores: RunScores, workspace: Workspace) -> CombinedRun:
+    def of(cls, scores: Run) -> CombinedRun:
         """Raises ConfigError for a run that reads no thermograms itself."""
-        config = load_config([workspace.run(scores.name) / "config.yaml"], workspace=workspace.root, environment={})
-        found = cls(scores, config, workspace)
-        if scores.manifest.get("stage") not in ("fuse", DYNAMIC_STAGE):
-            raise found._refused(f"a run of {scores.manifest.get('stage')}")
-        if found.model == "late":
+        found = cls(scores, scores.required_config())
+        if scores.reads is Reads.IMAGES:
+            raise found._refused(f"a run of {scores.manifest.stage}")
+        if scores.reads is Reads.RUNS:
             raise found._refused("a late run has no features of its own")
         return found
 
@@ -61,7 +58,7 @@ class CombinedRun:
             raise self._refused("its backbone is fine-tuned (dit.finetune), and not kept for every fold")
         if self.config.cohort.match != "none":
             raise self._refused("its cohort is matched, and matches must not stand on both sides of a fold")
-        if self.scores.manifest.get("protocol") == "thesis":
+        if self.scores.manifest.protocol == "thesis":
             raise self._refused("its folds are the original study's, where patients stand on both sides")
 
     def _refused(self, reason: str) -> ConfigError:
@@ -71,12 +68,17 @@ class CombinedRun:
         )  # fmt: skip
 
     @property
-    def model(self) -> str:
-        return str(self.scores.manifest["model"])
+    def workspace(self) -> Workspace:
+        return self.scores.workspace
+
+    @property
+    def encoded(self) -> bool:
+        """Does it read codes by the autoencoders' encoders?"""
+        return self.scores.reads is Reads.CODES
 
     @property
     def dynamic(self) -> bool:
-        return self.scores.manifest.get("stage") == DYNAMIC_STAGE
+        return self.scores.reads is Reads.FRAMES
 
     @property
     def residualise(self) -> bool:
@@ -85,7 +87,7 @@ class CombinedRun:
 
     @property
     def views(self) -> tuple[str, ...]:
-        return tuple(self.scores.manifest["views"])
+        return self.scores.manifest.views
 
     def identity(self, folds: Sequence[str]) -> list[Any]:
         """Changes with the weights of the frozen parts of any fold; the run's own files are not part of it."""
@@ -94,7 +96,7 @@ class CombinedRun:
                 return []
             folder = self.workspace.autoencoder(self.config.autoencoder.variant, VIEW)
             return [[str(each.relative_to(folder)), hash_file(each)] for each in sorted(folder.rglob("manifest.json"))]
-        if self.model not in ENCODED:
+        if not self.encoded:
             return []
         encoders = Encoders.of(self.config, self.workspace)
         return [encoders.identity(view, fold) for view in self.views for fold in folds]
@@ -102,18 +104,20 @@ class CombinedRun:
     def reader(self, source: Cohort, fold: str) -> Reader:
         """What reads exams for one outer fold; for ``all`` and ``test`` what the run keeps."""
         cache = self.workspace.cache
-        if self.dynamic or self.model in ENCODED:
+        if self.dynamic or self.encoded:
             strategy.set_up(self.config.strategy, self.config.seed)
         if fold in WHOLE_SPLIT:
-            return kept_reader(load_fitted(self.workspace.run(self.scores.name) / "model", self.workspace), cache)
+            return kept_reader(load_fitted(self.scores.model_folder, self.workspace), cache)
         if self.dynamic:
             with strategy.current().scope():
                 reader = FrameReaders(self.config, self.workspace).of(fold)
             return FrameSummary(reader, tuple(self.config.dit.frames), cache, self.config.seed)
-        if self.model in ENCODED:
+        if self.encoded:
             encoders = Encoders.of(self.config, self.workspace)
             return CodeReader({view: encoders.load(source, view, fold) for view in self.views}, cache)
-        return TableReader(FeatureTable(cast(TableKind, self.model), self.views, self.config.features.pixels, cache))
+        return TableReader(
+            FeatureTable(cast(TableKind, self.scores.kind.name), self.views, self.config.features.pixels, cache)
+        )
 
     def check_unseen(self, source: Cohort, folds: Sequence[Fold]) -> None:
         """Raise DataError when an encoder was trained on a patient whom its fold scores.
@@ -125,7 +129,7 @@ class CombinedRun:
             fuse = self.config.fuse.model_copy(update=options)
             own = Encoders.of(self.config.model_copy(update={"fuse": fuse}), self.workspace)
             own.check_unseen(source, (VIEW,), folds)
-        elif not self.dynamic and self.model in ENCODED and self.config.fuse.encoders == "fold":
+        elif not self.dynamic and self.encoded and self.config.fuse.encoders == "fold":
             Encoders.of(self.config, self.workspace).check_unseen(source, self.views, folds)
 
 
@@ -144,7 +148,7 @@ class Block:
         """Open the run's data set, closed with ``stack``. Raises DataError when it is not the one of the run."""
         path = run.workspace.dataset(run.config.dataset.name)
         source: Cohort = stack.enter_context(StoredCohort(path, DYNAMIC if run.dynamic else STATIC))
-        expected = run.scores.manifest["dataset"]["fingerprint"]
+        expected = run.scores.manifest.dataset.fingerprint
         if source.fingerprint != expected:
             raise DataError(
                 f"the data set has changed since run {run.scores.name} was made",
@@ -165,7 +169,7 @@ class Block:
 
     def _reader(self, fold: str) -> Reader:
         """One that serves every fold is made once."""
-        shared = self.run.config.dit.backbone != "autoencoder" if self.run.dynamic else self.run.model not in ENCODED
+        shared = self.run.config.dit.backbone != "autoencoder" if self.run.dynamic else not self.run.encoded
         key = "" if shared and fold not in WHOLE_SPLIT else fold
         if key not in self._readers:
             self._readers.clear()

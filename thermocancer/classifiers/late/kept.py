@@ -15,37 +15,34 @@ import numpy as np
 from thermocancer.classifiers.calibrated import Classifier
 from thermocancer.classifiers.decisions import LinearDecision, arrays_of, read_arrays, write_arrays
 from thermocancer.classifiers.late.features import tables_of
-from thermocancer.classifiers.late.scores import RunScores, Stack, UnitScores, combined_scores, mixed_patients
+from thermocancer.classifiers.late.scores import Stack, UnitScores, combined_scores, mixed_patients
 from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, read_json
+from thermocancer.runs.manifest import FILE as MANIFEST
+from thermocancer.runs.manifest import read_manifest
+from thermocancer.runs.run import Run
 from thermocancer.workspace import Workspace
 
 KIND = "late-scores"
 
 
-def components_of(runs: Sequence[RunScores]) -> tuple[dict[str, str], ...]:
+def components_of(runs: Sequence[Run]) -> tuple[dict[str, str], ...]:
     """Name and identity of each run, for ``classifier.json``."""
-    return tuple({"run": run.name, "identity": _identity(run.manifest)} for run in runs)
-
-
-def _identity(manifest: Mapping[str, Any]) -> str:
-    """Changes when the run is made again with another result; evaluating it changes nothing."""
-    return fingerprint(manifest["made_from"], manifest["outputs"])
+    return tuple({"run": run.name, "identity": run.identity} for run in runs)
 
 
 def check_components(workspace: Workspace, components: Iterable[Mapping[str, str]], late: str) -> None:
     """Raise DataError when a run that ``late`` combines is gone, or is no longer the one it was made from."""
     for each in components:
-        path = workspace.run(each["run"]) / "manifest.json"
+        path = workspace.run(each["run"]) / MANIFEST
         if not path.exists():
             raise DataError(
                 f"run {each['run']} is gone, and {late} combines it",
                 where=path, hint=f"train it again, then combine again: thermocancer fuse --name {late}",
             )  # fmt: skip
-        found = _identity(read_json(path))
+        found = read_manifest(path).identity
         if found != each["identity"]:
             raise DataError(
                 f"run {each['run']} has changed since {late} was made from it",
@@ -110,7 +107,7 @@ def _key(known: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
     return "".join("01"[int(each)] for each in known)
 
 
-def keep_scores(runs: Sequence[RunScores], *, stacking: bool, aim: str, sensitivity: float) -> Classifier:
+def keep_scores(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float) -> Classifier:
     """The combination for new exams, which the runs' kept models score.
 
     In cross-validation those models learnt from every patient, so weights and threshold are fitted on the

@@ -10,10 +10,11 @@ import numpy as np
 
 from thermocancer.classifiers.late.blocks import Block, CombinedRun
 from thermocancer.classifiers.late.features import TableCohort
-from thermocancer.classifiers.late.scores import RunScores, Unit, check_folds, fold_order, read_run
+from thermocancer.classifiers.late.scores import Unit, check_folds, fold_order
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.files import fingerprint
+from thermocancer.runs.run import Run, read_run
 from thermocancer.workspace import Workspace
 
 
@@ -89,7 +90,7 @@ def gather_patients(blocks: Sequence[Block]) -> PatientCohort:
 
 def open_patients(names: Sequence[str], workspace: Workspace, stack: ExitStack) -> PatientCohort:
     """The patients of finished runs; their data sets are closed with ``stack``. Raises as ``Block.open`` does."""
-    runs = [CombinedRun.of(read_run(workspace, name), workspace) for name in names]
+    runs = [CombinedRun.of(read_run(workspace, name)) for name in names]
     return gather_patients([Block.open(run, stack) for run in runs])
 
 
@@ -106,7 +107,7 @@ def _one(exams: Sequence[Exam]) -> Exam:
     return replace(exams[0], visit=min(exam.visit for exam in exams), hashes=hashes)
 
 
-def patient_folds(patients: PatientCohort, runs: Sequence[RunScores]) -> list[Fold]:
+def patient_folds(patients: PatientCohort, runs: Sequence[Run]) -> list[Fold]:
     """The folds on which the runs were scored: whom any of them tested is tested, everybody else trains.
 
     Raises DataError when the runs were scored on different folds.

@@ -14,13 +14,14 @@ from thermocancer.classifiers.late.blocks import Block, CombinedRun
 from thermocancer.classifiers.late.features import VERSION, JointMethod
 from thermocancer.classifiers.late.kept import components_of, keep_scores
 from thermocancer.classifiers.late.patients import PatientCohort, gather_patients, patient_folds
-from thermocancer.classifiers.late.scores import RunScores, combine, describe_combination
+from thermocancer.classifiers.late.scores import combine, describe_combination
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.split import Fold
 from thermocancer.files import fingerprint
 from thermocancer.progress import Progress
-from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import Run
 from thermocancer.training.crossval import CrossValidation, cross_validate
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace
@@ -35,22 +36,22 @@ class LateRun:
     facts: dict[str, Any]
 
 
-def late_identity(config: Config, workspace: Workspace, runs: Sequence[RunScores]) -> str:
+def late_identity(config: Config, workspace: Workspace, runs: Sequence[Run]) -> str:
     """Fingerprint of every setting and file that decides the result."""
     fuse = config.fuse
     identity: list[Any] = [fuse.combine, fuse.combine_by, fuse.stacking, fuse.aim, fuse.aim_sensitivity, fuse.baseline]
-    identity += [[run.name, run.identity, *components_of([run])] for run in runs]
+    identity += [[run.name, run.scores_content, *components_of([run])] for run in runs]
     if fuse.combine_by == "features":
         identity += [VERSION, config.features.components, config.split.inner_folds, config.seed]
-        identity += [CombinedRun.of(run, workspace).identity(_folds(run)) for run in runs]
+        identity += [CombinedRun.of(run).identity(_folds(run)) for run in runs]
     return fingerprint("late", identity)
 
 
-def _folds(run: RunScores) -> list[str]:
+def _folds(run: Run) -> list[str]:
     return sorted({row.fold for row in run.rows})
 
 
-def combine_runs(config: Config, workspace: Workspace, runs: Sequence[RunScores], progress: Progress) -> LateRun:
+def combine_runs(config: Config, workspace: Workspace, runs: Sequence[Run], progress: Progress) -> LateRun:
     """Combine finished runs by ``fuse.combine_by``. Raises DataError or ConfigError where they do not go together."""
     fuse = config.fuse
     if fuse.combine_by == "features":
@@ -63,9 +64,9 @@ def combine_runs(config: Config, workspace: Workspace, runs: Sequence[RunScores]
 
 
 def _by_features(
-    config: Config, workspace: Workspace, runs: Sequence[RunScores], progress: Progress, stack: ExitStack
+    config: Config, workspace: Workspace, runs: Sequence[Run], progress: Progress, stack: ExitStack
 ) -> LateRun:
-    combined = [CombinedRun.of(run, workspace) for run in runs]
+    combined = [CombinedRun.of(run) for run in runs]
     for run in combined:
         run.check_frozen()
     patients = gather_patients([Block.open(run, stack) for run in combined])
@@ -93,14 +94,13 @@ def late_recipe(config: Config, patients: PatientCohort, *, calibrate: bool = Tr
     return CalibratedRecipe(method, FeaturesSection(), inner, config.fuse.aim, config.fuse.aim_sensitivity)
 
 
-def baseline_rows(workspace: Workspace, runs: Sequence[RunScores]) -> list[Prediction]:
+def baseline_rows(runs: Sequence[Run]) -> list[Prediction]:
     """Scores of the thermal baseline on the same folds, as the first of the runs that has them gives them."""
     for run in runs:
-        path = workspace.run(run.name) / "predictions-baseline.csv"
-        if path.exists():
-            return read_predictions(path)
-        if run.manifest.get("model") == "thermal":
-            return list(run.rows)
+        if run.baseline:
+            return run.baseline
+        if run.manifest.kind == "thermal":
+            return run.rows
     return []
 
 

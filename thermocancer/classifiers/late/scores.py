@@ -8,7 +8,7 @@ patients by inner models, so that no scored patient has a part in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +19,10 @@ from thermocancer.classifiers.platt import logistic, logit
 from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.data.cohort import FloatArray
 from thermocancer.errors import DataError
-from thermocancer.files import hash_file, read_json
-from thermocancer.runs.predictions import Prediction, read_predictions
-from thermocancer.training.crossval import INNER_FILE, CrossValidation, FoldResult
-from thermocancer.workspace import VIEWS, Workspace
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import Run
+from thermocancer.training.crossval import CrossValidation, FoldResult
+from thermocancer.workspace import VIEWS
 
 Unit = tuple[int, int | None]
 """A patient, or one visit of a patient whose labels differ."""
@@ -31,34 +31,7 @@ FEWEST = 5
 """Patients of each class that stacking must learn from."""
 
 
-@dataclass(frozen=True)
-class RunScores:
-    """A run to combine: its scores, its inner scores, and its manifest."""
-
-    name: str
-    rows: tuple[Prediction, ...]
-    inner: tuple[Prediction, ...]
-    manifest: Mapping[str, Any]
-    identity: str
-
-
-def read_run(workspace: Workspace, name: str) -> RunScores:
-    """Read a finished run. Raises DataError when there is none, or it is an old one without inner scores."""
-    folder = workspace.run(name)
-    if not (folder / "manifest.json").exists():
-        raise DataError(
-            f"there is no run {name} to combine", where=folder, hint=f"make it first, or correct fuse.combine ({name})"
-        )
-    path = folder / INNER_FILE
-    if not path.exists():
-        raise DataError("this run has no inner scores", where=path, hint="train the run again")
-    inner = read_predictions(path) if len(path.read_text(encoding="utf-8").splitlines()) > 1 else []
-    rows = read_predictions(folder / "predictions.csv")
-    identity = hash_file(folder / "predictions.csv") + hash_file(path)
-    return RunScores(name, tuple(rows), tuple(inner), read_json(folder / "manifest.json"), identity)
-
-
-def combine(runs: Sequence[RunScores], *, stacking: bool, aim: str, sensitivity: float) -> CrossValidation:
+def combine(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float) -> CrossValidation:
     """Combine runs fold by fold: the mean of their logits, or with ``stacking`` a logistic regression on them.
 
     Each unit has one row a fold. Raises DataError when the runs were scored on different folds, or
@@ -72,18 +45,18 @@ def combine(runs: Sequence[RunScores], *, stacking: bool, aim: str, sensitivity:
     )
 
 
-def describe_combination(runs: Sequence[RunScores], result: CrossValidation, how: str) -> dict[str, Any]:
+def describe_combination(runs: Sequence[Run], result: CrossValidation, how: str) -> dict[str, Any]:
     """What the manifest of a combined run says of it; ``how`` the runs were combined, in words."""
     scored = {run.name: {row.patient for row in run.rows} for run in runs}
     return {
         "combine": [run.name for run in runs],
         "combination": how,
-        "views": [view for view in VIEWS if any(view in run.manifest.get("views", []) for run in runs)],
-        "protocol": runs[0].manifest["protocol"],
-        "dataset": runs[0].manifest.get("dataset"),
+        "views": [view for view in VIEWS if any(view in run.manifest.views for run in runs)],
+        "protocol": runs[0].manifest.protocol,
+        "dataset": runs[0].manifest.dataset.model_dump(),
         "thresholds": result.thresholds,
         "threshold": float(np.median(list(result.thresholds.values()))),
-        "leaks": [f"{run.name}: {leak}" for run in runs for leak in run.manifest.get("leaks", [])],
+        "leaks": [f"{run.name}: {leak}" for run in runs for leak in run.manifest.leaks],
         "patients": len(set().union(*scored.values())),
         "sick": len({row.patient for row in result.rows if row.label}),
         "patients_by_run": {name: len(patients) for name, patients in scored.items()},
@@ -91,7 +64,7 @@ def describe_combination(runs: Sequence[RunScores], result: CrossValidation, how
     }
 
 
-def mixed_patients(runs: Sequence[RunScores]) -> set[int]:
+def mixed_patients(runs: Sequence[Run]) -> set[int]:
     """Patients whose visits have different labels."""
     labels: dict[int, set[int]] = {}
     for row in (row for run in runs for row in (*run.rows, *run.inner)):
@@ -108,7 +81,7 @@ def _unit(row: Prediction, mixed: set[int]) -> Unit:
     return row.patient, row.visit if row.patient in mixed else None
 
 
-def check_folds(runs: Sequence[RunScores], mixed: set[int]) -> None:
+def check_folds(runs: Sequence[Run], mixed: set[int]) -> None:
     """Raise DataError unless every run scored each patient in the same fold of the same repeats."""
     names = {run.name: sorted({row.fold for row in run.rows}) for run in runs}
     if len({tuple(each) for each in names.values()}) > 1:
@@ -165,7 +138,7 @@ class UnitScores:
 
 
 def _combine_fold(
-    runs: Sequence[RunScores], fold: str, mixed: set[int], *, stacking: bool, aim: str, sensitivity: float
+    runs: Sequence[Run], fold: str, mixed: set[int], *, stacking: bool, aim: str, sensitivity: float
 ) -> FoldResult:
     test = UnitScores.of([[row for row in run.rows if row.fold == fold] for run in runs], mixed)
     scored = set(test.units)

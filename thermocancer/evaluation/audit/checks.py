@@ -9,9 +9,9 @@ from thermocancer.data.split import shared_between
 from thermocancer.evaluation.audit.controls import Control
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import hash_file
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import BASELINE, PREDICTIONS, Run
 
-SCORES = ("predictions.csv", "predictions-baseline.csv")
+SCORES = (PREDICTIONS, BASELINE)
 """The out-of-sample scores of a run and of its baseline."""
 
 UNNAMED, IMAGES_GONE, TRAINING_GONE = (
@@ -47,7 +47,7 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
             relabelled(scope),
         ),
         *_as_written(scope.run),
-        declared_leaks(list(scope.run.manifest.get("leaks", ()))),
+        declared_leaks(scope.run.manifest.leaks),
     ]  # fmt: skip
     permuted = next((control for control in controls if control.name == "permuted"), None)
     if permuted is not None:
@@ -62,9 +62,9 @@ def leak_checks(scope: Scope, controls: list[Control]) -> list[dict[str, Any]]:
     return checks
 
 
-def _as_written(run: RunRecord) -> list[dict[str, Any]]:
+def _as_written(run: Run) -> list[dict[str, Any]]:
     """The files of scores against what the run recorded of them; no check where it recorded nothing."""
-    recorded = {name: run.manifest.get("outputs", {}).get(name) for name in SCORES}
+    recorded = {name: run.manifest.outputs.get(name) for name in SCORES}
     known = {name: digest for name, digest in recorded.items() if digest and (run.folder / name).is_file()}
     changed = [name for name, digest in known.items() if hash_file(run.folder / name) != digest]
     if not known:
@@ -74,7 +74,7 @@ def _as_written(run: RunRecord) -> list[dict[str, Any]]:
     ]
 
 
-def declared_leaks(leaks: list[str]) -> dict[str, Any]:
+def declared_leaks(leaks: Sequence[str]) -> dict[str, Any]:
     """The leaks that the run's own protocol names; ``declared`` tells this check from those that found something."""
     problem = "leaks declared by the protocol"
     name = problem if leaks else "no leak declared by the protocol"
@@ -86,7 +86,7 @@ def failed_checks(checks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [check for check in checks if check["passed"] is False]
 
 
-def _check(name: str, problem: str, found: list[Any], *, unknown: str = "") -> dict[str, Any]:
+def _check(name: str, problem: str, found: Sequence[Any], *, unknown: str = "") -> dict[str, Any]:
     words = ", ".join(str(each) for each in found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
     passed = False if found else None if unknown else True
     return {"name": name, "problem": problem, "passed": passed, "found": words or unknown}

@@ -29,7 +29,7 @@ from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import Run
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ImageBench:
     ``config`` is the run's own; ``train``, ``validation`` and ``test`` hold positions in ``images.images``.
     """
 
-    run: RunRecord
+    run: Run
     config: Config
     workspace: Workspace
     judge: Judge
@@ -77,7 +77,7 @@ class ImageBench:
         """Scores of the test images, computed once: an interrupted audit goes on where it stopped."""
         own = self.config.cnn.model_dump(mode="json", exclude={"name", "data"})
         key = fingerprint(
-            __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.get("made_from"), parts
+            __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.made_from, parts
         )
         path = self.workspace.cache / "audit" / f"{key[:32]}.json"
 
@@ -110,7 +110,7 @@ class ImageBench:
 
 
 def open_images(
-    run: RunRecord, own: Config | None, workspace: Workspace, judge: Judge, epochs: int
+    run: Run, own: Config | None, workspace: Workspace, judge: Judge, epochs: int
 ) -> tuple[ImageBench | None, str]:
     """The run's images as they lie there now, or None and why they cannot be audited."""
     if own is None:
@@ -123,7 +123,7 @@ def open_images(
         train, validation = validation_rows(images, own.cnn.validation_fraction, own.seed)
     except (DataError, ConfigError) as error:
         return None, error.what
-    if images.fingerprint != (run.manifest.get("dataset") or {}).get("fingerprint"):
+    if images.fingerprint != run.manifest.dataset.fingerprint:
         return None, "the images have changed since the run was made"
     return ImageBench(run, own, workspace, judge, epochs, images, train, validation, images.rows("Test")), ""
 

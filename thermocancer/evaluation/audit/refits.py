@@ -20,6 +20,7 @@ from thermocancer.evaluation.audit.masked import MaskedCohort
 from thermocancer.evaluation.audit.refitting import Bench, Unavailable
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.units import gather_units
+from thermocancer.kinds import Reads, trivial_kinds
 from thermocancer.runs.predictions import Prediction
 
 LATE_SHARE = 0.35
@@ -109,8 +110,8 @@ def _exams_of(folds: Sequence[Fold]) -> IntArray:
 def untrained_twin(bench: Bench) -> Control:
     """The same model whose network has random weights and was never trained."""
     _needs_one_run(bench)
-    model = bench.scope.run.manifest.get("model")
-    trained = bench.config.dit.backbone != "random" if bench.reads_frames else model in ("svm", "network")
+    reads = bench.scope.run.reads
+    trained = bench.config.dit.backbone != "random" if bench.reads_frames else reads is Reads.CODES
     if not trained or bench.config.fuse.untrained:
         raise Unavailable("the model has no trained network, or is the untrained twin itself")
     rows = bench.scores("untrained", bench.recipe(untrained=True))
@@ -126,16 +127,11 @@ def untrained_twin(bench: Bench) -> Control:
 def trivial_baselines(bench: Bench) -> list[Control]:
     """Thermal statistics, left-right asymmetry and the plain asymmetry index on the same folds."""
     _needs_static_views(bench)
-    titles = {
-        "thermal": "global temperature statistics",
-        "asymmetry": "left-right asymmetry features",
-        "asymmetry-index": "asymmetry index, nothing fitted",
-    }
     controls = []
-    for kind, title in titles.items():
-        if bench.scope.run.manifest.get("model") != kind:
-            rows = bench.scores(kind, bench.recipe(kind))
-            controls.append(bench.judge.control(kind.replace("-", "_"), title, BASELINE, rows))
+    for kind in trivial_kinds():
+        if bench.scope.run.kind != kind:
+            rows = bench.scores(kind.name, bench.recipe(kind.name))
+            controls.append(bench.judge.control(kind.name.replace("-", "_"), kind.trivial, BASELINE, rows))
     return controls
 
 
@@ -182,11 +178,11 @@ def early_to_late(bench: Bench) -> Control:
 
 def _seen_by_encoders(bench: Bench, fold: Fold) -> str:
     """A remark where the split's encoders have seen (without labels) some of the tested patients."""
-    if bench.scope.run.manifest.get("model") not in ("svm", "network"):
+    if bench.scope.run.reads is not Reads.CODES:
         return ""
     from thermocancer.classifiers.encoders import Encoders
 
-    views = tuple(bench.scope.run.manifest.get("views") or bench.source.views)
+    views = bench.scope.run.manifest.views
     encoders = Encoders.of(bench.config, bench.workspace)
     seen = {patient for view in views for patient in encoders.shown(bench.source, view, fold)}
     return f"; the encoders had seen {len(seen)} of the late patients, without labels" if seen else ""

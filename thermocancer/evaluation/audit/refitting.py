@@ -17,6 +17,7 @@ from thermocancer.errors import DataError
 from thermocancer.evaluation.audit.controls import Judge, rows_of
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import fingerprint
+from thermocancer.kinds import Reads
 from thermocancer.runs.predictions import Prediction
 from thermocancer.workspace import Workspace
 
@@ -43,13 +44,12 @@ class Bench:
     @property
     def reads_frames(self) -> bool:
         """True for a sequence network, whose source holds the frames of dynamic exams."""
-        return self.scope.run.manifest.get("stage") == "train-dit"
+        return self.scope.run.reads is Reads.FRAMES
 
     @property
     def combines(self) -> tuple[str, ...]:
         """Names of the runs that a late run combines; its source holds their patients, no thermograms."""
-        manifest = self.scope.run.manifest
-        return tuple(manifest.get("combine", ())) if manifest.get("model") == "late" else ()
+        return self.scope.run.manifest.combine
 
     def recipe(self, kind: str | None = None, *, untrained: bool = False) -> Recipe:
         """The run's recipe without inner folds: only the order of its scores is audited."""
@@ -60,7 +60,7 @@ class Bench:
         from thermocancer.classifiers.recipes import make_recipe
 
         config = _changed(self.config, "fuse", untrained=True) if untrained else self.config
-        views = tuple(self.scope.run.manifest.get("views") or ()) or None
+        views = self.scope.run.manifest.views
         return make_recipe(
             config, self.workspace, kind=kind, views=views, calibrate=False, exam_weights=self._exam_weights()
         )
@@ -112,7 +112,7 @@ class Bench:
         labels = self.scope.labels if labels is None else labels
         settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
         parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
-        made_from = self.scope.run.manifest.get("made_from")
+        made_from = self.scope.run.manifest.made_from
         key = fingerprint(__version__, name, settings, source.fingerprint, labels.tolist(), parts, made_from)
 
         def read(rows: list[dict[str, Any]]) -> list[Prediction]:

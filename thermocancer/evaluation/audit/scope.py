@@ -12,7 +12,7 @@ from thermocancer.data.cohort import Cohort, Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
 from thermocancer.runs.predictions import Prediction
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Scope:
     no static exams): then only what the predictions and the catalog say can be audited.
     """
 
-    run: RunRecord
+    run: Run
     exams: tuple[Exam, ...]
     scored: IntArray
     folds: tuple[Fold, ...]
@@ -58,7 +58,7 @@ def _day(text: str | None) -> float:
         return np.nan
 
 
-def make_scope(run: RunRecord, source: Cohort | None, facts: dict[ExamKey, ExamFacts]) -> Scope:
+def make_scope(run: Run, source: Cohort | None, facts: dict[ExamKey, ExamFacts]) -> Scope:
     """Place the run's predictions on the exams of its data set."""
     exams = _exams_of(run.rows, facts) if source is None else tuple(source.exams)
     places = {(exam.patient, exam.visit): row for row, exam in enumerate(exams)}
@@ -78,7 +78,7 @@ def _exams_of(rows: Sequence[Prediction], facts: dict[ExamKey, ExamFacts]) -> tu
     )
 
 
-def _folds_of(run: RunRecord, exams: Sequence[Exam], places: dict[ExamKey, int], scored: IntArray) -> tuple[Fold, ...]:
+def _folds_of(run: Run, exams: Sequence[Exam], places: dict[ExamKey, int], scored: IntArray) -> tuple[Fold, ...]:
     """The folds as the predictions show them; what was not tested was trained on."""
     tested: dict[str, set[int]] = {}
     for row in run.rows:
@@ -92,10 +92,10 @@ def _folds_of(run: RunRecord, exams: Sequence[Exam], places: dict[ExamKey, int],
     return tuple(folds)
 
 
-def _training_pool(run: RunRecord, exams: Sequence[Exam], scored: IntArray) -> set[int]:
+def _training_pool(run: Run, exams: Sequence[Exam], scored: IntArray) -> set[int]:
     """With a single fold: exams that were not scored, nor left out, nor (unless thesis) of a scored patient."""
-    left_out = {str(each.get("exam")) for each in run.manifest.get("excluded", ()) if isinstance(each, dict)}
-    seen = set() if run.manifest.get("protocol") == "thesis" else {exams[row].patient for row in scored}
+    left_out = {each.exam for each in run.manifest.excluded}
+    seen = set() if run.manifest.protocol == "thesis" else {exams[row].patient for row in scored}
     return {
         row for row, exam in enumerate(exams) if exam.key not in left_out and exam.patient not in seen
     } - set(scored.tolist())  # fmt: skip

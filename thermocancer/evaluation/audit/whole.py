@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -25,11 +26,10 @@ from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
 from thermocancer.evaluation.report.judgement import Judgement, Picture
 from thermocancer.evaluation.statistics.intervals import auc_interval
 from thermocancer.evaluation.statistics.units import gather_units
+from thermocancer.kinds import Reads
 from thermocancer.progress import Progress
+from thermocancer.runs.run import Run
 from thermocancer.workspace import Workspace
-
-IMAGE_STAGES = ("train-cnn",)
-"""Their units are image files."""
 
 GROUP_TITLES = {
     BASELINE: "trivial models and the untrained twin",
@@ -49,7 +49,7 @@ def audit_run(
     settings = config.evaluate
     rows = tuple(judged.run.rows)
     judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed, rows)
-    examine = _of_images if judged.run.manifest.get("stage") in IMAGE_STAGES else _of_exams
+    examine = _of_images if judged.run.reads is Reads.IMAGES else _of_exams
     scope, controls, unavailable = examine(judged, workspace, settings, facts, judge, progress)
     matched = _matched(scope, judged, settings, config.seed)
     checks = leak_checks(scope, controls)
@@ -75,16 +75,16 @@ def _of_exams(
     judge: Judge, progress: Progress,
 ) -> Examined:  # fmt: skip
     """A run on thermograms, with its data set where that is still there."""
-    own = judged.run.config(workspace)
+    own = judged.run.config()
     with ExitStack() as stack:
-        source, why = _open_source(own, judged.run.manifest, workspace, stack)
+        source, why = _open_source(own, judged.run, workspace, stack)
         scope = make_scope(judged.run, source, facts)
         if source is not None and scope.source is None:
             why = "the data set has changed since the run was made"
         if relabelled(scope):  # the checks name these exams; nothing can be compared on two truths
             reason = "the labels of the predictions are not those of the data set"
             return scope, [], [{"name": "every control", "reason": reason}]
-        if scope.source is not None and own is not None and judged.run.manifest.get("model") != "late":
+        if scope.source is not None and own is not None and judged.run.reads is not Reads.RUNS:
             # trained as the run was, without the matches of what it tested
             folds = tuple(keep_matches_apart(scope.source, scope.folds, own.cohort))
             scope = dataclasses.replace(scope, folds=folds)
@@ -104,7 +104,7 @@ def _of_images(
 ) -> Examined:  # fmt: skip
     """A run on a folder of images: their numbers follow the folders, so that nuisance variables would mislead."""
     run = judged.run
-    bench, why = open_images(run, run.config(workspace), workspace, judge, settings.audit_image_epochs)
+    bench, why = open_images(run, run.config(), workspace, judge, settings.audit_image_epochs)
     if bench is None:
         scope = dataclasses.replace(make_scope(run, None, {}), patients_known=run.facts().unit != "exam")
         return scope, [], [{"name": "controls that train again", "reason": why}]
@@ -112,26 +112,23 @@ def _of_images(
 
 
 def _open_source(
-    own: Config | None, manifest: dict[str, Any], workspace: Workspace, stack: ExitStack
+    own: Config | None, run: Run, workspace: Workspace, stack: ExitStack
 ) -> tuple[Cohort | None, str | None]:
-    from thermocancer.data.store.reading import DYNAMIC, STATIC, Part, StoredCohort
+    from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
 
     if own is None:
         return None, "the run kept no config that this version can read"
-    if manifest.get("model") == "late":
-        return _open_patients(list(manifest["combine"]), workspace, stack)
-    stage = str(manifest.get("stage"))
-    parts: dict[str, Part] = {"fuse": STATIC, "train-dit": DYNAMIC}
-    if stage not in parts:
-        return None, f"the recipes of {stage} are not trained again"
+    if run.reads is Reads.RUNS:
+        return _open_patients(run.manifest.combine, workspace, stack)
+    part = DYNAMIC if run.reads is Reads.FRAMES else STATIC
     try:
-        return stack.enter_context(StoredCohort(workspace.dataset(own.dataset.name), parts[stage])), None
+        return stack.enter_context(StoredCohort(workspace.dataset(own.dataset.name), part)), None
     except DataError as error:
         return None, error.what
 
 
 def _open_patients(
-    names: list[str], workspace: Workspace, stack: ExitStack
+    names: Sequence[str], workspace: Workspace, stack: ExitStack
 ) -> tuple[Cohort | None, str | None]:  # fmt: skip
     """The patients of the runs that a late run combines; what is known of their exams, but no thermograms."""
     from thermocancer.classifiers.late.patients import open_patients

@@ -26,6 +26,7 @@ from thermocancer.evaluation.explain.trust import (
     read_mask,
 )
 from thermocancer.evaluation.report.judgement import Judgement
+from thermocancer.kinds import Reads
 from thermocancer.progress import Progress
 from thermocancer.thermal.regions import torso_mask
 from thermocancer.workspace import LABELS, Workspace
@@ -51,15 +52,15 @@ def survey_run(judged: Judgement, workspace: Workspace, progress: Progress, *, f
 
     ``first_only`` explains the first view alone, in a fifth of the time.
     """
-    config = judged.run.config(workspace)
-    if config is None or judged.run.manifest.get("stage") != "fuse" or judged.run.manifest.get("model") == "late":
+    config = judged.run.config()
+    if config is None or judged.run.reads not in (Reads.CODES, Reads.TABLES):
         return Survey(note="This kind of run has no occlusion maps.")
     try:
         with StoredCohort(workspace.dataset(config.dataset.name)) as source:
             scope = make_scope(judged.run, source, {})
             if scope.source is None or source.kind != "celsius":
                 return Survey(note="The data set behind this run is gone or holds no degrees.")
-            views = tuple(str(view) for view in judged.run.manifest.get("views") or source.views)
+            views = judged.run.manifest.views
             case = Case(scope, source, config, workspace, views[:1] if first_only else views)
             return _survey(judged, case, progress)
     except ThermocancerError as error:
@@ -101,7 +102,7 @@ def _survey(judged: Judgement, case: Case, progress: Progress) -> Survey:
     shown = case.places(telling_rows(judged, case.scope))
     pointed = _places_with_truth(case)
     with one_thread():
-        fitted = load_fitted(judged.run.folder / "model", case.workspace)
+        fitted = load_fitted(judged.run.model_folder, case.workspace)
         maps: dict[Place, Occlusion] = {}
         places = list(dict.fromkeys([*shown, *pointed]))
         with progress.task(f"occlusion of {judged.run.name}", len(places), "maps") as bar:
@@ -171,8 +172,7 @@ def _sanity(case: Case, maps: dict[Place, Occlusion]) -> dict[str, Any]:
     from thermocancer.classifiers.recipes import make_recipe
 
     scope, config = case.scope, case.config
-    views = tuple(scope.run.manifest.get("views") or ()) or None
-    recipe = make_recipe(config, case.workspace, views=views, calibrate=False)
+    recipe = make_recipe(config, case.workspace, views=scope.run.manifest.views, calibrate=False)
     fold = scope.folds[0]
     labels = permute_by_patient(scope, config.seed)
     stupid: Fitted = recipe.fit(case.source, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)

@@ -13,7 +13,8 @@ from thermocancer.errors import ConfigError, ThermocancerError
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile, read_files
 from thermocancer.evaluation.prediction.scoring import Oracle, answer, decision_words, like_scores, readable
 from thermocancer.evaluation.statistics.units import Units, gather_units
-from thermocancer.runs.run import RunRecord, read_run
+from thermocancer.kinds import Reads
+from thermocancer.runs.run import Run, read_run
 from thermocancer.workspace import VIEWS, Workspace
 
 NO_INTERVAL = {
@@ -28,7 +29,7 @@ UNCOMPARED = "the data set of a combined run is not here, so that this exam coul
 class LateOracle:
     """A late run ready to answer, with the runs that it combines, in its own order."""
 
-    run: RunRecord
+    run: Run
     fitted: Any
     parts: tuple[Oracle, ...]
     units: Units
@@ -46,12 +47,12 @@ class LateOracle:
         return tuple(view for view in VIEWS if view in wanted)
 
 
-def is_late(run: RunRecord) -> bool:
+def is_late(run: Run) -> bool:
     """Does this run combine other runs?"""
-    return run.manifest.get("stage") == "fuse" and run.manifest.get("model") == "late"
+    return run.reads is Reads.RUNS
 
 
-def load_late_oracle(run: RunRecord, workspace: Workspace, oracle_of: Callable[[RunRecord], Oracle]) -> LateOracle:
+def load_late_oracle(run: Run, workspace: Workspace, oracle_of: Callable[[Run], Oracle]) -> LateOracle:
     """Load a late run and what it combines; ``oracle_of`` makes the oracle of one combined run.
 
     Raises DataError when a combined run is gone or no longer the one that was combined, ConfigError
@@ -60,7 +61,7 @@ def load_late_oracle(run: RunRecord, workspace: Workspace, oracle_of: Callable[[
     from thermocancer.classifiers.late.kept import check_components
     from thermocancer.classifiers.recipes import load_fitted
 
-    fitted: Any = load_fitted(run.folder / "model", workspace)
+    fitted: Any = load_fitted(run.model_folder, workspace)
     names = [each["run"] for each in fitted.settings["components"]]
     check_components(workspace, fitted.settings["components"], run.name)
     found = {name: read_run(workspace, name) for name in names}
@@ -72,7 +73,7 @@ def load_late_oracle(run: RunRecord, workspace: Workspace, oracle_of: Callable[[
             found=f"it combines the late run {nested[0]}", hint="combine all the runs at once",
         )  # fmt: skip
     # sequence networks first: they bring their own strategy, which encoders then share
-    order = sorted(names, key=lambda name: found[name].manifest.get("stage") != "train-dit")
+    order = sorted(names, key=lambda name: found[name].reads is not Reads.FRAMES)
     oracles = {name: oracle_of(found[name]) for name in order}
     return LateOracle(run, fitted, tuple(oracles[name] for name in names), gather_units(run.rows))
 
@@ -141,7 +142,7 @@ def _judged(exam: NewExam, own: Sequence[NewExam], parts: Sequence[Oracle]) -> l
 
 
 def _part(part: Oracle, said: dict[str, Any]) -> dict[str, Any]:
-    facts = {"run": part.run.name, "model": part.run.manifest.get("model"), "status": said["status"]}
+    facts = {"run": part.run.name, "model": part.run.manifest.model, "status": said["status"]}
     return facts | {"reason": said["reason"], "score": said.get("score")}
 
 

@@ -15,7 +15,7 @@ from thermocancer.data.class_images import is_image, read_image
 from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.scoring import UNCOMPARED, decision_words
 from thermocancer.evaluation.report.page import render_page
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import Run
 
 THUMBNAIL = 160
 
@@ -30,9 +30,9 @@ def image_files(path: Path) -> list[Path]:
     return files
 
 
-def image_answers(run: RunRecord, config: Config, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def image_answers(run: Run, config: Config, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """One answer an image, as ``predict`` shows them, and the pictures of its page; ``config`` is the run's own."""
-    classifier = load_image_classifier(run.folder / "model", strategy.set_up(config.strategy, config.seed))
+    classifier = load_image_classifier(run.model_folder, strategy.set_up(config.strategy, config.seed))
     files = image_files(path)
     names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in files]
     answers = [_answer(classifier, each, name) for each, name in zip(files, names, strict=True)]
@@ -43,11 +43,11 @@ def image_answers(run: RunRecord, config: Config, path: Path) -> tuple[list[dict
     return answers, pictures
 
 
-def image_page(run: RunRecord, answers: Sequence[dict[str, Any]], pictures: dict[str, Any]) -> str:
+def image_page(run: Run, answers: Sequence[dict[str, Any]], pictures: dict[str, Any]) -> str:
     """The page for people."""
     facts = {
         "title": f"Scores by run {run.name}", "answers": answers, "exam_pictures": pictures, "run": run.name,
-        "model": run.manifest.get("model"), "leaks": list(run.manifest.get("leaks", ())),
+        "model": run.manifest.model, "leaks": list(run.manifest.leaks),
     }  # fmt: skip
     return render_page("predict.html", facts, {})
 

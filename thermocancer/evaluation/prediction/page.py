@@ -13,7 +13,7 @@ from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.scoring import Oracle, as_trained, source_of
 from thermocancer.evaluation.report.figures import thermogram_png
 from thermocancer.evaluation.report.page import render_page
-from thermocancer.runs.run import RunRecord
+from thermocancer.runs.run import Run
 
 ONE_VIEW, SEVERAL_VIEWS = (6, 8), (4, 4)
 """Patches of an occlusion map in ``predict``: coarser with several views, so that the answer comes in seconds."""
@@ -52,16 +52,14 @@ def _first_frame(exam: NewExam) -> dict[str, NewFile]:
     return {"Frontal": frames[0]} if frames else {}
 
 
-def prediction_page(
-    answers: Sequence[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], run: RunRecord
-) -> str:
+def prediction_page(answers: Sequence[dict[str, Any]], pictures: dict[str, list[dict[str, Any]]], run: Run) -> str:
     """The page for people."""
     facts = {
         "title": f"Scores by run {run.name}",
         "answers": answers,
         "exam_pictures": pictures,
         "run": run.name,
-        "model": run.manifest.get("model"),
-        "leaks": list(run.manifest.get("leaks", ())),
+        "model": run.manifest.model,
+        "leaks": list(run.manifest.leaks),
     }
     return render_page("predict.html", facts, {})

@@ -18,7 +18,8 @@ from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.novelty import Reference, judge_novelty
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.units import Units, gather_units
-from thermocancer.runs.run import RunRecord
+from thermocancer.kinds import Reads
+from thermocancer.runs.run import Run
 from thermocancer.workspace import Workspace
 
 LIKE_SCORES = 0.1
@@ -29,7 +30,7 @@ FEWEST_FOLDS = 3
 class Oracle:
     """A trained run ready to answer."""
 
-    run: RunRecord
+    run: Run
     config: Config
     fitted: Fitted
     folds: list[Fitted]
@@ -42,33 +43,32 @@ class Oracle:
     @property
     def dynamic(self) -> bool:
         """True for a run on the frames of dynamic exams."""
-        return self.run.manifest.get("stage") == "train-dit"
+        return self.run.reads is Reads.FRAMES
 
 
-def load_oracle(run: RunRecord, workspace: Workspace, reference: Reference | None, shape: Any) -> Oracle:
+def load_oracle(run: Run, workspace: Workspace, reference: Reference | None, shape: Any) -> Oracle:
     """Load the run's classifier. Raises ConfigError for runs that score something other than thermograms."""
     from thermocancer.classifiers.recipes import load_fitted
 
-    config = run.required_config(workspace)
-    if run.manifest.get("stage", "fuse") not in ("fuse", "train-dit"):
+    config = run.required_config()
+    if run.reads is Reads.IMAGES:
         raise ConfigError(
             f"run {run.name!r} cannot score a new exam",
             where=run.folder,
             expected="a run of fuse or train-dit",
-            found=run.manifest.get("stage"),
+            found=run.manifest.stage,
         )
-    if run.manifest.get("stage") == "train-dit":
+    if run.reads is Reads.FRAMES:
         from thermocancer import strategy
 
         strategy.set_up(config.strategy, config.seed)
-    folder = run.folder / "model"
+    folder = run.model_folder
     fitted = load_fitted(folder, workspace)
     threshold = getattr(fitted, "threshold", None)
     units = gather_units(run.rows)
-    views = tuple(run.manifest.get("views") or config.fuse.views or config.filter.views)
     return Oracle(
-        run, config, fitted, _fold_models(folder, workspace), views,
-        float(run.facts().threshold or 0.5) if threshold is None else float(threshold), units, shape, reference,
+        run, config, fitted, _fold_models(folder, workspace), run.manifest.views,
+        run.facts().threshold if threshold is None else float(threshold), units, shape, reference,
     )  # fmt: skip
 
 

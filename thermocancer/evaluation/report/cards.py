@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from thermocancer.evaluation.audit.controls import NUISANCE
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, PHANTOM_NOTICE, number, with_interval
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.files import Json
+from thermocancer.kinds import Reads
+from thermocancer.runs.run import Run
 
 # --- cards, as Markdown to keep beside the model ----------------------------------------------------------------------
 
@@ -141,7 +142,7 @@ LEFT_TO_PEOPLE = (
 
 def checklist(
     document: Json,
-    manifest: Mapping[str, Any],
+    run: Run,
     flow: Sequence[Json],
     *,
     sources: Sequence[str],
@@ -152,23 +153,23 @@ def checklist(
     used = flow[-1]
     steps = " → ".join(f"{step['step']} {step['exams']}" for step in flow)
     lost = ", ".join(f"{loss['count']} {loss['reason']}" for step in flow for loss in step["losses"])
-    data_set = manifest.get("dataset")
+    manifest = run.manifest
     if document["protocol"] == "thesis":
         apart = "by file"
-    elif manifest.get("stage") != "train-cnn":
+    elif run.reads is not Reads.IMAGES:
         apart = "by patient"
     else:
         apart = "in the folders given, by image" if document["unit"] == "exam" else "in the folders given, by patient"
     groupings = sorted({row["grouping"] for row in subgroups})
     answers: list[tuple[str, str | None, str]] = [
         ("Source of the data", ", ".join(SHORT_SOURCES.get(each, each) for each in sources) or None, ALL),
-        ("Data set and its version", None if data_set is None else str(data_set), ALL),
+        ("Data set and its version", str(manifest.dataset.model_dump()), ALL),
         ("Flow of exams, with reasons for exclusion",
          steps + (f"; left out: {lost}" if lost else "; nothing left out"), ALL),
         ("Number of patients, exams and of each class", f"{used['patients']} patients, {used['exams']} exams "
          f"({used['healthy']} healthy, {used['sick']} sick)", ALL),
-        ("Input: views or frames", ", ".join(map(str, manifest["views"])) if manifest.get("views") else None, ALL),
-        ("Model", str(manifest["model"]) if manifest.get("model") else None, ALL),
+        ("Input: views or frames", ", ".join(manifest.views) or None, ALL),
+        ("Model", manifest.model, ALL),
         ("Unit of analysis", f"{document['unit']}: {document['decision_rule']}", ALL),
         ("How data were divided; level of separation",
          f"{document['protocol']}, {apart}; leaks: {'; '.join(document['leaks']) or 'none known'}", ALL),
@@ -176,7 +177,7 @@ def checklist(
         ("How uncertainty was estimated",
          "; ".join(document[name]["method"] for name in ("accuracy", "auc", "brier")), ALL),
         ("Software, versions, settings and exact command", "at the end of this report", "TRIPOD+AI, CLAIM"),
-        ("Random seed", str(manifest["seed"]) if "seed" in manifest else None, "CLAIM"),
+        ("Random seed", str(manifest.seed), "CLAIM"),
         ("Confusion matrix", "TN {tn}, FP {fp}, FN {fn}, TP {tp}".format(**document["confusion"]), ALL),
         ("Accuracy with intervals", "in the table of figures", ALL),
         ("Calibration", "slope, intercept, Brier score, reliability diagram", "TRIPOD+AI"),

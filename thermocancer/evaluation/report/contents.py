@@ -28,6 +28,7 @@ from thermocancer.evaluation.report.verdict import verdict_of
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
+from thermocancer.runs.run import Run
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
 if TYPE_CHECKING:
@@ -59,15 +60,15 @@ def gather_contents(
     """
     run, document = judged.run, judged.document
     flow = cohort_flow(workspace, run.rows)
-    sources = list(run.manifest.get("sources") or sources_of(workspace, run.rows))
+    sources = sources_of(workspace, run.rows)
     phantom = is_phantom(sources)
     groups = subgroup_table(run.rows, facts, config.evaluate.confidence)
     wrong = misclassified(judged.units, document["threshold"])
-    kept = run.config(workspace)
+    kept = run.config()
     content = {
         "title": config.report.title,
         "run": run.name,
-        "model": run.manifest.get("model"),
+        "model": run.manifest.model,
         "phantom": phantom,
         "sources": sources,
         "metrics": document,
@@ -80,10 +81,10 @@ def gather_contents(
         "audit": audit,
         "explanation": None if survey is None else survey.facts | {"note": survey.note},
         "checklist": checklist(
-            document, run.manifest, flow, sources=sources, audit=audit, subgroups=groups
+            document, run, flow, sources=sources, audit=audit, subgroups=groups
         ),
         "environment": environment(),
-        "command": exact_command(run.name, run.manifest),
+        "command": exact_command(run),
         "remark": remark,
         # without this machine's folder, so that equal runs give equal pages
         "config_text": None if kept is None else dump_yaml(kept.model_copy(update={"workspace": "WORKSPACE"})),
@@ -148,7 +149,6 @@ def _thumbnail_of(item: Json, facts: Mapping[ExamKey, ExamFacts], workspace: Wor
 # --- how it was made --------------------------------------------------------------------------------------------------
 
 PACKAGES = ("thermocancer", "numpy", "scipy", "scikit-learn", "keras", "tensorflow", "jax", "opencv-python", "h5py")
-TRAINING_STAGES = ("fuse", "train-dit", "train-cnn")
 
 
 def environment() -> dict[str, str]:
@@ -162,11 +162,10 @@ def environment() -> dict[str, str]:
     return found
 
 
-def exact_command(name: str, manifest: Json) -> str:
+def exact_command(run: Run) -> str:
     """The two commands that make this run and its report again from the same workspace."""
-    stage = str(manifest.get("stage", "fuse"))
-    settings = f"-w WORKSPACE -c WORKSPACE/runs/{name}/config.yaml"
+    settings = f"-w WORKSPACE -c WORKSPACE/runs/{run.name}/config.yaml"
     return (
-        f"thermocancer {stage if stage in TRAINING_STAGES else 'fuse'} {settings} --name {name}\n"
-        f"thermocancer evaluate {settings} --run {name}"
+        f"thermocancer {run.manifest.stage} {settings} --name {run.name}\n"
+        f"thermocancer evaluate {settings} --run {run.name}"
     )

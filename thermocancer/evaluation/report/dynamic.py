@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ from thermocancer.classifiers.platt import logit
 from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.classifiers.sequence.features import SequenceFeatures
 from thermocancer.classifiers.sequence.network import SequenceModel
-from thermocancer.config import Config, load_config
+from thermocancer.config import Config
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.data.cohort import Cohort, FloatArray
 from thermocancer.data.store.reading import DYNAMIC, DYNAMIC_VIEW, StoredCohort
 from thermocancer.evaluation.report.figures import ALARM, MODEL, MUTED, new_figure, png_bytes
-from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import Run
 from thermocancer.thermal.regions import torso_mask
 from thermocancer.thermal.rendering import render_centi
 from thermocancer.workspace import LABELS, Workspace
@@ -28,20 +28,19 @@ COLOURS = (MODEL, ALARM)
 CURVES, SALIENCY = "Rewarming of both classes", "Which frames matter"
 
 
-def dynamic_figures(run_folder: Path, workspace: Workspace) -> dict[str, bytes]:
+def dynamic_figures(run: Run) -> dict[str, bytes]:
     """Titles and PNG bytes for a run of ``train-dit``.
 
     Mean temperature of the skin in each frame, by class; how much the score moves when a frame is
     replaced by the average one; the frames of the worst miss and the worst false alarm. Raises
     DataError when the data set or the model of the run is gone.
     """
-    config = load_config([run_folder / "config.yaml"], workspace=workspace.root, environment={})
-    rows = read_predictions(run_folder / "predictions.csv")
-    with StoredCohort(workspace.dataset(config.dataset.name), DYNAMIC) as source:
-        used = _used_rows(source, rows)
+    config = run.required_config()
+    with StoredCohort(run.workspace.dataset(config.dataset.name), DYNAMIC) as source:
+        used = _used_rows(source, run.rows)
         figures = {CURVES: draw_curves(skin_curves(source, used), _labels(source, used), source.kind)}
-        figures[SALIENCY] = draw_saliency(*frame_saliency(run_folder, workspace, config, source, used))
-        figures |= _strips(source, rows, config.dit.frames)
+        figures[SALIENCY] = draw_saliency(*frame_saliency(run, config, source, used))
+        figures |= _strips(source, run.rows, config.dit.frames)
     return figures
 
 
@@ -87,15 +86,15 @@ def draw_curves(curves: FloatArray, labels: npt.NDArray[np.int64], kind: str) ->
 
 
 def frame_saliency(
-    run_folder: Path, workspace: Workspace, config: Config, source: StoredCohort, rows: npt.NDArray[np.int64]
+    run: Run, config: Config, source: StoredCohort, rows: npt.NDArray[np.int64]
 ) -> tuple[tuple[int, ...], FloatArray, npt.NDArray[np.int64]]:
     """Frames, the mean change of log-odds (exams, frames) without each, and the exams' labels.
 
     A frame is taken away by putting the cohort's mean features of that frame in its place.
     """
     strategy.set_up(config.strategy, config.seed)
-    model = load_fitted(run_folder / "model", workspace).model  # type: ignore[attr-defined]
-    features = _features(model, source, workspace, config).of(rows)  # (n, T, F)
+    model = load_fitted(run.model_folder, run.workspace).model  # type: ignore[attr-defined]
+    features = _features(model, source, run.workspace, config).of(rows)  # (n, T, F)
     whole = logit(model.probabilities(features))
     change = np.empty(features.shape[:2])
     for place in range(features.shape[1]):

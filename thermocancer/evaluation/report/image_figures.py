@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thermocancer.config import Config, load_config
+from thermocancer.config import Config
 from thermocancer.data.class_images import Pixels, read_image
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.errors import DataError
@@ -25,9 +25,8 @@ from thermocancer.evaluation.report.figures import (
     png_bytes,
     show_confusion,
 )
-from thermocancer.files import Json, read_json
-from thermocancer.runs.history import read_history
-from thermocancer.workspace import Workspace
+from thermocancer.files import Json
+from thermocancer.runs.run import PREDICTIONS, VALIDATION, Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,20 +62,18 @@ class ScoredImages:
         return np.array([((self.scores >= each) == self.labels).mean() for each in thresholds])
 
 
-def image_figures(run_folder: Path, workspace: Workspace) -> dict[str, bytes]:
+def image_figures(run: Run) -> dict[str, bytes]:
     """Titles and PNG bytes for a run of ``train-cnn``; the misclassified images are left out where they are gone."""
-    config = load_config([run_folder / "config.yaml"], workspace=workspace.root, environment={})
-    manifest = read_json(run_folder / "manifest.json")
-    validation = read_scored(run_folder / "validation.csv", "validation")
-    test = read_scored(run_folder / "predictions.csv", "test")
+    config, manifest = run.required_config(), run.manifest
+    validation = read_scored(run.folder / VALIDATION, "validation")
+    test = read_scored(run.folder / PREDICTIONS, "test")
     figures = {}
-    history = read_history(run_folder / "history.jsonl")
-    if history:
-        figures[CURVES] = draw_learning(history)
+    if run.history:
+        figures[CURVES] = draw_learning(run.history)
     figures[ROC] = draw_roc([validation.roc_line(BASELINE), test.roc_line(MODEL)])
-    figures[CONFUSION] = draw_confusions([validation, test], manifest["classes"])
-    figures[THRESHOLD] = draw_accuracy([validation, test], float(manifest["threshold"]))
-    return figures | draw_misclassified(test, config, manifest["classes"])
+    figures[CONFUSION] = draw_confusions([validation, test], manifest.classes)
+    figures[THRESHOLD] = draw_accuracy([validation, test], manifest.threshold)
+    return figures | draw_misclassified(test, config, manifest.classes)
 
 
 def read_scored(path: Path, name: str) -> ScoredImages:

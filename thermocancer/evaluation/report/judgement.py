@@ -22,8 +22,8 @@ from thermocancer.evaluation.statistics.curves import (
 from thermocancer.evaluation.statistics.metrics import METRICS, measure, metrics_document
 from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
-from thermocancer.runs.run import RunRecord
-from thermocancer.workspace import Workspace
+from thermocancer.kinds import Reads
+from thermocancer.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Picture:
 class Judgement:
     """A run judged. ``document`` is ``metrics.json``; ``pictures`` are written to ``figures/NAME.png``."""
 
-    run: RunRecord
+    run: Run
     units: Units
     document: Json
     baseline: Json | None
@@ -48,7 +48,7 @@ class Judgement:
     pictures: dict[str, Picture] = field(default_factory=dict)
 
 
-def judge(run: RunRecord, settings: EvaluateSection, seed: int) -> Judgement:
+def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     """Measure a run and its trivial baseline. Raises DataError when only one class was scored."""
     units = gather_units(run.rows)
     confidence, bootstrap = settings.confidence, settings.bootstrap
@@ -83,7 +83,7 @@ def judge(run: RunRecord, settings: EvaluateSection, seed: int) -> Judgement:
     )
 
 
-def _pictures(run: RunRecord, units: Units, document: Json, baseline: Units | None) -> dict[str, Picture]:
+def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) -> dict[str, Picture]:
     auc = number(document["auc"]["value"])
     lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
     if baseline is not None:
@@ -134,19 +134,18 @@ OWN_FIGURE = "own-"
 """Begins the file names of figures that only one kind of run has, so that the page can tell them from the others."""
 
 
-def own_figures(run: RunRecord, workspace: Workspace) -> tuple[dict[str, Picture], str]:
+def own_figures(run: Run) -> tuple[dict[str, Picture], str]:
     """Figures that only this kind of run has, by file name, and why there are none where they could not be drawn."""
-    stage = run.manifest.get("stage")
     drawn = {}
     try:
-        if stage == "train-dit":
+        if run.reads is Reads.FRAMES:
             from thermocancer.evaluation.report.dynamic import dynamic_figures
 
-            drawn = dynamic_figures(run.folder, workspace)
-        elif stage == "train-cnn":
+            drawn = dynamic_figures(run)
+        elif run.reads is Reads.IMAGES:
             from thermocancer.evaluation.report.image_figures import image_figures
 
-            drawn = image_figures(run.folder, workspace)
+            drawn = image_figures(run)
     except ThermocancerError as error:
         return {}, f"The figures of this kind of run could not be drawn: {error.what}."
     slugs = {title: re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") for title in drawn}

@@ -114,4 +114,4 @@ def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFac
         "protocol": facts.protocol,
         "leaks": list(facts.leaks),
     }
-    return document | facts.more
+    return document
