@@ -6,6 +6,8 @@ same. Anything may be deleted at any time. Files are written aside and renamed (
 
 A cache that cannot be written to (full disk, read-only folder) stops no work whose result is in memory: the
 result is handed out and made again next time. Only ``mapped_array``, which needs the disk as its memory, raises.
+
+``thermocancer doctor`` says what the cache holds, in the words of ``FAMILIES``, and empties it.
 """
 
 from __future__ import annotations
@@ -15,8 +17,10 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +34,26 @@ Content = TypeVar("Content")
 Number = TypeVar("Number", bound=np.generic)
 Shape = tuple[int, ...]
 Arrays = dict[str, npt.NDArray[np.generic]]
+
+FAMILIES = {
+    "audit": "scores of an audit's controls: an interrupted audit goes on with them",
+    "features": "what encoders, backbones and measures made of each exam",
+    "fits": "where trainings stood: interrupted ones go on from there",
+    "folds": "finished folds: interrupted runs go on with them",
+    "gram": "inner products of exams for support vector machines",
+    "images": "pixels of image folders, and what backbones made of them",
+    "likeness": "what training exams look like, for predict",
+    "masked": "thermograms without the body, or the body alone, for audits",
+    "simulate": "finished visits of a simulation under way",
+    "sweep": "trials of searches: without them a sweep begins anew",
+}
+"""The folders under ``cache/``, and what each holds in words."""
+
+LOOSE = "hashes and measures of files; where the last fetch ended"
+"""What the single files in ``cache/`` itself hold."""
+
+
+# --- arrays and JSON: found, or made and kept ---------------------------------
 
 
 def content_hash(array: npt.NDArray[np.generic]) -> str:
@@ -213,3 +237,58 @@ def _take_the_room(file: int) -> None:
     """Have the disk give every block now: a mapped file that finds it full later kills the process (SIGBUS)."""
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(file, 0, os.fstat(file).st_size)
+
+
+# --- the cache as a whole: what it holds, emptying it -------------------------
+
+
+@dataclass(frozen=True)
+class Holding:
+    """One folder of the cache (or its loose files, with no name): what it holds, how many files, bytes."""
+
+    name: str
+    what: str
+    files: int
+    size: int
+
+    def __str__(self) -> str:
+        files = "1 file" if self.files == 1 else f"{self.files} files"
+        return f"{self.name or 'loose files'}: {files}, {self.size / 1e6:.1f} MB ({self.what})"
+
+
+def holdings(cache: Path) -> list[Holding]:
+    """What stands under ``cache``, folder by folder. Links are counted, never followed."""
+    found: dict[str, list[int]] = {}
+    for folder, links_and_folders, names in os.walk(cache, followlinks=False):
+        inside = Path(folder).relative_to(cache).parts
+        sizes = found.setdefault(inside[0] if inside else "", [])
+        names += [each for each in links_and_folders if Path(folder, each).is_symlink()]
+        for name in names:
+            with contextlib.suppress(OSError):  # gone meanwhile
+                sizes.append(Path(folder, name).lstat().st_size)
+    words = FAMILIES | {"": LOOSE}
+    return [
+        Holding(name, words.get(name, "nothing that this version knows"), len(sizes), sum(sizes))
+        for name, sizes in sorted(found.items())
+        if sizes
+    ]
+
+
+def empty_cache(cache: Path) -> None:
+    """Remove all that stands under ``cache``. Links are removed, what they lead to is left alone.
+
+    Raises RunError when ``cache`` is itself a link, or something cannot be removed.
+    """
+    if cache.is_symlink():
+        raise RunError(
+            "the cache is a link to another folder, which is left alone",
+            where=cache, found=os.readlink(cache), hint="empty that folder yourself, or remove the link",
+        )  # fmt: skip
+    for each in cache.iterdir() if cache.is_dir() else ():
+        try:
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink()
+        except OSError as error:
+            raise RunError("the cache could not be emptied", where=each, found=error.strerror or error) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -54,6 +54,9 @@ def check(call: Call) -> None:
 def doctor(
     call: Call,
     fix: Annotated[bool, typer.Option("--fix", help="Make the catalog true again where it is not.")] = False,
+    clean: Annotated[
+        bool, typer.Option("--clean-cache", help="Empty the workspace's cache; whatever is needed is made again.")
+    ] = False,
 ) -> int:
     """Say what is installed, which devices are seen, what a config would get, and whether a workspace is sound.
 
@@ -63,7 +66,7 @@ def doctor(
 
     from thermocancer.cli.common import write_json_report
     from thermocancer.cli.console import make_console
-    from thermocancer.stages.doctor import check_up
+    from thermocancer.stages.doctor import check_up, clean_cache
     from thermocancer.workspace import Workspace
 
     config = call.load()
@@ -75,9 +78,16 @@ def doctor(
         with workspace.lock("raw"):
             for line in repair_raw(workspace):
                 console.print(f"fixed  {line}", markup=False)
+    freed = clean_cache(workspace, dry_run=call.dry_run) if clean else []
+    for held in freed if not call.quiet else ():
+        console.print(f"{'would free' if call.dry_run else 'freed'}  {held}", markup=False)
+    if clean and not call.quiet:
+        total = sum(held.size for held in freed) / 1e6
+        console.print(f"{'would free' if call.dry_run else 'freed'}  {total:.1f} MB in all", markup=False)
     checks = check_up(config, workspace)
     bad = [each for each in checks if each.state == "bad"]
     for each in bad if call.quiet else checks:
         console.print(f"{each.state:4}  {each.name}: {each.text}", markup=False, style="red" if each in bad else None)
-    write_json_report({"checks": [vars(each) for each in checks], "exit_code": 1 if bad else 0}, call)
+    report: dict[str, Any] = {"checks": [vars(each) for each in checks], "exit_code": 1 if bad else 0}
+    write_json_report(report | ({"freed": [vars(held) for held in freed]} if clean else {}), call)
     return 1 if bad else 0

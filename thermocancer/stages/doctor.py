@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.metadata
+import os
 import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from thermocancer.cache import Holding, empty_cache, holdings
 from thermocancer.config import Config
 from thermocancer.errors import ThermocancerError
 from thermocancer.workspace import Workspace
@@ -92,6 +95,7 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
         yield from _datasets(workspace)
     except ThermocancerError as error:
         yield Check("workspace", "bad", str(error))
+    yield from _cache(workspace)
     free = shutil.disk_usage(workspace.root).free
     yield Check("free disk", "ok" if free > LITTLE_DISK_BYTES else "note", f"{free / 1024**3:.1f} GiB")
     for lock in sorted((workspace.root / "locks").glob("*.lock")):
@@ -133,6 +137,36 @@ def _datasets(workspace: Workspace) -> Iterator[Check]:
                 yield Check("data set", "ok", f"{path.name}: {len(source.exams)} exams, {', '.join(source.views)}")
         except ThermocancerError as error:
             yield Check("data set", "bad", str(error))
+
+
+def _cache(workspace: Workspace) -> Iterator[Check]:
+    if workspace.cache.is_symlink():
+        yield Check("cache", "note", f"a link to {os.readlink(workspace.cache)}, which is not looked into")
+        return
+    found = holdings(workspace.cache)
+    for each in found:
+        yield Check("cache", "ok", str(each))
+    if workspace.cache.exists() and not os.access(workspace.cache, os.W_OK):
+        yield Check("cache", "note", "it cannot be written to: what is missing in it is made anew each time")
+    elif found:
+        total = sum(each.size for each in found) / 1e6
+        yield Check("cache", "ok", f"{total:.1f} MB in all; thermocancer doctor --clean-cache frees them")
+
+
+def clean_cache(workspace: Workspace, *, dry_run: bool = False) -> list[Holding]:
+    """Empty the workspace's cache and say what stood there; in a dry run only say it.
+
+    Raises LockedError while a stage is at work, and as ``empty_cache``.
+    """
+    workspace.check_version()
+    found = [] if workspace.cache.is_symlink() else holdings(workspace.cache)
+    if dry_run:
+        return found
+    with contextlib.ExitStack() as stack:
+        for lock in sorted((workspace.root / "locks").glob("*.lock")):  # a dead process's is taken over
+            stack.enter_context(workspace.lock(lock.stem))
+        empty_cache(workspace.cache)
+    return found
 
 
 def _left_behind(root: Path) -> list[Path]:
