@@ -145,8 +145,8 @@ def scratch_array(folder: Path, shape: Shape, dtype: type[Number], in_memory: in
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            # unnamed: the system removes it even when the process is killed
-            file = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            # unnamed: the system removes it even when the process is killed; unbuffered: what failed is not tried again
+            file = stack.enter_context(tempfile.TemporaryFile(buffering=0, dir=folder))
             room = np.memmap(file, dtype, "w+", shape=shape)
             _take_the_room(file.fileno())
         except OSError as error:

@@ -38,7 +38,9 @@ class FeatureCache:
         """Where they are. Raises DataError when its ``about.json`` tells of another backbone."""
         folder = self.root / fingerprint(self.about, self.shape)[:32]
         wanted: dict[str, object] = {"about": dict(self.about), "shape": list(self.shape)}
-        found = cached_json(folder / "about.json", lambda: wanted, encode=dict[str, object], decode=dict[str, object])
+        found = cached_json(
+            folder / "about.json", lambda: wanted, encode=dict, decode=lambda note: {key: note[key] for key in wanted}
+        )
         if fingerprint(found) != fingerprint(wanted):
             raise DataError(
                 "these cached features come from another backbone",
@@ -49,12 +51,10 @@ class FeatureCache:
 
     def of(self, exam: str, compute: Callable[[], Float32Array]) -> Float32Array:
         """The features of the exam whose content has this hash. Raises DataError as ``folder`` does."""
-        before = self.computed
+        self.read_from_disk += 1
 
         def counted() -> Float32Array:
-            self.computed += 1
+            self.read_from_disk, self.computed = self.read_from_disk - 1, self.computed + 1
             return compute()
 
-        found = cached_array(self.folder / f"{exam}.npy", self.shape, np.float32, counted)
-        self.read_from_disk += self.computed == before
-        return found
+        return cached_array(self.folder / f"{exam}.npy", self.shape, np.float32, counted)
