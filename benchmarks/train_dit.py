@@ -27,7 +27,6 @@ from thermocancer.classifiers.sequence.network import SequenceMethod
 from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config import Config, load_config
 from thermocancer.data.cohort import Exam
-from thermocancer.models.backbones import DOWNLOADED
 from thermocancer.workspace import Workspace
 
 FRAMES, HEIGHT, WIDTH = 20, 480, 640
@@ -62,14 +61,14 @@ def config_for(options: argparse.Namespace, root: Path, cache: bool, epochs: int
         "dit.backbone": options.backbone, "dit.size": [options.size, options.size], "dit.cache": cache,
         "dit.epochs": epochs, "dit.loss": "mse", "dit.norm_momentum": 0.99, "strategy.backend": "tensorflow",
     }  # fmt: skip
-    if options.backbone in DOWNLOADED:
+    if backbones()[options.backbone].downloads:
         given["dit.weights"] = str(root / f"{options.backbone}.weights.h5")
     return load_config(options=given, workspace=root)
 
 
 def make_weights(options: argparse.Namespace, root: Path) -> None:
     """Random weights in the file format that ``dit.weights`` reads."""
-    if options.backbone not in DOWNLOADED:
+    if not backbones()[options.backbone].downloads:
         return
     import keras
 

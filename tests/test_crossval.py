@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
-
 from thermocancer.classifiers.recipes import make_recipe
+
+from thermocancer.classifiers.crossval import cross_validate
 from thermocancer.data.split import Fold, make_split, outer_folds
 from thermocancer.errors import DataError, RunError
 from thermocancer.training import distributed
-from thermocancer.training.crossval import cross_validate
 from thermocancer.workspace import Workspace
 
 

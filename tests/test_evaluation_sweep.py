@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source
-
 from thermocancer.classifiers.recipes import make_recipe
+
 from thermocancer.classifiers.sweep import SweptRecipe, run_study, with_settings
 from thermocancer.config import load_config
 from thermocancer.config.judging import Range

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
+from thermocancer.classifiers.recipes import load_fitted, make_recipe
 
 from thermocancer.classifiers.calibrated import Classifier
-from thermocancer.classifiers.recipes import load_fitted, make_recipe
+from thermocancer.classifiers.crossval import cross_validate
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.models.fusion import build_fusion
-from thermocancer.training.crossval import cross_validate
 from thermocancer.workspace import VIEWS, Workspace
 
 THREE = ("Frontal", "Right", "Left")

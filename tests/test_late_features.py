@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-from thermocancer.classifiers.late.features import JointMethod, JointModel, OneExam, TableCohort
 from thermocancer.classifiers.late.frozen import summarise
-from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds
-from thermocancer.classifiers.late.run import late_recipe
 from thermocancer.classifiers.platt import logistic, logit
 from thermocancer.classifiers.recipes import load_fitted
+
+from thermocancer.classifiers.late.features import JointMethod, JointModel, OneExam, TableCohort
+from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds
+from thermocancer.classifiers.late.run import late_recipe
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
 from thermocancer.data.cohort import ArrayCohort, Exam

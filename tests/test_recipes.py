@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
-
-from thermocancer.classifiers.calibrated import Classifier
 from thermocancer.classifiers.platt import MINIMUM_SLOPE, fit_platt, logistic, logit
 from thermocancer.classifiers.recipes import load_fitted, make_recipe
 from thermocancer.classifiers.thresholds import choose_threshold
+
+from thermocancer.classifiers.calibrated import Classifier
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace

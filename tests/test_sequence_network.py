@@ -8,9 +8,9 @@ import signal
 import numpy as np
 import pytest
 from sequence_fixtures import in_memory, tiny_config
+from thermocancer.classifiers.recipes import load_fitted
 
 from thermocancer import strategy
-from thermocancer.classifiers.recipes import load_fitted
 from thermocancer.classifiers.sequence.network import SequenceMethod, sequence_recipe
 from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config.learning import StrategySection

@@ -1,21 +1,29 @@
-"""From decision values to a classifier: inner folds give the calibration and the threshold.
+"""From decision values to a classifier that decides: calibration and threshold, chosen on inner data alone.
 
-A *method* knows how to train a *model* that gives one decision value an exam. ``CalibratedRecipe``
-wraps a method into a ``Recipe``: it trains the method on inner grouped folds of the training rows,
-and on all of them; calibration and threshold come from the inner out-of-fold decisions alone.
+``Calibrated`` wraps any classifier. It fits it on inner grouped folds of the training rows (or takes the rows
+that the classifier itself held back), and on all of them; Platt's scaling and the threshold come from the
+inner decisions alone, never from the scores that are reported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
-from thermocancer.classifiers.platt import RAW, Calibration, fit_platt
-from thermocancer.classifiers.thresholds import FIXED, choose_threshold
+from thermocancer.classifiers.protocol import (
+    CLASSIFIER_FILE,
+    FIXED,
+    Asked,
+    Classifier,
+    Fitted,
+    InnerScores,
+    Row,
+    Settings,
+    logistic,
+)
 from thermocancer.config.preparation import CohortSection, FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import keep_matches_apart
@@ -24,87 +32,172 @@ from thermocancer.errors import DataError
 from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.files import write_json
 
-CLASSIFIER_FILE = "classifier.json"
+# --- Platt's scaling ------------------------------------------------------------
 
-
-class Model(Protocol):
-    """A trained decision function."""
-
-    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
-        """One decision value an exam, shape (len(rows),); positive means sick."""
-
-    def save(self, folder: Path) -> None:
-        """Write its arrays into an existing folder."""
-
-
-class Method(Protocol):
-    """How a model is trained, and what identifies it in ``classifier.json``."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def probabilistic(self) -> bool:
-        """True when decision values are logits of a probability already: no calibration is fitted."""
-
-    def describe(self) -> dict[str, Any]:
-        """JSON settings that loading needs; ``kind`` tells which class loads them."""
-
-    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
-        """These (rows, labels) are going to be trained on: what they share may be computed at once."""
-
-    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Model: ...
+MINIMUM_SLOPE = 1e-2
+"""Decision values that say nothing (or the opposite) on inner data still keep their order."""
 
 
 @dataclass(frozen=True)
-class InnerScores:
-    """Scores of training exams by models that had not seen them: rows, labels and scores, each (n,)."""
+class Calibration:
+    """score = logistic(slope * decision + intercept), slope > 0: the order of decision values is kept."""
 
-    rows: IntArray
-    labels: IntArray
-    scores: FloatArray
+    slope: float = 1.0
+    intercept: float = 0.0
+
+    def scores(self, decisions: FloatArray) -> FloatArray:
+        """Probabilities of sick for decision values, same shape."""
+        return logistic(self.slope * decisions + self.intercept)
+
+
+RAW = Calibration()
+"""Scores straight from decision values: 0.5 where the classifier itself changes its mind."""
+
+
+def fit_platt(decisions: FloatArray, labels: IntArray) -> Calibration:
+    """Fit slope and intercept to out-of-fold decision values, shapes (n,).
+
+    Newton's method with Platt's smoothed targets, which keep the fit finite for separable classes
+    (Platt 1999; Lin, Lin and Weng 2007, Machine Learning 68:267, whose line search this follows).
+    A slope below ``MINIMUM_SLOPE`` is set to it and the intercept fitted alone.
+    """
+    sick = int(labels.sum())
+    healthy = len(labels) - sick
+    targets = np.where(labels == 1, (sick + 1.0) / (sick + 2.0), 1.0 / (healthy + 2.0))
+    start = np.array([0.0, np.log((sick + 1.0) / (healthy + 1.0))])
+    slope, intercept = _newton(np.column_stack([decisions, np.ones_like(decisions)]), targets, start)
+    if slope < MINIMUM_SLOPE:
+        slope = MINIMUM_SLOPE
+        offset = slope * decisions
+        (intercept,) = _newton(np.ones((len(decisions), 1)), targets, start[1:], offset)
+    return Calibration(float(slope), float(intercept))
+
+
+def _newton(
+    design: FloatArray, targets: FloatArray, start: FloatArray, offset: FloatArray | float = 0.0, steps: int = 100
+) -> FloatArray:
+    """Minimise the cross-entropy of logistic(design @ w + offset) against ``targets``; convex, so it converges."""
+    weights, ridge = start.copy(), 1e-12 * np.eye(design.shape[1])
+    loss = _cross_entropy(design @ weights + offset, targets)
+    for _ in range(steps):
+        probability = logistic(design @ weights + offset)
+        gradient = design.T @ (probability - targets)
+        curvature = (design * (probability * (1.0 - probability))[:, None]).T @ design + ridge
+        step = np.linalg.solve(curvature, gradient)
+        size = 1.0
+        while size > 1e-10:
+            candidate = weights - size * step
+            better = _cross_entropy(design @ candidate + offset, targets)
+            if better <= loss - 1e-4 * size * float(gradient @ step):
+                break
+            size /= 2.0
+        else:
+            return weights
+        weights, gain, loss = candidate, loss - better, better
+        if gain < 1e-12 * (1.0 + abs(loss)):
+            return weights
+    return weights
+
+
+def _cross_entropy(values: FloatArray, targets: FloatArray) -> float:
+    return float((np.logaddexp(0.0, values) - targets * values).sum())
+
+
+# --- the operating point --------------------------------------------------------
+
+
+def choose_threshold(scores: FloatArray, labels: IntArray, aim: str, sensitivity: float = 0.9) -> float:
+    """The threshold for an aim, from scores in [0, 1] and labels, both (n,).
+
+    ``sensitivity``: the best specificity among thresholds with at least that sensitivity;
+    ``youden``: the greatest sensitivity + specificity; ``fixed``: 0.5. With one class only: 0.5.
+    """
+    if aim == "fixed" or len(set(labels.tolist())) < 2:
+        return FIXED
+    candidates, sensitivities, specificities = _operating_points(scores, labels)
+    if aim == "sensitivity":
+        # thresholds ascend, so the last one that is sensitive enough is the most specific
+        return float(candidates[np.flatnonzero(sensitivities >= sensitivity - 1e-12)[-1]])
+    sums = sensitivities + specificities
+    best = np.flatnonzero(sums >= sums.max() - 1e-12)
+    return float(candidates[best[np.argmin(np.abs(candidates[best] - FIXED))]])
+
+
+def _operating_points(scores: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Thresholds in ascending order, and the sensitivity and specificity at each."""
+    levels = np.unique(np.concatenate([[0.0, 1.0], scores]))
+    candidates = np.concatenate([[0.0], (levels[:-1] + levels[1:]) / 2.0])
+    sick, healthy = np.sort(scores[labels == 1]), np.sort(scores[labels == 0])
+    sensitivities = 1.0 - np.searchsorted(sick, candidates, side="left") / len(sick)
+    specificities = np.searchsorted(healthy, candidates, side="left") / len(healthy)
+    return candidates, sensitivities, specificities
+
+
+def describe_aim(aim: str, sensitivity: float, protocol: str) -> str:
+    """Where the threshold of a run comes from, in words for the report."""
+    if protocol == "thesis":
+        return "fixed at 0.5 (thesis protocol)"
+    if aim == "fixed":
+        return "fixed at 0.5"
+    words = "Youden's index" if aim == "youden" else f"sensitivity >= {sensitivity:.2f} at best specificity"
+    return f"inner folds: {words}"
+
+
+# --- the classifier ------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """A fitted classifier (see ``classifiers.protocol.Fitted``)."""
+class CalibratedFitted(Fitted):
+    """A fitted classifier with its calibration and threshold; the one that runs keep."""
 
-    model: Model
-    settings: dict[str, Any]
+    model: Fitted
+    settings: Settings
     preparation: FeaturesSection
     calibration: Calibration = RAW
     threshold: float = FIXED
-    history: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[Row] = ()
     inner: InnerScores | None = None
     _prepared: OncePerCohort[Cohort] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
-    def scores(self, source: Cohort, rows: IntArray) -> FloatArray:
-        """Probability of sick in [0, 1] for each row, shape (len(rows),)."""
-        prepared = self._prepared.of(source, lambda each: prepare(each, self.preparation))
-        return self.calibration.scores(self.model.decisions(prepared, np.asarray(rows, dtype=np.int64)))
+    def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        prepared = self._prepared.of(cohort, lambda each: prepare(each, self.preparation))
+        return self.model.decisions(prepared, np.asarray(rows, dtype=np.int64))
 
-    def save(self, folder: Path) -> None:
-        """Write arrays, then ``classifier.json``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.model.save(folder)
-        content = {
+    def scores(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        return self.calibration.scores(self.decisions(cohort, rows))
+
+    def describe(self) -> Settings:
+        return {
             **self.settings,
             "preparation": {"relative": self.preparation.relative, "torso_only": self.preparation.torso_only},
             "calibration": {"slope": self.calibration.slope, "intercept": self.calibration.intercept},
             "threshold": self.threshold,
         }
-        write_json(folder / CLASSIFIER_FILE, content)
+
+    def save(self, folder: Path) -> None:
+        """Write arrays, then ``classifier.json``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.model.save(folder)
+        write_json(folder / CLASSIFIER_FILE, self.describe())
+
+    @classmethod
+    def around(cls, model: Fitted, settings: Settings) -> CalibratedFitted:
+        """The classifier around a model that was read back, from what ``classifier.json`` says of both."""
+        own = {key: value for key, value in settings.items() if key not in ("preparation", "calibration", "threshold")}
+        preparation, calibration = FeaturesSection(**settings["preparation"]), Calibration(**settings["calibration"])
+        return cls(model, own, preparation, calibration, float(settings["threshold"]))
 
 
 @dataclass(frozen=True)
-class CalibratedRecipe:
-    """A method with its calibration and threshold (see ``classifiers.protocol.Recipe``).
+class Calibrated(Classifier):
+    """Any classifier with calibration and threshold.
 
-    ``inner_folds`` 0 means none: the sign of the decision value decides (threshold 0.5), as in the
-    original study. ``cohort`` says which exams were matched, so that inner folds keep matches apart too.
+    ``inner_folds`` 0 means none: then the rows that the classifier itself held back choose, and where there
+    are none the sign of the decision value decides (threshold 0.5), as in the original study. ``cohort`` says
+    which exams were matched, so that inner folds keep matches apart too.
     """
 
-    method: Method
+    classifier: Classifier
     preparation: FeaturesSection
     inner_folds: int
     aim: str = "sensitivity"
@@ -112,42 +205,45 @@ class CalibratedRecipe:
     cohort: CohortSection = field(default_factory=CohortSection)
     _prepared: OncePerCohort[Cohort] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
+    @classmethod
+    def of(cls, classifier: Classifier, asked: Asked, *, inner_folds: int | None = None) -> Calibrated:
+        """As the settings of ``fuse`` ask for it."""
+        config, fuse = asked.config, asked.config.fuse
+        inner = asked.inner_folds if inner_folds is None else inner_folds
+        return cls(classifier, config.features, inner, fuse.aim, fuse.aim_sensitivity, config.cohort)
+
     @property
     def name(self) -> str:
-        return self.method.name
+        return self.classifier.name
 
-    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Classifier:
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> CalibratedFitted:
         """Fit on ``rows``. Raises DataError when they hold one class only."""
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
         check_two_classes(labels, fold)
-        prepared = self._prepared.of(source, lambda each: prepare(each, self.preparation))
-        inner = unmatched_parts(prepared, rows, labels, self.inner_folds, seed, self.cohort)
-        parts = [(rows, labels)] + [(each.train, _labels_of(each.train, rows, labels)) for each in inner]
-        self.method.announce(prepared, fold, parts)
-        calibration, threshold, scores = self._operating_point(prepared, rows, labels, inner, seed, fold)
-        model = self.method.train(prepared, rows, labels, seed=seed, fold=fold)
-        return Classifier(
-            model, self.method.describe(), self.preparation, calibration, threshold,
-            tuple(getattr(model, "history", ())), scores, self._prepared,
-        )  # fmt: skip
-
-    def _operating_point(
-        self, source: Cohort, rows: IntArray, labels: IntArray, inner: Sequence[Fold], seed: int, fold: str
-    ) -> tuple[Calibration, float, InnerScores | None]:
-        if not inner:
-            return RAW, FIXED, None
+        prepared = self._prepared.of(cohort, lambda each: prepare(each, self.preparation))
+        inner = unmatched_parts(prepared, rows, labels, self.inner_folds, seed, self.cohort) if self.inner_folds else []
+        parts = [(rows, labels)] + [(each.train, labels_of(each.train, rows, labels)) for each in inner]
+        self.classifier.announce(prepared, fold, parts)
         held_out = [
-            self.method.train(
-                source, each.train, _labels_of(each.train, rows, labels), seed=seed, fold=fold
-            ).decisions(source, each.test)
-            for each in inner
-        ]  # fmt: skip
-        tested = np.concatenate([each.test for each in inner])
-        truth, decisions = _labels_of(tested, rows, labels), np.concatenate(held_out)
-        calibration = RAW if self.method.probabilistic else fit_platt(decisions, truth)
+            self.classifier.fit(prepared, *part, seed=seed, fold=fold).decisions(prepared, each.test)
+            for part, each in zip(parts[1:], inner, strict=True)
+        ]
+        model = self.classifier.fit(prepared, rows, labels, seed=seed, fold=fold)
+        tested = np.concatenate([each.test for each in inner]) if inner else model.held
+        fitted = CalibratedFitted(
+            model, model.describe(), self.preparation, history=tuple(model.history), _prepared=self._prepared
+        )
+        if tested is None or not len(tested):
+            return fitted
+        truth = labels_of(tested, rows, labels)
+        decisions = np.concatenate(held_out) if inner else model.decisions(prepared, tested)
+        calibration = RAW if self.classifier.probabilistic else fit_platt(decisions, truth)
         scores = calibration.scores(decisions)
         threshold = choose_threshold(scores, truth, self.aim, self.aim_sensitivity)
-        return calibration, threshold, InnerScores(tested, truth, scores)
+        return replace(fitted, calibration=calibration, threshold=threshold, inner=InnerScores(tested, truth, scores))
+
+
+# --- inner folds ---------------------------------------------------------------
 
 
 def check_two_classes(labels: IntArray, fold: str) -> None:
@@ -161,7 +257,7 @@ def check_two_classes(labels: IntArray, fold: str) -> None:
         )
 
 
-def inner_parts(source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int) -> list[Fold]:
+def inner_parts(cohort: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int) -> list[Fold]:
     """Inner grouped folds of the training rows, stratified by the labels as given (they may be permuted).
 
     As many folds as the smaller class has groups that stay together (patients, or several who share an
@@ -169,7 +265,7 @@ def inner_parts(source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: 
     """
     from thermocancer.data.split import group_patients, inner_folds
 
-    exams = list(source.exams)
+    exams = list(cohort.exams)
     for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
         exams[row] = replace(exams[row], label=label)
     classes = [group.label for group in group_patients([exams[row] for row in rows.tolist()])]
@@ -178,13 +274,14 @@ def inner_parts(source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: 
 
 
 def unmatched_parts(
-    source: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int, cohort: CohortSection
+    cohort: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int, matching: CohortSection
 ) -> list[Fold]:
     """``inner_parts`` whose training exams are not matched to a tested one; without those left with one class."""
-    parts = keep_matches_apart(source, inner_parts(source, rows, labels, n, seed), cohort)
-    return [each for each in parts if len(set(_labels_of(each.train, rows, labels).tolist())) == 2]
+    parts = keep_matches_apart(cohort, inner_parts(cohort, rows, labels, n, seed), matching)
+    return [each for each in parts if len(set(labels_of(each.train, rows, labels).tolist())) == 2]
 
 
-def _labels_of(wanted: IntArray, rows: IntArray, labels: IntArray) -> IntArray:
+def labels_of(wanted: IntArray, rows: IntArray, labels: IntArray) -> IntArray:
+    """The labels of some of ``rows``, in the order wanted."""
     place = {row: position for position, row in enumerate(rows.tolist())}
     return labels[[place[row] for row in wanted.tolist()]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 
 from thermocancer import strategy
+from thermocancer.classifiers.calibrated import CalibratedFitted
+from thermocancer.classifiers.protocol import Asked, Classifier, Family, Fitted, Reader, Settings
 from thermocancer.config import Config
 from thermocancer.config.learning import InputSection, StrategySection
-from thermocancer.data.cohort import Cohort
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError, RunError
-from thermocancer.features.encoded import ViewEncoder
+from thermocancer.features.encoded import ViewEncoder, check_present, pooled_codes
 from thermocancer.files import fingerprint, hash_file
 from thermocancer.strategy import Running
 from thermocancer.training.autoencoder import files as autoencoders
@@ -70,19 +72,19 @@ class Encoders:
             raise DataError("this model file does not exist", where=path, hint="train it again: thermocancer train-ae")
         return fingerprint("encoder", hash_file(path), trained.model_dump(mode="json"))
 
-    def load(self, source: Cohort, view: str, fold: str) -> ViewEncoder:
+    def load(self, cohort: Cohort, view: str, fold: str) -> ViewEncoder:
         """The encoder of a view for an outer fold, ready to run. Raises DataError when it is not there."""
         strategy.set_up(self.strategy, self.seed)
         identity = self.identity(view, fold)
         if self.untrained:
-            model, trained = self._random(source, view), self.input
+            model, trained = self._random(cohort, view), self.input
         else:
             model = autoencoders.load_encoder(self.workspace, self.variant, view, self._fold(fold))
             trained = autoencoders.trained_input(self.workspace, self.variant, view, self._fold(fold))
         shape = repr((model.input_shape, model.output_shape, model.count_params()))
         return ViewEncoder(self._loaded.setdefault(shape, model), model.get_weights(), trained, identity, self.batch)
 
-    def leaks(self, source: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> list[str]:
+    def leaks(self, cohort: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> list[str]:
         """What the encoders had seen that they should not have, in words."""
         if self.untrained:
             return []
@@ -90,16 +92,16 @@ class Encoders:
         for fold in folds:
             for view in views:
                 found += autoencoders.trained_leaks(self.workspace, self.variant, view, self._fold(fold.name))
-                shown |= self.shown(source, view, fold)
+                shown |= self.shown(cohort, view, fold)
         if shown:
             found.append(f"autoencoders were trained on scored exams: {len(shown)} patients")
         return list(dict.fromkeys(found))
 
-    def check_unseen(self, source: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> None:
+    def check_unseen(self, cohort: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> None:
         """Raise DataError when an encoder was trained on a patient whom its fold scores."""
         for fold in folds:
             for view in views:
-                shown = self.shown(source, view, fold)
+                shown = self.shown(cohort, view, fold)
                 if shown:
                     raise DataError(
                         "an autoencoder was trained on patients whom this fold scores",
@@ -109,21 +111,83 @@ class Encoders:
                         "then names, with --set fuse.encoders=split",
                     )
 
-    def shown(self, source: Cohort, view: str, fold: Fold) -> set[int]:
+    def shown(self, cohort: Cohort, view: str, fold: Fold) -> set[int]:
         """Patients of a fold's test part whom the encoder was trained on."""
         if self.untrained:
             return set()
         trained = autoencoders.trained_patients(self.workspace, self.variant, view, self._fold(fold.name))
-        return {source.exams[row].patient for row in fold.test} & trained
+        return {cohort.exams[row].patient for row in fold.test} & trained
 
     def _fold(self, fold: str) -> str:
         return fold if self.per_fold or fold in FOLDLESS else "split"
 
-    def _random(self, source: Cohort, view: str) -> Any:
+    def _random(self, cohort: Cohort, view: str) -> Any:
         from thermocancer.models.autoencoder import random_encoder
 
         seed = int(np.random.default_rng([self.seed, 43, VIEWS.index(view)]).integers(2**31))
-        return random_encoder(self.variant, source.shape, input_channels(self.input), seed)
+        return random_encoder(self.variant, cohort.shape, input_channels(self.input), seed)
+
+
+class CodesFamily(Family):
+    """Classifiers on encoder codes; subclasses say how they are made, loaded, and where their encoders are."""
+
+    def facts(
+        self, asked: Asked, cohort: Cohort, rows: IntArray, excluded: Sequence[tuple[str, str]]
+    ) -> Settings:  # fmt: skip
+        fuse = asked.config.fuse
+        own = {"autoencoder": fuse.autoencoder or asked.config.autoencoder.variant, "untrained": fuse.untrained}
+        return super().facts(asked, cohort, rows, excluded) | own
+
+    def content(self, asked: Asked, folds: Sequence[str]) -> list[str]:
+        encoders = Encoders.of(asked.config, asked.workspace)
+        return [encoders.identity(view, fold) for view in asked.views for fold in (*folds, "all")]
+
+    def check_unseen(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> None:
+        """A run that accepted this leak (``fuse.encoders: split``) names it instead."""
+        if asked.config.fuse.encoders == "fold":
+            Encoders.of(asked.config, asked.workspace).check_unseen(cohort, asked.views, folds)
+
+    def leaks(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
+        return Encoders.of(asked.config, asked.workspace).leaks(cohort, asked.views, folds)
+
+    def shown(self, asked: Asked, cohort: Cohort, fold: Fold) -> set[int]:
+        encoders = Encoders.of(asked.config, asked.workspace)
+        return {patient for view in asked.views for patient in encoders.shown(cohort, view, fold)}
+
+    def shared_reader(self, asked: Asked) -> bool:
+        return False
+
+    def twin(self, asked: Asked) -> tuple[Classifier, str]:
+        if asked.config.fuse.untrained:
+            return super().twin(asked)
+        return self.make(asked.with_settings("fuse", untrained=True)), ""
+
+    def encoders_inside(self, model: Fitted) -> Mapping[str, ViewEncoder] | None:
+        """The encoders that a model which was read back keeps, by view; None where it is another family's."""
+        raise NotImplementedError
+
+    def reader(self, asked: Asked, cohort: Cohort, fold: str) -> Reader:
+        encoders = Encoders.of(asked.config, asked.workspace)
+        return CodeReader({view: encoders.load(cohort, view, fold) for view in asked.views}, asked.workspace.cache)
+
+    def kept_reader(self, fitted: Fitted, cache: Path | None = None) -> Reader:
+        found = self.encoders_inside(fitted.model) if isinstance(fitted, CalibratedFitted) else None
+        return super().kept_reader(fitted, cache) if found is None else CodeReader(found, cache)
+
+
+@dataclass(frozen=True, eq=False)
+class CodeReader(Reader):
+    """The codes of each view, averaged over a coarse grid; with ``cache`` kept there."""
+
+    encoders: Mapping[str, ViewEncoder]
+    cache: Path | None = None
+
+    def of(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        parts = []
+        for view, encoder in self.encoders.items():
+            check_present(cohort, view, rows)
+            parts.append(pooled_codes(encoder, cohort, view, rows, self.cache))
+        return np.concatenate(parts, axis=1).astype(np.float64)
 
 
 def save_encoder(encoder: ViewEncoder, path: Path) -> None:

@@ -13,67 +13,59 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.protocol import Fitted, Recipe
+from thermocancer.classifiers.calibrated import CalibratedFitted, unmatched_parts
+from thermocancer.classifiers.making import make_classifier
+from thermocancer.classifiers.protocol import Asked, Classifier, Fitted
 from thermocancer.config import Config
 from thermocancer.config.judging import Range, SweepSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
-from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import ConfigError
 from thermocancer.files import fingerprint
-from thermocancer.workspace import Workspace
 
 Space = Mapping[str, Range | tuple[Any, ...]]
 """Dotted config keys: a range of numbers, or choices."""
 
 
 @dataclass(frozen=True)
-class SweptRecipe:
-    """A recipe whose settings are chosen anew in every outer fold (see ``classifiers.protocol.Recipe``).
+class Swept(Classifier):
+    """The classifier that is asked for, its settings chosen anew in every outer fold."""
 
-    ``make`` is ``recipes.make_recipe``, handed down by it; the other fields are its arguments.
-    """
-
-    make: Callable[..., Recipe]
-    config: Config
-    workspace: Workspace
-    views: tuple[str, ...] | None = None
-    exam_weights: ExamWeights | None = None
-    watched: Mapping[str, IntArray] | None = None
+    asked: Asked
 
     @property
     def name(self) -> str:
-        return f"{self._recipe({}, calibrate=True).name}, swept"
+        return f"{self._plain({}, calibrate=True).name}, swept"
 
     @property
     def journal(self) -> Path:
-        storage = self.config.sweep.storage
-        return Path(storage) if storage else self.workspace.cache / "sweep" / "journal.log"
+        storage = self.asked.config.sweep.storage
+        return Path(storage) if storage else self.asked.workspace.cache / "sweep" / "journal.log"
 
-    def _recipe(self, settings: Mapping[str, Any], *, calibrate: bool) -> Recipe:
-        """The plain recipe with some settings; without ``calibrate`` the cheap one that inner folds judge."""
-        config = with_settings(self.config, settings).model_copy(update={"sweep": SweepSection()})
-        return self.make(
-            config, self.workspace, views=self.views, calibrate=calibrate, exam_weights=self.exam_weights,
-            watched=self.watched,
+    def _plain(self, settings: Mapping[str, Any], *, calibrate: bool) -> Classifier:
+        """The plain one with some settings; without ``calibrate`` the cheap one that inner folds judge."""
+        config = with_settings(self.asked.config, settings).model_copy(update={"sweep": SweepSection()})
+        asked = self.asked
+        return make_classifier(
+            config, asked.workspace, views=asked.views, calibrate=calibrate, exam_weights=asked.exam_weights,
+            watched=asked.watched,
         )  # fmt: skip
 
-    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
         """Search on inner folds of ``rows``, then fit the best settings on all of them."""
-        found, score = self.search(source, rows, labels, seed=seed, fold=fold)
-        fitted = self._recipe(found, calibrate=True).fit(source, rows, labels, seed=seed, fold=fold)
-        if hasattr(fitted, "history"):
-            entry = {"sweep": found, "inner_auc": score}
-            return replace(fitted, history=(*fitted.history, entry))  # type: ignore[type-var]
-        return fitted
+        found, score = self.search(cohort, rows, labels, seed=seed, fold=fold)
+        fitted = self._plain(found, calibrate=True).fit(cohort, rows, labels, seed=seed, fold=fold)
+        if not isinstance(fitted, CalibratedFitted):  # nothing was fitted, so that no choice was made
+            return fitted
+        return replace(fitted, history=(*fitted.history, {"sweep": found, "inner_auc": score}))
 
     def search(
-        self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str
+        self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str
     ) -> tuple[dict[str, Any], float]:
         """The best settings by inner AUC, and that AUC. Goes on with what the journal already holds."""
-        from thermocancer.classifiers.calibrated import unmatched_parts
-
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
-        parts = unmatched_parts(source, rows, labels, self.config.split.inner_folds, seed, self.config.cohort)
+        parts = unmatched_parts(
+            cohort, rows, labels, self.asked.config.split.inner_folds, seed, self.asked.config.cohort
+        )
         if not parts:
             raise ConfigError(
                 "a search needs inner folds", where="sweep.trials", expected="two patients of each class in training"
@@ -81,18 +73,18 @@ class SweptRecipe:
         given = dict(zip(rows.tolist(), labels.tolist(), strict=True))
 
         def judge(settings: dict[str, Any]) -> float:
-            recipe = self._recipe(settings, calibrate=False)
+            plain = self._plain(settings, calibrate=False)
             scores, truth = [], []
             for part in parts:
                 taught = np.array([given[row] for row in part.train.tolist()], dtype=np.int64)
-                scores.append(recipe.fit(source, part.train, taught, seed=seed, fold=fold).scores(source, part.test))
+                scores.append(plain.fit(cohort, part.train, taught, seed=seed, fold=fold).scores(cohort, part.test))
                 truth.append(np.array([given[row] for row in part.test.tolist()], dtype=np.int64))
             return _mean_auc(truth, scores)
 
         name = fingerprint(
-            "sweep", source.fingerprint, rows.tolist(), labels.tolist(), seed, fold, _identity(self.config)
+            "sweep", cohort.fingerprint, rows.tolist(), labels.tolist(), seed, fold, _identity(self.asked.config)
         )[:32]
-        return run_study(self.journal, name, self.config.sweep.space, self.config.sweep.trials, seed, judge)
+        return run_study(self.journal, name, self.asked.config.sweep.space, self.asked.config.sweep.trials, seed, judge)
 
 
 def _identity(config: Config) -> dict[str, Any]:

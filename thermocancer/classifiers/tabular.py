@@ -1,35 +1,155 @@
-"""Classifiers on a small table of features: thermal statistics, asymmetry, pixels."""
+"""Classifiers on a small table of features: thermal statistics, asymmetry, pixels; and the plain asymmetry index."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import zipfile
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.decisions import (
-    KernelDecision,
-    LinearDecision,
-    arrays_of,
-    decision_from,
-    fit_logistic,
-    fit_pca_svm,
-    read_arrays,
-    write_arrays,
+from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
+from thermocancer.classifiers.protocol import (
+    CLASSIFIER_FILE,
+    Asked,
+    Classifier,
+    Family,
+    Fitted,
+    Reader,
+    Settings,
 )
+from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
-from thermocancer.features.prepared import OncePerCohort
+from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.features.residual import NuisanceFit, NuisanceScale
 from thermocancer.features.tables import TableKind, measured_table
+from thermocancer.files import write_json, written_aside
+
+ARRAYS_FILE = "arrays.npz"
+
+THERMAL_C = 0.1
+"""Inverse strength of the ridge on thermal statistics: there are nearly as many of them as exams in a fold."""
+
+SUSPICIOUS_CELSIUS = 0.5
+"""A difference between the sides from which on clinicians look twice; the asymmetry index's score is 0.5 there."""
+
+# --- decision functions as plain arrays ----------------------------------------
+
+
+def write_arrays(folder: Path, arrays: dict[str, FloatArray]) -> None:
+    """Write named arrays into ``folder``; equal arrays, equal bytes."""
+    with written_aside(folder / ARRAYS_FILE) as side:
+        np.savez(side, allow_pickle=False, **arrays)
+
+
+def read_arrays(folder: Path) -> dict[str, FloatArray]:
+    """Read what ``write_arrays`` wrote. Raises DataError when the file is missing or damaged."""
+    path = folder / ARRAYS_FILE
+    try:
+        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
+            return {name: content[name] for name in content.files}
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError("a fitted model cannot be read", where=path, found=error, hint="train the run again") from error
+
+
+@dataclass(frozen=True)
+class LinearDecision:
+    """weights . (x - mean) / scale + intercept: shapes (p,), (p,), (p,) and ()."""
+
+    mean: FloatArray
+    scale: FloatArray
+    weights: FloatArray
+    intercept: FloatArray
+
+    def decide(self, table: FloatArray) -> FloatArray:
+        """Decision values of a table (n, p), shape (n,): the logit of the probability of sick."""
+        return np.asarray((table - self.mean) / self.scale @ self.weights + self.intercept)
+
+
+@dataclass(frozen=True)
+class KernelDecision:
+    """An RBF kernel machine on principal components.
+
+    mean and scale (p,), axes (c, p), vectors (s, c), dual (s,), intercept () and gamma ().
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    axes: FloatArray
+    vectors: FloatArray
+    dual: FloatArray
+    intercept: FloatArray
+    gamma: FloatArray
+
+    def decide(self, table: FloatArray) -> FloatArray:
+        """Decision values of a table (n, p), shape (n,)."""
+        components = (table - self.mean) / self.scale @ self.axes.T  # (n, c)
+        apart = ((components[:, None, :] - self.vectors[None, :, :]) ** 2).sum(axis=2)  # (n, s)
+        return np.asarray(np.exp(-self.gamma * apart) @ self.dual + self.intercept)
+
+
+def fit_logistic(
+    table: FloatArray, labels: IntArray, C: float, weights: FloatArray | None = None, *, standardise: bool = True
+) -> LinearDecision:
+    """L2-regularised logistic regression, table (n, p), labels and weights (n,).
+
+    Columns are standardised, or taken as they are where the caller has given each its weight.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    if not standardise:
+        plain = LogisticRegression(C=C, max_iter=2000).fit(table, labels, weights)
+        nothing = np.zeros(table.shape[1])
+        return LinearDecision(nothing, nothing + 1.0, plain.coef_[0], np.asarray(plain.intercept_[0]))
+    scaler = StandardScaler().fit(table)
+    model = LogisticRegression(C=C, max_iter=2000).fit(scaler.transform(table), labels, weights)
+    return LinearDecision(scaler.mean_, scaler.scale_, model.coef_[0], np.asarray(model.intercept_[0]))
+
+
+def fit_pca_svm(
+    table: FloatArray, labels: IntArray, components: int, C: float, weights: FloatArray | None = None
+) -> KernelDecision:
+    """Standardised columns, principal components (at most ``components``), RBF SVM with gamma 'scale'; table (n, p)."""
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
+    kept = min(components, len(table) - 1, table.shape[1])
+    scaler = StandardScaler().fit(table)
+    standard = scaler.transform(table)
+    pca = PCA(kept, svd_solver="full").fit(standard)  # its own mean is 0
+    reduced = standard @ pca.components_.T  # (n, kept)
+    gamma = 1.0 / (kept * max(float(reduced.var()), 1e-12))
+    model = SVC(C=C, kernel="rbf", gamma=gamma).fit(reduced, labels, weights)
+    return KernelDecision(
+        scaler.mean_, scaler.scale_, pca.components_, model.support_vectors_, model.dual_coef_[0],
+        np.asarray(model.intercept_[0]), np.asarray(gamma),
+    )  # fmt: skip
+
+
+def arrays_of(decision: LinearDecision | KernelDecision) -> dict[str, FloatArray]:
+    """The arrays of a decision function by name."""
+    return {name: np.asarray(value) for name, value in asdict(decision).items()}
+
+
+def decision_from(arrays: dict[str, FloatArray]) -> LinearDecision | KernelDecision:
+    """The decision function that ``arrays_of`` took apart."""
+    kind = KernelDecision if "vectors" in arrays else LinearDecision
+    try:
+        return kind(**{name: arrays[name] for name in kind.__dataclass_fields__})
+    except KeyError as error:
+        raise DataError("a fitted model lacks an array", found=error, hint="train the run again") from error
+
+
+# --- tables ---------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class FeatureTable:
-    """Which table is computed and where it is kept; ``of(source, rows)`` gives shape (len(rows), p)."""
+    """Which table is computed and where it is kept; ``of(cohort, rows)`` gives shape (len(rows), p)."""
 
     kind: TableKind
     views: tuple[str, ...]
@@ -37,21 +157,21 @@ class FeatureTable:
     cache: Path | None = None
     _known: OncePerCohort[FloatArray] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
-    def of(self, source: Cohort, rows: IntArray) -> FloatArray:
+    def of(self, cohort: Cohort, rows: IntArray) -> FloatArray:
         """The rows' features. Raises DataError when one of the exams lacks a view."""
         table = self._known.of(
-            source, lambda each: measured_table(each, self.kind, self.views, self.pixels, self.cache)
+            cohort, lambda each: measured_table(each, self.kind, self.views, self.pixels, self.cache)
         )[rows]  # fmt: skip
         lacking = np.flatnonzero(np.isnan(table).any(axis=1))
         if len(lacking):
             raise DataError(
                 "an exam lacks a view that the classifier needs",
-                where=f"exam {source.exams[int(rows[lacking[0]])].key}",
+                where=f"exam {cohort.exams[int(rows[lacking[0]])].key}",
                 expected=", ".join(self.views),
             )
         return table
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Settings:
         return {"table": self.kind, "views": list(self.views), "pixels": list(self.pixels)}
 
 
@@ -62,22 +182,26 @@ class Residual:
     scaling: NuisanceScale
     effect: FloatArray
 
-    def removed_from(self, table: FloatArray, source: Cohort, rows: IntArray) -> FloatArray:
-        return table - self.scaling.design(source, rows) @ self.effect
+    def removed_from(self, table: FloatArray, cohort: Cohort, rows: IntArray) -> FloatArray:
+        return table - self.scaling.design(cohort, rows) @ self.effect
 
 
 @dataclass(frozen=True)
-class TabularModel:
+class TabularModel(Fitted):
     """A decision function and the table it reads."""
 
+    name: str
     features: FeatureTable
     decision: LinearDecision | KernelDecision
     residual: Residual | None = None
 
-    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
-        table = self.features.of(source, rows)
+    def describe(self) -> Settings:
+        return {"kind": "tabular", "name": self.name, **self.features.describe()}
+
+    def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        table = self.features.of(cohort, rows)
         if self.residual is not None:
-            table = self.residual.removed_from(table, source, rows)
+            table = self.residual.removed_from(table, cohort, rows)
         return self.decision.decide(table)
 
     def save(self, folder: Path) -> None:
@@ -87,18 +211,18 @@ class TabularModel:
         write_arrays(folder, arrays)
 
     @classmethod
-    def load(cls, folder: Path, settings: dict[str, Any]) -> TabularModel:
+    def load(cls, folder: Path, settings: Settings) -> TabularModel:
         """Read what ``save`` wrote. Raises DataError when it is damaged."""
         arrays = read_arrays(folder)
         rows, columns = settings["pixels"]
         features = FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns))
         scaling = NuisanceScale.from_arrays(arrays)
         residual = None if scaling is None else Residual(scaling, arrays["nuisance_effect"])
-        return cls(features, decision_from(arrays), residual)
+        return cls(settings["name"], features, decision_from(arrays), residual)
 
 
 @dataclass(frozen=True)
-class TabularMethod:
+class TabularClassifier(Classifier):
     """Logistic regression on a table, or with ``components`` an RBF SVM on that many principal components."""
 
     features: FeatureTable
@@ -112,23 +236,130 @@ class TabularMethod:
         return self.features.kind
 
     @property
-    def probabilistic(self) -> bool:
+    def probabilistic(self) -> bool:  # type: ignore[override]
         return self.components is None
 
-    def describe(self) -> dict[str, Any]:
-        return {"kind": "tabular", "name": self.name, **self.features.describe()}
-
-    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
-        """Nothing to prepare: the table is measured once for all exams."""
-
-    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> TabularModel:
-        table, residual = self.features.of(source, rows), None
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> TabularModel:
+        table, residual = self.features.of(cohort, rows), None
         if self.residualise:
-            fit = NuisanceFit.of(source, rows, labels)
-            effect = fit.coefficients(self.features.of(source, fit.healthy))
-            residual = Residual(fit.scaling, effect)
-            table = residual.removed_from(table, source, rows)
+            fit = NuisanceFit.of(cohort, rows, labels)
+            residual = Residual(fit.scaling, fit.coefficients(self.features.of(cohort, fit.healthy)))
+            table = residual.removed_from(table, cohort, rows)
         weights = None if self.exam_weights is None else self.exam_weights[rows]
         if self.components is None:
-            return TabularModel(self.features, fit_logistic(table, labels, self.C, weights), residual)
-        return TabularModel(self.features, fit_pca_svm(table, labels, self.components, self.C, weights), residual)
+            return TabularModel(self.name, self.features, fit_logistic(table, labels, self.C, weights), residual)
+        machine = fit_pca_svm(table, labels, self.components, self.C, weights)
+        return TabularModel(self.name, self.features, machine, residual)
+
+
+@dataclass(frozen=True)
+class AsymmetryIndex(Classifier, Fitted):
+    """How far the mean temperatures of the two sides differ: classifier and fitted in one, as nothing is fitted.
+
+    score = logistic((|left - right| - 0.5 degC) / 0.5 degC); the difference is the mean over what the views
+    offer (the two halves of a frontal view, the right and the left lateral view).
+    """
+
+    features: FeatureTable
+    preparation: FeaturesSection
+
+    @property
+    def name(self) -> str:
+        return self.features.kind
+
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> AsymmetryIndex:
+        """Learns nothing."""
+        return self
+
+    def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        table = self.features.of(prepare(cohort, self.preparation), np.asarray(rows, dtype=np.int64))
+        return (table.mean(axis=1) - SUSPICIOUS_CELSIUS) / SUSPICIOUS_CELSIUS
+
+    def describe(self) -> Settings:
+        preparation = {"relative": self.preparation.relative, "torso_only": self.preparation.torso_only}
+        known = {"kind": "index", "name": self.name, **self.features.describe()}
+        return known | {"threshold": self.threshold, "preparation": preparation}
+
+    def save(self, folder: Path) -> None:
+        write_json(folder / CLASSIFIER_FILE, self.describe())
+
+
+# --- families ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class TableReader(Reader):
+    """A table of features, as a run that is combined reads it."""
+
+    features: FeatureTable
+
+    def of(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        return self.features.of(cohort, rows)
+
+
+class TableFamily(Family):
+    """Classifiers on one table; subclasses say which, and what is fitted on it."""
+
+    table: TableKind
+    why_not_exported = "a classifier on temperature statistics is not a network"
+
+    def features(self, asked: Asked, cache: Path | None = None) -> FeatureTable:
+        return FeatureTable(self.table, asked.views, asked.config.features.pixels, cache or asked.workspace.cache)
+
+    def load(self, folder: Path, settings: Settings) -> Fitted:
+        return CalibratedFitted.around(TabularModel.load(folder, settings), settings)
+
+    def reader(self, asked: Asked, cohort: Cohort, fold: str) -> Reader:
+        return TableReader(self.features(asked))
+
+    def kept_reader(self, fitted: Fitted, cache: Path | None = None) -> Reader:
+        model = fitted.model if isinstance(fitted, CalibratedFitted) else fitted
+        if not isinstance(model, (TabularModel, AsymmetryIndex)):
+            return super().kept_reader(fitted, cache)
+        return TableReader(replace(model.features, cache=cache))
+
+
+class ThermalFamily(TableFamily):
+    """A ridge on temperature statistics and left-right differences."""
+
+    table: TableKind = "thermal"
+
+    def make(self, asked: Asked) -> Classifier:
+        ridge = TabularClassifier(
+            self.features(asked), THERMAL_C, None, asked.config.features.residualise, asked.exam_weights
+        )
+        return Calibrated.of(ridge, asked)
+
+
+class AsymmetryFamily(ThermalFamily):
+    """A ridge on left-right differences alone."""
+
+    table: TableKind = "asymmetry"
+
+
+class PixelsFamily(TableFamily):
+    """An RBF support vector machine on principal components of coarse pixels."""
+
+    table: TableKind = "pixels"
+
+    def make(self, asked: Asked) -> Classifier:
+        features = asked.config.features
+        machine = TabularClassifier(
+            self.features(asked), asked.config.fuse.C, features.components, features.residualise, asked.exam_weights
+        )
+        return Calibrated.of(machine, asked)
+
+
+class AsymmetryIndexFamily(TableFamily):
+    """The plain asymmetry index."""
+
+    table: TableKind = "asymmetry-index"
+    why_not_exported = "an asymmetry index is a number computed from two views, not a network"
+
+    def make(self, asked: Asked) -> Classifier:
+        return AsymmetryIndex(self.features(asked), asked.config.features)
+
+    def load(self, folder: Path, settings: Settings) -> Fitted:
+        rows, columns = settings["pixels"]
+        table = FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns))
+        return AsymmetryIndex(table, FeaturesSection(**settings["preparation"]))

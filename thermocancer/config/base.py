@@ -2,14 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
 
 ViewName = Literal["Frontal", "Right45", "Right", "Left45", "Left"]
 ProtocolLetter = Literal["S", "D"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+ASIDE = Field(json_schema_extra={"decides": False})
+"""Marks a setting that decides nothing of a result (a name, a number of processes): ``Annotated[..., ASIDE]``."""
+
+
+def is_aside(field: FieldInfo) -> bool:
+    """Is this setting marked as one that decides nothing?"""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("decides") is False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A text that must be one of the names known when it is read (``names``): installed packages may add to them."""
+
+    names: Callable[[], tuple[str, ...]]
+
+    def __get_pydantic_core_schema__(self, kind: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(kind))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:  # fmt: skip
+        return {**handler(schema), "enum": list(self.names())}
+
+    def _checked(self, value: str) -> str:
+        if value not in self.names():
+            raise ValueError(f"one of: {', '.join(self.names())}")
+        return value
 
 
 def _shape_from_text(value: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from thermocancer.config.base import Fraction, PositiveInt, Section
+from thermocancer.config.base import ASIDE, Fraction, PositiveInt, Section
 from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
 
@@ -68,7 +68,9 @@ class SweepSection(Section):
     space: dict[str, Range | tuple[Any, ...]] = Field(
         default_factory=dict, description="settings of fuse and features to search, such as fuse.C: {low: .1, high: 10}"
     )
-    storage: str | None = Field(None, description="journal file that several machines may share; null: in the cache")
+    storage: Annotated[str | None, ASIDE] = Field(
+        None, description="journal file that several machines may share; null: in the cache"
+    )
 
     @field_validator("space", mode="before")
     @classmethod

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, Rendering, Section, Shape, ViewName
+from thermocancer.config.base import (
+    ASIDE,
+    CelsiusRange,
+    Choice,
+    Fraction,
+    PositiveInt,
+    Rendering,
+    Section,
+    Shape,
+    ViewName,
+)
+from thermocancer.kinds import FUSE, backbones, kinds_of
 
 
 class StrategySection(Section):
@@ -39,7 +50,7 @@ class AutoencoderSection(Section):
     """``train-ae``: one autoencoder a view."""
 
     variant: Literal["v1", "v2", "v3"] = "v2"
-    views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
+    views: Annotated[tuple[ViewName, ...] | None, ASIDE] = Field(None, description="null: every view of the data set")
     input: InputSection = InputSection()
     epochs: PositiveInt | None = Field(
         None,
@@ -59,16 +70,21 @@ class AutoencoderSection(Section):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="patients of the training part that validate; in protocol thesis the test part does"
     )
-    per_fold: bool = Field(True, description="also train inside every outer fold, so that no scored exam was seen")
+    per_fold: Annotated[bool, ASIDE] = Field(
+        True, description="also train inside every outer fold, so that no scored exam was seen"
+    )
     train_on: Literal["split", "all"] = Field("split", description="'all' leaks: the original recipe")
-    checkpoint_every: PositiveInt = Field(1, description="epochs between checkpoints")
+    checkpoint_every: Annotated[PositiveInt, ASIDE] = Field(1, description="epochs between checkpoints")
 
 
 class FuseSection(Section):
     """``fuse``: a classifier on 1, 3 or 5 views."""
 
-    name: str = "fuse"
-    model: Literal["svm", "network", "thermal", "asymmetry", "asymmetry-index", "pixels", "late"] = "svm"
+    name: Annotated[str, ASIDE] = "fuse"
+    model: Annotated[str, Choice(lambda: kinds_of(FUSE))] = Field(
+        "svm", description="kind of classifier; installed packages may add to them"
+    )
+    options: dict[str, Any] = Field({}, description="settings of a kind that an installed package adds")
     kernel: Literal["sigmoid", "rbf", "linear"] = "sigmoid"
     C: Annotated[float, Field(gt=0)] = 1.0
     clip: Annotated[float, Field(gt=0)] | None = Field(
@@ -97,18 +113,16 @@ class FuseSection(Section):
     baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
 
 
-BackboneName = Literal[
-    "autoencoder", "efficientnet_lite0", "random", "mobilenetv2", "efficientnetb0", "efficientnetb1", "efficientnetb2",
-    "efficientnetb3", "efficientnetb4", "efficientnetb5", "efficientnetb6", "efficientnetb7",
-]  # fmt: skip
+BackboneName = Annotated[str, Choice(lambda: tuple(backbones()))]
+"""A backbone of our own, or one that an installed package adds."""
 
 
 class DitSection(Section):
     """``train-dit``: dynamic sequences."""
 
-    name: str = "dit"
+    name: Annotated[str, ASIDE] = "dit"
     backbone: BackboneName = "autoencoder"
-    weights: str | None = Field(None, description="local weights file of the backbone")
+    weights: Annotated[str | None, ASIDE] = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
     size: Shape = (224, 224)
     rendering: Rendering = Rendering()
@@ -142,14 +156,14 @@ class DitSection(Section):
 class CnnSection(Section):
     """``train-cnn``: image-folder classification."""
 
-    name: str = "cnn"
-    data: str | None = None
+    name: Annotated[str, ASIDE] = "cnn"
+    data: Annotated[str | None, ASIDE] = None
     positive: str | None = Field(None, description="class that counts as positive; null: the last")
     size: Shape = (331, 331)
     color: Literal["rgb", "gray"] = "rgb"
     model: Literal["study", "pooled", "backbone"] = "study"
     backbone: BackboneName = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")
-    weights: str | None = Field(None, description="local weights file of the backbone")
+    weights: Annotated[str | None, ASIDE] = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
     epochs: PositiveInt = 15
     batch: PositiveInt = 64
@@ -166,5 +180,5 @@ class CnnSection(Section):
     mixup: Annotated[float, Field(ge=0)] = 0.0
     test_time_augmentation: bool = False
     seeds: PositiveInt = 1
-    init: str | None = Field(None, description="Keras 2 HDF5 weights to start from")
+    init: Annotated[str | None, ASIDE] = Field(None, description="Keras 2 HDF5 weights to start from")
     train: bool = Field(True, description="false: judge the weights of cnn.init as they are")

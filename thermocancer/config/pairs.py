@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
+from thermocancer.kinds import Kind, Reads, backbone, kind
+
 if TYPE_CHECKING:
     from thermocancer.config.schema import Config
 
@@ -29,27 +33,46 @@ def check_pairs(config: Config) -> None:
             "autoencoder.train_on: all shows every test exam to the encoder; "
             f"that needs split.protocol: thesis, not {config.split.protocol}"
         )
-    if config.fuse.model == "late" and len(config.fuse.combine) < 2:
-        raise ValueError("fuse.model: late needs two or more run names in fuse.combine")
+    chosen = kind(config.fuse.model)
+    if chosen.reads is Reads.RUNS and len(config.fuse.combine) < 2:
+        raise ValueError(f"fuse.model: {chosen.name} needs two or more run names in fuse.combine")
     if config.fuse.combine_by == "features" and config.fuse.stacking:
         raise ValueError(
             "fuse.stacking weighs scores; fuse.combine_by: features fits one model on the features instead"
         )
-    if config.fuse.model == "network" and config.features.residualise:
+    if not chosen.residualises and config.features.residualise:
         raise ValueError(
-            "fuse.model: network reads codes as they are; features.residualise works with svm and the feature tables"
+            f"fuse.model: {chosen.name} reads codes as they are; "
+            "features.residualise works with svm and the feature tables"
         )
+    _check_options(config, chosen)
     if config.dataset.source == "images" and config.autoencoder.input.kind == "celsius":
         raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")
     if config.dit.weights_sha256 and not config.dit.weights:
         raise ValueError("dit.weights_sha256 is the checksum of dit.weights, which is not set")
     if config.cnn.weights_sha256 and not config.cnn.weights:
         raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
-    if config.dit.weights and not config.dit.backbone.startswith(("efficientnetb", "mobilenetv2")):
+    if config.dit.weights and not backbone(config.dit.backbone).takes_file:
         raise ValueError(
             f"dit.weights is a file for an ImageNet backbone; dit.backbone: {config.dit.backbone} reads none"
         )
     if config.dataset.source == "videos" and config.dit.channels != ("frame",):
         raise ValueError("dataset.source: videos has no degrees; dit.channels must be [frame]")
-    if config.cnn.model == "backbone" and config.cnn.backbone == "autoencoder":
-        raise ValueError("cnn.backbone: autoencoder reads thermograms alone; choose another backbone")
+    if config.cnn.model == "backbone" and backbone(config.cnn.backbone).own:
+        raise ValueError(f"cnn.backbone: {config.cnn.backbone} reads thermograms alone; choose another backbone")
+
+
+def _check_options(config: Config, chosen: Kind) -> None:
+    """The options of a kind that an installed package adds, by its own model."""
+    model = chosen.options_model()
+    if model is None:
+        if config.fuse.options:
+            raise ValueError(
+                f"fuse.options: {chosen.name} has no options of its own, found {sorted(config.fuse.options)}"
+            )
+        return
+    try:
+        model.model_validate(config.fuse.options)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise ValueError(f"fuse.options.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error

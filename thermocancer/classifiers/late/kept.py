@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.calibrated import Classifier
-from thermocancer.classifiers.decisions import LinearDecision, arrays_of, read_arrays, write_arrays
+from thermocancer.classifiers.calibrated import CalibratedFitted, choose_threshold
 from thermocancer.classifiers.late.features import tables_of
 from thermocancer.classifiers.late.scores import Stack, UnitScores, combined_scores, mixed_patients
-from thermocancer.classifiers.thresholds import choose_threshold
+from thermocancer.classifiers.protocol import Fitted, Settings
+from thermocancer.classifiers.tabular import LinearDecision, arrays_of, read_arrays, write_arrays
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.errors import DataError
@@ -52,8 +52,8 @@ def check_components(workspace: Workspace, components: Iterable[Mapping[str, str
 
 
 @dataclass(frozen=True)
-class ScoresModel:
-    """The mean of the runs' logits, or with ``stack`` a logistic regression on them (see ``calibrated.Model``).
+class ScoresModel(Fitted):
+    """The mean of the runs' logits, or with ``stack`` a logistic regression on them .
 
     ``stack`` holds one regression for each set of runs that may have scored an exam, a 1 for each of them
     (``110``: the first two of three). A source gives logits as ``joint.Tables``, one column a run.
@@ -61,6 +61,11 @@ class ScoresModel:
 
     runs: tuple[str, ...]
     stack: Mapping[str, LinearDecision] | None = None
+    components: tuple[dict[str, str], ...] = ()
+
+    def describe(self) -> Settings:
+        stacking = self.stack is not None
+        return {"kind": KIND, "name": "late", "components": list(self.components), "stacking": stacking}
 
     def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),). Raises DataError for a set of runs that no weights were fitted for."""
@@ -92,22 +97,26 @@ class ScoresModel:
         write_arrays(folder, {f"{key}-{name}": each for key in fitted for name, each in arrays_of(fitted[key]).items()})
 
     @classmethod
-    def load(cls, folder: Path, settings: dict[str, Any]) -> ScoresModel:
+    def load(cls, folder: Path, settings: Settings) -> ScoresModel:
         """Read what ``save`` wrote. Raises DataError when it is damaged."""
         runs = tuple(each["run"] for each in settings["components"])
         if not settings["stacking"]:
-            return cls(runs)
+            return cls(runs, None, tuple(settings["components"]))
         arrays = read_arrays(folder)
         keys = sorted({name.partition("-")[0] for name in arrays})
         fields = LinearDecision.__dataclass_fields__
-        return cls(runs, {key: LinearDecision(**{name: arrays[f"{key}-{name}"] for name in fields}) for key in keys})
+        return cls(
+            runs,
+            {key: LinearDecision(**{name: arrays[f"{key}-{name}"] for name in fields}) for key in keys},
+            tuple(settings["components"]),
+        )
 
 
 def _key(known: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
     return "".join("01"[int(each)] for each in known)
 
 
-def keep_scores(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float) -> Classifier:
+def keep_scores(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float) -> CalibratedFitted:
     """The combination for new exams, which the runs' kept models score.
 
     In cross-validation those models learnt from every patient, so weights and threshold are fitted on the
@@ -120,9 +129,9 @@ def keep_scores(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: f
         known = UnitScores.of([[row for row in run.inner if row.patient not in scored] for run in runs], mixed)
     (scores,) = combined_scores(known, [known], stacking=stacking)
     threshold = choose_threshold(scores, known.labels, aim, sensitivity)
-    model = ScoresModel(tuple(run.name for run in runs), _weights(known) if stacking else None)
-    settings = {"kind": KIND, "name": "late", "components": list(components_of(runs)), "stacking": stacking}
-    return Classifier(model, settings, FeaturesSection(), threshold=threshold)
+    weights = _weights(known) if stacking else None
+    model = ScoresModel(tuple(run.name for run in runs), weights, components_of(runs))
+    return CalibratedFitted(model, model.describe(), FeaturesSection(), threshold=threshold)
 
 
 def _weights(known: UnitScores) -> dict[str, LinearDecision]:

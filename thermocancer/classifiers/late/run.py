@@ -5,93 +5,141 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.calibrated import CalibratedRecipe, Classifier
+from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, describe_aim
+from thermocancer.classifiers.crossval import CrossValidation, cross_validate, save_whole, write_scores
 from thermocancer.classifiers.late.blocks import Block, CombinedRun
-from thermocancer.classifiers.late.features import VERSION, JointMethod
+from thermocancer.classifiers.late.features import VERSION, JointClassifier
 from thermocancer.classifiers.late.kept import components_of, keep_scores
 from thermocancer.classifiers.late.patients import PatientCohort, gather_patients, patient_folds
 from thermocancer.classifiers.late.scores import combine, describe_combination
+from thermocancer.classifiers.run import Trained, write_baseline
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.split import Fold
-from thermocancer.files import fingerprint
+from thermocancer.kinds import kind, trivial_kinds
 from thermocancer.progress import Progress
+from thermocancer.runs.deciding import decided_by
 from thermocancer.runs.predictions import Prediction
-from thermocancer.runs.run import Run
-from thermocancer.training.crossval import CrossValidation, cross_validate
+from thermocancer.runs.run import Run, read_run
+from thermocancer.training.distributed import by_one, claims
 from thermocancer.training.workers import one_thread
-from thermocancer.workspace import Workspace
+from thermocancer.workspace import Stamp, Workspace
+
+BY_FEATURES = "features"
 
 
 @dataclass(frozen=True)
-class LateRun:
-    """What combining gave: out-of-sample scores, the model for new exams, facts for the manifest."""
+class LateJob:
+    """One combination: the finished runs, and what identifies the result."""
 
-    scores: CrossValidation
-    kept: Classifier
-    facts: dict[str, Any]
+    config: Config
+    workspace: Workspace
+    runs: tuple[Run, ...]
+
+    @property
+    def folder(self) -> Path:
+        return self.workspace.run(self.config.fuse.name)
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.folder / "manifest.json")
+
+    def is_done(self) -> bool:
+        return self.stamp.is_current(self.made_from)
+
+    @property
+    def by_features(self) -> bool:
+        return self.config.fuse.combine_by == BY_FEATURES
+
+    @property
+    def made_from(self) -> str:
+        """Changes with every setting and file that decides the result."""
+        content: list[Any] = [[run.name, run.scores_content, *components_of([run])] for run in self.runs]
+        content.append(self.config.fuse.baseline)
+        if self.by_features:
+            for run in self.runs:
+                own = CombinedRun.of(run)
+                content += [VERSION, own.family.content(own.asked, sorted({row.fold for row in run.rows}))]
+        return decided_by(kind(self.config.fuse.model), self.config, content)
 
 
-def late_identity(config: Config, workspace: Workspace, runs: Sequence[Run]) -> str:
-    """Fingerprint of every setting and file that decides the result."""
-    fuse = config.fuse
-    identity: list[Any] = [fuse.combine, fuse.combine_by, fuse.stacking, fuse.aim, fuse.aim_sensitivity, fuse.baseline]
-    identity += [[run.name, run.scores_content, *components_of([run])] for run in runs]
-    if fuse.combine_by == "features":
-        identity += [VERSION, config.features.components, config.split.inner_folds, config.seed]
-        identity += [CombinedRun.of(run).identity(_folds(run)) for run in runs]
-    return fingerprint("late", identity)
+def late_job(config: Config, workspace: Workspace) -> LateJob:
+    """Read the runs to combine. Raises DataError where one is missing, ConfigError where one cannot be combined."""
+    hint = "make it first, or correct fuse.combine ({})"
+    runs = (read_run(workspace, name, hint=hint.format(name)) for name in config.fuse.combine)
+    return LateJob(config, workspace, tuple(runs))
 
 
-def _folds(run: Run) -> list[str]:
-    return sorted({row.fold for row in run.rows})
+def train_late(job: LateJob, progress: Progress) -> Trained:
+    """Combine finished runs by ``fuse.combine_by`` and write the run; what is kept combines what those runs make of
+    a new exam. Raises DataError or ConfigError where they do not go together.
+    """
+    config, stage = job.config, kind(job.config.fuse.model).stage
+    shared = config.strategy.shared
+    claim = claims(job.workspace, f"{stage}-{job.made_from[:16]}") if shared else None
+    scores = CrossValidation(())
+    for _ in by_one(claim, "whole", job.is_done):
+        scores, kept, facts = _by_features(job, progress) if job.by_features else _by_scores(job)
+        save_whole(kept, job.folder / "model")
+        rows = baseline_rows(job.runs) if config.fuse.baseline else []
+        outputs = write_scores(job.folder, config, scores) + sorted((job.folder / "model").iterdir())
+        outputs += write_baseline(job.folder, rows)
+        source = describe_aim(config.fuse.aim, config.fuse.aim_sensitivity, job.runs[0].manifest.protocol)
+        job.stamp.write(
+            job.made_from, outputs, stage=stage, model=config.fuse.model, seed=config.seed, threshold_source=source,
+            **facts,
+        )  # fmt: skip
+        return Trained(scores, None, True)
+    return Trained(scores, None, False)
 
 
-def combine_runs(config: Config, workspace: Workspace, runs: Sequence[Run], progress: Progress) -> LateRun:
-    """Combine finished runs by ``fuse.combine_by``. Raises DataError or ConfigError where they do not go together."""
-    fuse = config.fuse
-    if fuse.combine_by == "features":
-        with ExitStack() as stack, one_thread():
-            return _by_features(config, workspace, runs, progress, stack)
+Combined = tuple[CrossValidation, CalibratedFitted, dict[str, Any]]
+"""Out-of-sample scores, the model for new exams, facts for the manifest."""
+
+
+def _by_scores(job: LateJob) -> Combined:
+    fuse, runs = job.config.fuse, job.runs
     how: dict[str, Any] = {"stacking": fuse.stacking, "aim": fuse.aim, "sensitivity": fuse.aim_sensitivity}
     scores = combine(runs, **how)
     words = "stacking on inner scores" if fuse.stacking else "mean of logits"
-    return LateRun(scores, keep_scores(runs, **how), describe_combination(runs, scores, words))
+    return scores, keep_scores(runs, **how), describe_combination(runs, scores, words)
 
 
-def _by_features(
-    config: Config, workspace: Workspace, runs: Sequence[Run], progress: Progress, stack: ExitStack
-) -> LateRun:
-    combined = [CombinedRun.of(run) for run in runs]
-    for run in combined:
-        run.check_frozen()
-    patients = gather_patients([Block.open(run, stack) for run in combined])
-    folds = patient_folds(patients, runs)
-    for run in combined:
-        run.check_unseen(patients, folds)
-    recipe = late_recipe(config, patients)
-    scores = cross_validate(
-        recipe, patients, folds, seed=config.seed, progress=progress,
-        folder=workspace.cache / "folds" / late_identity(config, workspace, runs)[:32], title="late fusion",
-    )  # fmt: skip
-    facts = describe_combination(runs, scores, "features of every run, standardised, in one logistic regression")
-    fold = scores.folds[0].fold
-    columns = {run.name: patients.table(block, fold).shape[1] for block, run in enumerate(runs)}
-    kept = _fit_all(recipe, patients, folds, config.seed)
-    return LateRun(scores, kept, facts | {"combined_by": "features", "features_by_run": columns})
+def _by_features(job: LateJob, progress: Progress) -> Combined:
+    config, runs = job.config, job.runs
+    with ExitStack() as stack, one_thread():
+        combined = [CombinedRun.of(run) for run in runs]
+        for run in combined:
+            run.check_frozen()
+        patients = gather_patients([Block.open(run, stack) for run in combined])
+        folds = patient_folds(patients, runs)
+        for run in combined:
+            run.family.check_unseen(run.asked, patients, folds)
+        classifier = late_classifier(config, patients)
+        scores = cross_validate(
+            classifier, patients, folds, seed=config.seed, progress=progress,
+            folder=job.workspace.cache / "folds" / job.made_from[:32], title="late fusion",
+        )  # fmt: skip
+        words = "features of every run, standardised, in one logistic regression"
+        facts = describe_combination(runs, scores, words)
+        fold = scores.folds[0].fold
+        columns = {run.name: patients.table(block, fold).shape[1] for block, run in enumerate(runs)}
+        kept = _fit_all(classifier, patients, folds, config.seed)
+        return scores, kept, facts | {"combined_by": BY_FEATURES, "features_by_run": columns}
 
 
-def late_recipe(config: Config, patients: PatientCohort, *, calibrate: bool = True) -> CalibratedRecipe:
+def late_classifier(config: Config, patients: PatientCohort, *, calibrate: bool = True) -> Calibrated:
     """The ridge on all blocks, with its threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
     components = components_of([block.run.scores for block in patients.blocks])
     residualise = tuple(block.run.residualise for block in patients.blocks)
-    method = JointMethod(components, config.features.components, residualise)
+    ridge = JointClassifier(components, config.features.components, residualise)
     inner = config.split.inner_folds if calibrate else 0
-    return CalibratedRecipe(method, FeaturesSection(), inner, config.fuse.aim, config.fuse.aim_sensitivity)
+    return Calibrated(ridge, FeaturesSection(), inner, config.fuse.aim, config.fuse.aim_sensitivity)
 
 
 def baseline_rows(runs: Sequence[Run]) -> list[Prediction]:
@@ -99,14 +147,14 @@ def baseline_rows(runs: Sequence[Run]) -> list[Prediction]:
     for run in runs:
         if run.baseline:
             return run.baseline
-        if run.manifest.kind == "thermal":
+        if run.kind == trivial_kinds()[0]:
             return run.rows
     return []
 
 
-def _fit_all(recipe: CalibratedRecipe, patients: PatientCohort, folds: Sequence[Fold], seed: int) -> Classifier:
+def _fit_all(classifier: Calibrated, patients: PatientCohort, folds: Sequence[Fold], seed: int) -> CalibratedFitted:
     """The model for new exams: on every patient, or on the training part of a hold-out."""
     every = np.arange(len(patients.exams), dtype=np.int64)
     fold = Fold("all", every, every) if len(folds) > 1 else folds[0]
     labels = np.array([patients.exams[row].label for row in fold.train], dtype=np.int64)
-    return recipe.fit(patients, fold.train, labels, seed=seed, fold=fold.name)
+    return classifier.fit(patients, fold.train, labels, seed=seed, fold=fold.name)

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.decisions import LinearDecision, fit_logistic
-from thermocancer.classifiers.platt import logistic, logit
-from thermocancer.classifiers.thresholds import choose_threshold
+from thermocancer.classifiers.calibrated import choose_threshold
+from thermocancer.classifiers.crossval import CrossValidation, FoldResult
+from thermocancer.classifiers.protocol import logistic, logit
+from thermocancer.classifiers.tabular import LinearDecision, fit_logistic
 from thermocancer.data.cohort import FloatArray
 from thermocancer.errors import DataError
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run
-from thermocancer.training.crossval import CrossValidation, FoldResult
 from thermocancer.workspace import VIEWS
 
 Unit = tuple[int, int | None]

@@ -1,12 +1,11 @@
 """Training the sequence network: on cached features, or end to end through the backbone.
 
-``SequenceMethod`` is a ``classifiers.calibrated.Method``: wrapped into a
-``CalibratedRecipe`` it gets its threshold on inner folds and is judged like any other classifier.
+Wrapped into ``Calibrated``, ``SequenceClassifier`` gets its threshold on inner folds and is judged like any other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +15,13 @@ import numpy.typing as npt
 
 from thermocancer import strategy
 from thermocancer.cache import content_hash
-from thermocancer.classifiers.calibrated import CalibratedRecipe, inner_parts
-from thermocancer.classifiers.platt import logit
+from thermocancer.classifiers.calibrated import inner_parts
+from thermocancer.classifiers.protocol import Classifier, Fitted, Row, Settings, logit
 from thermocancer.classifiers.sequence.features import SequenceFeatures, exam_images
 from thermocancer.classifiers.sequence.heads import HeadSlot, compile_end_to_end
 from thermocancer.classifiers.sequence.input import input_from_json
 from thermocancer.classifiers.sequence.readers import FrameReader, FrameReaders, describe_reader, reader_identity
 from thermocancer.config import Config
-from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.files import fingerprint, read_json, write_json
@@ -33,7 +31,6 @@ from thermocancer.training.checkpoint import load_model, save_model
 from thermocancer.training.fit import FitSettings, fit_resumable, forget
 from thermocancer.workspace import Workspace
 
-KIND = "sequence"
 HEAD_FILE, BACKBONE_FILE, SETTINGS_FILE = "head.keras", "backbone.keras", "sequence.json"
 VALIDATION_FOLDS = 5
 """With early stopping one patient in five of the training part is held out to stop on."""
@@ -47,30 +44,33 @@ Weights = list[npt.NDArray[Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceModel:
-    """A trained sequence network (see ``calibrated.Model``): a frame reader and the weights of a head."""
+class SequenceModel(Fitted):
+    """A trained sequence network: a frame reader and the weights of a head."""
 
     reader: FrameReader
     indices: tuple[int, ...]
     slot: HeadSlot
     weights: Weights
-    history: Sequence[Mapping[str, Any]] = ()
+    history: Sequence[Row] = ()
     features: SequenceFeatures | None = None
 
-    def decisions(self, source: Cohort, rows: IntArray) -> FloatArray:
+    def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
         """Log-odds of sick, (len(rows),)."""
-        return logit(self.probabilities(self.frame_features(source, rows)))
+        return logit(self.probabilities(self.frame_features(cohort, rows)))
 
-    def frame_features(self, source: Cohort, rows: IntArray) -> npt.NDArray[np.float32]:
+    def frame_features(self, cohort: Cohort, rows: IntArray) -> npt.NDArray[np.float32]:
         """What the head sees: (len(rows), frames, features)."""
         known = self.features
-        if known is None or known.source is not source:
-            known = SequenceFeatures(source, self.reader, self.indices, None, 0)
+        if known is None or known.source is not cohort:
+            known = SequenceFeatures(cohort, self.reader, self.indices, None, 0)
         return known.of(np.asarray(rows, dtype=np.int64))
 
     def probabilities(self, features: npt.NDArray[np.float32]) -> FloatArray:
         """Probability of sick for features (n, frames, features)."""
         return self.slot.predict(self.weights, features)
+
+    def describe(self) -> Settings:
+        return {"kind": "sequence"}
 
     def save(self, folder: Path) -> None:
         """Write both networks and how frames are made ready; ``load_sequence_model`` reads them back."""
@@ -79,8 +79,8 @@ class SequenceModel:
         write_json(folder / SETTINGS_FILE, {"frames": list(self.indices), **describe_reader(self.reader)})
 
 
-def load_sequence_model(folder: Path, classifier: Mapping[str, Any]) -> SequenceModel:
-    """The network that ``SequenceModel.save`` wrote; ``classifier`` is what ``classifier.json`` says of it.
+def load_sequence_model(folder: Path) -> SequenceModel:
+    """The network that ``SequenceModel.save`` wrote.
 
     A strategy must have been set up. Raises DataError when a file is missing or damaged.
     """
@@ -92,8 +92,8 @@ def load_sequence_model(folder: Path, classifier: Mapping[str, Any]) -> Sequence
 
 
 @dataclass(frozen=True, eq=False)
-class SequenceMethod:
-    """How a sequence network is trained (see ``calibrated.Method``)."""
+class SequenceClassifier(Classifier):
+    """How a sequence network is trained."""
 
     config: Config
     workspace: Workspace
@@ -107,23 +107,16 @@ class SequenceMethod:
         dit = self.config.dit
         return f"{dit.backbone} + {dit.head} {dit.units}"
 
-    @property
-    def probabilistic(self) -> bool:
-        return False
-
-    def describe(self) -> dict[str, Any]:
-        return {"kind": KIND}
-
-    def announce(self, source: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+    def announce(self, cohort: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         """These parts are going to be trained on: their features are computed at once."""
-        self.read_ahead(source, np.unique(np.concatenate([rows for rows, _ in parts])), fold)
+        self.read_ahead(cohort, np.unique(np.concatenate([rows for rows, _ in parts])), fold)
 
-    def read_ahead(self, source: Cohort, rows: IntArray, fold: str, progress: Progress | None = None) -> None:
+    def read_ahead(self, cohort: Cohort, rows: IntArray, fold: str, progress: Progress | None = None) -> None:
         """Compute the features of some exams, or find them in the cache, before anything is trained on them."""
         if not self._on_cache:
             return
         with strategy.current().scope():
-            features = self.features_of(source, self.readers.of(fold))
+            features = self.features_of(cohort, self.readers.of(fold))
         for copy in range(self.config.dit.augment + 1):
             features.of(rows, copy, progress)
 
@@ -136,13 +129,13 @@ class SequenceMethod:
             "features_computed": sum(computed for _, computed in found),
         }
 
-    def train(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SequenceModel:
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> SequenceModel:
         """Train on ``rows``. Raises Interrupted on SIGINT; the same call goes on from there."""
         with strategy.current().scope():
             reader = self.readers.of(fold)
-            features = self.features_of(source, reader)
+            features = self.features_of(cohort, reader)
             slot = self._slot(features)
-        held_out = self._held_out(source, rows, labels, seed)
+        held_out = self._held_out(cohort, rows, labels, seed)
         parts = [(rows[~held_out], labels[~held_out], True), (rows[held_out], labels[held_out], False)]
         if self._on_cache:
             return self._on_features(slot, features, parts, seed)
@@ -152,13 +145,13 @@ class SequenceMethod:
     def _on_cache(self) -> bool:
         return self.config.dit.cache and not self.config.dit.finetune
 
-    def features_of(self, source: Cohort, reader: FrameReader) -> SequenceFeatures:
+    def features_of(self, cohort: Cohort, reader: FrameReader) -> SequenceFeatures:
         """The features of ``source`` by ``reader``, shared by all folds."""
-        key = (id(source), id(reader))
+        key = (id(cohort), id(reader))
         if key not in self._features:
             cache = self.workspace.cache if self._on_cache else None
             indices = tuple(self.config.dit.frames)
-            self._features[key] = SequenceFeatures(source, reader, indices, cache, self.config.seed)
+            self._features[key] = SequenceFeatures(cohort, reader, indices, cache, self.config.seed)
         return self._features[key]
 
     def _slot(self, features: SequenceFeatures) -> HeadSlot:
@@ -167,8 +160,8 @@ class SequenceMethod:
             self._slots[shape] = HeadSlot.build(self.config.dit, *shape)
         return self._slots[shape]
 
-    def _held_out(self, source: Cohort, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
-        folds = inner_parts(source, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
+    def _held_out(self, cohort: Cohort, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
+        folds = inner_parts(cohort, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
         return np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
 
     def _on_features(
@@ -249,20 +242,6 @@ class SequenceMethod:
 
     def _settings(self) -> dict[str, Any]:
         return self.config.dit.model_dump(mode="json", include=_DECIDES)
-
-
-def sequence_recipe(method: SequenceMethod, *, calibrate: bool = True) -> CalibratedRecipe:
-    """The method with calibration and threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
-    config = method.config
-    inner = config.split.inner_folds if calibrate and config.split.protocol != "thesis" else 0
-    return CalibratedRecipe(
-        method,
-        FeaturesSection(),
-        inner,
-        aim=config.dit.aim,
-        aim_sensitivity=config.dit.aim_sensitivity,
-        cohort=config.cohort,
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.classifiers.sequence.input import FrameInput, encoder_input, frame_input, input_to_json
 from thermocancer.config import Config
+from thermocancer.data.store.reading import DYNAMIC_VIEW
+from thermocancer.kinds import backbone
 from thermocancer.workspace import Workspace
-
-VIEW = "Frontal"
-"""Dynamic exams are frontal, and so is the encoder that may read them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +56,7 @@ class FrameReaders:
 
     def of(self, fold: str) -> FrameReader:
         """The reader for one outer fold (``1.3``, ``test``, ``all``). Call it inside the strategy's scope."""
-        own = self.config.dit.backbone == "autoencoder"
+        own = backbone(self.config.dit.backbone).own
         key = fold if own else ""
         if key not in self._made:
             self._made[key] = self._encoder(fold) if own else self._backbone()
@@ -78,10 +77,12 @@ class FrameReaders:
         from thermocancer.training.autoencoder.files import load_encoder, trained_input, trained_patients
 
         variant = self.config.autoencoder.variant
-        model = pooled(load_encoder(self.workspace, variant, VIEW, fold))
-        seen = trained_patients(self.workspace, variant, VIEW, fold)
+        model = pooled(load_encoder(self.workspace, variant, DYNAMIC_VIEW, fold))
+        seen = trained_patients(self.workspace, variant, DYNAMIC_VIEW, fold)
         rows, columns = model.input_shape[1:3]
-        taken = encoder_input(self.config.dit, (rows, columns), trained_input(self.workspace, variant, VIEW, fold))
+        taken = encoder_input(
+            self.config.dit, (rows, columns), trained_input(self.workspace, variant, DYNAMIC_VIEW, fold)
+        )
         return FrameReader(f"autoencoder {variant}", model, taken, weights_identity(model), seen)
 
 

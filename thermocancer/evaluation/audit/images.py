@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from thermocancer import __version__
 from thermocancer.cache import cached_json
+from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import Config
 from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
@@ -24,7 +25,6 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge
 from thermocancer.evaluation.audit.nuisance import ridge_logistic
 from thermocancer.evaluation.audit.refits import judge_permuted
-from thermocancer.evaluation.audit.refitting import Unavailable
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress, Silent

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.data.cohort import IntArray
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.audit.controls import (
@@ -17,7 +18,7 @@ from thermocancer.evaluation.audit.controls import (
     flag_shortcut,
 )
 from thermocancer.evaluation.audit.masked import MaskedCohort
-from thermocancer.evaluation.audit.refitting import Bench, Unavailable
+from thermocancer.evaluation.audit.refitting import Refitting
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.kinds import Reads, trivial_kinds
@@ -27,14 +28,14 @@ LATE_SHARE = 0.35
 """The latest patients, so many of them, are tested in the split by time."""
 
 
-def permuted_labels(bench: Bench) -> Control:
+def permuted_labels(refitting: Refitting) -> Control:
     """The same recipe taught shuffled labels and asked for them: above chance, the code leaks."""
-    scope = bench.scope
-    labels = permute_by_patient(scope, bench.config.seed)
-    rows = bench.scores("permuted", bench.recipe(), labels=labels)
+    scope = refitting.scope
+    labels = permute_by_patient(scope, refitting.config.seed)
+    rows = refitting.scores("permuted", refitting.classifier(), labels=labels)
     truth = {(exam.patient, exam.visit): int(label) for exam, label in zip(scope.exams, labels, strict=True)}
     relabelled = [Prediction(r.patient, r.visit, r.fold, truth[r.patient, r.visit], r.score, r.predicted) for r in rows]
-    return judge_permuted(bench.judge, relabelled)
+    return judge_permuted(refitting.judge, relabelled)
 
 
 def judge_permuted(judge: Judge, relabelled: list[Prediction], how: str = "") -> Control:
@@ -69,20 +70,20 @@ def permute_by_patient(scope: Scope, seed: int) -> IntArray:
     return labels
 
 
-def leaky_twin(bench: Bench) -> Control:
+def leaky_twin(refitting: Refitting) -> Control:
     """The same recipe divided by exam instead of by patient."""
-    _needs_one_run(bench)
-    exams = bench.scope.exams
-    patients = [exams[row].patient for row in _exams_of(bench.folds)]
+    _needs_one_run(refitting)
+    exams = refitting.scope.exams
+    patients = [exams[row].patient for row in _exams_of(refitting.folds)]
     repeated = len(patients) - len(set(patients))
     if repeated == 0:
         raise Unavailable("no patient has two exams, so that a split by exam leaks nothing")
-    folds = leaky_folds(bench.folds, bench.config.seed)
+    folds = leaky_folds(refitting.folds, refitting.config.seed)
     for part in (np.concatenate([fold.test for fold in folds]), *(fold.train for fold in folds)):
-        if len(set(bench.scope.labels[part].tolist())) < 2:
+        if len(set(refitting.scope.labels[part].tolist())) < 2:
             raise Unavailable("divided by exam, a part would hold one class only")
-    rows = bench.scores("leaky", bench.recipe(), folds=folds)
-    control = bench.judge.control("leaky", "LEAKY: split by exam, not by patient", CONTROL, rows)
+    rows = refitting.scores("leaky", refitting.classifier(), folds=folds)
+    control = refitting.judge.control("leaky", "LEAKY: split by exam, not by patient", CONTROL, rows)
     return control.with_(flag="leaky", note=f"{repeated} exams have another exam of the same patient to be known by")
 
 
@@ -107,84 +108,72 @@ def _exams_of(folds: Sequence[Fold]) -> IntArray:
     return np.unique(np.concatenate([part for fold in folds for part in (fold.train, fold.test)]))
 
 
-def untrained_twin(bench: Bench) -> Control:
+def untrained_twin(refitting: Refitting) -> Control:
     """The same model whose network has random weights and was never trained."""
-    _needs_one_run(bench)
-    reads = bench.scope.run.reads
-    trained = bench.config.dit.backbone != "random" if bench.reads_frames else reads is Reads.CODES
-    if not trained or bench.config.fuse.untrained:
-        raise Unavailable("the model has no trained network, or is the untrained twin itself")
-    rows = bench.scores("untrained", bench.recipe(untrained=True))
-    control = bench.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
-    if bench.reads_frames and bench.config.dit.backbone != "autoencoder":
-        note = (
-            f"three random convolutions stand in for {bench.config.dit.backbone}, which so deep gives nothing untrained"
-        )
-        return control.with_(note=note)
-    return control
+    _needs_one_run(refitting)
+    twin, note = refitting.twin()
+    rows = refitting.scores("untrained", twin)
+    control = refitting.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
+    return control.with_(note=note)
 
 
-def trivial_baselines(bench: Bench) -> list[Control]:
+def trivial_baselines(refitting: Refitting) -> list[Control]:
     """Thermal statistics, left-right asymmetry and the plain asymmetry index on the same folds."""
-    _needs_static_views(bench)
+    _needs_static_views(refitting)
     controls = []
-    for kind in trivial_kinds():
-        if bench.scope.run.kind != kind:
-            rows = bench.scores(kind.name, bench.recipe(kind.name))
-            controls.append(bench.judge.control(kind.name.replace("-", "_"), kind.trivial, BASELINE, rows))
+    for each in trivial_kinds():
+        if each != refitting.kind:
+            rows = refitting.scores(each.name, refitting.classifier(each.name))
+            controls.append(refitting.judge.control(each.name.replace("-", "_"), each.trivial, BASELINE, rows))
     return controls
 
 
-def _needs_one_run(bench: Bench) -> None:
-    if bench.combines:
-        raise Unavailable(f"the run combines {', '.join(bench.combines)}: their own audits have this control")
+def _needs_one_run(refitting: Refitting) -> None:
+    if refitting.combines:
+        raise Unavailable(f"the run combines {', '.join(refitting.combines)}: their own audits have this control")
 
 
-def _needs_static_views(bench: Bench) -> None:
-    _needs_one_run(bench)
-    if bench.reads_frames:
+def _needs_static_views(refitting: Refitting) -> None:
+    _needs_one_run(refitting)
+    if refitting.kind.reads is Reads.FRAMES:
         raise Unavailable("the run reads the frames of dynamic exams, not static views")
 
 
-def torso_alone(bench: Bench) -> Control:
+def torso_alone(refitting: Refitting) -> Control:
     """The same recipe where background and marker are gone."""
     from thermocancer.thermal.regions import torso_only
 
-    _needs_static_views(bench)
-    source = MaskedCohort(bench.source, torso_only, "torso-only", bench.workspace.cache / "masked")
-    rows = bench.scores("torso_only", bench.recipe(), source=source)
-    return bench.judge.control("torso_only", "torso only: background and marker removed", INPUT, rows)
+    _needs_static_views(refitting)
+    source = MaskedCohort(refitting.source, torso_only, "torso-only", refitting.workspace.cache / "masked")
+    rows = refitting.scores("torso_only", refitting.classifier(), source=source)
+    return refitting.judge.control("torso_only", "torso only: background and marker removed", INPUT, rows)
 
 
-def background_alone(bench: Bench) -> Control:
+def background_alone(refitting: Refitting) -> Control:
     """The same recipe where the torso is blanked: what it can tell without any breast."""
     from thermocancer.thermal.regions import background_only
 
-    _needs_static_views(bench)
-    source = MaskedCohort(bench.source, background_only, "background-only", bench.workspace.cache / "masked")
-    rows = bench.scores("background_only", bench.recipe(), source=source)
-    control = bench.judge.control("background_only", "background only: torso blanked", INPUT, rows)
+    _needs_static_views(refitting)
+    source = MaskedCohort(refitting.source, background_only, "background-only", refitting.workspace.cache / "masked")
+    rows = refitting.scores("background_only", refitting.classifier(), source=source)
+    control = refitting.judge.control("background_only", "background only: torso blanked", INPUT, rows)
     return flag_shortcut(control)
 
 
-def early_to_late(bench: Bench) -> Control:
+def early_to_late(refitting: Refitting) -> Control:
     """Trained on the early patients, tested on the late ones."""
-    _needs_one_run(bench)
-    fold = time_fold(bench.scope)
-    rows = bench.scores("late", bench.recipe(), folds=[fold])
-    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones" + _seen_by_encoders(bench, fold)
-    return bench.judge.control("late", "trained on early exams, tested on late ones", CONTROL, rows, note=note)
+    _needs_one_run(refitting)
+    fold = time_fold(refitting.scope)
+    rows = refitting.scores("late", refitting.classifier(), folds=[fold])
+    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones" + _seen_by_encoders(refitting, fold)
+    return refitting.judge.control("late", "trained on early exams, tested on late ones", CONTROL, rows, note=note)
 
 
-def _seen_by_encoders(bench: Bench, fold: Fold) -> str:
+def _seen_by_encoders(refitting: Refitting, fold: Fold) -> str:
     """A remark where the split's encoders have seen (without labels) some of the tested patients."""
-    if bench.scope.run.reads is not Reads.CODES:
+    if refitting.kind.reads is not Reads.CODES:
         return ""
-    from thermocancer.classifiers.encoders import Encoders
-
-    views = bench.scope.run.manifest.views
-    encoders = Encoders.of(bench.config, bench.workspace)
-    seen = {patient for view in views for patient in encoders.shown(bench.source, view, fold)}
+    seen = refitting.kind.family().shown(refitting.asked, refitting.source, fold)
     return f"; the encoders had seen {len(seen)} of the late patients, without labels" if seen else ""
 
 
@@ -209,7 +198,7 @@ def time_fold(scope: Scope) -> Fold:
     return Fold("test", train, test)
 
 
-REFITS: tuple[tuple[str, Callable[[Bench], Control | list[Control]]], ...] = (
+REFITS: tuple[tuple[str, Callable[[Refitting], Control | list[Control]]], ...] = (
     ("permuted labels", permuted_labels),
     ("leaky twin", leaky_twin),
     ("untrained twin", untrained_twin),

@@ -20,7 +20,7 @@ from thermocancer.evaluation.audit.images import image_controls, image_scope, op
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import association, nuisance_controls
 from thermocancer.evaluation.audit.refits import REFITS
-from thermocancer.evaluation.audit.refitting import Bench
+from thermocancer.evaluation.audit.refitting import Refitting
 from thermocancer.evaluation.audit.scope import Scope, make_scope
 from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
 from thermocancer.evaluation.report.judgement import Judgement, Picture
@@ -91,7 +91,7 @@ def _of_exams(
         controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
         unavailable: list[dict[str, str]] = []
         if scope.source is not None and own is not None:
-            bench = Bench(scope, scope.source, own, workspace, judge, settings.audit_repeats)
+            bench = Refitting(scope, scope.source, own, workspace, judge, settings.audit_repeats)
             controls += _refits(bench, settings, progress, unavailable)
         else:
             unavailable.append({"name": "controls that train again", "reason": why or "the data set is gone"})
@@ -140,7 +140,7 @@ def _open_patients(
 
 
 def _refits(
-    bench: Bench, settings: EvaluateSection, progress: Progress, unavailable: list[dict[str, str]]
+    bench: Refitting, settings: EvaluateSection, progress: Progress, unavailable: list[dict[str, str]]
 ) -> list[Control]:
     wanted = [(name, control) for name, control in REFITS if name not in settings.audit_skip]
     controls: list[Control] = []

@@ -14,12 +14,12 @@ from thermocancer.data.cohort import Cohort, FloatArray
 from thermocancer.errors import ConfigError
 
 if TYPE_CHECKING:
-    from thermocancer.classifiers.network_model import NetworkModel
+    from thermocancer.classifiers.fusion_network import NetworkModel
 
 
 def network_inside(fitted: Any) -> NetworkModel | None:
     """The fitted fusion network (its Keras model, its encoders), or None for any other classifier."""
-    from thermocancer.classifiers.network_model import NetworkModel
+    from thermocancer.classifiers.fusion_network import NetworkModel
 
     inner = getattr(fitted, "model", None)
     return inner if isinstance(inner, NetworkModel) else None
@@ -58,7 +58,7 @@ def _network_of(fitted: Any) -> NetworkModel:
 
 def codes_of(fitted: Any, source: Cohort, row: int) -> dict[str, Any]:
     """What the network is given of one exam: codes (1, height, width, channels) by view."""
-    from thermocancer.classifiers.network_model import code_shape
+    from thermocancer.classifiers.fusion_network import code_shape
     from thermocancer.features.prepared import prepare
 
     prepared, codes = prepare(source, fitted.preparation), {}

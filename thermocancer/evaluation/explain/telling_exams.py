@@ -96,7 +96,7 @@ class Case:
 
 
 def _survey(judged: Judgement, case: Case, progress: Progress) -> Survey:
-    from thermocancer.classifiers.recipes import load_fitted
+    from thermocancer.classifiers.making import load_fitted
     from thermocancer.training.workers import one_thread
 
     shown = case.places(telling_rows(judged, case.scope))
@@ -169,13 +169,13 @@ def _places_with_truth(case: Case) -> list[Place]:
 
 def _sanity(case: Case, maps: dict[Place, Occlusion]) -> dict[str, Any]:
     """The same exams explained by the same recipe taught permuted labels."""
-    from thermocancer.classifiers.recipes import make_recipe
+    from thermocancer.classifiers.making import make_classifier
 
     scope, config = case.scope, case.config
-    recipe = make_recipe(config, case.workspace, views=scope.run.manifest.views, calibrate=False)
+    classifier = make_classifier(config, case.workspace, views=scope.run.manifest.views, calibrate=False)
     fold = scope.folds[0]
     labels = permute_by_patient(scope, config.seed)
-    stupid: Fitted = recipe.fit(case.source, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
+    stupid: Fitted = classifier.fit(case.source, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
     return judge_similarities(
         [
             map_similarity(one.effect, occlude(stupid, case.source, row, view).effect)

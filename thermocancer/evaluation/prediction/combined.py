@@ -59,7 +59,7 @@ def load_late_oracle(run: Run, workspace: Workspace, oracle_of: Callable[[Run], 
     when it is a late run itself.
     """
     from thermocancer.classifiers.late.kept import check_components
-    from thermocancer.classifiers.recipes import load_fitted
+    from thermocancer.classifiers.making import load_fitted
 
     fitted: Any = load_fitted(run.model_folder, workspace)
     names = [each["run"] for each in fitted.settings["components"]]
@@ -162,7 +162,7 @@ def _missing(silent: Sequence[dict[str, Any]], late: LateOracle) -> str:
 def _presented(exam: NewExam, own: Sequence[NewExam], said: Sequence[dict[str, Any]], late: LateOracle) -> Any:
     """What the combined runs make of the exam, as the late run's model reads it: logits, or features."""
     from thermocancer.classifiers.late.features import OneExam
-    from thermocancer.classifiers.platt import logit
+    from thermocancer.classifiers.protocol import logit
 
     features: list[FloatArray | None] = [None] * len(own)
     nuisance: list[dict[str, FloatArray]] = [{} for _ in own]
@@ -178,14 +178,13 @@ def _presented(exam: NewExam, own: Sequence[NewExam], said: Sequence[dict[str, A
 
 def _features(exam: NewExam, part: Oracle) -> tuple[FloatArray, dict[str, FloatArray]]:
     """Features (p,) of the exam by the frozen parts that a run keeps, and its nuisance."""
-    from thermocancer.classifiers.late.frozen import kept_reader
     from thermocancer.features.prepared import prepare
 
     source, fitted = readable(exam, part), part.fitted
     if not part.dynamic:
         source = prepare(source, fitted.preparation)  # type: ignore[attr-defined]
     row = np.zeros(1, dtype=np.int64)
-    return kept_reader(fitted).of(source, row)[0], source.nuisance()
+    return part.run.kind.family().kept_reader(fitted).of(source, row)[0], source.nuisance()
 
 
 def _novelty(parts: Sequence[Oracle], said: Sequence[dict[str, Any]]) -> dict[str, Any]:

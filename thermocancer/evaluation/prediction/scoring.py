@@ -48,7 +48,7 @@ class Oracle:
 
 def load_oracle(run: Run, workspace: Workspace, reference: Reference | None, shape: Any) -> Oracle:
     """Load the run's classifier. Raises ConfigError for runs that score something other than thermograms."""
-    from thermocancer.classifiers.recipes import load_fitted
+    from thermocancer.classifiers.making import load_fitted
 
     config = run.required_config()
     if run.reads is Reads.IMAGES:
@@ -74,7 +74,7 @@ def load_oracle(run: Run, workspace: Workspace, reference: Reference | None, sha
 
 def _fold_models(folder: Path, workspace: Workspace) -> list[Fitted]:
     """The classifiers of single folds, where the run kept them."""
-    from thermocancer.classifiers.recipes import load_fitted
+    from thermocancer.classifiers.making import load_fitted
 
     return [load_fitted(each.parent, workspace) for each in sorted(folder.glob("folds/*/classifier.json"))]
 

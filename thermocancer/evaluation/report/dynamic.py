@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer import strategy
-from thermocancer.classifiers.platt import logit
-from thermocancer.classifiers.recipes import load_fitted
+from thermocancer.classifiers.making import load_fitted
+from thermocancer.classifiers.protocol import logit
 from thermocancer.classifiers.sequence.features import SequenceFeatures
 from thermocancer.classifiers.sequence.network import SequenceModel
 from thermocancer.config import Config

@@ -12,8 +12,9 @@ from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
 from thermocancer.errors import ConfigError
-from thermocancer.files import fingerprint
+from thermocancer.kinds import AE
 from thermocancer.models.autoencoder import code_shape
+from thermocancer.runs.deciding import network_decided_by
 from thermocancer.training.autoencoder import files as ae
 from thermocancer.workspace import VIEWS, Stamp, Workspace
 
@@ -88,14 +89,12 @@ def _parts(
 
 
 def _made_from(config: Config, source: Cohort, view: str, train: IntArray, validate: IntArray, seed: int) -> str:
-    """Settings and content that decide the weights; the backend and the devices do not."""
+    """Settings, what was resolved, and content: everything that decides the weights."""
     hashes = [dict(exam.hashes).get(view) for exam in source.exams]
     known = all(hashes)
-    section = config.autoencoder.model_dump(mode="json", exclude={"views", "per_fold", "checkpoint_every"})
     course = ae.course_of(config.autoencoder, len(train))
-    section |= {"epochs": course.epochs, "batch": course.batch, "learning_rate": course.schedule.peak}
-    return fingerprint(
-        "autoencoder", section, view, seed, config.strategy.precision, source.shape, source.kind,
+    return network_decided_by(
+        AE, config, [course.epochs, course.batch, course.schedule.peak], view, seed, source.shape, source.kind,
         None if known else source.fingerprint,
         [[source.exams[row].patient, hashes[row]] for row in train],
         [[source.exams[row].patient, hashes[row]] for row in validate],

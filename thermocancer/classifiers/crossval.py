@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from thermocancer.classifiers.protocol import Classifier, Fitted
 from thermocancer.config import Config, dump_yaml
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
 from thermocancer.files import fingerprint, read_json, write_json, write_text
@@ -31,21 +32,6 @@ INNER_FILE = "inner.csv"
 
 MODELS = "models"
 """In the folder of finished folds: their classifiers, where they are kept."""
-
-
-class _Fitted(Protocol):
-    @property
-    def threshold(self) -> float: ...
-    @property
-    def history(self) -> Sequence[Mapping[str, Any]]: ...
-    def scores(self, source: Cohort, rows: IntArray) -> FloatArray: ...
-    def save(self, folder: Path) -> None: ...
-
-
-class _Recipe(Protocol):
-    """A ``classifiers.protocol.Recipe`` for any kind of source."""
-
-    def fit(self, source: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> _Fitted: ...
 
 
 @dataclass(frozen=True)
@@ -98,8 +84,8 @@ class CrossValidation:
 
 
 def cross_validate(
-    recipe: _Recipe,
-    source: Cohort,
+    classifier: Classifier,
+    cohort: Cohort,
     folds: Sequence[Fold],
     *,
     seed: int,
@@ -111,31 +97,31 @@ def cross_validate(
     claim: Claim | None = None,
     title: str = "folds",
 ) -> CrossValidation:
-    """Fit ``recipe`` on each fold's training rows and score its test rows.
+    """Fit ``classifier`` on each fold's training rows and score its test rows.
 
     With ``folder`` each finished fold is kept there as ``FOLD.json`` and not computed again; the
-    folder must belong to one recipe and one data set. With ``keep`` the fold's classifier is kept
-    beside it, under ``models/FOLD``. ``processes`` above 1 needs a recipe and a source that pickle.
+    folder must belong to one classifier and one data set. With ``keep`` the fold's classifier is kept
+    beside it, under ``models/FOLD``. ``processes`` above 1 needs a classifier and a cohort that pickle.
     With ``claim`` several machines share the folds out in that folder, and each computes one at a time.
     Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
     if disjoint:
         for fold in folds:
-            check_disjoint(source.exams, fold)
+            check_disjoint(cohort.exams, fold)
     if not folds or any(len(fold.test) == 0 or len(fold.train) == 0 for fold in folds):
         raise DataError("a fold has no exams", expected="training and test exams in every fold", found=len(folds))
 
     def known(fold: Fold) -> FoldResult | None:
-        return _kept(folder, source, fold, seed, keep)
+        return _kept(folder, cohort, fold, seed, keep)
 
     kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
-    work = FoldWork(recipe, source, seed, folder / MODELS if keep and folder is not None else None)
+    work = FoldWork(classifier, cohort, seed, folder / MODELS if keep and folder is not None else None)
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
         todo = list(missing.values())
         for result in run_all(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
-            _keep(folder, source, missing[result.fold], seed, result)
+            _keep(folder, cohort, missing[result.fold], seed, result)
             kept[result.fold] = result
             task.advance()
     return CrossValidation(tuple(kept[fold.name] for fold in folds))
@@ -156,31 +142,28 @@ def write_scores(folder: Path, config: Config, result: CrossValidation) -> list[
 class FoldWork:
     """All that one fold needs, in this process or in another; classifiers are kept under ``models``."""
 
-    recipe: _Recipe
-    source: Cohort
+    classifier: Classifier
+    cohort: Cohort
     seed: int
     models: Path | None = None
 
     def run(self, fold: Fold) -> FoldResult:
         """Fit on one fold's training rows, score and decide its test rows."""
-        labels = np.array([exam.label for exam in self.source.exams], dtype=np.int64)
+        labels = np.array([exam.label for exam in self.cohort.exams], dtype=np.int64)
         with one_thread():
-            fitted = self.recipe.fit(self.source, fold.train, labels[fold.train], seed=self.seed, fold=fold.name)
-            scores = fitted.scores(self.source, fold.test)
+            fitted = self.classifier.fit(self.cohort, fold.train, labels[fold.train], seed=self.seed, fold=fold.name)
+            scores, calls = fitted.scored(self.cohort, fold.test)
             if self.models is not None:
                 save_whole(fitted, self.models / fold.name)
         threshold = float(fitted.threshold)
-        inner = getattr(fitted, "inner", None)  # some recipes learn nothing, or hold nothing out
-        return FoldResult(
-            fold.name,
-            _rows(self.source, fold.name, fold.test, scores, threshold),
-            threshold,
-            tuple(fitted.history),
-            () if inner is None else _rows(self.source, fold.name, inner.rows, inner.scores, threshold),
-        )
+        tested = _rows(self.cohort, fold.name, fold.test, scores, calls)
+        learnt: tuple[Prediction, ...] = ()
+        if (inner := fitted.inner) is not None:
+            learnt = _rows(self.cohort, fold.name, inner.rows, inner.scores, inner.scores >= threshold)
+        return FoldResult(fold.name, tested, threshold, tuple(fitted.history), learnt)
 
 
-def save_whole(fitted: _Fitted, folder: Path) -> None:
+def save_whole(fitted: Fitted, folder: Path) -> None:
     """Save a classifier so that its folder is whole or not there."""
     import shutil
 
@@ -191,10 +174,12 @@ def save_whole(fitted: _Fitted, folder: Path) -> None:
     side.rename(folder)
 
 
-def _rows(source: Cohort, fold: str, rows: IntArray, scores: FloatArray, threshold: float) -> tuple[Prediction, ...]:
+def _rows(
+    cohort: Cohort, fold: str, rows: IntArray, scores: FloatArray, calls: IntArray | BoolArray
+) -> tuple[Prediction, ...]:
     return tuple(
-        Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(score >= threshold))
-        for exam, score in zip((source.exams[row] for row in rows), scores, strict=True)
+        Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(call))
+        for exam, score, call in zip((cohort.exams[row] for row in rows), scores, calls, strict=True)
     )
 
 
@@ -211,25 +196,25 @@ def _run_shared(
             yield result
 
 
-def _identity(source: Cohort, fold: Fold, seed: int) -> str:
-    exams = [[exam.key, exam.label] for exam in source.exams]
+def _identity(cohort: Cohort, fold: Fold, seed: int) -> str:
+    exams = [[exam.key, exam.label] for exam in cohort.exams]
     return fingerprint("fold", fold.name, fold.train.tolist(), fold.test.tolist(), exams, seed)
 
 
-def _keep(folder: Path | None, source: Cohort, fold: Fold, seed: int, result: FoldResult) -> None:
+def _keep(folder: Path | None, cohort: Cohort, fold: Fold, seed: int, result: FoldResult) -> None:
     if folder is not None:
-        content = {"identity": _identity(source, fold, seed), **asdict(result)}
+        content = {"identity": _identity(cohort, fold, seed), **asdict(result)}
         write_json(folder / f"{fold.name}.json", content)
 
 
-def _kept(folder: Path | None, source: Cohort, fold: Fold, seed: int, keep: bool) -> FoldResult | None:
+def _kept(folder: Path | None, cohort: Cohort, fold: Fold, seed: int, keep: bool) -> FoldResult | None:
     """A finished fold, or None when it is missing, damaged or another one of the same name."""
     path = None if folder is None else folder / f"{fold.name}.json"
     if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):
         return None
     try:
         content = read_json(path)
-        if content["identity"] != _identity(source, fold, seed):
+        if content["identity"] != _identity(cohort, fold, seed):
             return None
         rows, inner = (tuple(Prediction(**each) for each in content[part]) for part in ("rows", "inner"))
         return FoldResult(content["fold"], rows, float(content["threshold"]), tuple(content["history"]), inner)

@@ -1,0 +1,188 @@
+"""One run of a classifier, the same for every kind: check, score fold by fold, fit what is kept, write it down.
+
+``Job`` is everything decided before any work; ``train`` is the work as a list of named steps.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from thermocancer.classifiers.calibrated import describe_aim
+from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate, save_whole, write_scores
+from thermocancer.classifiers.leaks import leaks_of
+from thermocancer.classifiers.making import make_classifier
+from thermocancer.classifiers.protocol import Asked, Classifier, Family
+from thermocancer.data.cohort import IntArray
+from thermocancer.data.matching import MatchWeights
+from thermocancer.data.split import Fold
+from thermocancer.data.store.reading import StoredCohort
+from thermocancer.kinds import Kind
+from thermocancer.progress import Progress
+from thermocancer.runs.deciding import decided_by
+from thermocancer.runs.predictions import Prediction, write_predictions
+from thermocancer.training.distributed import Claim, by_one, claims
+from thermocancer.training.workers import one_thread
+from thermocancer.workspace import Stamp
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: who decides, on which exams and folds, beside which baseline.
+
+    ``rows`` are the exams that count, ``excluded`` the others with the reason; ``kept_folds``: the folds'
+    classifiers are kept too.
+    """
+
+    kind: Kind
+    name: str
+    asked: Asked
+    cohort: StoredCohort
+    rows: IntArray
+    folds: tuple[Fold, ...]
+    excluded: tuple[tuple[str, str], ...] = ()
+    baseline: Kind | None = None
+    kept_folds: bool = False
+    processes: int = 1
+
+    @property
+    def folder(self) -> Path:
+        return self.asked.workspace.run(self.name)
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.folder / "manifest.json")
+
+    @property
+    def family(self) -> Family:
+        family: Family = self.kind.family()
+        return family
+
+    def is_done(self) -> bool:
+        return self.stamp.is_current(self.made_from)
+
+    @property
+    def made_from(self) -> str:
+        """Changes with everything that decides what stands in the run's folder."""
+        folds = [[each.name, each.train.tolist(), each.test.tolist()] for each in self.folds]
+        baseline = None if self.baseline is None else self.scores_from(self.baseline)
+        return decided_by(
+            self.kind, self.asked.config, self.scores_from(self.kind), folds, baseline, self.kept_folds,
+            self.asked.config.dataset.name,
+        )  # fmt: skip
+
+    def scores_from(self, kind: Kind) -> str:
+        """What a kind's scores of single folds are made from; runs that differ in nothing else share them."""
+        weights = self.asked.exam_weights
+        content = kind.family().content(self.asked, [each.name for each in self.folds])
+        matched = weights.identity if isinstance(weights, MatchWeights) else None
+        return decided_by(kind, self.asked.config, self.asked.views, content, self.cohort.fingerprint, matched)
+
+    def fold_folder(self, kind: Kind) -> Path:
+        """Where finished folds wait for the others."""
+        return self.asked.workspace.cache / "folds" / self.scores_from(kind)[:32]
+
+    def classifier(self, kind: Kind) -> Classifier:
+        asked = self.asked
+        return make_classifier(
+            asked.config, asked.workspace, name=kind.name, views=asked.views, exam_weights=asked.exam_weights,
+            watched=asked.watched,
+        )  # fmt: skip
+
+    def claim(self, work: str) -> Claim | None:
+        """Claims on the parts of one work where several machines share it."""
+        shared = self.asked.config.strategy.shared
+        return claims(self.asked.workspace, f"{self.kind.stage}-{work[:16]}") if shared else None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a job gave: the scores of its kind and of the baseline, and whether this machine wrote them down."""
+
+    scores: CrossValidation
+    baseline: CrossValidation | None
+    written: bool
+
+
+def train(job: Job, progress: Progress, classifier: Classifier | None = None) -> Trained:
+    """Do the work of a job. ``classifier`` is its own, where the caller has prepared it."""
+    asked, thesis = job.asked, job.asked.config.split.protocol == "thesis"
+    for key, reason in job.excluded:
+        progress.note(f"exam {key} is not used: {reason}")
+    if not thesis:
+        job.family.check_unseen(asked, job.cohort, job.folds)
+    classifier = classifier or job.classifier(job.kind)
+    scores = _score_folds(job, job.kind, classifier, progress)
+    baseline = None
+    if job.baseline is not None:
+        baseline = _score_folds(job, job.baseline, job.classifier(job.baseline), progress)
+    for _ in by_one(job.claim(job.made_from), "whole", job.is_done):
+        outputs = write_scores(job.folder, asked.config, scores)
+        outputs += write_baseline(job.folder, [] if baseline is None else baseline.rows)
+        outputs += _keep_model(job, classifier)
+        job.stamp.write(job.made_from, outputs, **_facts(job, scores))
+        return Trained(scores, baseline, True)
+    return Trained(scores, baseline, False)
+
+
+def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progress) -> CrossValidation:
+    folder = job.fold_folder(kind)
+    return cross_validate(
+        classifier, job.cohort, job.folds, seed=job.asked.config.seed, progress=progress, folder=folder,
+        disjoint=job.asked.config.split.protocol != "thesis", processes=job.processes,
+        keep=job.kept_folds and kind is job.kind, claim=job.claim(folder.name), title=kind.name,
+    )  # fmt: skip
+
+
+def write_baseline(folder: Path, rows: Sequence[Prediction]) -> list[Path]:
+    """Write the baseline's scores beside the run's, or remove those of an earlier run."""
+    path = folder / "predictions-baseline.csv"
+    if not rows:
+        path.unlink(missing_ok=True)
+        return []
+    write_predictions(path, rows)
+    return [path]
+
+
+def _keep_model(job: Job, classifier: Classifier) -> list[Path]:
+    """Fit the classifier that ``predict`` uses: on every exam, or on the training part of a hold-out."""
+    fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
+    labels = np.array([job.cohort.exams[row].label for row in fold.train], dtype=np.int64)
+    folder = job.folder / "model"
+    with one_thread():
+        fitted = classifier.fit(job.cohort, fold.train, labels, seed=job.asked.config.seed, fold=fold.name)
+        save_whole(fitted, folder)
+    if job.kept_folds:
+        shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
+    """What the manifest says of the run."""
+    config, exams = job.asked.config, [job.cohort.exams[row] for row in job.rows]
+    aim, sensitivity = job.family.aim(job.asked)
+    facts: dict[str, Any] = {
+        "stage": job.kind.stage,
+        "model": job.family.title(job.asked),
+        "views": list(job.asked.views),
+        "protocol": config.split.protocol,
+        "dataset": {"name": job.cohort.name, "fingerprint": job.cohort.fingerprint},
+        **threshold_facts(scores),
+        "threshold_source": describe_aim(aim, sensitivity, config.split.protocol),
+        "leaks": leaks_of(job.kind, job.asked, job.cohort, job.folds),
+        "exams": len(exams),
+        "patients": len({exam.patient for exam in exams}),
+        "sick": sum(exam.label for exam in exams),
+        "seed": config.seed,
+    }
+    return facts | job.family.facts(job.asked, job.cohort, job.rows, job.excluded)
+
+
+def threshold_facts(scores: CrossValidation) -> dict[str, Any]:
+    """The thresholds of the folds, and their median."""
+    return {"thresholds": scores.thresholds, "threshold": float(np.median(list(scores.thresholds.values())))}
