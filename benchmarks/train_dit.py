@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 
 from thermocancer import strategy
-from thermocancer.classifiers.sequence.network import SequenceMethod
+from thermocancer.classifiers.sequence.network import SequenceClassifier
 from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config import Config, load_config
 from thermocancer.data.cohort import Exam
+from thermocancer.kinds import backbones
 from thermocancer.workspace import Workspace
 
 FRAMES, HEIGHT, WIDTH = 20, 480, 640
@@ -93,10 +94,10 @@ def said_of(seconds: Seconds) -> str:
 def seconds_to_train(config: Config, source: Synthetic, workspace: Workspace, rows: np.ndarray) -> tuple[Seconds, Any]:
     """Time from nothing to a trained network and the scores of ``rows``; building and tracing included."""
     started = now()
-    method = SequenceMethod(config, workspace, FrameReaders(config, workspace))
+    method = SequenceClassifier(config, workspace, FrameReaders(config, workspace))
     labels = np.array([source.exams[row].label for row in rows])
     method.announce(source, "test", [(rows, labels)])
-    model = method.train(source, rows, labels, seed=0, fold="test")
+    model = method.fit(source, rows, labels, seed=0, fold="test")
     return now() - started, model
 
 

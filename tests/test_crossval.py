@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
-from thermocancer.classifiers.recipes import make_recipe
 
 from thermocancer.classifiers.crossval import cross_validate
+from thermocancer.classifiers.making import make_classifier
+from thermocancer.classifiers.protocol import Fitted
 from thermocancer.data.split import Fold, make_split, outer_folds
 from thermocancer.errors import DataError, RunError
 from thermocancer.training import distributed
@@ -24,7 +25,7 @@ from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True)
-class Counting:
+class Counting(Fitted):
     """A recipe that notes each fit in a file, and fails on the folds it is told to."""
 
     notes: Path
@@ -38,6 +39,12 @@ class Counting:
         with self.notes.open("a") as handle:
             handle.write(f"{fold}\n")
         return self
+
+    def decisions(self, cohort: Any, rows: np.ndarray) -> np.ndarray:
+        return rows / 1.0
+
+    def describe(self) -> dict[str, Any]:
+        return {}
 
     def scores(self, source: Any, rows: np.ndarray) -> np.ndarray:
         return (rows % 10) / 10
@@ -96,7 +103,7 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
     source, workspace = cohort(18), Workspace(tmp_path)
     config = config_for(workspace)
     folds = folds_of(source, workspace)
-    recipe = make_recipe(config, workspace, kind="thermal", views=("Frontal",))
+    recipe = make_classifier(config, workspace, name="thermal", views=("Frontal",))
     one = cross_validate(recipe, source, folds, seed=0)
     two = cross_validate(recipe, source, folds, seed=0, processes=2)
     assert one == two
@@ -169,7 +176,7 @@ def test_classifiers_of_folds_are_kept_on_demand(tmp_path: Path) -> None:
 def test_inner_scores_are_of_training_exams_only(tmp_path: Path) -> None:
     source, workspace = cohort(18), Workspace(tmp_path)
     folds = folds_of(source, workspace)
-    recipe = make_recipe(config_for(workspace), workspace, kind="pixels", views=("Frontal",))
+    recipe = make_classifier(config_for(workspace), workspace, name="pixels", views=("Frontal",))
     result = cross_validate(recipe, source, folds, seed=0)
     for fold, found in zip(folds, result.folds, strict=True):
         keys = sorted((row.patient, row.visit) for row in found.inner)

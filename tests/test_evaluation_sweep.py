@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source
-from thermocancer.classifiers.recipes import make_recipe
 
-from thermocancer.classifiers.sweep import SweptRecipe, run_study, with_settings
+from thermocancer.classifiers.making import make_classifier
+from thermocancer.classifiers.sweep import Swept, run_study, with_settings
 from thermocancer.config import load_config
 from thermocancer.config.judging import Range
 from thermocancer.errors import ConfigError
@@ -59,8 +59,8 @@ def test_only_training_rows_are_looked_at(tmp_path: Path) -> None:
     source = toy_source(rows)
     options = {"sweep.trials": 3, "sweep.space": {"features.components": [2, 5]}}
     config = pixels_config(Workspace(tmp_path), **options)
-    recipe = make_recipe(config, Workspace(tmp_path), views=("Frontal",))
-    assert isinstance(recipe, SweptRecipe)
+    recipe = make_classifier(config, Workspace(tmp_path), views=("Frontal",))
+    assert isinstance(recipe, Swept)
     labels = np.array([exam.label for exam in source.exams])
     train = np.array([i for i, exam in enumerate(source.exams) if exam.patient % 3])
     test = np.setdiff1d(np.arange(len(labels)), train)
@@ -69,7 +69,7 @@ def test_only_training_rows_are_looked_at(tmp_path: Path) -> None:
     turned = labels.copy()
     turned[test] = 1 - turned[test]  # what is scored must not matter
     other = toy_source(rows)
-    again = make_recipe(config, Workspace(tmp_path / "b"), views=("Frontal",)).fit(
+    again = make_classifier(config, Workspace(tmp_path / "b"), views=("Frontal",)).fit(
         other, train, turned[train], seed=0, fold="1.1"
     )
     np.testing.assert_array_equal(again.scores(other, test), scores)

@@ -10,8 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from thermocancer.classifiers.recipes import load_fitted
 
+from thermocancer.classifiers.making import load_fitted
 from thermocancer.config import Config, load_config
 from thermocancer.data.cohort import ArrayCohort, all_alike, centi_celsius
 from thermocancer.data.store.reading import StoredCohort

@@ -71,9 +71,10 @@ def test_parity_latency_and_size(trained: Workspace, run: str) -> None:
 def test_the_file_gives_the_score_of_the_run(trained: Workspace) -> None:
     """From the exported file and export.json alone to the score that the run's own classifier gives."""
     import tensorflow as tf
-    from thermocancer.classifiers.platt import Calibration, logit
-    from thermocancer.classifiers.recipes import load_fitted
 
+    from thermocancer.classifiers.calibrated import Calibration
+    from thermocancer.classifiers.making import load_fitted
+    from thermocancer.classifiers.protocol import logit
     from thermocancer.config.learning import InputSection
     from thermocancer.data.inputs import network_input
 

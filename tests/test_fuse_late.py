@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from evaluation_fixtures import manifest_of
 from fuse_fixtures import config_for
-from thermocancer.classifiers.platt import logistic, logit
 
+from thermocancer.classifiers.protocol import logistic, logit
 from thermocancer.config import load_config
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import read_json, write_json

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 from fuse_fixtures import built, config_for
-from thermocancer.classifiers.recipes import load_fitted
 
+from thermocancer.classifiers.making import load_fitted
 from thermocancer.config import Config, dump_yaml
 from thermocancer.data.split import Fold
 from thermocancer.data.store.reading import StoredCohort

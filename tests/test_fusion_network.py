@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
-from thermocancer.classifiers.recipes import load_fitted, make_recipe
+from thermocancer.classifiers.recipes import load_fitted
 
-from thermocancer.classifiers.calibrated import Classifier
+from thermocancer.classifiers.calibrated import CalibratedFitted
 from thermocancer.classifiers.crossval import cross_validate
+from thermocancer.classifiers.making import load_fitted, make_classifier
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.models.fusion import build_fusion
@@ -85,12 +86,12 @@ def test_what_it_cannot_join_is_refused() -> None:
 def test_it_trains_in_each_fold_and_loads_again(tmp_path: Path) -> None:
     source, workspace = cohort(15, THREE), Workspace(tmp_path)
     config = config_for(workspace, fuse__untrained=True, fuse__epochs=2)
-    recipe = make_recipe(config, workspace, kind="network", views=THREE)
+    recipe = make_classifier(config, workspace, name="network", views=THREE)
     rows, labels = np.arange(12), labels_of(source)[:12]
     fitted = recipe.fit(source, rows, labels, seed=3, fold="1.1")
     assert [entry["epoch"] for entry in fitted.history] == [1, 2]
     assert "val_loss" in fitted.history[0]
-    assert isinstance(fitted, Classifier)
+    assert isinstance(fitted, CalibratedFitted)
     assert fitted.inner is not None
     held = {source.exams[row].patient for row in fitted.inner.rows}
     assert 0 < len(held) < 12
@@ -113,7 +114,7 @@ def test_under_the_thesis_protocol_the_test_part_gives_the_validation_curve(tmp_
     source, workspace = cohort(12), Workspace(tmp_path)
     config = config_for(workspace, fuse__untrained=True, fuse__epochs=1, split__protocol="thesis")
     fold = Fold("test", np.arange(8), np.arange(8, 14))
-    recipe = make_recipe(config, workspace, kind="network", views=("Frontal",), watched={"test": fold.test})
+    recipe = make_classifier(config, workspace, name="network", views=("Frontal",), watched={"test": fold.test})
     result = cross_validate(recipe, source, [fold], seed=0, disjoint=False)
     assert result.thresholds == {"test": 0.5}
     assert "val_accuracy" in result.history[0]

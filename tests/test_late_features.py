@@ -15,9 +15,13 @@ from thermocancer.classifiers.late.frozen import summarise
 from thermocancer.classifiers.platt import logistic, logit
 from thermocancer.classifiers.recipes import load_fitted
 
-from thermocancer.classifiers.late.features import JointMethod, JointModel, OneExam, TableCohort
+from thermocancer.classifiers.late.features import JointClassifier, JointModel, OneExam, TableCohort
 from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds
-from thermocancer.classifiers.late.run import late_recipe
+from thermocancer.classifiers.late.run import late_classifier
+from thermocancer.classifiers.late.scores import read_run
+from thermocancer.classifiers.making import load_fitted
+from thermocancer.classifiers.protocol import logistic, logit
+from thermocancer.classifiers.sequence.family import summarise
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
 from thermocancer.data.cohort import ArrayCohort, Exam
@@ -150,7 +154,7 @@ def test_nothing_is_fitted_on_a_test_patient(road: Workspace) -> None:
     with ExitStack() as stack:
         patients = open_patients(["sit", "dit"], road, stack)
         fold = patient_folds(patients, [read_run(road, name) for name in ("sit", "dit")])[0]
-        recipe = late_recipe(of_run(road, "features"), patients)
+        recipe = late_classifier(of_run(road, "features"), patients)
         labels = np.array([exam.label for exam in patients.exams])
 
         def fitted(source: Any) -> tuple[float, np.ndarray]:
@@ -358,7 +362,7 @@ def trained(source: Made, *, residualise: bool = False) -> tuple[JointModel, np.
     about = ({"run": "small", "identity": "1"}, {"run": "wide", "identity": "2"})
     rows = np.arange(40)
     labels = np.array([exam.label for exam in source.exams])
-    model = JointMethod(about, 10, (residualise, False)).train(source, rows, labels[rows], seed=0, fold="1.1")
+    model = JointClassifier(about, 10, (residualise, False)).fit(source, rows, labels[rows], seed=0, fold="1.1")
     return model, np.arange(40, 60), labels
 
 

@@ -242,8 +242,7 @@ def test_frames_become_the_sequence_that_was_trained_on(workspace: Workspace, tm
 
 def test_a_run_with_nuisance_regressed_out_scores_a_new_exam_as_its_own(tmp_path: Path) -> None:
     """An exam of the data set, given back as a file, gets the very score that the kept model gives it there."""
-    from thermocancer.classifiers.recipes import load_fitted
-
+    from thermocancer.classifiers.making import load_fitted
     from thermocancer.data.nuisance import catalog_measures
     from thermocancer.data.store.reading import StoredCohort
 

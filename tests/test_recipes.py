@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
-from thermocancer.classifiers.platt import MINIMUM_SLOPE, fit_platt, logistic, logit
-from thermocancer.classifiers.recipes import load_fitted, make_recipe
-from thermocancer.classifiers.thresholds import choose_threshold
 
-from thermocancer.classifiers.calibrated import Classifier
+from thermocancer.classifiers.calibrated import MINIMUM_SLOPE, CalibratedFitted, choose_threshold, fit_platt
+from thermocancer.classifiers.making import load_fitted, make_classifier
+from thermocancer.classifiers.protocol import logistic, logit
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace
@@ -36,7 +35,7 @@ def test_a_saved_classifier_gives_the_same_scores(case: str, tmp_path: Path) -> 
     workspace = Workspace(tmp_path)
     config = config_for(workspace, **CASES[case])
     rows = np.arange(14)
-    recipe = make_recipe(config, workspace, kind=case.split()[0], views=VIEWS)
+    recipe = make_classifier(config, workspace, name=case.split()[0], views=VIEWS)
     with one_thread():
         fitted = recipe.fit(source, rows, labels_of(source)[rows], seed=1, fold="1.1")
         scores = fitted.scores(source, np.arange(len(source.exams)))
@@ -52,13 +51,13 @@ def test_a_saved_classifier_gives_the_same_scores(case: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["thermal", "pixels", "svm"])
 def test_labels_of_other_exams_do_not_matter(kind: str, tmp_path: Path) -> None:
     source, workspace = cohort(16), Workspace(tmp_path)
-    recipe = make_recipe(config_for(workspace, **UNTRAINED), workspace, kind=kind, views=("Frontal",))
+    recipe = make_classifier(config_for(workspace, **UNTRAINED), workspace, name=kind, views=("Frontal",))
     rows, labels = np.arange(14), labels_of(source)[:14]
     first = recipe.fit(source, rows, labels, seed=1, fold="1.1").scores(source, np.array([15, 16]))
     brighter = {"Frontal": source.matrices["Frontal"].copy()}
     brighter["Frontal"][14] += 900
     other = type(source)(source.exams, brighter)
-    second = make_recipe(config_for(workspace, **UNTRAINED), workspace, kind=kind, views=("Frontal",))
+    second = make_classifier(config_for(workspace, **UNTRAINED), workspace, name=kind, views=("Frontal",))
     assert second.fit(other, rows, labels, seed=1, fold="1.1").scores(other, np.array([15, 16])) == pytest.approx(first)
 
 
@@ -66,7 +65,7 @@ def test_labels_of_other_exams_do_not_matter(kind: str, tmp_path: Path) -> None:
 def test_a_strong_contrast_is_learnt(kind: str, tmp_path: Path) -> None:
     source, workspace = cohort(30, degrees=4.0), Workspace(tmp_path)
     config = config_for(workspace, **UNTRAINED)
-    recipe = make_recipe(config, workspace, kind=kind, views=("Frontal",), calibrate=False)
+    recipe = make_classifier(config, workspace, name=kind, views=("Frontal",), calibrate=False)
     labels, rows = labels_of(source), np.arange(20)
     rest = np.arange(20, 32)
     fitted = recipe.fit(source, rows, labels[rows], seed=1, fold="1.1")
@@ -92,7 +91,7 @@ def test_the_dense_pipeline_of_the_original_decides_alike(tmp_path: Path) -> Non
             parts.append(codes.astype(np.float64))
     dense, train, test = np.concatenate(parts, axis=1), np.arange(18), np.arange(18, 26)
     decisions = make_pipeline(StandardScaler(), SVC(kernel="sigmoid")).fit(dense[train], labels[train])
-    fitted = make_recipe(config, workspace, kind="svm", views=VIEWS).fit(
+    fitted = make_classifier(config, workspace, name="svm", views=VIEWS).fit(
         source, train, labels[train], seed=0, fold="test"
     )
     scores = fitted.scores(source, test)
@@ -104,7 +103,7 @@ def test_nuisance_can_be_regressed_out_of_codes_and_saved(tmp_path: Path) -> Non
     source, workspace = cohort(16, nuisance=True), Workspace(tmp_path)
     for kind in ("svm", "thermal"):
         config = config_for(workspace, **UNTRAINED, features__residualise=True)
-        recipe = make_recipe(config, workspace, kind=kind, views=("Frontal",))
+        recipe = make_classifier(config, workspace, name=kind, views=("Frontal",))
         fitted = recipe.fit(source, np.arange(14), labels_of(source)[:14], seed=1, fold="1.1")
         fitted.save(tmp_path / kind)
         rows = np.arange(12, 18)
@@ -117,7 +116,7 @@ def test_nuisance_can_be_regressed_out_of_codes_and_saved(tmp_path: Path) -> Non
 def test_preparation_travels_with_the_classifier(tmp_path: Path) -> None:
     source, workspace = cohort(16), Workspace(tmp_path)
     config = config_for(workspace, features__relative=True)
-    fitted = make_recipe(config, workspace, kind="pixels", views=("Frontal",)).fit(
+    fitted = make_classifier(config, workspace, name="pixels", views=("Frontal",)).fit(
         source, np.arange(14), labels_of(source)[:14], seed=1, fold="1.1"
     )
     fitted.save(tmp_path / "model")
@@ -130,16 +129,16 @@ def test_preparation_travels_with_the_classifier(tmp_path: Path) -> None:
 def test_what_cannot_be_trained_or_scored_is_a_clear_error(tmp_path: Path) -> None:
     source, workspace = cohort(10, VIEWS), Workspace(tmp_path)
     config = config_for(workspace)
-    recipe = make_recipe(config, workspace, kind="thermal", views=VIEWS)
+    recipe = make_classifier(config, workspace, name="thermal", views=VIEWS)
     with pytest.raises(DataError, match="one class only"):
         recipe.fit(source, np.array([0, 1]), np.array([0, 0]), seed=0, fold="1.1")
-    with pytest.raises(ConfigError, match="no recipe"):
-        make_recipe(config, workspace, kind="magic", views=VIEWS)
+    with pytest.raises(ConfigError, match="no classifier"):
+        make_classifier(config, workspace, name="magic", views=VIEWS)
     source.missing["Left"] = np.arange(len(source.exams)) == 3
     with pytest.raises(DataError, match="lacks a view"):
         recipe.fit(source, np.arange(8), labels_of(source)[:8], seed=0, fold="1.1")
     with pytest.raises(DataError, match="there is no autoencoder"):
-        make_recipe(config, workspace, kind="svm", views=VIEWS).fit(
+        make_classifier(config, workspace, name="svm", views=VIEWS).fit(
             source, np.arange(8), labels_of(source)[:8], seed=0, fold="1.1"
         )
 
@@ -147,7 +146,7 @@ def test_what_cannot_be_trained_or_scored_is_a_clear_error(tmp_path: Path) -> No
 @pytest.mark.parametrize("damage", ["missing", "cut", "foreign"])
 def test_a_damaged_model_is_refused(damage: str, tmp_path: Path) -> None:
     source, workspace = cohort(12), Workspace(tmp_path)
-    recipe = make_recipe(config_for(workspace), workspace, kind="thermal", views=("Frontal",))
+    recipe = make_classifier(config_for(workspace), workspace, name="thermal", views=("Frontal",))
     recipe.fit(source, np.arange(12), labels_of(source)[:12], seed=0, fold="all").save(tmp_path / "model")
     arrays = tmp_path / "model" / "arrays.npz"
     if damage == "missing":
@@ -215,10 +214,10 @@ def test_a_threshold_needs_both_classes() -> None:
 def test_threshold_and_calibration_come_from_inner_scores_alone(tmp_path: Path) -> None:
     source, workspace = cohort(20), Workspace(tmp_path)
     config = config_for(workspace, fuse__aim="youden")
-    recipe = make_recipe(config, workspace, kind="pixels", views=("Frontal",))
+    recipe = make_classifier(config, workspace, name="pixels", views=("Frontal",))
     rows, labels = np.arange(16), labels_of(source)[:16]
     fitted = recipe.fit(source, rows, labels, seed=1, fold="1.1")
-    assert isinstance(fitted, Classifier)
+    assert isinstance(fitted, CalibratedFitted)
     assert fitted.inner is not None
     assert sorted(fitted.inner.rows.tolist()) == rows.tolist()
     assert choose_threshold(fitted.inner.scores, fitted.inner.labels, "youden") == fitted.threshold
@@ -263,8 +262,8 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
     """Pictures that show the date alone, labels that mean nothing, healthy and sick paired by date."""
     from dataclasses import replace
 
-    from thermocancer.classifiers.calibrated import CalibratedRecipe
-    from thermocancer.classifiers.tabular import FeatureTable, TabularMethod
+    from thermocancer.classifiers.calibrated import Calibrated
+    from thermocancer.classifiers.tabular import FeatureTable, TabularClassifier
     from thermocancer.config.preparation import CohortSection, FeaturesSection
     from thermocancer.data.cohort import ArrayCohort, Exam
     from thermocancer.data.matching import choose_rows
@@ -280,8 +279,8 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
         source = ArrayCohort(exams, matrices, measured={"date_ordinal": days, "room_celsius": np.full(110, 20.0)})
         rows, _ = choose_rows(source, cohort_of)
         labels = labels_of(source)[rows]
-        method = TabularMethod(FeatureTable("pixels", ("Frontal",), (1, 4)), 10.0, 4)
-        recipe = CalibratedRecipe(method, FeaturesSection(), 5, cohort=cohort_of)
+        method = TabularClassifier(FeatureTable("pixels", ("Frontal",), (1, 4)), 10.0, 4)
+        recipe = Calibrated(method, FeaturesSection(), 5, cohort=cohort_of)
         for apart in found:
             own = recipe if apart else replace(recipe, cohort=CohortSection())
             inner = own.fit(source, rows, labels, seed=seed, fold="1.1").inner

@@ -11,11 +11,14 @@ from sequence_fixtures import in_memory, tiny_config
 from thermocancer.classifiers.recipes import load_fitted
 
 from thermocancer import strategy
-from thermocancer.classifiers.sequence.network import SequenceMethod, sequence_recipe
+from thermocancer.classifiers.making import asked_for, load_fitted
+from thermocancer.classifiers.sequence.family import SequenceFamily
+from thermocancer.classifiers.sequence.network import SequenceClassifier
 from thermocancer.classifiers.sequence.readers import FrameReaders
 from thermocancer.config.learning import StrategySection
 from thermocancer.data.cohort import ChangedCohort
 from thermocancer.errors import Interrupted
+from thermocancer.kinds import DIT, only_kind_of
 from thermocancer.workspace import Workspace
 
 ROWS = np.arange(8)
@@ -26,19 +29,19 @@ def running():
     return strategy.set_up(StrategySection(backend="tensorflow"), 0)
 
 
-def method(root, **options) -> SequenceMethod:
+def method(root, **options) -> SequenceClassifier:
     workspace = Workspace(root)
     config = tiny_config(workspace, **options)
-    return SequenceMethod(config, workspace, FrameReaders(config, workspace))
+    return SequenceClassifier(config, workspace, FrameReaders(config, workspace))
 
 
-def train(method: SequenceMethod, source, *, seed: int = 0):
+def train(method: SequenceClassifier, source, *, seed: int = 0):
     labels = np.array([exam.label for exam in source.exams])
-    return method.train(source, np.arange(len(labels)), labels, seed=seed, fold="test")
+    return method.fit(source, np.arange(len(labels)), labels, seed=seed, fold="test")
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> SequenceMethod:
+def shared(tmp_path_factory) -> SequenceClassifier:
     """One method whose compiled head several tests train anew."""
     return method(tmp_path_factory.mktemp("shared"))
 
@@ -162,7 +165,7 @@ def test_early_stopping_watches_patients_held_out(tmp_path, shared) -> None:
     patient = method(tmp_path, dit__patience=2, dit__epochs=40)
     patient._slots.update(shared._slots)  # the same head, compiled already
     chance = np.random.default_rng(0).permutation([exam.label for exam in source.exams])
-    model = patient.train(source, np.arange(20), chance, seed=0, fold="test")
+    model = patient.fit(source, np.arange(20), chance, seed=0, fold="test")
     assert "val_loss" in model.history[0]
     assert len(model.history) < 40
 
@@ -170,7 +173,9 @@ def test_early_stopping_watches_patients_held_out(tmp_path, shared) -> None:
 def test_a_saved_network_scores_alike(tmp_path, shared) -> None:
     source = in_memory()
     labels = np.array([exam.label for exam in source.exams])
-    fitted = sequence_recipe(shared).fit(source, ROWS, labels, seed=0, fold="test")  # type: ignore[arg-type]
+    asked = asked_for(shared.config, shared.workspace)
+    calibrated = SequenceFamily(only_kind_of(DIT)).calibrated(shared, asked)
+    fitted = calibrated.fit(source, ROWS, labels, seed=0, fold="test")
     fitted.save(tmp_path / "model")
     loaded = load_fitted(tmp_path / "model", Workspace(tmp_path))
     np.testing.assert_allclose(loaded.scores(source, ROWS), fitted.scores(source, ROWS), atol=1e-6)
@@ -181,6 +186,6 @@ def test_a_saved_network_scores_alike(tmp_path, shared) -> None:
 def test_it_learns_what_is_there(shared) -> None:
     source = in_memory(16)
     labels = np.array([exam.label for exam in source.exams])
-    model = shared.train(source, np.arange(10), labels[:10], seed=0, fold="test")
+    model = shared.fit(source, np.arange(10), labels[:10], seed=0, fold="test")
     scores = model.decisions(source, np.arange(10, 16))
     assert scores[labels[10:] == 1].min() > scores[labels[10:] == 0].max()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
-from thermocancer.strategy.choice import SHARING, Choice, Counted, Seen, choose_backend, choose_kind
+from thermocancer.strategy.choice import SHARING, Choice, Counted, Seen, choose_backend, choose_kind, wanted_backend
 from thermocancer.strategy.hosts import Hosts, find_hosts
 from thermocancer.strategy.quiet import quietly
 from thermocancer.strategy.running import Engine, Running
@@ -52,7 +52,7 @@ def resolved(section: StrategySection) -> dict[str, str | int]:
     The backend and the precision always do. Devices do where several share each batch, as it is then padded and
     summed by parts; a single accelerator differs from a CPU in the last bits only, as two CPUs do.
     """
-    found: dict[str, str | int] = {"backend": choose_backend(section, look()).value, "precision": section.precision}
+    found: dict[str, str | int] = {"backend": wanted_backend(section, look()).value, "precision": section.precision}
     asked = {"devices": section.devices or section.virtual_cpus, "processes": section.processes}
     several = {name: count for name, count in asked.items() if count is not None and count > 1}
     if several or section.kind in SHARING:

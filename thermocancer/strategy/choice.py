@@ -51,7 +51,7 @@ def choose_backend(section: StrategySection, seen: Seen) -> Choice:
     Raises ConfigError when the backend is not installed, cannot do the kind, or comes too late
     because Keras already runs on the other one.
     """
-    choice = _wanted_backend(section, seen)
+    choice = wanted_backend(section, seen)
     if choice.value not in ("tensorflow", "jax"):
         raise ConfigError(
             f"Keras runs on {choice.value}, which thermocancer does not support",
@@ -76,7 +76,7 @@ def choose_backend(section: StrategySection, seen: Seen) -> Choice:
     return choice
 
 
-def _wanted_backend(section: StrategySection, seen: Seen) -> Choice:
+def wanted_backend(section: StrategySection, seen: Seen) -> Choice:
     # 1. what the config says; 2. what the kind can only be; 3. what already runs or is asked for by
     # the environment; 4. JAX where there is a TPU; 5. TensorFlow; 6. JAX
     if section.backend != "auto":
