@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fuse_fixtures import cohort, config_for, labels_of
-from thermocancer.classifiers.recipes import load_fitted
 
 from thermocancer.classifiers.calibrated import CalibratedFitted
 from thermocancer.classifiers.crossval import cross_validate

@@ -11,9 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from thermocancer.classifiers.late.frozen import summarise
-from thermocancer.classifiers.platt import logistic, logit
-from thermocancer.classifiers.recipes import load_fitted
 
 from thermocancer.classifiers.late.features import JointClassifier, JointModel, OneExam, TableCohort
 from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds

@@ -8,7 +8,6 @@ import signal
 import numpy as np
 import pytest
 from sequence_fixtures import in_memory, tiny_config
-from thermocancer.classifiers.recipes import load_fitted
 
 from thermocancer import strategy
 from thermocancer.classifiers.making import asked_for, load_fitted
