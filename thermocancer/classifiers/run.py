@@ -135,7 +135,7 @@ def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progres
     return cross_validate(
         classifier, job.cohort, job.folds, seed=job.asked.config.seed, progress=progress, folder=folder,
         disjoint=job.asked.config.split.protocol != "thesis", processes=job.processes,
-        keep=job.kept_folds and kind is job.kind, claim=job.claim(folder.name), title=kind.name,
+        keep=job.kept_folds and kind is job.kind, claim=job.claim(folder.name), title=f"{kind.name} folds",
     )  # fmt: skip
 
 
