@@ -24,7 +24,8 @@ from thermocancer.data.split import Fold
 from thermocancer.kinds import kind, trivial_kinds
 from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by
-from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import Run, read_run
 from thermocancer.training.distributed import by_one, claims
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Stamp, Workspace
@@ -144,11 +145,10 @@ def late_classifier(config: Config, patients: PatientCohort, *, calibrate: bool 
 def baseline_rows(runs: Sequence[Run]) -> list[Prediction]:
     """Scores of the thermal baseline on the same folds, as the first of the runs that has them gives them."""
     for run in runs:
-        path = workspace.run(run.name) / "predictions-baseline.csv"
-        if path.exists():
-            return read_predictions(path)
-        if run.manifest.get("model") == trivial_kinds()[0].name:
-            return list(run.rows)
+        if run.baseline:
+            return run.baseline
+        if run.kind == trivial_kinds()[0]:
+            return run.rows
     return []
 
 
