@@ -15,7 +15,6 @@ import pytest
 from thermocancer.classifiers.late.features import JointClassifier, JointModel, OneExam, TableCohort
 from thermocancer.classifiers.late.patients import PatientCohort, open_patients, patient_folds
 from thermocancer.classifiers.late.run import late_classifier
-from thermocancer.classifiers.late.scores import read_run
 from thermocancer.classifiers.making import load_fitted
 from thermocancer.classifiers.protocol import logistic, logit
 from thermocancer.classifiers.sequence.family import summarise
