@@ -12,9 +12,8 @@ from evaluation_fixtures import toy_rows, toy_source, write_dataset, write_run
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.errors import ConfigError, DataError, Interrupted, RunError
-from thermocancer.evaluation.replication.deviations import deviations, made_with
-from thermocancer.evaluation.replication.published import ROW_NAMES, ROWS, SAME_PRINTED_ROW
-from thermocancer.evaluation.replication.settings import PROTOCOLS, branch_of, chosen_rows, steps_of
+from thermocancer.evaluation.replication.published import PROTOCOLS, ROW_NAMES, ROWS, SAME_PRINTED_ROW, chosen_rows
+from thermocancer.evaluation.replication.remaking import branch_of, deviations, made_with, steps_of
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.stages import evaluate, reproduce

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from thermocancer import __version__
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError
@@ -17,8 +15,8 @@ FILES = ("compare.json", "report.html", "forest.png")
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """Which comparison would be made."""
-    names = _names(config)
-    current = _stamp(workspace, names).is_current(_made_from(config, workspace, names))
+    names, stamp, made_from = _asked(config, workspace)
+    current = stamp.is_current(made_from)
     return Plan("compare", todo=() if current else (f"compare {', '.join(names)}",), current=int(current))
 
 
@@ -31,8 +29,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     from thermocancer.evaluation.report.page import render_page
     from thermocancer.runs.run import read_run
 
-    names = _names(config)
-    stamp, made_from = _stamp(workspace, names), _made_from(config, workspace, names)
+    names, stamp, made_from = _asked(config, workspace)
     folder = stamp.path.parent
     report = StageReport("compare", outputs=[str(folder / "report.html")])
     if stamp.is_current(made_from):
@@ -48,36 +45,22 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report.made = 1
     report.notes.append(compared.document["verdict"]["headline"])
     for pair in compared.document["pairs"]:
-        auc = pair["auc"]
-        report.figures[f"{pair['first']} - {pair['second']}, AUC"] = f"{auc['value']:+.3f} ({_bounds(auc)})"
+        low, high = pair["auc"]["low"], pair["auc"]["high"]
+        bounds = "interval undefined" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+        report.figures[f"{pair['first']} - {pair['second']}, AUC"] = f"{pair['auc']['value']:+.3f} ({bounds})"
     return report
 
 
-def _bounds(difference: dict[str, float | None]) -> str:
-    low, high = difference["low"], difference["high"]
-    return "interval undefined" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
+def _asked(config: Config, workspace: Workspace) -> tuple[tuple[str, ...], Stamp, str]:
+    """The runs to compare, where that is kept, and what it depends on. Raises ConfigError for fewer than two runs."""
+    from thermocancer.runs.run import content_of
 
-
-def _names(config: Config) -> tuple[str, ...]:
-    names = tuple(dict.fromkeys(config.evaluate.compare))
+    settings, names = config.evaluate, tuple(dict.fromkeys(config.evaluate.compare))
     if len(names) < 2:
         raise ConfigError(
             "a comparison needs two or more runs", where="evaluate.compare", found=", ".join(names) or "none",
             hint="thermocancer compare RUN RUN",
         )  # fmt: skip
-    return names
-
-
-def _stamp(workspace: Workspace, names: tuple[str, ...]) -> Stamp:
-    folder: Path = workspace.root / "compare" / "-vs-".join(names)
-    return Stamp(folder / "manifest.json")
-
-
-def _made_from(config: Config, workspace: Workspace, names: tuple[str, ...]) -> str:
-    from thermocancer.runs.run import content_of
-
-    settings = config.evaluate
-    return fingerprint(
-        __version__, [[name, content_of(workspace.run(name))] for name in names], settings.confidence,
-        settings.bootstrap, config.seed,
-    )  # fmt: skip
+    contents = [[name, content_of(workspace.run(name))] for name in names]
+    made_from = fingerprint(__version__, contents, settings.confidence, settings.bootstrap, config.seed)
+    return names, Stamp(workspace.root / "compare" / "-vs-".join(names) / "manifest.json"), made_from

@@ -13,8 +13,6 @@ from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 
-STAMP = "evaluation.json"
-
 
 @dataclass(frozen=True)
 class Task:
@@ -26,7 +24,7 @@ class Task:
 
     @property
     def stamp(self) -> Stamp:
-        return Stamp(self.folder / STAMP)
+        return Stamp(self.folder / "evaluation.json")
 
     @property
     def is_current(self) -> bool:
@@ -34,31 +32,22 @@ class Task:
 
 
 def find_tasks(config: Config, workspace: Workspace) -> list[Task]:
-    """The runs the config asks for. Raises DataError when there is none."""
-    from thermocancer.runs.run import run_names
+    """The runs the config asks for. Raises DataError when there is none.
+
+    An evaluation depends on the run's content, the cohort's verdicts and the settings of evaluation.
+    """
+    from thermocancer.runs.run import content_of, run_names
 
     names = [config.evaluate.run] if config.evaluate.run else run_names(workspace)
     if not names:
         raise DataError(
             "there is no run to evaluate", where=workspace.root / "runs", hint="train one with: thermocancer fuse"
         )
-    return [Task(name, workspace.run(name), _made_from(config, workspace, name)) for name in names]
-
-
-def _made_from(config: Config, workspace: Workspace, name: str) -> str:
-    """Changes with the run's content, the cohort's verdicts and the settings of evaluation."""
-    from thermocancer.runs.run import content_of
-
-    around = [path for path in (workspace.catalog, workspace.filtered / "filter.csv") if path.exists()]
-    settings = config.evaluate.model_copy(update={"run": None})
-    return fingerprint(
-        __version__,
-        content_of(workspace.run(name)),
-        [hash_file(path) for path in around],
-        settings.model_dump(mode="json"),
-        config.report.model_dump(mode="json"),
-        config.seed,
-    )
+    around = [hash_file(path) for path in (workspace.catalog, workspace.filtered / "filter.csv") if path.exists()]
+    settings = config.evaluate.model_copy(update={"run": None}).model_dump(mode="json")
+    shared = (around, settings, config.report.model_dump(mode="json"), config.seed)
+    contents = {name: content_of(workspace.run(name)) for name in names}
+    return [Task(name, workspace.run(name), fingerprint(__version__, contents[name], *shared)) for name in names]
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
