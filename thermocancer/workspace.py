@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, read_json, write_json
+from thermocancer.files import HashIndex, hash_file, read_json, write_json
 from thermocancer.locks import stage_lock
 
 FORMAT_VERSION = 1
@@ -111,21 +111,21 @@ class Stamp:
         """True when the same inputs and settings gave the outputs that still stand there."""
         if not self.path.exists():
             return False
-        manifest = read_json(self.path)
-        if not isinstance(manifest, dict) or manifest.get("made_from") != made_from:
+        kept = read_json(self.path)
+        if not isinstance(kept, dict) or kept.get("made_from") != made_from:
             return False
-        from thermocancer.files import hash_file
-
         folder = self.path.parent
         return all(
             (folder / name).is_file() and hash_file(folder / name) == digest
-            for name, digest in manifest.get("outputs", {}).items()
+            for name, digest in kept.get("outputs", {}).items()
         )
 
     def write(self, made_from: str, outputs: Iterable[Path], **facts: Any) -> None:
         """Record finished work; the last thing a stage writes, so its presence means 'whole'."""
-        from thermocancer.files import hash_file
-
-        folder = self.path.parent
-        hashes = {str(path.relative_to(folder)): hash_file(path) for path in outputs}
+        hashes = output_hashes(self.path.parent, outputs)
         write_json(self.path, {"made_from": made_from, "outputs": hashes, **facts})
+
+
+def output_hashes(folder: Path, outputs: Iterable[Path]) -> dict[str, str]:
+    """SHA-256 of files by their paths relative to ``folder``."""
+    return {str(path.relative_to(folder)): hash_file(path) for path in outputs}

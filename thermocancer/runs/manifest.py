@@ -67,10 +67,20 @@ class SeedFigures(Part):
     test_accuracy: float
 
 
-# --- the whole of it ---------------------------------------------------------------------------------------------
+class Written(BaseModel):
+    """What stands in a file of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def write(self, path: Path) -> None:
+        """Write the fields that were given, whole or not at all."""
+        write_json(path, self.model_dump(exclude_unset=True))
 
 
-class Manifest(BaseModel):
+# --- of a run ----------------------------------------------------------------------------------------------------
+
+
+class Manifest(Written):
     """What a run says of itself.
 
     ``version`` is 0 for what version 0.1.0 wrote; ``kind`` names an entry of ``kinds``; ``model`` is for people.
@@ -150,10 +160,6 @@ class Manifest(BaseModel):
         """Changes when the run is made again with another result; evaluating it changes nothing."""
         return fingerprint(self.made_from, self.outputs)
 
-    def write(self, path: Path) -> None:
-        """Write what was given, whole or not at all."""
-        write_json(path, self.model_dump(exclude_unset=True))
-
 
 def kind_of(stage: object, model: object) -> str | None:
     """The kind of run that a stage made before manifests named it; None for what makes no runs."""
@@ -196,7 +202,7 @@ class DatasetName(Part):
     name: str
 
 
-class AutoencoderManifest(Part):
+class AutoencoderManifest(Written):
     """What ``train-ae`` says of one model: ``patients`` are those it was trained on or chosen by.
 
     ``val_loss`` is that of the best epoch; ``psnr`` (dB) and ``ssim`` are means over validation images, of the

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,8 @@ from thermocancer.errors import DataError
 from thermocancer.files import write_text
 
 COLUMNS = ("patient", "visit", "fold", "label", "score", "predicted")
+FILE_COLUMN = "file"
+"""The seventh column where single images are scored."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +42,20 @@ class Unit:
     predicted: int
 
 
-def write_predictions(path: Path, rows: Iterable[Prediction]) -> None:
+def write_predictions(path: Path, rows: Sequence[Prediction], files: Sequence[str] | None = None) -> None:
     """Write the rows, sorted by patient, visit and fold, whole or not at all."""
+    write_text(path, predictions_text(rows, files))
+
+
+def predictions_text(rows: Sequence[Prediction], files: Sequence[str] | None = None) -> str:
+    """The content of ``predictions.csv``; ``files``, where given, the image behind each row, as a seventh column."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in sorted(rows, key=lambda each: (each.patient, each.visit, each.fold)):
-        writer.writerow([row.patient, row.visit, row.fold, row.label, repr(float(row.score)), row.predicted])
-    write_text(path, text.getvalue())
+    writer.writerow(COLUMNS if files is None else (*COLUMNS, FILE_COLUMN))
+    named = zip(rows, [()] * len(rows) if files is None else [(file,) for file in files], strict=True)
+    for row, name in sorted(named, key=lambda each: (each[0].patient, each[0].visit, each[0].fold)):
+        writer.writerow([row.patient, row.visit, row.fold, row.label, repr(float(row.score)), row.predicted, *name])
+    return text.getvalue()
 
 
 def read_predictions(path: Path) -> list[Prediction]:
@@ -55,15 +63,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
     Raises DataError with the line of the first row that is wrong, or gives an exam another label than a row before.
     """
-    if not path.exists():
-        raise DataError("this run has no predictions", where=path, hint="train the run again")
-    with open(path, encoding="utf-8", newline="") as handle:
-        reader = csv.DictReader(handle)
-        if tuple(reader.fieldnames or ())[: len(COLUMNS)] != COLUMNS:
-            raise DataError(
-                "these are not predictions", where=f"{path}:1", expected=",".join(COLUMNS), found=reader.fieldnames
-            )
-        rows = [_parse(row, f"{path}:{number}") for number, row in enumerate(reader, start=2)]
+    rows = [_parse(row, f"{path}:{number}") for number, row in enumerate(_table(path), start=2)]
     if not rows:
         raise DataError("this run has no predictions", where=path, expected="one row an exam", found="none")
     labels: dict[tuple[int, int], int] = {}
@@ -74,6 +74,26 @@ def read_predictions(path: Path) -> list[Prediction]:
                 hint="train the run again",
             )  # fmt: skip
     return rows
+
+
+def read_files(path: Path) -> list[str]:
+    """The image behind each row of a ``predictions.csv`` of single images. Raises DataError where none is named."""
+    rows = _table(path)
+    if rows and FILE_COLUMN not in rows[0]:
+        raise DataError("these predictions name no images", where=f"{path}:1", expected=f"a column {FILE_COLUMN}")
+    return [row[FILE_COLUMN] for row in rows]
+
+
+def _table(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        raise DataError("this run has no predictions", where=path, hint="train the run again")
+    with open(path, encoding="utf-8", newline="") as handle:
+        reader = csv.DictReader(handle)
+        if tuple(reader.fieldnames or ())[: len(COLUMNS)] != COLUMNS:
+            raise DataError(
+                "these are not predictions", where=f"{path}:1", expected=",".join(COLUMNS), found=reader.fieldnames
+            )
+        return list(reader)
 
 
 def _parse(row: dict[str, str], where: str) -> Prediction:

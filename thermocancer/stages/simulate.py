@@ -119,12 +119,12 @@ def _committed(workspace: Workspace, made_from: str) -> bool:
     """Do the manifest, the catalog and the truth stand and belong together?"""
     if not all(each.exists() for each in (_manifest(workspace), workspace.catalog, _truth(workspace))):
         return False
-    manifest = read_json(_manifest(workspace))
+    kept = read_json(_manifest(workspace))
     mine = [each for each in read_catalog(workspace) if each.source == SOURCE]
     return bool(
-        manifest.get("made_from") == made_from
-        and manifest.get("catalog") == fingerprint([asdict(each) for each in mine])
-        and manifest.get("truth") == fingerprint(_truth(workspace).read_text("utf-8"))
+        kept.get("made_from") == made_from
+        and kept.get("catalog") == fingerprint([asdict(each) for each in mine])
+        and kept.get("truth") == fingerprint(_truth(workspace).read_text("utf-8"))
     )
 
 

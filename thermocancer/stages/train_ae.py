@@ -30,7 +30,7 @@ from thermocancer.training.autoencoder.reconstruction import Images, psnr, ssim
 from thermocancer.training.checkpoint import Snapshot, save_model
 from thermocancer.training.distributed import claims, share_out
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
-from thermocancer.workspace import Workspace
+from thermocancer.workspace import Workspace, output_hashes
 
 STAGE = "train-ae"
 MOST_JUDGED = 32
@@ -175,6 +175,7 @@ def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
 def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
     """Write model, history and figure, then the manifest that makes them count."""
     from thermocancer.runs.history import write_history
+    from thermocancer.runs.manifest import AutoencoderManifest
 
     facts = {"val_loss": result.history[result.best_epoch - 1]["val_loss"], "epochs": len(result.history)}
     outputs = [job.folder / ae.MODEL, job.folder / ae.HISTORY]
@@ -187,7 +188,9 @@ def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
         write_history(outputs[1], result.history)
         if judged is not None:
             outputs.append(_draw(work, job, judged, facts))
-        job.stamp.write(job.made_from, outputs, **_facts(work, job, result), **facts)
+        manifest = _facts(work, job, result) | facts | {"made_from": job.made_from}
+        manifest["outputs"] = output_hashes(job.folder, outputs)
+        AutoencoderManifest.model_validate(manifest).write(job.stamp.path)
         _forget(job)
     _tell(work.report, job, result, facts)
 

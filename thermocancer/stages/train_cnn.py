@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +17,19 @@ from thermocancer.classifiers.image.network import ImageTrainer
 from thermocancer.classifiers.image.pixels import load_pixels
 from thermocancer.classifiers.image.seeds import SeedRun, mean_and_vote, run_seed, save_seeds, seed_figures
 from thermocancer.config import Config
-from thermocancer.config.loader import dump_yaml
 from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.errors import ConfigError
-from thermocancer.files import HashIndex, fingerprint, hash_file, write_text
+from thermocancer.files import HashIndex, fingerprint, hash_file
+from thermocancer.kinds import CNN as STAGE
+from thermocancer.kinds import only_kind_of
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.runs.predictions import COLUMNS
+from thermocancer.runs.predictions import Prediction, predictions_text
+from thermocancer.runs.run import VALIDATION
+from thermocancer.runs.writing import write_run
 from thermocancer.workspace import Stamp, Workspace
 
-STAGE = "train-cnn"
 BY_IMAGE = "validation images chosen by image, not by patient: cnn.group is not set, so nobody knows whose they are"
 
 
@@ -124,40 +124,39 @@ def _train(job: Job, trainer: ImageTrainer, progress: Progress) -> list[SeedRun]
 
 
 def _write(job: Job, trainer: ImageTrainer, runs: Sequence[SeedRun], report: StageReport) -> None:
-    folder, labels = job.folder, job.images.labels
+    labels = job.images.labels
     figures = [seed_figures(each, labels[job.validation], labels[job.test]) for each in runs]
     scores, votes = mean_and_vote(runs)
     validation = np.mean([each.validation for each in runs], axis=0)
     threshold = float(np.mean([each.threshold for each in runs]))
     decided = (validation >= threshold).astype(np.int64)
-    history = [{"fold": f"seed {each.seed}", **row} for each in runs for row in each.history]
-    texts = {
-        "config.yaml": dump_yaml(job.config),
-        "history.jsonl": "".join(json.dumps(row, sort_keys=True) + "\n" for row in history),
-        "predictions.csv": _predictions(job.images, job.test, "test", scores, votes),
-        "validation.csv": _predictions(job.images, job.validation, "validation", validation, decided),
+    tested, test_files = _predictions(job.images, job.test, "test", scores, votes)
+    tables = {
+        VALIDATION: predictions_text(*_predictions(job.images, job.validation, "validation", validation, decided)),
         "seeds.csv": _table(figures),
     }
-    for name, text in texts.items():
-        write_text(folder / name, text)
-    outputs = [folder / name for name in texts] + _save_model(job, trainer, runs)
-    job.stamp.write(job.made_from, outputs, **_facts(job, runs, figures, threshold))
+    write_run(
+        job.folder, job.config, only_kind_of(STAGE), job.made_from, _facts(job, runs, figures, threshold),
+        rows=tested, files=test_files, tables=tables,
+        history=[{"fold": f"seed {each.seed}", **row} for each in runs for row in each.history],
+        save_model=lambda folder: save_seeds(trainer, runs, job.images.classes, folder),
+    )  # fmt: skip
     report.made = 1
     report.figures |= {"images": len(job.images.images), "parameters": trainer.whole.count_params()}
     report.figures |= _spread(figures)
     report.figures["accuracy"] = float((votes == labels[job.test]).mean())
 
 
-def _predictions(images: ImageFolder, rows: IntArray, fold: str, scores: FloatArray, predicted: IntArray) -> str:
-    """``predictions.csv`` with the file's name as a seventh column, sorted by patient and visit."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, "file"])
-    found = [(images.images[row], score, call) for row, score, call in zip(rows, scores, predicted, strict=True)]
-    for image, score, call in sorted(found, key=lambda each: (each[0].patient, each[0].visit)):
-        row = [image.patient, image.visit, fold, image.label, repr(float(score)), int(call), image.path]
-        writer.writerow(row)
-    return text.getvalue()
+def _predictions(
+    images: ImageFolder, rows: IntArray, fold: str, scores: FloatArray, predicted: IntArray
+) -> tuple[list[Prediction], list[str]]:
+    """The scores of some images as prediction rows, and the image files behind them."""
+    chosen = [images.images[row] for row in rows]
+    found = [
+        Prediction(image.patient, image.visit, fold, image.label, float(score), int(call))
+        for image, score, call in zip(chosen, scores, predicted, strict=True)
+    ]
+    return found, [image.path for image in chosen]
 
 
 def _table(figures: Sequence[dict[str, float]]) -> str:
@@ -179,20 +178,10 @@ def _spread(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return found
 
 
-def _save_model(job: Job, trainer: ImageTrainer, runs: Sequence[SeedRun]) -> list[Path]:
-    side, final = job.folder / ".model.partial", job.folder / "model"
-    shutil.rmtree(side, ignore_errors=True)
-    save_seeds(trainer, runs, job.images.classes, side)
-    shutil.rmtree(final, ignore_errors=True)
-    side.rename(final)
-    return sorted(path for path in final.rglob("*") if path.is_file())
-
-
 def _facts(job: Job, runs: Sequence[SeedRun], figures: Sequence[dict[str, float]], threshold: float) -> dict[str, Any]:
     config, images = job.config, job.images
     aim = config.cnn.aim
     return {
-        "stage": STAGE,
         "model": config.cnn.model if config.cnn.model != "backbone" else f"{config.cnn.backbone} + dense",
         "views": [],
         "protocol": "holdout",

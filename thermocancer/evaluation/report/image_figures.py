@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 from thermocancer.config import Config
 from thermocancer.data.class_images import Pixels, read_image
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.errors import DataError
 from thermocancer.evaluation.report.figures import (
     ALARM,
     BASELINE,
@@ -26,6 +24,7 @@ from thermocancer.evaluation.report.figures import (
     show_confusion,
 )
 from thermocancer.files import Json
+from thermocancer.runs.predictions import read_files, read_predictions
 from thermocancer.runs.run import PREDICTIONS, VALIDATION, Run
 
 if TYPE_CHECKING:
@@ -78,16 +77,13 @@ def image_figures(run: Run) -> dict[str, bytes]:
 
 def read_scored(path: Path, name: str) -> ScoredImages:
     """Read ``predictions.csv`` or ``validation.csv`` of such a run. Raises DataError when it is not there."""
-    if not path.exists():
-        raise DataError("this run of train-cnn has lost a file", where=path, hint="train the run again")
-    with open(path, encoding="utf-8", newline="") as handle:
-        rows = list(csv.DictReader(handle))
+    rows = read_predictions(path)
     return ScoredImages(
         name,
-        np.array([int(row["label"]) for row in rows]),
-        np.array([float(row["score"]) for row in rows]),
-        np.array([int(row["predicted"]) for row in rows]),
-        tuple(row["file"] for row in rows),
+        np.array([row.label for row in rows]),
+        np.array([row.score for row in rows]),
+        np.array([row.predicted for row in rows]),
+        tuple(read_files(path)),
     )
 
 

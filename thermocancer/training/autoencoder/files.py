@@ -18,7 +18,7 @@ from thermocancer.config.learning import AutoencoderSection, InputSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.errors import DataError
-from thermocancer.files import read_json
+from thermocancer.runs.manifest import AutoencoderManifest, read_autoencoder_manifest
 from thermocancer.training.schedules import Schedule
 from thermocancer.workspace import Workspace
 
@@ -120,17 +120,17 @@ def load_encoder(workspace: Workspace, variant: str, view: str, fold: str) -> An
 
 def trained_input(workspace: Workspace, variant: str, view: str, fold: str) -> InputSection:
     """What the autoencoder was fed: the same must be fed to it again."""
-    return InputSection.model_validate(_manifest(workspace, variant, view, fold)["input"])
+    return manifest_of(workspace, variant, view, fold).input
 
 
 def trained_patients(workspace: Workspace, variant: str, view: str, fold: str) -> frozenset[int]:
     """Patients whose thermograms it was trained on or chosen by."""
-    return frozenset(int(patient) for patient in _manifest(workspace, variant, view, fold)["patients"])
+    return frozenset(manifest_of(workspace, variant, view, fold).patients)
 
 
 def trained_leaks(workspace: Workspace, variant: str, view: str, fold: str) -> list[str]:
     """What its training had seen that it should not have, in words; empty when it is sound."""
-    return [str(leak) for leak in _manifest(workspace, variant, view, fold)["leaks"]]
+    return list(manifest_of(workspace, variant, view, fold).leaks)
 
 
 def _found(workspace: Workspace, variant: str, view: str, fold: str) -> Path:
@@ -147,11 +147,6 @@ def _found(workspace: Workspace, variant: str, view: str, fold: str) -> Path:
     return folder
 
 
-def _manifest(workspace: Workspace, variant: str, view: str, fold: str) -> dict[str, Any]:
-    path = _found(workspace, variant, view, fold) / MANIFEST
-    content = read_json(path)
-    if not isinstance(content, dict) or not {"input", "patients", "leaks"} <= content.keys():
-        raise DataError(
-            "this is not the manifest of an autoencoder", where=path, hint="remove its folder and train again"
-        )
-    return content
+def manifest_of(workspace: Workspace, variant: str, view: str, fold: str) -> AutoencoderManifest:
+    """What ``train-ae`` wrote of it. Raises DataError when it is not there or damaged."""
+    return read_autoencoder_manifest(_found(workspace, variant, view, fold) / MANIFEST)
