@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_fixtures import add_file, body
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 from fuse_fixtures import cohort, config_for, labels_of
 from image_fixtures import make_slices
@@ -34,13 +35,16 @@ from thermocancer.cache import (
     scratch_array,
 )
 from thermocancer.config import dump_yaml
+from thermocancer.data.selection import measure_records
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError, LockedError, RunError
 from thermocancer.evaluation.statistics.units import gather_units
+from thermocancer.files import HashIndex
 from thermocancer.progress import Silent
 from thermocancer.runs.run import read_run
 from thermocancer.stages import predict
 from thermocancer.stages.doctor import check_up, clean_cache
+from thermocancer.thermal.quality import Measured
 from thermocancer.workspace import Workspace
 
 SHAPE = (4, 3)
@@ -199,15 +203,15 @@ def image_features(root: Path, slices: Path) -> np.ndarray:
 
 def audit_scores(root: Path, slices: Path) -> np.ndarray:
     from thermocancer.evaluation.audit.controls import Judge
-    from thermocancer.evaluation.audit.refitting import Bench
+    from thermocancer.evaluation.audit.refitting import Refitting
     from thermocancer.evaluation.audit.scope import make_scope
 
     rows, workspace = toy_rows(20, repeats=1), Workspace(root)
     write_run(workspace, "toy", rows, model="pixels")
     source = toy_source(rows)
     scope = make_scope(read_run(workspace, "toy"), source, {})
-    bench = Bench(scope, source, pixels_config(workspace), workspace, Judge(gather_units(rows), 0.95, 50, 0), 1)
-    return np.array([each.score for each in bench.scores("again", bench.recipe())])
+    again = Refitting(scope, source, pixels_config(workspace), workspace, Judge(gather_units(rows), 0.95, 50, 0), 1)
+    return np.array([each.score for each in again.scores("again", again.classifier())])
 
 
 def audit_scores_of_images(root: Path, slices: Path) -> np.ndarray:
@@ -227,9 +231,11 @@ def audit_scores_of_images(root: Path, slices: Path) -> np.ndarray:
 
 def likeness(root: Path, slices: Path) -> np.ndarray:
     workspace = Workspace(root)
+    rows = toy_rows(20, repeats=1)
     if not workspace.dataset("cohort").exists():
-        write_dataset(workspace, toy_source(toy_rows(20, repeats=1)))
-    reference, _ = predict._reference(pixels_config(workspace), workspace, {})
+        write_dataset(workspace, toy_source(rows))
+        write_run(workspace, "toy", rows)
+    reference, _ = predict._reference(pixels_config(workspace), workspace, read_run(workspace, "toy"))
     assert reference is not None
     return reference.values
 
@@ -300,6 +306,24 @@ def test_what_is_mapped_says_that_it_needs_the_disk(make, slices: Path, tmp_path
     with pytest.raises(RunError, match="could not be written") as caught:
         make(tmp_path, slices)
     assert "free some space" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda each: each.__name__)
+def test_indices_of_files_follow_the_rule(damage, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    hashes, quality = tmp_path / "cache" / "hashes.json", tmp_path / "cache" / "quality.json"
+
+    def known() -> tuple[str, dict[str, Measured]]:
+        index = HashIndex(hashes)
+        digest = index.of(tmp_path / "file")
+        index.save()
+        return digest, measure_records(Workspace(tmp_path), records, Silent())
+
+    records = [add_file(Workspace(tmp_path), body(1, (24, 32)), 1)]
+    first = known()
+    for path in (hashes, quality):
+        damage(path)
+    assert known() == first
 
 
 # --- the rule by itself -------------------------------------------------------

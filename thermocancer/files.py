@@ -128,16 +128,17 @@ class HashIndex:
     """SHA-256 of files, remembered while size and modification time stay what they were.
 
     Content decides whether a stage is up to date; this only saves reading unchanged files again.
-    ``cache_file`` may be deleted at any time.
+    ``cache_file`` may be deleted at any time; as of every file of the cache, one that cannot be used is not
+    there, and one that cannot be written stops no work (``thermocancer.cache``).
     """
 
     def __init__(self, cache_file: Path) -> None:
         self._cache_file = cache_file
         self._known: dict[str, list[Any]] = {}
         self._changed = False
-        if cache_file.exists():
-            with contextlib.suppress(DataError):  # a broken cache is an empty cache
-                self._known = dict(read_json(cache_file))
+        with contextlib.suppress(DataError, OSError, AttributeError, TypeError, ValueError):
+            known = read_json(cache_file).items()
+            self._known = {path: [size, changed, str(digest)] for path, (size, changed, digest) in known}
 
     def of(self, path: Path, hasher: Callable[[Path], str] = hash_file) -> str:
         """Return the file's SHA-256."""
@@ -152,5 +153,6 @@ class HashIndex:
 
     def save(self) -> None:
         if self._changed:
-            write_json(self._cache_file, self._known)
+            with contextlib.suppress(RunError):
+                write_json(self._cache_file, self._known)
             self._changed = False

@@ -17,7 +17,7 @@ from thermocancer.config import Config
 from thermocancer.config.preparation import FilterSection
 from thermocancer.data.catalog import Record
 from thermocancer.data.store.sequences import listed_runs
-from thermocancer.errors import DataError
+from thermocancer.errors import DataError, RunError
 from thermocancer.files import read_json, write_json
 from thermocancer.outcome import Failure
 from thermocancer.progress import Progress
@@ -303,7 +303,9 @@ def measure_records(
                 found[record.path] = known[record.sha256] = measured
                 task.advance()
     if remember and unknown:
-        write_json(cache, {"format": _CACHE_FORMAT, "measured": {key: asdict(each) for key, each in known.items()}})
+        found_so_far = {key: asdict(each) for key, each in known.items()}
+        with contextlib.suppress(RunError):  # works without the cache
+            write_json(cache, {"format": _CACHE_FORMAT, "measured": found_so_far})
     if remember:
         hashes.save()
     return found
