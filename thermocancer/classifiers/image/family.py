@@ -10,7 +10,7 @@ from thermocancer.classifiers.fusion_network import MOST_SAMPLES
 from thermocancer.classifiers.image.pixels import to_unit
 from thermocancer.classifiers.protocol import Asked, Exportable, Family, Settings
 from thermocancer.config import Config
-from thermocancer.data.image_files import read_image
+from thermocancer.data.class_images import read_image
 from thermocancer.errors import DataError
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.classifiers.calibrated import choose_threshold
 from thermocancer.classifiers.image.network import ImageTrainer, Weights, score_pixels
-from thermocancer.classifiers.thresholds import choose_threshold
 from thermocancer.config.learning import CnnSection
 from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import FloatArray, IntArray
