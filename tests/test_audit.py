@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
+from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
@@ -25,7 +26,7 @@ from thermocancer.evaluation.audit.refits import (
     time_fold,
     untrained_twin,
 )
-from thermocancer.evaluation.audit.refitting import Bench, Unavailable
+from thermocancer.evaluation.audit.refitting import Refitting
 from thermocancer.evaluation.audit.scope import Scope, make_scope
 from thermocancer.evaluation.audit.whole import audit_run
 from thermocancer.evaluation.report.exams import catalogued_exams
@@ -267,11 +268,11 @@ def test_largest_stratum_is_the_commonest_layout(tmp_path: Path) -> None:
 # controls that train again
 
 
-def bench_of(tmp_path: Path, rows: list[Prediction], **options: object) -> Bench:
+def bench_of(tmp_path: Path, rows: list[Prediction], **options: object) -> Refitting:
     source = toy_source(rows)
     scope = scope_of(tmp_path, rows, source, model="pixels")
     workspace = Workspace(tmp_path)
-    return Bench(scope, source, pixels_config(workspace, **options), workspace, judge_of(rows), 1)
+    return Refitting(scope, source, pixels_config(workspace, **options), workspace, judge_of(rows), 1)
 
 
 def test_permuted_labels_cannot_be_learnt_and_are_remembered(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_a_recipe_that_peeks_fails_the_permutation_check(tmp_path: Path) -> None
     from thermocancer.evaluation.audit.refits import permute_by_patient
 
     peeking = Peeking(permute_by_patient(bench.scope, bench.config.seed))
-    bench = type("Leaking", (Bench,), {"recipe": lambda self, *_, **__: peeking})(**bench.__dict__)
+    bench = type("Leaking", (Refitting,), {"classifier": lambda self, *_, **__: peeking})(**bench.__dict__)
     assert permuted_labels(bench).flag == "failed"
 
 

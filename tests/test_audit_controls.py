@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_run
 
+from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient, time_fold
-from thermocancer.evaluation.audit.refitting import Bench, Unavailable
+from thermocancer.evaluation.audit.refitting import Refitting
 from thermocancer.evaluation.audit.scope import make_scope
 from thermocancer.evaluation.report.cards import why_no_shortcut
 from thermocancer.evaluation.statistics.intervals import Estimate
@@ -25,7 +26,7 @@ from thermocancer.runs.run import read_run
 from thermocancer.workspace import Workspace
 
 
-def held_out(root: Path, patients: int = 40, seed: int = 0) -> Bench:
+def held_out(root: Path, patients: int = 40, seed: int = 0) -> Refitting:
     """The bench of a hold-out run: only its test part has predictions."""
     workspace, rows = Workspace(root), toy_rows(patients, repeats=1)
     source = toy_source(rows)
@@ -34,7 +35,7 @@ def held_out(root: Path, patients: int = 40, seed: int = 0) -> Bench:
     scored = [replace(row, fold="test") for row in rows if row.patient in split.test]
     write_run(workspace, "toy", scored, model="pixels", protocol="holdout")
     scope = make_scope(read_run(workspace, "toy"), source, {})
-    return Bench(scope, source, config, workspace, Judge(gather_units(scored), 0.95, 200, 0), 1)
+    return Refitting(scope, source, config, workspace, Judge(gather_units(scored), 0.95, 200, 0), 1)
 
 
 def test_a_hold_out_is_taught_permuted_labels_and_not_the_truth(tmp_path: Path) -> None:
@@ -168,8 +169,10 @@ def test_the_twin_of_a_run_on_its_own_encoder_is_that_encoder_untrained(tmp_path
     rows = [Prediction(patient, 1, f"1.{1 + patient % 2}", patient % 2, 0.5, 1) for patient in range(1, 13)]
     write_run(workspace, "dit", rows, stage="train-dit", model="autoencoder + lstm 24")
     scope = make_scope(read_run(workspace, "dit"), None, {})
-    bench = Bench(scope, toy_source(rows), config, workspace, Judge(gather_units(rows), 0.95, 50, 0), 1)
-    method = bench.recipe(untrained=True).method
+    bench = Refitting(scope, toy_source(rows), config, workspace, Judge(gather_units(rows), 0.95, 50, 0), 1)
+    twin_of_run, note = bench.twin()
+    assert note == ""
+    method = twin_of_run.classifier
     assert not method.config.dit.finetune
     assert isinstance(method.readers, UntrainedReaders)
     trained, twin = FrameReaders(config, workspace).of("test"), method.readers.of("test")
@@ -228,7 +231,7 @@ def test_a_matched_run_and_its_audit_train_without_what_the_tested_exams_tell(tm
     make_split(source.exams, config.split, 0).write(workspace.split)
     with StoredCohort(workspace.dataset("cohort")) as known:
         job = fuse._job(config, workspace, known)
-        assert isinstance(job.exam_weights, MatchWeights) == (match == "weight")
+        assert isinstance(job.asked.exam_weights, MatchWeights) == (match == "weight")
         again = keep_matches_apart(known, job.folds, config.cohort)
         assert [fold.train.tolist() for fold in again] == [fold.train.tolist() for fold in job.folds]
         whole = {len(fold.train) + len(fold.test) for fold in job.folds}

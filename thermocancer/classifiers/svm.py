@@ -221,10 +221,11 @@ class SvmClassifier(Classifier):
     kernel: KernelName
     C: float
     exam_weights: ExamWeights | None = None
+    kind: str = "svm"
 
     @property
     def name(self) -> str:
-        return "svm-untrained" if self.grams.encoders.untrained else "svm"
+        return f"{self.kind}-untrained" if self.grams.encoders.untrained else self.kind
 
     def announce(self, cohort: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
         self.grams.prepare(cohort, fold, [self.grams.part(cohort, *each) for each in parts])
@@ -286,7 +287,7 @@ class SvmModel(Fitted):
     def describe(self) -> Settings:
         grams = self.classifier.grams
         return {
-            "kind": "svm", "name": self.classifier.name, "views": list(grams.views), "kernel": self.classifier.kernel,
+            "kind": self.classifier.kind, "name": self.classifier.name, "views": list(grams.views), "kernel": self.classifier.kernel,
             "C": self.classifier.C, "clip": grams.clip, "autoencoder": grams.encoders.variant,
             "batch": grams.encoders.batch,
         }  # fmt: skip
@@ -306,7 +307,8 @@ class SvmFamily(CodesFamily):
         fuse, residualise = asked.config.fuse, asked.config.features.residualise
         encoders = Encoders.of(asked.config, asked.workspace)
         grams = Grams(encoders, asked.views, residualise, asked.workspace.cache, fuse.clip)
-        return Calibrated.of(SvmClassifier(grams, self.kernel(asked), fuse.C, asked.exam_weights), asked)
+        machine = SvmClassifier(grams, self.kernel(asked), fuse.C, asked.exam_weights, self.kind.name)
+        return Calibrated.of(machine, asked)
 
     def kernel(self, asked: Asked) -> KernelName:
         return asked.config.fuse.kernel

@@ -35,8 +35,12 @@ def decided_by(kind: Kind, config: Config, *content: object) -> str:
 
     ``content`` are fingerprints of what is read (exams, folds, weights): JSON types only.
     """
-    settings = deciding_settings(config, (*SETTINGS_OF[kind.stage], *kind.settings))
-    return fingerprint(kind.name, settings, resolved(config.strategy) if kind.runs_network else None, content)
+    return fingerprint(kind.name, settings_of(kind, config), resolved(config.strategy) if kind.runs_network else None, content)
+
+
+def settings_of(kind: Kind, config: Config) -> dict[str, object]:
+    """The settings that decide what a kind gives, by their dotted keys."""
+    return deciding_settings(config, (*SETTINGS_OF[kind.stage], *kind.settings))
 
 
 def network_decided_by(stage: str, config: Config, *content: object) -> str:
