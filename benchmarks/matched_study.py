@@ -61,7 +61,7 @@ from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.audit.matched import Matching, matched_auc
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.intervals import auc_interval
-from thermocancer.features.tables import TableKind, measured_table
+from thermocancer.features.tables import Table, measured_table
 from thermocancer.features.thermal import REGION_NAMES, region_percentiles, skin_of
 from thermocancer.runs.manifest import DatasetFacts, Manifest
 from thermocancer.runs.predictions import Prediction
@@ -123,7 +123,7 @@ def read_cohort(source: Cohort, sick: Sequence[int], permute: int | None, plante
         regions.append(region_percentiles(celsius, skin_of(celsius)))
     signed, indices = table[:, : len(SIGNED_NAMES)], table[:, len(SIGNED_NAMES) :]
     assert np.shape(regions)[1] == len(REGION_NAMES)
-    kinds: tuple[TableKind, ...] = ("asymmetry-index", "asymmetry")
+    kinds: tuple[Table, ...] = (Table.INDEX, Table.ASYMMETRY)
     known = {kind: measured_table(source, kind, ("Frontal",), source.shape) for kind in kinds}
     outside = ArrayCohort(exams, {}, measured=source.nuisance())
     return Measured(outside, exams, rows, signed, indices, np.array(regions), known)

@@ -12,7 +12,7 @@ from thermocancer.classifiers.tabular import fit_logistic
 from thermocancer.data.cohort import ArrayCohort, Exam, FloatArray, IntArray
 from thermocancer.evaluation.audit.matched import Matching
 from thermocancer.features.residual import NuisanceFit
-from thermocancer.features.tables import TableKind
+from thermocancer.features.tables import Table
 
 DAYS, ROOM_CELSIUS = 270.0, 0.75
 PRIMARY, BY_DATE = Matching(DAYS, ROOM_CELSIUS), Matching(DAYS, None)
@@ -33,7 +33,7 @@ class Measured:
     signed: FloatArray
     indices: FloatArray
     regions: FloatArray
-    known: dict[TableKind, FloatArray]
+    known: dict[Table, FloatArray]
 
     @property
     def labels(self) -> IntArray:

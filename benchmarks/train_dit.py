@@ -94,7 +94,7 @@ def said_of(seconds: Seconds) -> str:
 def seconds_to_train(config: Config, source: Synthetic, workspace: Workspace, rows: np.ndarray) -> tuple[Seconds, Any]:
     """Time from nothing to a trained network and the scores of ``rows``; building and tracing included."""
     started = now()
-    method = SequenceClassifier(config, workspace, FrameReaders(config, workspace))
+    method = SequenceClassifier("sequence", config, workspace, FrameReaders(config, workspace))
     labels = np.array([source.exams[row].label for row in rows])
     method.announce(source, "test", [(rows, labels)])
     model = method.fit(source, rows, labels, seed=0, fold="test")

@@ -15,7 +15,7 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.features import thermal
 from thermocancer.features.prepared import REFERENCE_CENTI, prepare
 from thermocancer.features.residual import NuisanceFit
-from thermocancer.features.tables import complete_rows, feature_names, measured_table
+from thermocancer.features.tables import Table, complete_rows, feature_names, measured_table
 from thermocancer.features.thermal import area_weights, reduce_area
 
 RNG = np.random.default_rng(5)
@@ -101,11 +101,11 @@ def test_every_column_of_a_table_has_a_name(kind: str, views: tuple[str, ...], c
 
 def test_a_table_is_kept_by_content_and_a_damaged_one_is_made_again(tmp_path: Path) -> None:
     source = cohort(4)
-    first = measured_table(source, "thermal", ("Frontal",), (6, 8), tmp_path)
+    first = measured_table(source, Table.THERMAL, ("Frontal",), (6, 8), tmp_path)
     (kept,) = (tmp_path / "features").iterdir()
-    assert np.array_equal(measured_table(source, "thermal", ("Frontal",), (6, 8), tmp_path), first)
+    assert np.array_equal(measured_table(source, Table.THERMAL, ("Frontal",), (6, 8), tmp_path), first)
     kept.write_bytes(kept.read_bytes()[:100])
-    assert np.array_equal(measured_table(source, "thermal", ("Frontal",), (6, 8), tmp_path), first)
+    assert np.array_equal(measured_table(source, Table.THERMAL, ("Frontal",), (6, 8), tmp_path), first)
     measured_table(cohort(5), "thermal", ("Frontal",), (6, 8), tmp_path)
     assert len(list((tmp_path / "features").iterdir())) == 2
 
@@ -113,7 +113,7 @@ def test_a_table_is_kept_by_content_and_a_damaged_one_is_made_again(tmp_path: Pa
 def test_exams_without_a_view_have_no_features() -> None:
     source = cohort(6, ("Frontal", "Left"))
     source.missing["Left"] = np.arange(len(source.exams)) == 2
-    table = measured_table(source, "thermal", ("Frontal", "Left"), (6, 8))
+    table = measured_table(source, Table.THERMAL, ("Frontal", "Left"), (6, 8))
     assert np.flatnonzero(np.isnan(table).any(axis=1)).tolist() == [2]
     assert 2 not in complete_rows(source, ("Frontal", "Left"))
     assert 2 in complete_rows(source, ("Frontal",))
@@ -169,7 +169,7 @@ def test_colour_images_give_pixels_but_no_thermal_features() -> None:
 
     grey = (source.matrices["Frontal"] // 16).astype(np.uint8)
     images = ArrayCohort(source.exams, {"Frontal": np.stack([grey, grey // 2, grey // 4], axis=-1)[:, np.newaxis]})
-    table = measured_table(images, "pixels", ("Frontal",), (6, 8))
+    table = measured_table(images, Table.PIXELS, ("Frontal",), (6, 8))
     assert table.shape == (len(source.exams), 3 * 6 * 8)
     with pytest.raises(DataError, match="need degrees"):
-        measured_table(images, "thermal", ("Frontal",), (6, 8))
+        measured_table(images, Table.THERMAL, ("Frontal",), (6, 8))

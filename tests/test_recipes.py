@@ -268,6 +268,7 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
     from thermocancer.data.cohort import ArrayCohort, Exam
     from thermocancer.data.matching import choose_rows
     from thermocancer.evaluation.statistics.resampling import auc_of
+    from thermocancer.features.tables import Table
 
     cohort_of, found = CohortSection(match="choose", match_days=60), {True: [], False: []}
     for seed in range(8):
@@ -279,7 +280,7 @@ def test_inner_scores_of_a_matched_cohort_do_not_turn_around() -> None:
         source = ArrayCohort(exams, matrices, measured={"date_ordinal": days, "room_celsius": np.full(110, 20.0)})
         rows, _ = choose_rows(source, cohort_of)
         labels = labels_of(source)[rows]
-        method = TabularClassifier(FeatureTable("pixels", ("Frontal",), (1, 4)), 10.0, 4)
+        method = TabularClassifier(FeatureTable(Table.PIXELS, ("Frontal",), (1, 4)), 10.0, 4)
         recipe = Calibrated(method, FeaturesSection(), 5, cohort=cohort_of)
         for apart in found:
             own = recipe if apart else replace(recipe, cohort=CohortSection())

@@ -31,7 +31,7 @@ def running():
 def method(root, **options) -> SequenceClassifier:
     workspace = Workspace(root)
     config = tiny_config(workspace, **options)
-    return SequenceClassifier(config, workspace, FrameReaders(config, workspace))
+    return SequenceClassifier("sequence", config, workspace, FrameReaders(config, workspace))
 
 
 def train(method: SequenceClassifier, source, *, seed: int = 0):

@@ -106,15 +106,18 @@ class Backbone:
 FUSE, DIT, CNN, AE = "fuse", "train-dit", "train-cnn", "train-ae"
 """The commands that train."""
 
+SVM, NETWORK, SEQUENCE = "svm", "network", "sequence"
+"""The kinds that the original study's rows are of."""
+
 _FAMILIES = "thermocancer.classifiers"
 
 _KINDS = (
     Kind(
-        "svm", FUSE, Reads.CODES, "support vector machine on encoder codes", f"{_FAMILIES}.svm:SvmFamily",
+        SVM, FUSE, Reads.CODES, "support vector machine on encoder codes", f"{_FAMILIES}.svm:SvmFamily",
         settings=("fuse.kernel", "fuse.C", "fuse.clip"), recorded=("fuse.kernel", "fuse.C", "fuse.clip"),
     ),
     Kind(
-        "network", FUSE, Reads.CODES, "fusion network on encoder codes",
+        NETWORK, FUSE, Reads.CODES, "fusion network on encoder codes",
         f"{_FAMILIES}.fusion_network:FusionNetworkFamily",
         settings=("fuse.epochs", "fuse.batch", "fuse.learning_rate"), residualises=False,
     ),
@@ -141,7 +144,7 @@ _KINDS = (
         saved_as=("late-scores", "late-features"),
     ),
     Kind(
-        "sequence", DIT, Reads.FRAMES, "sequence network on the frames of dynamic exams",
+        SEQUENCE, DIT, Reads.FRAMES, "sequence network on the frames of dynamic exams",
         f"{_FAMILIES}.sequence.family:SequenceFamily",
     ),
     Kind(

@@ -125,6 +125,7 @@ class NetworkModel(Fitted):
     ``training`` is where codes of the training cohort are found: shelf, cohort and fold.
     """
 
+    kind: str
     name: str
     variant: str
     model: keras.Model
@@ -165,7 +166,7 @@ class NetworkModel(Fitted):
     def describe(self) -> Settings:
         block = next(iter(self.encoders.values())).batch
         return {
-            "kind": "network", "name": self.name, "views": list(self.encoders), "autoencoder": self.variant,
+            "kind": self.kind, "name": self.name, "views": list(self.encoders), "autoencoder": self.variant,
             "batch": self.batch, "block": block,
         }  # fmt: skip
 
@@ -198,7 +199,13 @@ class NetworkModel(Fitted):
                 "the network does not belong to the encoders beside it", where=folder, hint="train the run again"
             )
         return cls(
-            settings["name"], settings["autoencoder"], model, model.get_weights(), encoders, int(settings["batch"])
+            settings["kind"],
+            settings["name"],
+            settings["autoencoder"],
+            model,
+            model.get_weights(),
+            encoders,
+            int(settings["batch"]),
         )
 
 
@@ -255,6 +262,7 @@ class NetworkClassifier(Classifier):
     validation curve.
     """
 
+    kind: str
     encoders: Encoders
     views: tuple[str, ...]
     fuse: FuseSection
@@ -270,7 +278,7 @@ class NetworkClassifier(Classifier):
 
     @property
     def name(self) -> str:
-        return "network-untrained" if self.encoders.untrained else "network"
+        return f"{self.kind}-untrained" if self.encoders.untrained else self.kind
 
     def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> NetworkModel:
         """Fit on ``rows``. Raises Interrupted on SIGINT; the same call goes on from there."""
@@ -292,8 +300,8 @@ class NetworkClassifier(Classifier):
         forget(folder)
         weights = [np.array(each) for each in model.get_weights()]
         return NetworkModel(
-            self.name, self.encoders.variant, model, weights, dict(shelf.of(cohort, fold)[1]), self.fuse.batch,
-            (shelf, cohort, fold), tuple(result.history), rows[held],
+            self.kind, self.name, self.encoders.variant, model, weights, dict(shelf.of(cohort, fold)[1]),
+            self.fuse.batch, (shelf, cohort, fold), tuple(result.history), rows[held],
         )  # fmt: skip
 
     def _training(
@@ -334,8 +342,8 @@ class FusionNetworkFamily(CodesFamily):
     def make(self, asked: Asked) -> Classifier:
         held_out = 0 if asked.config.split.protocol == "thesis" else HELD_OUT_FOLDS
         network = NetworkClassifier(
-            Encoders.of(asked.config, asked.workspace), asked.views, asked.config.fuse, asked.workspace.cache,
-            held_out, asked.watched, asked.exam_weights,
+            self.kind.name, Encoders.of(asked.config, asked.workspace), asked.views, asked.config.fuse,
+            asked.workspace.cache, held_out, asked.watched, asked.exam_weights,
         )  # fmt: skip
         return Calibrated.of(network, asked, inner_folds=0)
 

@@ -217,11 +217,11 @@ class SupportVectors(Fitted):
 class SvmClassifier(Classifier):
     """An SVM on the codes of some views."""
 
+    kind: str
     grams: Grams
     kernel: KernelName
     C: float
     exam_weights: ExamWeights | None = None
-    kind: str = "svm"
 
     @property
     def name(self) -> str:
@@ -287,9 +287,9 @@ class SvmModel(Fitted):
     def describe(self) -> Settings:
         grams = self.classifier.grams
         return {
-            "kind": self.classifier.kind, "name": self.classifier.name, "views": list(grams.views), "kernel": self.classifier.kernel,
-            "C": self.classifier.C, "clip": grams.clip, "autoencoder": grams.encoders.variant,
-            "batch": grams.encoders.batch,
+            "kind": self.classifier.kind, "name": self.classifier.name, "views": list(grams.views),
+            "kernel": self.classifier.kernel, "C": self.classifier.C, "clip": grams.clip,
+            "autoencoder": grams.encoders.variant, "batch": grams.encoders.batch,
         }  # fmt: skip
 
     def save(self, folder: Path) -> None:
@@ -307,7 +307,7 @@ class SvmFamily(CodesFamily):
         fuse, residualise = asked.config.fuse, asked.config.features.residualise
         encoders = Encoders.of(asked.config, asked.workspace)
         grams = Grams(encoders, asked.views, residualise, asked.workspace.cache, fuse.clip)
-        machine = SvmClassifier(grams, self.kernel(asked), fuse.C, asked.exam_weights, self.kind.name)
+        machine = SvmClassifier(self.kind.name, grams, self.kernel(asked), fuse.C, asked.exam_weights)
         return Calibrated.of(machine, asked)
 
     def kernel(self, asked: Asked) -> KernelName:

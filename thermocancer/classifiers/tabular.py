@@ -24,7 +24,7 @@ from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
 from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.features.residual import NuisanceFit, NuisanceScale
-from thermocancer.features.tables import TableKind, measured_table
+from thermocancer.features.tables import Table, measured_table
 from thermocancer.files import write_json, written_aside
 
 ARRAYS_FILE = "arrays.npz"
@@ -151,7 +151,7 @@ def decision_from(arrays: dict[str, FloatArray]) -> LinearDecision | KernelDecis
 class FeatureTable:
     """Which table is computed and where it is kept; ``of(cohort, rows)`` gives shape (len(rows), p)."""
 
-    kind: TableKind
+    kind: Table
     views: tuple[str, ...]
     pixels: tuple[int, int]
     cache: Path | None = None
@@ -172,7 +172,7 @@ class FeatureTable:
         return table
 
     def describe(self) -> Settings:
-        return {"table": self.kind, "views": list(self.views), "pixels": list(self.pixels)}
+        return {"table": str(self.kind), "views": list(self.views), "pixels": list(self.pixels)}
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class TabularModel(Fitted):
         """Read what ``save`` wrote. Raises DataError when it is damaged."""
         arrays = read_arrays(folder)
         rows, columns = settings["pixels"]
-        features = FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns))
+        features = FeatureTable(Table(settings["table"]), tuple(settings["views"]), (rows, columns))
         scaling = NuisanceScale.from_arrays(arrays)
         residual = None if scaling is None else Residual(scaling, arrays["nuisance_effect"])
         return cls(settings["name"], features, decision_from(arrays), residual)
@@ -233,7 +233,7 @@ class TabularClassifier(Classifier):
 
     @property
     def name(self) -> str:
-        return self.features.kind
+        return str(self.features.kind)
 
     @property
     def probabilistic(self) -> bool:  # type: ignore[override]
@@ -265,7 +265,7 @@ class AsymmetryIndex(Classifier, Fitted):
 
     @property
     def name(self) -> str:
-        return self.features.kind
+        return str(self.features.kind)
 
     def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> AsymmetryIndex:
         """Learns nothing."""
@@ -300,7 +300,7 @@ class TableReader(Reader):
 class TableFamily(Family):
     """Classifiers on one table; subclasses say which, and what is fitted on it."""
 
-    table: TableKind
+    table: Table
     why_not_exported = "a classifier on temperature statistics is not a network"
 
     def features(self, asked: Asked, cache: Path | None = None) -> FeatureTable:
@@ -322,7 +322,7 @@ class TableFamily(Family):
 class ThermalFamily(TableFamily):
     """A ridge on temperature statistics and left-right differences."""
 
-    table: TableKind = "thermal"
+    table: Table = Table.THERMAL
 
     def make(self, asked: Asked) -> Classifier:
         ridge = TabularClassifier(
@@ -334,13 +334,13 @@ class ThermalFamily(TableFamily):
 class AsymmetryFamily(ThermalFamily):
     """A ridge on left-right differences alone."""
 
-    table: TableKind = "asymmetry"
+    table: Table = Table.ASYMMETRY
 
 
 class PixelsFamily(TableFamily):
     """An RBF support vector machine on principal components of coarse pixels."""
 
-    table: TableKind = "pixels"
+    table: Table = Table.PIXELS
 
     def make(self, asked: Asked) -> Classifier:
         features = asked.config.features
@@ -353,7 +353,7 @@ class PixelsFamily(TableFamily):
 class AsymmetryIndexFamily(TableFamily):
     """The plain asymmetry index."""
 
-    table: TableKind = "asymmetry-index"
+    table: Table = Table.INDEX
     why_not_exported = "an asymmetry index is a number computed from two views, not a network"
 
     def make(self, asked: Asked) -> Classifier:
@@ -361,5 +361,5 @@ class AsymmetryIndexFamily(TableFamily):
 
     def load(self, folder: Path, settings: Settings) -> Fitted:
         rows, columns = settings["pixels"]
-        table = FeatureTable(settings["table"], tuple(settings["views"]), (rows, columns))
+        table = FeatureTable(Table(settings["table"]), tuple(settings["views"]), (rows, columns))
         return AsymmetryIndex(table, FeaturesSection(**settings["preparation"]))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,18 +15,32 @@ from thermocancer.features import thermal
 from thermocancer.files import fingerprint
 from thermocancer.thermal.regions import midline
 
-TableKind = Literal["thermal", "asymmetry", "asymmetry-index", "pixels"]
+
+class Table(StrEnum):
+    """Which numbers a table holds."""
+
+    THERMAL = "thermal"
+    ASYMMETRY = "asymmetry"
+    INDEX = "asymmetry-index"
+    PIXELS = "pixels"
+
+    @property
+    def compares_sides(self) -> bool:
+        """Does it hold left-right differences alone?"""
+        return self in (Table.ASYMMETRY, Table.INDEX)
+
+
 VERSION = 2
 """Part of the cache key; raise it when a feature changes its meaning."""
 
 BLOCK = 16  # exams read at once
 
 
-def feature_names(kind: TableKind, views: tuple[str, ...]) -> tuple[str, ...]:
+def feature_names(kind: Table, views: tuple[str, ...]) -> tuple[str, ...]:
     """What the columns of a table mean, except for pixels, whose columns are places."""
-    few = 1 if kind == "asymmetry-index" else None
+    few = 1 if kind is Table.INDEX else None
     sides = tuple(f"{name}.asymmetry.{each}" for name, indices in _asymmetric(views).items() for each in indices[:few])
-    own = () if kind.startswith("asymmetry") else (*thermal.GLOBAL_NAMES, *thermal.REGION_NAMES)
+    own = () if kind.compares_sides else (*thermal.GLOBAL_NAMES, *thermal.REGION_NAMES)
     return tuple(f"{view}.{each}" for view in views for each in own) + sides
 
 
@@ -35,20 +50,20 @@ def complete_rows(cohort: Cohort, views: tuple[str, ...]) -> IntArray:
 
 
 def measured_table(
-    cohort: Cohort, kind: TableKind, views: tuple[str, ...], pixels: tuple[int, int], cache: Path | None = None
+    cohort: Cohort, kind: Table, views: tuple[str, ...], pixels: tuple[int, int], cache: Path | None = None
 ) -> FloatArray:
     """The table of all exams, shape (n, p); NaN rows for exams that lack one of the views.
 
     With ``cache`` it is kept there as ``.npy``, by content. Raises DataError when the table needs degrees and
     the data set holds colour images, sides that the views do not show, or views that no exam has.
     """
-    complete, plain = complete_rows(cohort, views), kind == "pixels"
+    complete, plain = complete_rows(cohort, views), kind is Table.PIXELS
     if not plain and cohort.kind != "celsius":
         raise DataError(
             f"{kind} features need degrees, and this data set holds colour images",
             hint="build the data set with dataset.source: matrices",
         )
-    if kind.startswith("asymmetry") and not _asymmetric(views):
+    if kind.compares_sides and not _asymmetric(views):
         raise DataError(
             "these views show one side only", where="fuse.views",
             expected="Frontal, or a right view together with its left one", found=", ".join(views),
@@ -98,9 +113,9 @@ class Seen(NamedTuple):
     own: list[FloatArray]
 
 
-def _measures(kind: TableKind, cohort: Cohort, views: tuple[str, ...], rows: IntArray) -> FloatArray:
+def _measures(kind: Table, cohort: Cohort, views: tuple[str, ...], rows: IntArray) -> FloatArray:
     """The features of exams, (len(rows), p), as ``feature_names``; views alike in all of them are looked at once."""
-    statistics = (thermal.global_statistics, thermal.region_percentiles) if kind == "thermal" else ()
+    statistics = (thermal.global_statistics, thermal.region_percentiles) if kind is Table.THERMAL else ()
     seen: dict[str, list[Seen]] = {}
     for view in views:
         alike = all_alike(cohort, view)
@@ -123,6 +138,6 @@ def _measures(kind: TableKind, cohort: Cohort, views: tuple[str, ...], rows: Int
                     known[key] = thermal.mirror_asymmetry(first.celsius, first.skin, middle)
                 else:
                     known[key] = thermal.side_differences(first.celsius[first.skin], last.celsius[last.skin])
-            parts.append(known[key][:1] if kind == "asymmetry-index" else known[key])
+            parts.append(known[key][:1] if kind is Table.INDEX else known[key])
         table.append(np.concatenate(parts))
     return np.stack(table)

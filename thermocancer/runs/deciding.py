@@ -35,7 +35,9 @@ def decided_by(kind: Kind, config: Config, *content: object) -> str:
 
     ``content`` are fingerprints of what is read (exams, folds, weights): JSON types only.
     """
-    return fingerprint(kind.name, settings_of(kind, config), resolved(config.strategy) if kind.runs_network else None, content)
+    return fingerprint(
+        kind.name, settings_of(kind, config), resolved(config.strategy) if kind.runs_network else None, content
+    )
 
 
 def settings_of(kind: Kind, config: Config) -> dict[str, object]:

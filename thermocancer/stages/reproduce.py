@@ -13,6 +13,7 @@ from thermocancer.config import Config
 from thermocancer.data.catalog import catalog_fingerprint, read_catalog
 from thermocancer.errors import DataError, Interrupted, RunError, ThermocancerError
 from thermocancer.files import Json, fingerprint, read_json, write_json, write_text
+from thermocancer.kinds import SEQUENCE
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
@@ -140,7 +141,7 @@ def _run_stages(job: Job, config: Config, workspace: Workspace, runner: Runner) 
         if done.failed and step.stage != "filter" and not done.made and not done.current:
             raise DataError(f"{step.stage} failed", found=done.failed[0].reason)
     used = steps[-1].config
-    part = DYNAMIC if row.model == "sequence" else STATIC
+    part = DYNAMIC if row.model == SEQUENCE else STATIC
     with StoredCohort(branch.dataset(used.dataset.name), part) as source:
         differences = deviations(row, used, source.shape, len(source.exams))
     figures, recipe = (job.folder / name for name in KEPT)

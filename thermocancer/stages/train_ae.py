@@ -20,6 +20,7 @@ from thermocancer.data.inputs import input_channels
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, RunError
 from thermocancer.files import PARTIAL_SUFFIX
+from thermocancer.kinds import AE as STAGE
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
 from thermocancer.strategy import Running
@@ -32,7 +33,6 @@ from thermocancer.training.distributed import claims, share_out
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
 from thermocancer.workspace import Workspace, output_hashes
 
-STAGE = "train-ae"
 MOST_JUDGED = 32
 """PSNR and SSIM are means over at most so many validation images, evenly chosen."""
 

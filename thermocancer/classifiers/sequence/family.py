@@ -86,7 +86,7 @@ class SequenceFamily(Family):
 
     def network(self, asked: Asked, readers: FrameReaders) -> SequenceClassifier:
         """The bare network, whose frame features may be read ahead."""
-        return SequenceClassifier(asked.config, asked.workspace, readers, asked.exam_weights)
+        return SequenceClassifier(self.kind.name, asked.config, asked.workspace, readers, asked.exam_weights)
 
     def calibrated(self, network: SequenceClassifier, asked: Asked) -> Calibrated:
         """The network with calibration and threshold as the settings of ``dit`` ask for them."""
@@ -96,7 +96,7 @@ class SequenceFamily(Family):
         )
 
     def load(self, folder: Path, settings: Settings) -> Fitted:
-        return CalibratedFitted.around(load_sequence_model(folder), settings)
+        return CalibratedFitted.around(load_sequence_model(folder, self.kind.name), settings)
 
     def content(self, asked: Asked, folds: Sequence[str]) -> list[object]:
         dit = asked.config.dit
@@ -177,7 +177,7 @@ class SequenceFamily(Family):
         """Backbone and head joined: images (n, frames, channels, H, W, depth)."""
         from thermocancer.models.sequence import join_backbone
 
-        loaded = load_sequence_model(folder)
+        loaded = load_sequence_model(folder, self.kind.name)
         reader = loaded.reader
         model = join_backbone(reader.model, _unrolled(loaded.slot.holding(loaded.weights)), len(reader.input.channels))
         dataset = asked.config.dataset.name

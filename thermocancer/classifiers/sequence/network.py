@@ -47,6 +47,7 @@ Weights = list[npt.NDArray[Any]]
 class SequenceModel(Fitted):
     """A trained sequence network: a frame reader and the weights of a head."""
 
+    kind: str
     reader: FrameReader
     indices: tuple[int, ...]
     slot: HeadSlot
@@ -70,7 +71,7 @@ class SequenceModel(Fitted):
         return self.slot.predict(self.weights, features)
 
     def describe(self) -> Settings:
-        return {"kind": "sequence"}
+        return {"kind": self.kind}
 
     def save(self, folder: Path) -> None:
         """Write both networks and how frames are made ready; ``load_sequence_model`` reads them back."""
@@ -79,7 +80,7 @@ class SequenceModel(Fitted):
         write_json(folder / SETTINGS_FILE, {"frames": list(self.indices), **describe_reader(self.reader)})
 
 
-def load_sequence_model(folder: Path) -> SequenceModel:
+def load_sequence_model(folder: Path, kind: str) -> SequenceModel:
     """The network that ``SequenceModel.save`` wrote.
 
     A strategy must have been set up. Raises DataError when a file is missing or damaged.
@@ -88,13 +89,14 @@ def load_sequence_model(folder: Path) -> SequenceModel:
     head, backbone = load_model(folder / HEAD_FILE), load_model(folder / BACKBONE_FILE)
     backbone.trainable = False
     reader = FrameReader(settings["backbone"], backbone, input_from_json(settings["input"]), settings["weights"])
-    return SequenceModel(reader, tuple(settings["frames"]), HeadSlot(head), head.get_weights())
+    return SequenceModel(kind, reader, tuple(settings["frames"]), HeadSlot(head), head.get_weights())
 
 
 @dataclass(frozen=True, eq=False)
 class SequenceClassifier(Classifier):
     """How a sequence network is trained."""
 
+    kind: str
     config: Config
     workspace: Workspace
     readers: FrameReaders
@@ -169,12 +171,14 @@ class SequenceClassifier(Classifier):
     ) -> SequenceModel:
         train, validation = (self._feature_examples(features, *part) for part in parts)
         identity = fingerprint(
-            "sequence", reader_identity(features.reader), self._settings(), seed,
+            "frame features", reader_identity(features.reader), self._settings(), seed,
             *(content_hash(each.x) + content_hash(each.y) + str(each.weights) for each in (train, validation)),
         )  # fmt: skip
         model = slot.fresh(seed)
         history = self._fit(model, train, validation, identity, seed, checkpoint_every=5)
-        return SequenceModel(features.reader, features.indices, slot, slot.weights_of(model), history, features)
+        return SequenceModel(
+            self.kind, features.reader, features.indices, slot, slot.weights_of(model), history, features
+        )
 
     def _feature_examples(
         self, features: SequenceFeatures, rows: IntArray, labels: IntArray, training: bool
@@ -212,11 +216,11 @@ class SequenceClassifier(Classifier):
         history = self._fit(model, train, validation, identity, seed, checkpoint_every=1)
         weights = slot.weights_of(model.get_layer(slot.model.name))
         if not dit.finetune:
-            return SequenceModel(reader, features.indices, slot, weights, history, features)
+            return SequenceModel(self.kind, reader, features.indices, slot, weights, history, features)
         from thermocancer.models.backbones import weights_identity
 
         tuned = replace(reader, name=f"{reader.name}, fine-tuned", model=backbone, weights=weights_identity(backbone))
-        return SequenceModel(tuned, features.indices, slot, weights, history)
+        return SequenceModel(self.kind, tuned, features.indices, slot, weights, history)
 
     def _image_examples(
         self, features: SequenceFeatures, rows: IntArray, labels: IntArray, training: bool

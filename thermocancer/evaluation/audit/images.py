@@ -19,7 +19,7 @@ from thermocancer.cache import cached_json
 from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import Config
 from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
-from thermocancer.data.cohort import Exam, FloatArray, IntArray
+from thermocancer.data.cohort import IMAGE, Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge
@@ -131,8 +131,7 @@ def open_images(
 def image_scope(bench: ImageBench) -> Scope:
     """The images as exams, each with its picture's hash, and the one fold: trained or validated on, and tested."""
     exams = tuple(
-        Exam(image.patient, image.visit, image.label, hashes=(("image", image.sha256),))
-        for image in bench.images.images
+        Exam(image.patient, image.visit, image.label, hashes=((IMAGE, image.sha256),)) for image in bench.images.images
     )
     fold = Fold("test", np.sort(np.concatenate([bench.train, bench.validation])), bench.test)
     return Scope(bench.run, exams, bench.test, (fold,), None, {}, patients_known=bench.images.grouped)

@@ -14,6 +14,7 @@ from typing import Literal
 from thermocancer.errors import ConfigError
 from thermocancer.evaluation.report.page import PHANTOM_NOTICE
 from thermocancer.files import Json
+from thermocancer.kinds import NETWORK, SEQUENCE, SVM
 from thermocancer.workspace import VIEWS
 
 Protocol = Literal["thesis", "grouped-cv"]
@@ -35,7 +36,7 @@ class PublishedRow:
     cohort: Literal["frontal", "five", "dynamic"]
     variant: Literal["v1", "v2"] | None
     views: tuple[str, ...]
-    model: Literal["svm", "network", "sequence"]
+    model: str
     precision: float
     sensitivity: float
     accuracy: float
@@ -56,21 +57,21 @@ class PublishedRow:
 
 FRONTAL = ("Frontal",)
 ROWS: tuple[PublishedRow, ...] = (
-    PublishedRow("T3-v1", "AE v1, frontal, SVM", "frontal", "v1", FRONTAL, "svm", 87.5, 84.9, 90.0, 86.2, 28, 5, 4, 53),
-    PublishedRow("T3-v2", "AE v2, frontal, SVM", "frontal", "v2", FRONTAL, "svm", 87.9, 87.9, 91.1, 87.9, 29, 4, 4, 53),
-    PublishedRow("T4-3", "AE v1, 3 views, SVM", "five", "v1", THREE_VIEWS, "svm", 92.0, 76.7, 89.2, 83.6, 23, 7, 2, 51),
-    PublishedRow("T4-5", "AE v1, 5 views, SVM", "five", "v1", VIEWS, "svm", 92.3, 80.0, 90.4, 85.7, 24, 6, 2, 51),
-    PublishedRow("T5-3", "AE v2, 3 views, SVM", "five", "v2", THREE_VIEWS, "svm", 92.3, 80.0, 90.4, 85.7, 24, 6, 2, 51),
-    PublishedRow("T5-5", "AE v2, 5 views, SVM", "five", "v2", VIEWS, "svm", 92.3, 80.0, 90.4, 85.7, 24, 6, 2, 51),
-    PublishedRow("T6-3", "AE v1, 3 views, network", "five", "v1", THREE_VIEWS, "network",
+    PublishedRow("T3-v1", "AE v1, frontal, SVM", "frontal", "v1", FRONTAL, SVM, 87.5, 84.9, 90.0, 86.2, 28, 5, 4, 53),
+    PublishedRow("T3-v2", "AE v2, frontal, SVM", "frontal", "v2", FRONTAL, SVM, 87.9, 87.9, 91.1, 87.9, 29, 4, 4, 53),
+    PublishedRow("T4-3", "AE v1, 3 views, SVM", "five", "v1", THREE_VIEWS, SVM, 92.0, 76.7, 89.2, 83.6, 23, 7, 2, 51),
+    PublishedRow("T4-5", "AE v1, 5 views, SVM", "five", "v1", VIEWS, SVM, 92.3, 80.0, 90.4, 85.7, 24, 6, 2, 51),
+    PublishedRow("T5-3", "AE v2, 3 views, SVM", "five", "v2", THREE_VIEWS, SVM, 92.3, 80.0, 90.4, 85.7, 24, 6, 2, 51),
+    PublishedRow("T5-5", "AE v2, 5 views, SVM", "five", "v2", VIEWS, SVM, 92.3, 80.0, 90.4, 85.7, 24, 6, 2, 51),
+    PublishedRow("T6-3", "AE v1, 3 views, network", "five", "v1", THREE_VIEWS, NETWORK,
                  83.3, 83.3, 87.95, 83.3, 25, 5, 5, 48),
-    PublishedRow("T6-5", "AE v1, 5 views, network", "five", "v1", VIEWS, "network",
+    PublishedRow("T6-5", "AE v1, 5 views, network", "five", "v1", VIEWS, NETWORK,
                  86.7, 86.7, 90.4, 86.7, 26, 4, 4, 49),
-    PublishedRow("T7-3", "AE v2, 3 views, network", "five", "v2", THREE_VIEWS, "network",
+    PublishedRow("T7-3", "AE v2, 3 views, network", "five", "v2", THREE_VIEWS, NETWORK,
                  85.7, 80.0, 87.95, 82.8, 24, 6, 4, 49),
-    PublishedRow("T7-5", "AE v2, 5 views, network", "five", "v2", VIEWS, "network",
+    PublishedRow("T7-5", "AE v2, 5 views, network", "five", "v2", VIEWS, NETWORK,
                  96.0, 80.0, 91.6, 87.3, 24, 6, 1, 52),
-    PublishedRow("T8", "sequence network, LSTM 24", "dynamic", None, FRONTAL, "sequence",
+    PublishedRow("T8", "sequence network, LSTM 24", "dynamic", None, FRONTAL, SEQUENCE,
                  88.9, 85.7, 90.8, 87.3, 24, 4, 3, 45),
 )  # fmt: skip
 ROW_NAMES = tuple(row.name for row in ROWS)

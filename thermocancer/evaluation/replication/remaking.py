@@ -16,6 +16,7 @@ from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import InputSection
 from thermocancer.evaluation.replication.published import Protocol, PublishedRow
 from thermocancer.files import Json
+from thermocancer.kinds import AE, NETWORK, SEQUENCE, SVM, backbone, kind
 from thermocancer.workspace import VIEWS, Workspace
 
 ORIGINAL_SHAPE = (480, 640)
@@ -59,9 +60,9 @@ def steps_of(row: PublishedRow, protocol: Protocol, config: Config) -> list[Step
     stages = ["filter", "build-dataset"]
     if protocol == "thesis" and row.cohort != "dynamic":
         stages.insert(0, "convert")
-    if row.model != "sequence" or base.dit.backbone == "autoencoder":
-        stages.append("train-ae")
-    stages += ["train-dit" if row.model == "sequence" else "fuse", "evaluate"]
+    if row.model != SEQUENCE or backbone(base.dit.backbone).own:
+        stages.append(AE)
+    stages += [kind(row.model).stage, "evaluate"]
     return [Step(stage, base) for stage in stages]
 
 
@@ -123,10 +124,10 @@ Difference = tuple[str, object, object]
 
 def made_with(row: PublishedRow, config: Config) -> str:
     """The model of a row as it was made here, in words."""
-    if row.model == "sequence":
+    if row.model == SEQUENCE:
         dit = config.dit
         return f"{dit.backbone} at {_size(dit.size)} + {dit.head} {dit.units}"
-    last = "SVM" if row.model == "svm" else "network"
+    last = "SVM" if row.model == SVM else NETWORK
     return f"autoencoder {row.variant} + {last} on {', '.join(row.views)}"
 
 
@@ -140,20 +141,20 @@ def deviations(row: PublishedRow, config: Config, shape: tuple[int, int], exams:
     found: list[Difference] = [("matrices", _size(shape), _size(ORIGINAL_SHAPE))]
     if config.split.protocol == "thesis":
         found += [("test share", config.split.test_fraction, 0.3), ("seed", config.seed, 1)]
-    if row.model == "sequence":
+    if row.model == SEQUENCE:
         found += _of_sequences(config)
     else:
         found += _of_autoencoder(row, config, exams)
-    if row.model == "svm":
+    if row.model == SVM:
         found.append(("features limited to", fuse.clip, None))
-    if row.model == "network":
+    if row.model == NETWORK:
         found += [("network epochs", fuse.epochs, 40), ("network batch", fuse.batch, 8)]
         found.append(("network learning rate", fuse.learning_rate, 1e-3))
     lines = [f"{name} {_words(ours)} (original {_words(theirs)})" for name, ours, theirs in found if ours != theirs]
     # what differs whatever the settings are
     if len(row.views) == 3:
         lines.append(f"three views taken to be {', '.join(row.views)} (the original does not name them)")
-    if row.model == "sequence":
+    if row.model == SEQUENCE:
         lines.append("frames in their order, resized, never JPEG (original: directory order, resize lost, JPEG)")
         if config.dit.weights is not None:
             lines.append(f"backbone weights from the file {Path(config.dit.weights).name}")
