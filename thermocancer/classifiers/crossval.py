@@ -14,21 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.protocol import Classifier, Fitted
-from thermocancer.config import Config, dump_yaml
+from thermocancer.classifiers.protocol import Classifier
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, read_json, write_json, write_text
+from thermocancer.files import fingerprint, read_json, write_json
 from thermocancer.progress import Progress, Silent
-from thermocancer.runs.history import write_history
-from thermocancer.runs.predictions import Prediction, to_units, write_predictions
+from thermocancer.runs.predictions import Prediction, to_units
+from thermocancer.runs.writing import write_folder
 from thermocancer.training.distributed import Claim, share_out
 from thermocancer.training.workers import one_thread, run_all
-
-INNER_FILE = "inner.csv"
-"""In a run's folder: scores of training exams by inner models, with the columns of ``predictions.csv``."""
-
 
 MODELS = "models"
 """In the folder of finished folds: their classifiers, where they are kept."""
@@ -127,17 +122,6 @@ def cross_validate(
     return CrossValidation(tuple(kept[fold.name] for fold in folds))
 
 
-def write_scores(folder: Path, config: Config, result: CrossValidation) -> list[Path]:
-    """Write what every run holds: the resolved config, the history, the scores, and the inner scores."""
-    paths = [folder / name for name in ("config.yaml", "history.jsonl", "predictions.csv", INNER_FILE)]
-    write_text(paths[0], dump_yaml(config))
-    # sorted: a fold that was kept and read again has its keys in another order
-    write_history(paths[1], (dict(sorted(entry.items())) for entry in result.history))
-    write_predictions(paths[2], result.rows)
-    write_predictions(paths[3], result.inner)
-    return paths
-
-
 @dataclass(frozen=True)
 class FoldWork:
     """All that one fold needs, in this process or in another; classifiers are kept under ``models``."""
@@ -154,24 +138,13 @@ class FoldWork:
             fitted = self.classifier.fit(self.cohort, fold.train, labels[fold.train], seed=self.seed, fold=fold.name)
             scores, calls = fitted.scored(self.cohort, fold.test)
             if self.models is not None:
-                save_whole(fitted, self.models / fold.name)
+                write_folder(self.models / fold.name, fitted.save)
         threshold = float(fitted.threshold)
         tested = _rows(self.cohort, fold.name, fold.test, scores, calls)
         learnt: tuple[Prediction, ...] = ()
         if (inner := fitted.inner) is not None:
             learnt = _rows(self.cohort, fold.name, inner.rows, inner.scores, inner.scores >= threshold)
         return FoldResult(fold.name, tested, threshold, tuple(fitted.history), learnt)
-
-
-def save_whole(fitted: Fitted, folder: Path) -> None:
-    """Save a classifier so that its folder is whole or not there."""
-    import shutil
-
-    side = folder.with_name(f".{folder.name}.partial")
-    for each in (side, folder):
-        shutil.rmtree(each, ignore_errors=True)
-    fitted.save(side)
-    side.rename(folder)
 
 
 def _rows(

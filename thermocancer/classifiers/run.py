@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from thermocancer.classifiers.calibrated import describe_aim
-from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate, save_whole, write_scores
+from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
 from thermocancer.classifiers.leaks import leaks_of
 from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Family
@@ -24,8 +23,8 @@ from thermocancer.data.split import Fold
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.kinds import Kind
 from thermocancer.progress import Progress
-from thermocancer.runs.deciding import decided_by
-from thermocancer.runs.predictions import Prediction, write_predictions
+from thermocancer.runs.deciding import decided_by, settings_of
+from thermocancer.runs.writing import write_run
 from thermocancer.training.distributed import Claim, by_one, claims
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Stamp
@@ -122,10 +121,11 @@ def train(job: Job, progress: Progress, classifier: Classifier | None = None) ->
     if job.baseline is not None:
         baseline = _score_folds(job, job.baseline, job.classifier(job.baseline), progress)
     for _ in by_one(job.claim(job.made_from), "whole", job.is_done):
-        outputs = write_scores(job.folder, asked.config, scores)
-        outputs += write_baseline(job.folder, [] if baseline is None else baseline.rows)
-        outputs += _keep_model(job, classifier)
-        job.stamp.write(job.made_from, outputs, **_facts(job, scores))
+        write_run(
+            job.folder, asked.config, job.kind, job.made_from, _facts(job, scores), rows=scores.rows,
+            history=scores.history, inner=scores.inner, baseline=() if baseline is None else baseline.rows,
+            save_model=lambda folder: _save_model(job, classifier, folder),
+        )  # fmt: skip
         return Trained(scores, baseline, True)
     return Trained(scores, baseline, False)
 
@@ -139,27 +139,14 @@ def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progres
     )  # fmt: skip
 
 
-def write_baseline(folder: Path, rows: Sequence[Prediction]) -> list[Path]:
-    """Write the baseline's scores beside the run's, or remove those of an earlier run."""
-    path = folder / "predictions-baseline.csv"
-    if not rows:
-        path.unlink(missing_ok=True)
-        return []
-    write_predictions(path, rows)
-    return [path]
-
-
-def _keep_model(job: Job, classifier: Classifier) -> list[Path]:
+def _save_model(job: Job, classifier: Classifier, folder: Path) -> None:
     """Fit the classifier that ``predict`` uses: on every exam, or on the training part of a hold-out."""
     fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
     labels = np.array([job.cohort.exams[row].label for row in fold.train], dtype=np.int64)
-    folder = job.folder / "model"
     with one_thread():
-        fitted = classifier.fit(job.cohort, fold.train, labels, seed=job.asked.config.seed, fold=fold.name)
-        save_whole(fitted, folder)
+        classifier.fit(job.cohort, fold.train, labels, seed=job.asked.config.seed, fold=fold.name).save(folder)
     if job.kept_folds:
         shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
-    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
@@ -167,7 +154,6 @@ def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
     config, exams = job.asked.config, [job.cohort.exams[row] for row in job.rows]
     aim, sensitivity = job.family.aim(job.asked)
     facts: dict[str, Any] = {
-        "stage": job.kind.stage,
         "model": job.family.title(job.asked),
         "views": list(job.asked.views),
         "protocol": config.split.protocol,
@@ -179,6 +165,7 @@ def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
         "patients": len({exam.patient for exam in exams}),
         "sick": sum(exam.label for exam in exams),
         "seed": config.seed,
+        "settings": settings_of(job.kind, config),
     }
     return facts | job.family.facts(job.asked, job.cohort, job.rows, job.excluded)
 

@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, describe_aim
-from thermocancer.classifiers.crossval import CrossValidation, cross_validate, save_whole, write_scores
+from thermocancer.classifiers.crossval import CrossValidation, cross_validate
 from thermocancer.classifiers.late.blocks import Block, CombinedRun
 from thermocancer.classifiers.late.features import VERSION, JointClassifier
 from thermocancer.classifiers.late.kept import components_of, keep_scores
 from thermocancer.classifiers.late.patients import PatientCohort, gather_patients, patient_folds
 from thermocancer.classifiers.late.scores import combine, describe_combination
-from thermocancer.classifiers.run import Trained, write_baseline
+from thermocancer.classifiers.run import Trained
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.split import Fold
 from thermocancer.kinds import kind, trivial_kinds
 from thermocancer.progress import Progress
-from thermocancer.runs.deciding import decided_by
+from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run, read_run
+from thermocancer.runs.writing import write_run
 from thermocancer.training.distributed import by_one, claims
 from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Stamp, Workspace
@@ -79,20 +80,22 @@ def train_late(job: LateJob, progress: Progress) -> Trained:
     """Combine finished runs by ``fuse.combine_by`` and write the run; what is kept combines what those runs make of
     a new exam. Raises DataError or ConfigError where they do not go together.
     """
-    config, stage = job.config, kind(job.config.fuse.model).stage
+    config, chosen = job.config, kind(job.config.fuse.model)
     shared = config.strategy.shared
-    claim = claims(job.workspace, f"{stage}-{job.made_from[:16]}") if shared else None
+    claim = claims(job.workspace, f"{chosen.stage}-{job.made_from[:16]}") if shared else None
     scores = CrossValidation(())
     for _ in by_one(claim, "whole", job.is_done):
         scores, kept, facts = _by_features(job, progress) if job.by_features else _by_scores(job)
-        save_whole(kept, job.folder / "model")
-        rows = baseline_rows(job.runs) if config.fuse.baseline else []
-        outputs = write_scores(job.folder, config, scores) + sorted((job.folder / "model").iterdir())
-        outputs += write_baseline(job.folder, rows)
-        source = describe_aim(config.fuse.aim, config.fuse.aim_sensitivity, job.runs[0].manifest.protocol)
-        job.stamp.write(
-            job.made_from, outputs, stage=stage, model=config.fuse.model, seed=config.seed, threshold_source=source,
-            **facts,
+        facts |= {
+            "model": config.fuse.model, "seed": config.seed, "settings": settings_of(chosen, config),
+            "threshold_source": describe_aim(
+                config.fuse.aim, config.fuse.aim_sensitivity, job.runs[0].manifest.protocol
+            ),
+        }  # fmt: skip
+        write_run(
+            job.folder, config, chosen, job.made_from, facts, rows=scores.rows, history=scores.history,
+            inner=scores.inner, baseline=baseline_rows(job.runs) if config.fuse.baseline else (),
+            save_model=kept.save,
         )  # fmt: skip
         return Trained(scores, None, True)
     return Trained(scores, None, False)
