@@ -93,9 +93,9 @@ def test_reduced_images_are_block_means() -> None:
 )
 def test_every_column_of_a_table_has_a_name(kind: str, views: tuple[str, ...], columns: int) -> None:
     source = cohort(4, views)
-    table = measured_table(source, kind, views, (6, 8))  # type: ignore[arg-type]
+    table = measured_table(source, Table(kind), views, (6, 8))
     assert table.shape == (len(source.exams), columns)
-    assert len(set(feature_names(kind, views))) == columns  # type: ignore[arg-type]
+    assert len(set(feature_names(Table(kind), views))) == columns  # type: ignore[arg-type]
     assert np.isfinite(table).all()
 
 
@@ -106,7 +106,7 @@ def test_a_table_is_kept_by_content_and_a_damaged_one_is_made_again(tmp_path: Pa
     assert np.array_equal(measured_table(source, Table.THERMAL, ("Frontal",), (6, 8), tmp_path), first)
     kept.write_bytes(kept.read_bytes()[:100])
     assert np.array_equal(measured_table(source, Table.THERMAL, ("Frontal",), (6, 8), tmp_path), first)
-    measured_table(cohort(5), "thermal", ("Frontal",), (6, 8), tmp_path)
+    measured_table(cohort(5), Table.THERMAL, ("Frontal",), (6, 8), tmp_path)
     assert len(list((tmp_path / "features").iterdir())) == 2
 
 
@@ -121,7 +121,7 @@ def test_exams_without_a_view_have_no_features() -> None:
 
 def test_one_side_has_no_asymmetry() -> None:
     with pytest.raises(DataError, match="one side only"):
-        measured_table(cohort(3, ("Left", "Left45")), "asymmetry", ("Left", "Left45"), (6, 8))
+        measured_table(cohort(3, ("Left", "Left45")), Table.ASYMMETRY, ("Left", "Left45"), (6, 8))
 
 
 def test_relative_gives_every_body_the_same_median_and_torso_only_blanks_the_room() -> None:
