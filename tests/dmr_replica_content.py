@@ -1,6 +1,6 @@
 """What the replica of the DMR-IR site holds, and what a perfect client ends with.
 
-``fixtures`` is the collection of hard cases of the site's specification (section 13);
+``fixtures`` is the collection of hard cases that the real site is known or feared to hold;
 ``cohort`` a plain collection of any size, for demonstrations and for measuring.
 """
 
@@ -121,7 +121,7 @@ def dynamic(patient: int, index: int, date: str, *, view: int = 1) -> Thermogram
 
 
 def fixtures(shape: tuple[int, int] = (48, 64)) -> Content:
-    """The hard cases, numbered as in the specification; 13 holds the hostile links."""
+    """The hard cases, one a patient; 13 holds the hostile links."""
     content = Content(shape)
     for add in (_visits_and_labels, _full_and_holed, _dynamic, _layouts, _corrupt, _pages, _names, _hostile, _second):
         add(content)

@@ -15,9 +15,10 @@ from dmr_replica_content import cohort
 from fetch_fixtures import SHAPE, Client
 
 from thermocancer import __version__
+from thermocancer.config.sources import FetchSection as Manners
 from thermocancer.dmr import credentials
 from thermocancer.dmr.credentials import Credentials, Secret, find_credentials
-from thermocancer.dmr.transport import Manners, check_password_is_safe
+from thermocancer.dmr.transport import check_password_is_safe
 from thermocancer.errors import ConfigError, RemoteError
 
 

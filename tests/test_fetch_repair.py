@@ -10,7 +10,7 @@ from fetch_fixtures import SHAPE, Client, check_answer_key, kill_fetch
 from typer.testing import CliRunner
 
 from thermocancer.cli import register
-from thermocancer.dmr.repair import check_raw, repair_raw
+from thermocancer.dmr.mirror import check_raw, repair_raw
 
 
 def test_every_kind_of_damage_is_found_and_mended(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def doctor(
     workspace = Workspace(Path(config.workspace))
     console = make_console(stderr=call.json_file == "-")
     if fix and workspace.catalog.parent.exists() and not call.dry_run:
-        from thermocancer.dmr.repair import repair_raw
+        from thermocancer.dmr.mirror import repair_raw
 
         with workspace.lock("raw"):
             for line in repair_raw(workspace):

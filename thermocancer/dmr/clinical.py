@@ -1,20 +1,34 @@
 """Clinical fields of a patient's page, kept as they were found: nothing translated, nothing guessed.
 
 The hospital record number and the (always private) name are left out: they identify, and nothing needs them.
+``raw/patients.jsonl`` holds them, a line a patient, with the day they were read.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
 
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
+
+from thermocancer.errors import DataError
+from thermocancer.files import write_text
+
+if TYPE_CHECKING:
+    from thermocancer.dmr.pages import PatientPage
 
 Entries = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 """Blocks of a page: each a heading and its (key, value) pairs, in the order of the page."""
 
 _PAIR = re.compile(r"^[\s\-–•]*(?P<key>[^:?]+?)\s*(?:\?\s*:|\?|:)\s*(?P<value>.*)$", re.DOTALL)
 _IDENTIFYING = re.compile(r"^\s*(id|record|registro|prontu[aá]rio|name|nome)\s*:", re.IGNORECASE)
+
+
+# --- reading the blocks of a page ------------------------------------------------------------------------------------
 
 
 def profile_entries(soup: BeautifulSoup) -> Entries:
@@ -35,13 +49,13 @@ def _profile_pairs(text: str) -> Iterator[tuple[str, str]]:
     >>> list(_profile_pairs("PRIVATE, 75 years old"))
     [('age', '75 years old')]
     """
-    age = re.search(r"-?\d+\s*(?:years?|anos?|a[nñ]os)\b.*", text, re.IGNORECASE)
-    if age and ":" not in text:
-        yield "age", age.group(0).strip()
-        return
-    registered = re.search(r"\b\d{4}-\d{2}-\d{2}\b", text)
-    if registered and ":" not in text:
-        yield "registered", registered.group(0)
+    if ":" not in text:
+        age = re.search(r"-?\d+\s*(?:years?|anos?|a[nñ]os)\b.*", text, re.IGNORECASE)
+        registered = re.search(r"\b\d{4}-\d{2}-\d{2}\b", text)
+        if age:
+            yield "age", age.group(0).strip()
+        elif registered:
+            yield "registered", registered.group(0)
         return
     for piece in text.split("."):
         key, colon, value = piece.partition(":")
@@ -51,26 +65,20 @@ def _profile_pairs(text: str) -> Iterator[tuple[str, str]]:
 
 def visit_entries(section: Tag) -> Entries:
     """Personal history, medical history and protocol recommendations of one visit."""
-    blocks = section.select(".descripcion1, .descripcion2, .descripcion3")
-    found = ((_heading(block), tuple(_pairs(block))) for block in blocks)
-    return tuple((heading, pairs) for heading, pairs in found if pairs)
-
-
-def _heading(block: Tag) -> str:
-    title = block.select_one(".titulo, .titulo2, h1, h2, h3, h4, h5")
-    return _text(title) if title is not None else ""
-
-
-def _pairs(block: Tag) -> Iterator[tuple[str, str]]:
-    heading = _heading(block)
-    for text in _lines(block):
-        if text == heading:
-            continue
-        match = _PAIR.match(text)
-        if match:
-            yield match["key"].strip(), match["value"].strip()
-        else:
-            yield "", text.lstrip("- ").strip()
+    found: list[tuple[str, tuple[tuple[str, str], ...]]] = []
+    for block in section.select(".descripcion1, .descripcion2, .descripcion3"):
+        title = block.select_one(".titulo, .titulo2, h1, h2, h3, h4, h5")
+        heading = " ".join(title.get_text(" ").split()) if title is not None else ""
+        pairs: list[tuple[str, str]] = []
+        for text in _lines(block):
+            match = _PAIR.match(text)
+            if match and text != heading:
+                pairs.append((match["key"].strip(), match["value"].strip()))
+            elif text != heading:
+                pairs.append(("", text.lstrip("- ").strip()))
+        if pairs:
+            found.append((heading, tuple(pairs)))
+    return tuple(found)
 
 
 def _lines(block: Tag) -> Iterator[str]:
@@ -79,8 +87,9 @@ def _lines(block: Tag) -> Iterator[str]:
     for child in block.children:
         if isinstance(child, NavigableString):
             line.append(str(child))
-            continue
-        if isinstance(child, Tag) and child.name not in ("b", "strong", "i", "em"):
+        elif isinstance(child, Tag) and child.name in ("b", "strong", "i", "em"):
+            line.append(child.get_text(" "))
+        elif isinstance(child, Tag):
             yield from _nonempty(line)
             line = []
             if child.name == "span":
@@ -89,8 +98,6 @@ def _lines(block: Tag) -> Iterator[str]:
                 yield from _lines(child)
             else:
                 yield from _nonempty([child.get_text(" ")])
-        elif isinstance(child, Tag):
-            line.append(child.get_text(" "))
     yield from _nonempty(line)
 
 
@@ -100,5 +107,57 @@ def _nonempty(pieces: list[str]) -> Iterator[str]:
         yield text
 
 
-def _text(tag: Tag) -> str:
-    return " ".join(tag.get_text(" ").split())
+# --- raw/patients.jsonl ----------------------------------------------------------------------------------------------
+
+
+class PatientLine(TypedDict):
+    """One patient. The age in ``profile`` is the site's, computed for the day ``read`` and not for that of the exam."""
+
+    patient: int
+    read: str
+    profile: list[list[str]]
+    visits: list[dict[str, object]]
+
+
+def patient_line(patient: int, page: PatientPage, today: str) -> PatientLine:
+    """What the file keeps of a page that was read ``today``."""
+    visits: list[dict[str, object]] = [
+        {
+            "visit": visit.number,
+            "heading": visit.heading,
+            "date": visit.date,
+            "diagnosis": visit.diagnosis,
+            "fields": [{"heading": heading, "entries": list(map(list, pairs))} for heading, pairs in visit.entries],
+        }
+        for visit in page.visits
+    ]
+    profile = [list(pair) for _, pairs in page.profile for pair in pairs]
+    return {"patient": patient, "read": today, "profile": profile, "visits": visits}
+
+
+def merge_patients(path: Path, fresh: list[PatientLine]) -> None:
+    """Add patients to the file, or replace their lines; nothing is written when nothing is new.
+
+    A line whose facts are unchanged keeps the day on which they were first read.
+    Raises DataError when the file there is broken.
+    """
+    known: dict[int, PatientLine] = {}
+    for number, text in enumerate(path.read_text("utf-8").splitlines() if path.exists() else (), 1):
+        try:
+            line: PatientLine = json.loads(text)
+            known[int(line["patient"])] = line
+        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                "a line of the patients' file cannot be read",
+                where=f"{path}:{number}",
+                found=error,
+                hint="remove the file; the next fetch writes it again",
+            ) from error
+    merged = dict(known)
+    for line in fresh:
+        old = known.get(line["patient"])
+        if old is None or {**old, "read": ""} != {**line, "read": ""}:
+            merged[line["patient"]] = line
+    if merged != known:
+        lines = (json.dumps(merged[patient], sort_keys=True, ensure_ascii=False) for patient in sorted(merged))
+        write_text(path, "".join(f"{line}\n" for line in lines))

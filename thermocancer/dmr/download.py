@@ -1,248 +1,302 @@
-"""One file: from the wire to a side file, checked, then given its name."""
+"""The second half of a fetch: each file from the wire into memory, verified, written aside, renamed and recorded."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from itertools import islice
+from typing import Literal
 
 import requests
 from bs4 import BeautifulSoup
 from urllib3.exceptions import HTTPError
 
+from thermocancer.data.catalog import Record
+from thermocancer.dmr.mirror import Mirror
 from thermocancer.dmr.pages import has_login_form
+from thermocancer.dmr.plan import Step, record_for
 from thermocancer.dmr.session import PARSER, Site
-from thermocancer.dmr.transport import RequestRefused, check_long_pause, explain
+from thermocancer.dmr.transport import VALIDATORS, RequestCapReached, RequestRefused, check_long_pause, explain
 from thermocancer.errors import DataError, RemoteError
 from thermocancer.files import written_aside
+from thermocancer.progress import Progress
+from thermocancer.thermal.reading import parse_matrix
 
 FETCH_AGAIN = 2
 """A corrupt body is asked for twice more; some are good the second time, a few never are."""
 
+SILENT_FILES = 5
+"""So many files in a row without an answer mean the site, not the files."""
+
 MOST_BYTES = 64 * 2**20
 CHUNK_BYTES = 2**18
 
-Verify = Callable[[bytes, str], str]
-"""(body, file name) -> the text layout found; raises DataError when it is no whole matrix."""
-
-
-@dataclass(frozen=True)
-class Received:
-    """A body that passed its check: what a catalog keeps of it."""
-
-    sha256: str
-    bytes: int
-    layout: str
-    validators: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Wish:
-    """A file to fetch. With ``validators`` (etag, last_modified) the request is conditional.
-
-    A body whose hash is ``known_sha256`` counts as unchanged and is not written. ``seen_sha256``
-    is what an earlier try brought.
-    """
-
-    url: str
-    target: Path
-    validators: Mapping[str, str] = field(default_factory=dict)
-    known_sha256: str = ""
-    seen_sha256: str = ""
+Kind = Literal["new", "adopted", "unchanged", "missing", "corrupt", "denied", "refused", "unreachable"]
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """How one file ended: new, unchanged, missing, corrupt, denied, refused or unreachable.
+    """How one file ended, and for a body what a catalog keeps of it; only ``unreachable`` is worth trying again soon.
 
-    Only ``unreachable`` is worth trying again soon.
+    ``layout`` is that of the text; ``validators`` (etag, last_modified) make a later request conditional.
     """
 
-    kind: str
+    kind: Kind
     reason: str = ""
-    received: Received | None = None
+    sha256: str = ""
+    bytes: int = 0
+    layout: str = ""
+    validators: dict[str, str] = field(default_factory=dict)
 
 
 class _Corrupt(Exception):
-    """The body is not the matrix it should be, or came only in part."""
+    """The body is not the matrix it should be, or came only in part.
+
+    With a ``sha256`` it looks whole, but nothing says that it is: only the same body once more does.
+    """
+
+    def __init__(self, reason: str, sha256: str = "") -> None:
+        super().__init__(reason)
+        self.sha256 = sha256
 
 
 class _LoggedOut(Exception):
     """A login form came instead of the file."""
 
 
-class _Unconfirmed(_Corrupt):
-    """The body looks whole, but nothing says that it is: only the same body once more does."""
+@dataclass
+class Brought:
+    """What came of the steps: file names by outcome, records of what could not be had, steps not taken."""
 
-    def __init__(self, sha256: str) -> None:
-        super().__init__("the file differs from one try to the next")
-        self.sha256 = sha256
+    new: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    unchanged: int = 0
+    vanished: int = 0
+    problems: list[Record] = field(default_factory=list)
+    left: list[Step] = field(default_factory=list)
 
 
-class _Same(Exception):
-    """The body is the one that is already here."""
+class Carrier:
+    """Carries out steps, one after the other or on a few connections, and keeps the mirror's records true."""
 
+    def __init__(self, site: Site, mirror: Mirror) -> None:
+        self._site, self._mirror = site, mirror
+        self._silent = 0
+        self.brought = Brought()
 
-@dataclass(frozen=True)
-class Downloader:
-    """Fetches files of one site; safe to share between threads.
+    # --- all files ----------------------------------------------------------------------------------------------------
 
-    ``before_rename`` is told of every wish that is about to get its final name, and of what was received.
-    """
+    def carry(self, steps: list[Step], progress: Progress) -> None:
+        """Bring every file. Raises RemoteError when the site falls silent; ends quietly at the request cap.
 
-    site: Site
-    verify: Verify
-    before_rename: Callable[[Wish, Received], None]
+        ``brought`` and the mirror are right even when this raises.
+        """
+        if not steps:
+            return
+        done: set[str] = set()
+        with progress.task("fetching files", len(steps), "files") as task:
+            try:
+                for step, transfer in self._transfers(steps):
+                    self._record(step, transfer)
+                    done.add(step.offer.key)
+                    task.advance()
+                    task.say(f"{self._site.meter.bytes / 1e6:.1f} MB")
+            except RequestCapReached:
+                self.brought.left = [step for step in steps if step.offer.key not in done]
 
-    def fetch(self, wish: Wish) -> Transfer:
+    def _transfers(self, steps: list[Step]) -> Iterator[tuple[Step, Transfer]]:
+        connections = self._site.settings.connections
+        if connections == 1:
+            for step in steps:
+                yield step, self._bring(step)
+            return
+        pool = ThreadPoolExecutor(connections)
+        waiting = iter(steps)
+        try:
+            running: dict[Future[Transfer], Step] = {}
+            while True:
+                for step in islice(waiting, 2 * connections - len(running)):
+                    running[pool.submit(self._bring, step)] = step
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    yield running.pop(future), future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _record(self, step: Step, transfer: Transfer) -> None:
+        """Tell the mirror and the report how a file ended. Raises RemoteError when the site has fallen silent."""
+        brought, old = self.brought, step.old
+        self._silent = self._silent + 1 if transfer.kind == "unreachable" else 0
+        if self._silent == SILENT_FILES:
+            raise RemoteError(
+                f"{SILENT_FILES} files in a row could not be fetched",
+                where=self._site.address.base,
+                found=transfer.reason,
+                hint="what was fetched is kept; the same command goes on where this one stopped",
+            )
+        is_here = self._mirror.holds(old)
+        if transfer.kind == "new":
+            # asked before the put: afterwards the record is that of the new file
+            changed = old is not None and old.path != ""
+            self._mirror.put_announced(step.offer.key)
+            (brought.changed if changed else brought.new).append(step.offer.key)
+        elif transfer.kind == "adopted":
+            self._mirror.put(_file_record(step, transfer))
+            brought.unchanged += 1
+        elif transfer.kind == "unchanged" and old is not None:
+            # the file is the same; the page and the validators may be newer
+            extra = {**old.extra, "page": step.page, **transfer.validators}
+            self._mirror.put(replace(old, status="ok", reason="", extra=extra))
+            brought.unchanged += 1
+        elif transfer.kind == "missing" and old is not None and is_here:
+            self._mirror.put(replace(old, status="vanished", reason=transfer.reason))
+            brought.vanished += 1
+        else:
+            status = "missing" if transfer.kind == "missing" else "failed"
+            more = {"again": True} if transfer.kind == "unreachable" else {}
+            record = record_for(step.offer, status, step.page, reason=transfer.reason, more=more)
+            brought.problems.append(record)
+            if not is_here:  # a whole file that is here stays what it is, whatever became of asking for it
+                self._mirror.put(record)
+
+    # --- one file; called from several threads ------------------------------------------------------------------------
+
+    def _bring(self, step: Step) -> Transfer:
         """Bring one file. What the network or the file does wrong is told in the Transfer.
 
         What ends the whole run is raised: RequestCapReached, ConfigError, RemoteError (a refused
         login), RunError (a full disk).
         """
-        transfer = Transfer("corrupt")
+        settings = self._site.settings
+        adopted = self._adopt(step)
+        if adopted is not None:
+            return adopted
+        transfer, seen_sha256 = Transfer("corrupt"), ""
         for number in range(1 + FETCH_AGAIN):
             if number:
-                self._pause(number)
+                time.sleep(settings.backoff_s * number)
+                self._site.meter.add(paused_s=settings.backoff_s * number)
+            logins = self._site.logins
             try:
-                return self._with_login(wish)
+                try:
+                    return self._try_once(step, seen_sha256)
+                except _LoggedOut:
+                    self._site.renew_login(logins)
+                return self._try_once(step, seen_sha256)
+            except _LoggedOut:
+                raise RemoteError("the site asks for the login again right after one", where=step.offer.url) from None
             except _Corrupt as error:
                 transfer = Transfer("corrupt", str(error))
-                if isinstance(error, _Unconfirmed):
-                    wish = replace(wish, seen_sha256=error.sha256)
+                seen_sha256 = error.sha256 or seen_sha256
             except RequestRefused as error:
                 return Transfer("refused", str(error))
             except requests.exceptions.TooManyRedirects as error:
-                return Transfer("denied", explain(error, self.site.manners.timeout_s))
+                return Transfer("denied", explain(error, settings.timeout_s))
             except requests.RequestException as error:
                 # the transport has tried this several times already
-                return Transfer("unreachable", explain(error, self.site.manners.timeout_s))
+                return Transfer("unreachable", explain(error, settings.timeout_s))
         return transfer
 
-    def _pause(self, number: int) -> None:
-        seconds = self.site.manners.backoff_s * number
-        time.sleep(seconds)
-        self.site.meter.add(paused_s=seconds)
-
-    def _with_login(self, wish: Wish) -> Transfer:
-        logins = self.site.logins
+    def _adopt(self, step: Step) -> Transfer | None:
+        """A whole file under its final name that no catalog knows (a lost one) is not fetched again."""
+        target = self._mirror.workspace.raw / step.offer.path
+        if step.old is not None or step.damaged or not target.is_file():
+            return None
+        content = target.read_bytes()
         try:
-            return self._try_once(wish)
-        except _LoggedOut:
-            self.site.renew_login(logins)
-        try:
-            return self._try_once(wish)
-        except _LoggedOut:
-            raise RemoteError("the site asks for the login again right after one", where=wish.url) from None
+            layout = self._verify(content, target.name)
+        except DataError:
+            return None
+        return Transfer("adopted", "", hashlib.sha256(content).hexdigest(), len(content), layout)
 
-    def _try_once(self, wish: Wish) -> Transfer:
-        with contextlib.closing(self.site.open_file(wish.url, wish.validators)) as response:
-            ended = _by_status(response)
-            if ended is not None:
-                return ended
-            try:
-                with _no_empty_folder(wish.target.parent), written_aside(wish.target) as side:
-                    received = self._receive(wish, response, side)
-                    self.before_rename(wish, received)
-            except _Same:
-                return Transfer("unchanged", received=received_before(wish, response))
-        return Transfer("new", received=received)
-
-    def _receive(self, wish: Wish, response: requests.Response, side: Path) -> Received:
-        """Write the body to the side file and judge it. Raises _Corrupt, _LoggedOut or _Same."""
-        chunks: list[bytes] = []
-        size = 0
-        with open(side, "wb") as handle:
-            for chunk in self._chunks(response):
-                handle.write(chunk)
-                chunks.append(chunk)
-                size += len(chunk)
-                if size > MOST_BYTES:
-                    raise _Corrupt(f"longer than {MOST_BYTES // 2**20} MiB")
-        content = b"".join(chunks)
+    def _try_once(self, step: Step, seen_sha256: str) -> Transfer:
+        """One request. Raises _Corrupt and _LoggedOut; ``seen_sha256`` is what an unconfirmed try brought."""
+        old = step.old if self._mirror.holds(step.old) else None
+        with contextlib.closing(self._site.open_file(step.offer.url, step.validators)) as response:
+            status = response.status_code
+            if status == 304:
+                return Transfer("unchanged")
+            if status in (404, 410):
+                return Transfer("missing", f"the site answered {status}")
+            if status != 200:
+                check_long_pause(response)
+                is_overload = status >= 500 or status == 429
+                return Transfer("unreachable" if is_overload else "denied", f"the site answered {status}")
+            content = self._body(response)
         digest = hashlib.sha256(content).hexdigest()
-        if digest == wish.known_sha256:
-            raise _Same
-        layout = _judge(content, wish.target.name, self.verify)
-        if not (_has_known_length(response) or content.endswith(b"\n") or digest == wish.seen_sha256):
-            raise _Unconfirmed(digest)
-        return Received(digest, len(content), layout, validators_of(response))
+        headers = response.headers
+        offered = {name: headers[given] for name, (given, _) in VALIDATORS.items() if given in headers}
+        if old is not None and digest == old.sha256:
+            return Transfer("unchanged", validators=offered)
+        layout = self._judge(content, step.offer.path.rpartition("/")[2])
+        # without a length, the end of the connection is the end, and a body that was cut off looks whole
+        has_length = "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "")
+        if not (has_length or content.endswith(b"\n") or digest == seen_sha256):
+            raise _Corrupt("the file differs from one try to the next", digest)
+        received = Transfer("new", "", digest, len(content), layout, offered)
+        with written_aside(self._mirror.workspace.raw / step.offer.path) as side:
+            side.write_bytes(content)
+            # the old file is kept and the journal written before the new one gets its name
+            aside = list(step.old.extra.get("replaced", ())) if step.old is not None else []
+            aside += [self._mirror.keep_aside(old)] if old is not None else []
+            self._mirror.announce(_file_record(step, received, aside), durably=bool(aside))
+        return received
 
-    def _chunks(self, response: requests.Response) -> Iterator[bytes]:
-        """The body in pieces, the waiting measured. Raises _Corrupt when it breaks off."""
+    def _body(self, response: requests.Response) -> bytes:
+        """The whole body, the waiting measured. Raises _Corrupt when it breaks off or does not end."""
+        content = bytearray()
         pieces = response.iter_content(CHUNK_BYTES)
         while True:
             started = time.monotonic()
             try:
                 chunk = next(pieces, b"")
             except (requests.RequestException, HTTPError) as error:
-                # no OSError from here on: a broken transfer must not look like a full disk
-                raise _Corrupt(explain(error, self.site.manners.timeout_s)) from None
+                raise _Corrupt(explain(error, self._site.settings.timeout_s)) from None
             finally:
-                self.site.meter.add(waited_s=time.monotonic() - started)
+                self._site.meter.add(waited_s=time.monotonic() - started)
             if not chunk:
-                return
-            self.site.meter.add(received=len(chunk))
-            yield chunk
+                return bytes(content)
+            self._site.meter.add(received=len(chunk))
+            content += chunk
+            if len(content) > MOST_BYTES:
+                raise _Corrupt(f"longer than {MOST_BYTES // 2**20} MiB")
+
+    def _judge(self, content: bytes, name: str) -> str:
+        """The layout of a whole matrix. Raises _Corrupt with the reason, or _LoggedOut."""
+        if not content or content.isspace():
+            raise _Corrupt("the file is empty")
+        if content[:64].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+            if has_login_form(BeautifulSoup(content, PARSER)):
+                raise _LoggedOut
+            raise _Corrupt("an HTML page came instead of a matrix")
+        try:
+            return self._verify(content, name)
+        except DataError as error:
+            told = {part: text for part, text in error.fields().items() if part in ("what", "expected", "found")}
+            reason = ", ".join(text if part == "what" else f"{part} {text}" for part, text in told.items())
+            raise _Corrupt(reason) from None
+
+    def _verify(self, content: bytes, name: str) -> str:
+        """The layout found; raises DataError for anything but a whole matrix of the expected shape."""
+        matrix = parse_matrix(content, where=name)
+        if matrix.shape != self._site.settings.shape:
+            expected, found = ("x".join(map(str, shape)) for shape in (self._site.settings.shape, matrix.shape))
+            raise DataError("the matrix has another shape", expected=expected, found=found)
+        return matrix.layout
 
 
-def _by_status(response: requests.Response) -> Transfer | None:
-    """What a status other than 200 means; None for 200."""
-    status = response.status_code
-    if status == 200:
-        return None
-    if status == 304:
-        return Transfer("unchanged")
-    if status in (404, 410):
-        return Transfer("missing", f"the site answered {status}")
-    check_long_pause(response)
-    is_overload = status >= 500 or status == 429
-    return Transfer("unreachable" if is_overload else "denied", f"the site answered {status}")
-
-
-def _has_known_length(response: requests.Response) -> bool:
-    """Would a body that was cut off have been noticed? Without a length, the end of the connection is the end."""
-    return "Content-Length" in response.headers or "chunked" in response.headers.get("Transfer-Encoding", "")
-
-
-def _judge(content: bytes, name: str, verify: Verify) -> str:
-    """The layout of a whole matrix. Raises _Corrupt with the reason, or _LoggedOut."""
-    if not content or content.isspace():
-        raise _Corrupt("the file is empty")
-    if content[:64].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
-        if has_login_form(BeautifulSoup(content, PARSER)):
-            raise _LoggedOut
-        raise _Corrupt("an HTML page came instead of a matrix")
-    try:
-        return verify(content, name)
-    except DataError as error:
-        details = (error.what, f"expected {error.expected}", f"found {error.found}")
-        wanted = (True, error.expected is not None, error.found is not None)
-        raise _Corrupt(", ".join(text for text, is_known in zip(details, wanted, strict=True) if is_known)) from None
-
-
-def validators_of(response: requests.Response) -> dict[str, str]:
-    """What the server offers for asking 'has it changed?' later."""
-    names = {"etag": "ETag", "last_modified": "Last-Modified"}
-    return {key: response.headers[header] for key, header in names.items() if header in response.headers}
-
-
-def received_before(wish: Wish, response: requests.Response) -> Received:
-    """An unchanged body: the hash is the old one, the validators may be newer."""
-    return Received(wish.known_sha256, 0, "", validators_of(response))
-
-
-@contextlib.contextmanager
-def _no_empty_folder(folder: Path) -> Iterator[None]:
-    """A body that is refused leaves no empty folder behind."""
-    was_there = folder.is_dir()
-    try:
-        yield
-    except BaseException:
-        if not was_there:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-        raise
+def _file_record(step: Step, received: Transfer, aside: list[str] | None = None) -> Record:
+    """The catalog line of a file that is here; ``aside`` are the places of its former contents."""
+    more = {**received.validators, **({"replaced": sorted(set(aside))} if aside else {})}
+    return replace(
+        record_for(step.offer, "ok", step.page, more=more),
+        path=step.offer.path,
+        sha256=received.sha256,
+        bytes=received.bytes,
+        layout=received.layout,
+    )

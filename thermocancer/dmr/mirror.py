@@ -1,4 +1,4 @@
-"""What ``fetch`` has in ``raw/``: its part of the catalog, kept true through kills by a journal.
+"""What ``raw/`` holds: fetch's part of the catalog, kept true through kills by a journal, and repaired.
 
 The catalog is written whole at the end of a run. While a run is under way, a journal beside it gets
 one line a file *before* the file gets its final name; a run that was killed is taken up from there.
@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source
-from thermocancer.files import PARTIAL_SUFFIX, hash_file, link_or_copy
+from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source, write_catalog
+from thermocancer.files import PARTIAL_SUFFIX, hash_file, link_or_copy, write_text
 from thermocancer.workspace import Workspace
 
 SOURCE = "fetch"
@@ -23,9 +23,12 @@ JOURNAL = ".fetch-journal.jsonl"
 REPLACED = "replaced"
 """Folder under ``raw/`` for files that the site has replaced; the label folders below stay as they were."""
 
+DAMAGED = "damaged"
+"""Folder under ``raw/`` for files whose content is not what the catalog says."""
+
 
 def key_of(record: Record) -> str:
-    """What identifies a file from one run to the next (see ``dmr.plan.Offer.key``)."""
+    """What identifies a file from one run to the next (see ``plan.Offer.key``)."""
     if record.status == "refused":
         return f"{record.patient} {record.extra.get('href', '')}"
     return record.name.file_name
@@ -54,7 +57,11 @@ class Mirror:
                 mirror.other_labels[record.exam] = record
                 mirror.other_paths[record.path] = record
         mirror._as_loaded = dict(mirror.records)
-        mirror._take_up(mirror._journalled())
+        announced: list[Record] = []
+        for line in mirror._journal.read_text("utf-8").splitlines() if mirror._journal.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError, TypeError):  # the last line may be half a line
+                announced.append(Record(**json.loads(line)))
+        mirror._take_up(announced)
         return mirror
 
     def _take_up(self, announced: Iterable[Record]) -> None:
@@ -68,24 +75,19 @@ class Mirror:
     def _journal(self) -> Path:
         return self.workspace.raw / JOURNAL
 
-    def _journalled(self) -> Iterable[Record]:
-        if not self._journal.exists():
-            return
-        for line in self._journal.read_text("utf-8").splitlines():
-            with contextlib.suppress(json.JSONDecodeError, TypeError):  # the last line may be half a line
-                yield Record(**json.loads(line))
-
     def file(self, record: Record) -> Path:
         return self.workspace.raw / record.path
 
     def holds(self, record: Record | None) -> bool:
         """Does the record's file stand there, as long as it should be?"""
-        if record is None or not record.path:
-            return False
-        try:
-            return self.file(record).stat().st_size == record.bytes
-        except OSError:
-            return False
+        with contextlib.suppress(OSError):
+            return record is not None and record.path != "" and self.file(record).stat().st_size == record.bytes
+        return False
+
+    def whole(self, key: str) -> Record | None:
+        """The record of that key, if its file stands there."""
+        record = self.records.get(key)
+        return record if self.holds(record) else None
 
     def begin(self) -> None:
         """Take up what a killed run left: its files are in the catalog afterwards, its fragments gone."""
@@ -117,19 +119,15 @@ class Mirror:
     def put(self, record: Record) -> None:
         self.records[key_of(record)] = record
 
-    def drop(self, key: str) -> None:
-        self.records.pop(key, None)
-
-    def move(self, record: Record, label: str) -> Record:
+    def move(self, record: Record, label: str) -> None:
         """Give a file its place under another label; nothing is fetched for that."""
         moved = replace(record, path=record.name.tree_path(label), label=label)
         self.announce(moved, durably=True)
         target = self.file(moved)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(self.file(record), target)
-        self._remove_empty(self.file(record).parent)
+        _remove_empty(self.file(record).parent)
         self.put_announced(key_of(moved))
-        return moved
 
     def keep_aside(self, record: Record) -> str:
         """Keep the file under ``raw/replaced`` as well; returns its path there. Doing it twice changes nothing."""
@@ -143,12 +141,8 @@ class Mirror:
         """Move a file out of the tree, to ``raw/replaced``."""
         aside = self.keep_aside(record)
         self.file(record).unlink(missing_ok=True)
-        self._remove_empty(self.file(record).parent)
+        _remove_empty(self.file(record).parent)
         return aside
-
-    def _remove_empty(self, folder: Path) -> None:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
     def commit(self) -> bool:
         """Write the catalog if anything changed, and end the journal. Returns whether it was written.
@@ -169,3 +163,121 @@ class Mirror:
         check_labels(ordered)
         replace_source(self.workspace, SOURCE, ordered)
         self._as_loaded = dict(self.records)
+
+
+def _remove_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+# --- what the site asks of those who use its data --------------------------------------------------------------------
+
+CITATION = """\
+Work that uses thermograms of DMR-IR must cite the database:
+
+Silva, L. F.; Saade, D. C. M.; Sequeiros, G. O.; Silva, A. C.; Paiva, A. C.; Bravo, R. S.; Conci, A.:
+A New Database for Breast Research with Infrared Image.
+Journal of Medical Imaging and Health Informatics, 4(1):92-100, 2014.
+(Sources disagree on the DOI; look it up by the title.)
+"""
+
+TERMS = """\
+Terms of use of the DMR-IR site, in short; the text shown at registration is what binds you:
+
+- research use only;
+- cite at least one paper of the group that made the database;
+- the account is personal and is not shared;
+- the material is not sold and not passed on to third parties.
+
+These files are therefore for you alone: do not commit, upload or forward them, nor pictures made from them.
+"""
+
+
+def write_terms(workspace: Workspace) -> str:
+    """Let the citation and the terms stand beside the data; returns what to show, empty when nothing was new."""
+    shown = ""
+    for name, text in (("CITATION.txt", CITATION), ("TERMS.txt", TERMS)):
+        path = workspace.raw / name
+        if not path.exists() or path.read_text("utf-8") != text:
+            write_text(path, text)
+            shown = f"{CITATION}\n{TERMS}"
+    return shown
+
+
+# --- does ``raw/`` hold what its catalog says? ``doctor`` asks, ``doctor --fix`` puts it right ------------------------
+
+
+@dataclass(frozen=True)
+class RawState:
+    """``missing`` and ``damaged`` are catalog lines whose file is gone or has another content.
+
+    ``strays`` are files of the tree that no line names, ``fragments`` half-written files of a process
+    that was killed; ``unfinished`` says that a fetch was.
+    """
+
+    missing: tuple[Record, ...] = ()
+    damaged: tuple[Record, ...] = ()
+    strays: tuple[str, ...] = ()
+    fragments: tuple[str, ...] = ()
+    unfinished: bool = False
+
+    @property
+    def is_sound(self) -> bool:
+        return not (self.missing or self.damaged or self.strays or self.fragments or self.unfinished)
+
+
+def check_raw(workspace: Workspace) -> RawState:
+    """Compare the catalog with the tree by content. Touches nothing; hashes known to the cache are believed.
+
+    Raises DataError when the catalog is broken.
+    """
+    records = read_catalog(workspace) if workspace.catalog.exists() else []
+    expected = {each.path: each for each in records if each.path and each.sha256}
+    raw, hashes = workspace.raw, workspace.hashes()
+    found = {
+        path.relative_to(raw).as_posix()
+        for folder in ("Static", "Dynamic")
+        for path in (raw / folder).rglob("*")
+        if path.is_file()
+    }
+    fragments = {path.relative_to(raw).as_posix() for path in raw.rglob(f".*{PARTIAL_SUFFIX}*")}
+    return RawState(
+        missing=tuple(record for path, record in expected.items() if not (raw / path).is_file()),
+        damaged=tuple(
+            record for path, record in expected.items() if path in found and hashes.of(raw / path) != record.sha256
+        ),
+        strays=tuple(sorted(found - expected.keys() - fragments)),
+        fragments=tuple(sorted(fragments)),
+        unfinished=(raw / JOURNAL).exists(),
+    )
+
+
+def repair_raw(workspace: Workspace) -> list[str]:
+    """Make the catalog true again; returns one line for each thing done. Nothing that might be data is deleted.
+
+    Files of a killed fetch are taken into the catalog, fragments removed, damaged files set aside under
+    ``raw/damaged``, and lines without a whole file taken out, so that their source brings the file again.
+    Strays are left where they are. Call it under the lock ``raw``.
+    """
+    done = []
+    if (workspace.raw / JOURNAL).exists():
+        mirror = Mirror.load(workspace)
+        mirror.begin()
+        mirror.commit()
+        done.append("took up a fetch that was killed")
+    state = check_raw(workspace)
+    for fragment in state.fragments:
+        (workspace.raw / fragment).unlink(missing_ok=True)
+        done.append(f"removed the fragment {fragment}")
+    for record in state.damaged:
+        aside = workspace.raw / DAMAGED / record.path
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(workspace.raw / record.path, aside)
+        done.append(f"set the damaged {record.path} aside, under {DAMAGED}/; next: thermocancer {record.source}")
+    done += [
+        f"took {each.path} out of the catalog: not there; next: thermocancer {each.source}" for each in state.missing
+    ]
+    gone = {each.path for each in (*state.missing, *state.damaged)}
+    if gone:
+        write_catalog(workspace, [each for each in read_catalog(workspace) if each.path not in gone])
+    return done

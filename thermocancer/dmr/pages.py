@@ -24,6 +24,12 @@ MONTHS = (
     "january february march april may june july august september october november december",
     "janeiro fevereiro marco abril maio junho julho agosto setembro outubro novembro dezembro",
 )
+DATES = (
+    r"\b(?P<year>[0-9]{4})-(?P<month>[0-9]{2})-(?P<day>[0-9]{2})\b",
+    r"\b(?P<month>[a-z]+)\.?\s+(?P<day>[0-9]{1,2})(?:st|nd|rd|th)?\s*,?\s+(?P<year>[0-9]{4})\b",
+    r"\b(?P<day>[0-9]{1,2})(?:st|nd|rd|th|º|o)?\s+(?:de\s+)?(?P<month>[a-z]+)\s*,?\s+(?:de\s+)?(?P<year>[0-9]{4})\b",
+)
+"""ISO, English and Portuguese, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,6 @@ def has_login_form(soup: BeautifulSoup) -> bool:
     )
 
 
-def has_login_alert(soup: BeautifulSoup) -> bool:
-    """Does the page carry the warning box that a refused login shows?"""
-    return soup.find(class_="alert-warning") is not None
-
-
 def label_of(diagnosis: str) -> str:
     """healthy, sick or unknown from a diagnosis as the site words it.
 
@@ -107,11 +108,21 @@ def parse_list(soup: BeautifulSoup, where: str) -> ListPage:
         )
     found = (_row_patient(row) for row in table.find_all("tr"))
     patients = tuple(dict.fromkeys(each for each in found if each is not None))
-    last, has_next = _pager(soup)
+    # without a pager this is the only page; a Next that is dead does not count
+    last, has_next = 1, False
+    for item in soup.select("div.pagination a, div.pagination span, ul.pagination a, ul.pagination span"):
+        text = plain(item.get_text())
+        linked = re.search(r"[?&]pagina=([0-9]{1,4})(?![0-9])", str(item.get("href") or ""))
+        for number in (text, linked.group(1) if linked else ""):
+            last = max(last, int(number)) if re.fullmatch(r"[0-9]{1,4}", number) else last
+        item_row = item.find_parent("li")
+        is_dead = item_row is not None and "disabled" in (item_row.get("class") or [])
+        has_next = has_next or (text.strip(" .") in NEXT_WORDS and not is_dead)
     return ListPage(patients, last, has_next)
 
 
 def _row_patient(row: Tag) -> int | None:
+    """The id in the first cell, else that of the row's link."""
     cells = row.find_all("td")
     if not cells:
         return None
@@ -123,36 +134,14 @@ def _row_patient(row: Tag) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def _pager(soup: BeautifulSoup) -> tuple[int, bool]:
-    """The highest page number shown, and whether a live Next stands there; (1, False) without a pager."""
-    last, has_next = 1, False
-    for item in soup.select("div.pagination a, div.pagination span, ul.pagination a, ul.pagination span"):
-        text = plain(item.get_text())
-        item_row = item.find_parent("li")
-        is_dead = item_row is not None and "disabled" in (item_row.get("class") or [])
-        linked = re.search(r"[?&]pagina=([0-9]{1,4})(?![0-9])", str(item.get("href") or ""))
-        for number in (text, linked.group(1) if linked else ""):
-            last = max(last, int(number)) if re.fullmatch(r"[0-9]{1,4}", number) else last
-        if text.strip(" .") in NEXT_WORDS and not is_dead:
-            has_next = True
-    return last, has_next
-
-
 def parse_patient(soup: BeautifulSoup) -> PatientPage:
     """Read a patient's page; a page without any thermal exam is a patient without visits."""
     sections = soup.find_all(["section", "div", "article", "fieldset"], id=re.compile(r"^exame-termico"))
     outer = [each for each in sections if not any(parent in sections for parent in each.parents)]
-    return PatientPage(
-        _page_patient(soup), profile_entries(soup), tuple(_visit(each, place) for place, each in enumerate(outer, 1))
-    )
-
-
-def _page_patient(soup: BeautifulSoup) -> int | None:
-    for each in soup.select(".titulo2"):
-        match = re.search(r"\bID\s*:\s*([0-9]{1,9})\b", each.get_text(" "), re.IGNORECASE)
-        if match:
-            return int(match.group(1))
-    return None
+    titles = (re.search(r"\bID\s*:\s*([0-9]{1,9})\b", each.get_text(" "), re.I) for each in soup.select(".titulo2"))
+    patient = next((int(title.group(1)) for title in titles if title), None)
+    visits = tuple(_visit(each, place) for place, each in enumerate(outer, 1))
+    return PatientPage(patient, profile_entries(soup), visits)
 
 
 def _visit(section: Tag, place: int) -> Visit:
@@ -179,17 +168,18 @@ def parse_date(heading: str) -> str | None:
     ('2014-06-03', '2013-03-01', None)
     """
     text = plain(heading).partition(":")[2] or plain(heading)
-    iso = re.search(r"\b([0-9]{4})-([0-9]{2})-([0-9]{2})\b", text)
-    if iso:
-        return _iso(*(int(each) for each in iso.groups()))
-    english = re.search(r"\b([a-z]+)\.?\s+([0-9]{1,2})(?:st|nd|rd|th)?\s*,?\s+([0-9]{4})\b", text)
-    if english:
-        return _iso(int(english.group(3)), _month(english.group(1)), int(english.group(2)))
-    latin = re.search(r"\b([0-9]{1,2})(?:st|nd|rd|th|º|o)?\s+(?:de\s+)?([a-z]+)\s*,?\s+(?:de\s+)?([0-9]{4})\b", text)
-    return _iso(int(latin.group(3)), _month(latin.group(2)), int(latin.group(1))) if latin else None
+    found = next(filter(None, (re.search(each, text) for each in DATES)), None)
+    if found is None:
+        return None
+    month = int(found["month"]) if found["month"].isdigit() else _month(found["month"])
+    try:
+        return date(int(found["year"]), month, int(found["day"])).isoformat()
+    except ValueError:
+        return None
 
 
 def _month(word: str) -> int:
+    """The month that begins like this in English or Portuguese; 0 when there is none."""
     for names in MONTHS:
         for number, name in enumerate(names.split(), 1):
             if len(word) >= 3 and name.startswith(word):
@@ -197,17 +187,19 @@ def _month(word: str) -> int:
     return 0
 
 
-def _iso(year: int, month: int, day: int) -> str | None:
-    try:
-        return date(year, month, day).isoformat()
-    except ValueError:
-        return None
-
-
 def _matrix_links(section: Tag) -> Iterator[MatrixLink]:
-    """Links of the matrix block, then any other link of the section that names a text file; no pictures."""
-    block = _matrix_block(section)
-    anchors = list(block.find_all("a", href=True)) if block is not None else []
+    """Links of the matrix block, then any other link of the section that names a text file; no pictures.
+
+    The matrix block follows a heading about thermal matrices, else it is the image block with text files.
+    """
+    headings = [each for each in section.find_all(re.compile(r"^h[1-6]$")) if "thermal" in plain(each.get_text())]
+    blocks = [each.find_next_sibling() for each in headings]
+    blocks += [each for each in section.find_all("div") if set(each.get("class") or []) & set(BLOCK_CLASSES)]
+    anchors: list[Tag] = []
+    for block in blocks:
+        if isinstance(block, Tag) and any(_names_matrix(anchor) for anchor in block.find_all("a")):
+            anchors = list(block.find_all("a", href=True))
+            break
     known = {id(each) for each in anchors}
     anchors += [each for each in section.find_all("a", href=True) if id(each) not in known and _names_matrix(each)]
     for anchor in anchors:
@@ -219,14 +211,3 @@ def _names_matrix(anchor: Tag) -> bool:
     """Does a link's address or its text end in ``.txt``? A dead link may have only the text."""
     texts = (str(anchor.get("href") or ""), anchor.get_text())
     return any(re.search(r"\.txt[\s\"']*$", text, re.IGNORECASE) for text in texts)
-
-
-def _matrix_block(section: Tag) -> Tag | None:
-    """What follows a heading about thermal matrices, else the later of the image blocks: the one with text files."""
-    headings = [each for each in section.find_all(re.compile(r"^h[1-6]$")) if "thermal" in plain(each.get_text())]
-    blocks = [each.find_next_sibling() for each in headings]
-    blocks += [each for each in section.find_all("div") if set(each.get("class") or []) & set(BLOCK_CLASSES)]
-    for block in blocks:
-        if isinstance(block, Tag) and any(_names_matrix(anchor) for anchor in block.find_all("a")):
-            return block
-    return None

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import mechanicalsoup
 import requests
 from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
 
+from thermocancer.config.sources import FetchSection
 from thermocancer.dmr.address import SiteAddress
 from thermocancer.dmr.credentials import Credentials
-from thermocancer.dmr.pages import ListPage, PatientPage, has_login_alert, has_login_form, parse_list, parse_patient
+from thermocancer.dmr.pages import ListPage, PatientPage, has_login_form, parse_list, parse_patient
 from thermocancer.dmr.transport import (
-    Manners,
+    VALIDATORS,
     Meter,
     RequestRefused,
     check_long_pause,
@@ -36,17 +37,17 @@ class PageFailed(RemoteError):
 class Site:
     """The site as a program sees it. Use as a context manager: connections are closed at the end.
 
-    ``meter`` holds the counts of the visit. Methods raise RemoteError when the login is refused,
-    PageFailed when a page cannot be had, ConfigError when the password would travel unprotected,
-    RequestCapReached when the run has used up its requests.
+    ``settings`` say how politely to ask, ``meter`` holds the counts of the visit. Methods raise RemoteError
+    when the login is refused, PageFailed when a page cannot be had, ConfigError when the password would
+    travel unprotected, RequestCapReached when the run has used up its requests.
     """
 
-    def __init__(self, address: SiteAddress, credentials: Credentials, manners: Manners) -> None:
-        check_password_is_safe(address.base, manners)
-        self.address, self.manners = address, manners
-        self.meter = Meter(manners.max_requests)
+    def __init__(self, address: SiteAddress, settings: FetchSection, credentials: Credentials) -> None:
+        check_password_is_safe(address.base, settings)
+        self.address, self.settings = address, settings
+        self.meter = Meter(settings.max_requests)
         self._credentials = credentials
-        self._session = prepare_session(address, manners, self.meter)
+        self._session = prepare_session(address, settings, self.meter)
         self._browser = mechanicalsoup.StatefulBrowser(
             session=self._session, soup_config={"features": PARSER}, user_agent=self._session.headers["User-Agent"]
         )
@@ -63,33 +64,10 @@ class Site:
         self._browser.close()
 
     def log_in(self) -> None:
-        """Log in through the site's own form. Raises RemoteError when the site refuses."""
-        response = self._send_login()
-        soup = _soup_of(response)
-        home = response.url.rpartition("?")[0] or response.url
-        refused = (
-            has_login_form(soup)
-            or self.address.is_login_page(response.url)
-            or (has_login_alert(soup) and not home.endswith("/home.php"))
-        )
-        if response.status_code != 200:
-            raise RemoteError(
-                "the login page does not work",
-                where=self.address.login,
-                found=f"the site answered {response.status_code}",
-                hint="try again later; if it lasts, open the address in a browser",
-            )
-        if refused:
-            raise RemoteError(
-                "the site refused the login",
-                where=self.address.login,
-                expected="the account name and password that work in a browser",
-                hint="check THERMOCANCER_USER and THERMOCANCER_PASSWORD; recover the password on the site",
-            )
-        self.logins += 1
+        """Log in through the form of the home page; where there is none, post the two fields as the form would.
 
-    def _send_login(self) -> requests.Response:
-        """Fill in the form of the home page; where there is none, post the two fields as the form would."""
+        Raises RemoteError when the site refuses.
+        """
         fields = {"usuario": self._credentials.user.reveal(), "password": self._credentials.password.reveal()}
         with self._explained(self.address.login):
             self._browser.open(self.address.base)
@@ -100,7 +78,25 @@ class Site:
                 response: requests.Response = self._browser.submit_selected()
             except (mechanicalsoup.LinkNotFoundError, mechanicalsoup.InvalidFormMethod):
                 response = self._browser.post(self.address.login, data=fields)
-        return response
+        if response.status_code != 200:
+            raise RemoteError(
+                "the login page does not work",
+                where=self.address.login,
+                found=f"the site answered {response.status_code}",
+                hint="try again later; if it lasts, open the address in a browser",
+            )
+        soup = _soup_of(response)
+        # a warning box is a refusal, but for one on the page that only a login leads to
+        is_home = response.url.partition("?")[0].endswith("/home.php")
+        warned = not is_home and soup.find(class_="alert-warning") is not None
+        if has_login_form(soup) or self.address.is_login_page(response.url) or warned:
+            raise RemoteError(
+                "the site refused the login",
+                where=self.address.login,
+                expected="the account name and password that work in a browser",
+                hint="check THERMOCANCER_USER and THERMOCANCER_PASSWORD; recover the password on the site",
+            )
+        self.logins += 1
 
     def renew_login(self, logins_before: int) -> None:
         """Log in again, unless another thread has done so since ``logins_before`` was read."""
@@ -110,8 +106,8 @@ class Site:
 
     def patients_listed(self, diagnosis: str) -> Iterator[ListPage]:
         """Walk the list of one diagnosis (healthy, sick or all), page by page, as far as it goes."""
-        number, before = 1, None
-        while number <= MOST_LIST_PAGES:
+        before = None
+        for number in range(1, MOST_LIST_PAGES + 1):
             where = self.address.patient_list(diagnosis, number)
             page = parse_list(self._page(where), where)
             # some lists answer any number with their last page: the same ids again are the end
@@ -120,7 +116,7 @@ class Site:
             yield page
             if not page.has_next and number >= page.last_page:
                 break
-            number, before = number + 1, page.patients
+            before = page.patients
 
     def patient(self, patient: int) -> PatientPage:
         """Read one patient's page. Raises PageFailed when it shows somebody else."""
@@ -154,48 +150,33 @@ class Site:
     def open_file(self, url: str, validators: Mapping[str, str]) -> requests.Response:
         """Start one file's transfer; the body is not read yet, and the caller closes the response.
 
-        ``validators`` (``etag``, ``last_modified``) make it conditional: status 304 means unchanged.
+        ``validators`` make it conditional: status 304 means unchanged.
         Raises requests' own exceptions and RequestRefused.
         """
-        names = {"etag": "If-None-Match", "last_modified": "If-Modified-Since"}
-        headers = {names[key]: value for key, value in validators.items() if key in names}
+        headers = {VALIDATORS[name][1]: value for name, value in validators.items()}
         return self._session.get(url, headers=headers, stream=True)
 
-    def _explained(self, url: str) -> _Explained:
-        return _Explained(url, self.manners.timeout_s, self._credentials)
-
-
-class _Explained:
-    """Turns what requests raises into one clear RemoteError, with no secret in it."""
-
-    def __init__(self, url: str, timeout_s: float, credentials: Credentials) -> None:
-        self._url, self._timeout_s, self._credentials = url, timeout_s, credentials
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if not isinstance(error, (requests.RequestException, RequestRefused)):
-            return
-        if isinstance(error, requests.exceptions.SSLError):
+    @contextlib.contextmanager
+    def _explained(self, url: str) -> Iterator[None]:
+        """Turn what requests raises into one clear RemoteError, with no secret in it."""
+        try:
+            yield
+        # from None: the chained exception repeats request objects and helps nobody
+        except requests.exceptions.SSLError as error:
+            problem = str(error).rpartition("certificate verify failed: ")[2].split(" (_ssl")[0].strip("')")
             raise RemoteError(
                 "the site's certificate cannot be verified",
-                where=self._url,
-                found=self._credentials.scrub(_certificate_problem(error)),
+                where=url,
+                found=self._credentials.scrub(problem or "certificate verify failed"),
                 hint="an incomplete chain is cured with --ca-bundle FILE; --insecure turns verification off",
             ) from None
-        # from None: the chained exception repeats request objects and helps nobody
-        raise PageFailed(
-            "the site could not be reached",
-            where=self._url,
-            found=self._credentials.scrub(explain(error, self._timeout_s)),
-            hint="check the connection and try again later; the same command goes on where it stopped",
-        ) from None
-
-
-def _certificate_problem(error: BaseException) -> str:
-    _, _, detail = str(error).rpartition("certificate verify failed: ")
-    return detail.split(" (_ssl")[0].strip("')") or "certificate verify failed"
+        except (requests.RequestException, RequestRefused) as error:
+            raise PageFailed(
+                "the site could not be reached",
+                where=url,
+                found=self._credentials.scrub(explain(error, self.settings.timeout_s)),
+                hint="check the connection and try again later; the same command goes on where it stopped",
+            ) from None
 
 
 def _soup_of(response: requests.Response) -> BeautifulSoup:

@@ -2,47 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import random
 import ssl
 import threading
 import time
 import warnings
-from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
 from urllib.parse import urlsplit
 
 import requests
+from requests.__version__ import __version__ as requests_version
 from requests.adapters import HTTPAdapter
+from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import InsecureRequestWarning, InvalidHeader, MaxRetryError, ResponseError
 from urllib3.exceptions import SSLError as TransportSSLError
+from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from thermocancer import __version__
+from thermocancer.config.sources import FetchSection
 from thermocancer.dmr.address import SiteAddress
 from thermocancer.errors import ConfigError, RemoteError
 
-USER_AGENT = f"thermocancer/{__version__} (polite mirror for research; python-requests/{requests.__version__})"
+USER_AGENT = f"thermocancer/{__version__} (polite mirror for research; python-requests/{requests_version})"
 LONGEST_RETRY_AFTER_S = 600.0
 """A site that asks for more is obeyed by stopping: a cron job comes back by itself."""
 
 TRY_AGAIN_ON = (429, 500, 502, 503, 504)
 MOST_REDIRECTS = 5
-
-
-@dataclass(frozen=True)
-class Manners:
-    """How politely to ask: seconds between requests, tries, limits (config section ``fetch``)."""
-
-    interval_s: float = 1.0
-    timeout_s: float = 30.0
-    retries: int = 4
-    backoff_s: float = 2.0
-    max_requests: int | None = None
-    connections: int = 1
-    ca_bundle: str | None = None
-    insecure: bool = False
-    insecure_password: bool = False
+VALIDATORS = {"etag": ("ETag", "If-None-Match"), "last_modified": ("Last-Modified", "If-Modified-Since")}
+"""By the catalog's names: the header a server may give with a file, and the one that asks 'has it changed?' by it."""
 
 
 class RequestCapReached(Exception):
@@ -82,65 +73,45 @@ class Meter:
             self.paused_s += paused_s
 
 
-class Pacer:
-    """Keeps requests ``interval_s`` apart, a little irregularly, whichever thread asks."""
-
-    def __init__(self, interval_s: float, meter: Meter) -> None:
-        self._interval_s, self._meter = interval_s, meter
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def wait(self) -> None:
-        if self._interval_s <= 0:
-            return
-        with self._lock:
-            now = time.monotonic()
-            start = max(now, self._next)
-            # never less than the interval: jitter only ever adds to it
-            self._next = start + self._interval_s * random.uniform(1.0, 1.2)
-        if start > now:
-            time.sleep(start - now)
-            self._meter.add(paused_s=start - now)
-
-
 class PoliteRetry(Retry):
     """urllib3's Retry that counts each try, does not insist on a bad certificate or a very long wait."""
 
     meter: Meter
 
     @classmethod
-    def build(cls, manners: Manners, meter: Meter) -> PoliteRetry:
+    def build(cls, settings: FetchSection, meter: Meter) -> PoliteRetry:
         retry = cls(
-            total=manners.retries,
+            total=settings.retries,
             redirect=0,
             allowed_methods=None,  # the only POST is the login, and sending it twice does no harm
             status_forcelist=TRY_AGAIN_ON,
-            backoff_factor=manners.backoff_s,
-            backoff_jitter=manners.backoff_s / 2,
+            backoff_factor=settings.backoff_s,
+            backoff_jitter=settings.backoff_s / 2,
             raise_on_status=False,
             raise_on_redirect=False,
         )
         retry.meter = meter
         return retry
 
-    def new(self, **changes: Any) -> PoliteRetry:
+    def new(self, **changes: object) -> PoliteRetry:
         fresh = super().new(**changes)
         fresh.meter = self.meter
         return fresh
 
     def increment(
-        self, method: Any = None, url: Any = None, response: Any = None, error: Any = None,
-        _pool: Any = None, _stacktrace: Any = None,
+        self, method: str | None = None, url: str | None = None, response: BaseHTTPResponse | None = None,
+        error: Exception | None = None, _pool: ConnectionPool | None = None, _stacktrace: TracebackType | None = None,
     ) -> PoliteRetry:  # fmt: skip
-        if isinstance(error, (TransportSSLError, ssl.SSLError)):
-            raise MaxRetryError(_pool, url, error) from error
+        hopeless: Exception | None = error if isinstance(error, (TransportSSLError, ssl.SSLError)) else None
         if response is not None and (self.get_retry_after(response) or 0) > LONGEST_RETRY_AFTER_S:
-            raise MaxRetryError(_pool, url, ResponseError("the site asks for a long pause"))
+            hopeless = ResponseError("the site asks for a long pause")
+        if hopeless is not None and _pool is not None:
+            raise MaxRetryError(_pool, url or "", hopeless) from error
         fresh = super().increment(method, url, response, error, _pool, _stacktrace)
         self.meter.count_request()
         return fresh
 
-    def sleep(self, response: Any = None) -> None:
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
         started = time.monotonic()
         super().sleep(response)
         paused = time.monotonic() - started
@@ -149,48 +120,81 @@ class PoliteRetry(Retry):
 
 
 class PoliteAdapter(HTTPAdapter):
-    """Sends one request, redirects included: on the site only, no secret in the clear, paced and counted."""
+    """Sends one request, redirects included: on the site only, no secret in the clear, paced and counted.
 
-    def __init__(self, address: SiteAddress, manners: Manners, meter: Meter) -> None:
-        self._address, self._manners, self._meter = address, manners, meter
-        self._pacer = Pacer(manners.interval_s, meter)
-        self._verify = _verification(manners)
+    Raises ConfigError when it is made with a CA bundle that cannot be used.
+    """
+
+    def __init__(self, address: SiteAddress, settings: FetchSection, meter: Meter) -> None:
+        self._address, self._settings, self._meter = address, settings, meter
+        self._next, self._lock = 0.0, threading.Lock()
+        if settings.insecure:
+            # the user asked for it by name; one warning a request would drown everything else
+            warnings.simplefilter("ignore", InsecureRequestWarning)
+        elif settings.ca_bundle is not None:
+            try:
+                ssl.create_default_context(cafile=settings.ca_bundle)
+            except (OSError, ssl.SSLError) as error:
+                raise ConfigError(
+                    "the CA bundle cannot be used",
+                    where=f"fetch.ca_bundle: {settings.ca_bundle}",
+                    expected="a readable file of PEM certificates",
+                    found=error.strerror or error,
+                ) from error
         super().__init__(
             pool_connections=2,
-            pool_maxsize=manners.connections,
+            pool_maxsize=settings.connections,
             pool_block=True,
-            max_retries=PoliteRetry.build(manners, meter),
+            max_retries=PoliteRetry.build(settings, meter),
         )
 
-    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+    def send(
+        self, request: requests.PreparedRequest, stream: bool = False,
+        timeout: float | tuple[float | None, float | None] | None = None, verify: bool | str = True,
+        cert: str | tuple[str, str] | None = None, proxies: dict[str, str] | None = None,
+    ) -> requests.Response:  # fmt: skip
         url = request.url or ""
         if not self._address.holds(url):
             raise RequestRefused(f"redirected off the site, to {urlsplit(url).scheme}://{urlsplit(url).hostname}")
         if request.method == "POST":
-            check_password_is_safe(url, self._manners)
-        self._pacer.wait()
+            check_password_is_safe(url, self._settings)
+        self._keep_distance()
         self._meter.count_request()
-        if kwargs.get("timeout") is None:
-            kwargs["timeout"] = self._manners.timeout_s
-        if self._verify is not True:  # else REQUESTS_CA_BUNDLE would overrule what the user asked for
-            kwargs["verify"] = self._verify
+        if self._settings.insecure or self._settings.ca_bundle is not None:
+            # else REQUESTS_CA_BUNDLE would overrule what the user asked for
+            verify = False if self._settings.insecure else str(self._settings.ca_bundle)
+        timeout = self._settings.timeout_s if timeout is None else timeout
         started = time.monotonic()
         try:
-            return super().send(request, *args, **kwargs)
+            return super().send(request, stream, timeout, verify, cert, proxies)
         finally:
             self._meter.add(waited_s=time.monotonic() - started)
 
+    def _keep_distance(self) -> None:
+        """Keep requests ``interval_s`` apart, a little irregularly, whichever thread asks."""
+        interval_s = self._settings.interval_s
+        if interval_s <= 0:
+            return
+        with self._lock:
+            now = time.monotonic()
+            start = max(now, self._next)
+            # never less than the interval: jitter only ever adds to it
+            self._next = start + interval_s * random.uniform(1.0, 1.2)
+        if start > now:
+            time.sleep(start - now)
+            self._meter.add(paused_s=start - now)
 
-def check_password_is_safe(url: str, manners: Manners) -> None:
+
+def check_password_is_safe(url: str, settings: FetchSection) -> None:
     """Raise ConfigError when a password sent to ``url`` could be read or stolen on the way.
 
     ``--insecure`` (or an http address) alone is not consent: the password has its own confirmation.
     The loopback interface is safe by itself.
     """
-    if manners.insecure_password:
+    if settings.insecure_password:
         return
     parts = urlsplit(url)
-    if parts.scheme == "https" and not manners.insecure:
+    if parts.scheme == "https" and not settings.insecure:
         return
     if parts.scheme == "http" and is_loopback(parts.hostname):
         return
@@ -213,42 +217,19 @@ def is_loopback(host: str | None) -> bool:
         return False
 
 
-def prepare_session(address: SiteAddress, manners: Manners, meter: Meter) -> requests.Session:
-    """A requests session whose every request obeys ``manners``. Raises ConfigError for a bad CA bundle."""
+def prepare_session(address: SiteAddress, settings: FetchSection, meter: Meter) -> requests.Session:
+    """A requests session whose every request obeys ``settings``. Raises ConfigError for a bad CA bundle."""
     session = requests.Session()
-    adapter = PoliteAdapter(address, manners, meter)
+    adapter = PoliteAdapter(address, settings, meter)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     session.headers["User-Agent"] = USER_AGENT
     session.headers["Accept-Language"] = "en"
     session.max_redirects = MOST_REDIRECTS
-    session.auth = _no_netrc
+    # authentication that adds nothing: without one, requests would send what ~/.netrc holds
+    session.auth = lambda request: request
     session.trust_env = not is_loopback(urlsplit(address.base).hostname)
     return session
-
-
-def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Authentication that adds nothing: without one, requests would send what ~/.netrc holds."""
-    return request
-
-
-def _verification(manners: Manners) -> bool | str:
-    if manners.insecure:
-        # the user asked for it by name; one warning a request would drown everything else
-        warnings.simplefilter("ignore", InsecureRequestWarning)
-        return False
-    if manners.ca_bundle is None:
-        return True
-    try:
-        ssl.create_default_context(cafile=manners.ca_bundle)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            "the CA bundle cannot be used",
-            where=f"fetch.ca_bundle: {manners.ca_bundle}",
-            expected="a readable file of PEM certificates",
-            found=error.strerror or error,
-        ) from error
-    return manners.ca_bundle
 
 
 def explain(error: BaseException, timeout_s: float) -> str:
@@ -271,13 +252,10 @@ def explain(error: BaseException, timeout_s: float) -> str:
 
 def check_long_pause(response: requests.Response) -> None:
     """Raise RemoteError when an overloaded site asks for a longer pause than a run should sit out."""
-    asked = response.headers.get("Retry-After")
-    if response.status_code not in TRY_AGAIN_ON or asked is None:
-        return
-    try:
-        seconds = Retry().parse_retry_after(asked)
-    except InvalidHeader:
-        return
+    seconds = 0.0
+    if response.status_code in TRY_AGAIN_ON and "Retry-After" in response.headers:
+        with contextlib.suppress(InvalidHeader):
+            seconds = Retry().parse_retry_after(response.headers["Retry-After"])
     if seconds > LONGEST_RETRY_AFTER_S:
         raise RemoteError(
             "the site asks for a long pause",

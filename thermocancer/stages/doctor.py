@@ -106,7 +106,7 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
 
 def _catalog(workspace: Workspace) -> Iterator[Check]:
     from thermocancer.data.catalog import read_catalog
-    from thermocancer.dmr.repair import check_raw
+    from thermocancer.dmr.mirror import check_raw
 
     if not workspace.catalog.exists():
         yield Check("catalog", "note", "no thermograms yet; next: thermocancer simulate, import DIR or fetch")

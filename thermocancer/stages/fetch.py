@@ -6,23 +6,24 @@ import contextlib
 import time
 from collections.abc import Iterator
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
 from thermocancer.config.sources import FetchSection
 from thermocancer.data.catalog import Record
 from thermocancer.dmr.credentials import Credentials, find_credentials
-from thermocancer.dmr.mirror import Mirror
+from thermocancer.dmr.mirror import Mirror, write_terms
 from thermocancer.errors import DataError
-from thermocancer.files import read_json, write_json, write_text
+from thermocancer.files import read_json, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.dmr.inventory import Survey
+    from thermocancer.dmr.download import Brought
     from thermocancer.dmr.session import Site
-    from thermocancer.dmr.transfer import Brought
+    from thermocancer.dmr.walk import Survey
 
 STAGE = "fetch"
 BYTES_A_VALUE = 6
@@ -33,25 +34,29 @@ PROBLEMS = ("missing", "refused", "failed")
 
 def plan(config: Config, workspace: Workspace, *, credentials: Credentials | None = None) -> Plan:
     """Log in and read the pages, as ``run`` would; fetch no file and touch nothing on disk."""
-    from thermocancer.dmr.inventory import Surveyor
+    from thermocancer.dmr.walk import survey_site
 
     section = config.fetch
     mirror = Mirror.load(workspace)
     with open_site(section, credentials) as site:
-        survey = Surveyor(section, site, mirror, today="").walk(Silent(), _first_patient(config, workspace))
+        survey = survey_site(site, mirror, Silent(), today="", first=_first_patient(config, workspace))
     seconds_each = max(section.interval_s, site.meter.waited_s / max(site.meter.requests, 1))
-    moves = sum(len(page.relabel) + len(page.take_out) for page in survey.pages)
-    megabytes = survey.downloads * _typical_bytes(section, mirror) / 1e6
+    # bytes of a file: the mean of those here, else what the usual layout takes
+    sizes = [record.bytes for record in mirror.records.values() if record.path]
+    typical_bytes = sum(sizes) / len(sizes) if sizes else section.shape[0] * section.shape[1] * BYTES_A_VALUE
+    megabytes = survey.downloads * typical_bytes / 1e6
     notes = [
         f"{len(survey.steps)} files to ask for, about {megabytes:.1f} MB, "
         f"about {len(survey.steps) * seconds_each / 60:.1f} minutes at {seconds_each:.2g} s a request",
         f"{site.meter.requests} requests made for this plan, {survey.patients} patients read",
     ]
-    notes += [f"{moves} files to move, because the label of their visit changed"] if moves else []
+    notes += [f"{survey.moves} files to move, because the label of their visit changed"] if survey.moves else []
     notes += survey.notes
     notes += [f"could not be read: {each.item}: {each.reason}" for each in survey.failures]
     notes += [f"refused: {_item(record)}: {record.reason}" for page in survey.pages for record in page.new_problems]
-    todo = tuple(step.path + (" (has it changed?)" if step.old and step.old.path else "") for step in survey.steps)
+    todo = tuple(
+        step.offer.path + (" (has it changed?)" if step.old and step.old.path else "") for step in survey.steps
+    )
     return Plan(STAGE, todo=todo, current=survey.kept, notes=tuple(notes))
 
 
@@ -69,23 +74,26 @@ def run(
     noted in ``patients.jsonl``. Raises ConfigError without an account, RemoteError when the site,
     the login or the network fails; whatever was fetched until then is kept and in the catalog.
     """
-    from thermocancer.dmr.inventory import Surveyor
-    from thermocancer.dmr.mirroring import apply_decisions
-    from thermocancer.dmr.transfer import Carrier
+    from thermocancer.dmr.clinical import merge_patients
+    from thermocancer.dmr.download import Carrier
+    from thermocancer.dmr.plan import apply_decisions
+    from thermocancer.dmr.walk import survey_site
 
     started = time.monotonic()
     mirror = Mirror.load(workspace)
     with open_site(config.fetch, credentials) as site:
         mirror.begin()
-        _write_terms(workspace, progress)
-        carrier = Carrier(site, mirror, _verifier(config.fetch.shape))
+        terms = write_terms(workspace)
+        if terms:
+            progress.note(terms)
+        carrier = Carrier(site, mirror)
         try:
-            surveyor = Surveyor(config.fetch, site, mirror, (today or date.today()).isoformat())
-            survey = surveyor.walk(progress, _first_patient(config, workspace))
-            for decisions in (*survey.pages, *survey.gone):
+            day = (today or date.today()).isoformat()
+            survey = survey_site(site, mirror, progress, today=day, first=_first_patient(config, workspace))
+            for decisions in (*survey.pages, survey.gone):
                 apply_decisions(decisions, mirror)
             if config.fetch.clinical:
-                _write_clinical(workspace, survey)
+                merge_patients(workspace.raw / "patients.jsonl", survey.clinical)
             carrier.carry(survey.steps, progress)
         finally:
             written = mirror.commit()
@@ -101,67 +109,13 @@ def open_site(section: FetchSection, credentials: Credentials | None = None) -> 
     """A logged-in site. Raises ConfigError without an account, RemoteError when the login fails."""
     from thermocancer.dmr.address import SiteAddress
     from thermocancer.dmr.session import Site
-    from thermocancer.dmr.transport import Manners
 
-    manners = Manners(
-        interval_s=section.interval_s,
-        timeout_s=section.timeout_s,
-        retries=section.retries,
-        backoff_s=section.backoff_s,
-        max_requests=section.max_requests,
-        connections=section.connections,
-        ca_bundle=section.ca_bundle,
-        insecure=section.insecure,
-        insecure_password=section.insecure_password,
-    )
-    with Site(SiteAddress.parse(section.url), credentials or find_credentials(), manners) as site:
+    with Site(SiteAddress.parse(section.url), section, credentials or find_credentials()) as site:
         site.log_in()
         yield site
 
 
-def _verifier(shape: tuple[int, int]) -> Any:
-    """(body, name) -> layout; a DataError for anything but a whole matrix of ``shape``."""
-    from thermocancer.thermal.reading import parse_matrix
-
-    def verify(content: bytes, name: str) -> str:
-        matrix = parse_matrix(content, where=name)
-        if matrix.shape != shape:
-            height, width = matrix.shape
-            raise DataError(
-                "the matrix has another shape", expected=f"{shape[0]}x{shape[1]}", found=f"{height}x{width}"
-            )
-        return matrix.layout
-
-    return verify
-
-
-def _typical_bytes(section: FetchSection, mirror: Mirror) -> float:
-    """Bytes of a file: the mean of those here, else what the usual layout takes."""
-    sizes = [record.bytes for record in mirror.records.values() if record.path]
-    return sum(sizes) / len(sizes) if sizes else section.shape[0] * section.shape[1] * BYTES_A_VALUE
-
-
-def _write_terms(workspace: Workspace, progress: Progress) -> None:
-    """The citation and the terms stand beside the data, and are shown when they are new."""
-    from thermocancer.dmr.citation import BOTH, FILES
-
-    shown = False
-    for name, text in FILES.items():
-        path = workspace.raw / name
-        if not path.exists() or path.read_text("utf-8") != text:
-            write_text(path, text)
-            if not shown:
-                progress.note(BOTH)
-            shown = True
-
-
-def _write_clinical(workspace: Workspace, survey: Survey) -> None:
-    from thermocancer.dmr.records import merge_patients
-
-    merge_patients(workspace.raw / "patients.jsonl", survey.clinical)
-
-
-def _place_file(workspace: Workspace) -> Any:
+def _place_file(workspace: Workspace) -> Path:
     return workspace.cache / "fetch.json"
 
 
@@ -190,11 +144,12 @@ def _remember_where(config: Config, workspace: Workspace, survey: Survey, brough
 
 def _report(survey: Survey, brought: Brought, mirror: Mirror, site: Site) -> StageReport:
     problems = {status: [each for each in mirror.records.values() if each.status == status] for status in PROBLEMS}
-    moved = sum(len(page.relabel) + len(page.take_out) for page in survey.pages)
-    vanished = brought.vanished + sum(page.vanished for page in (*survey.pages, *survey.gone))
-    unchanged = survey.kept + brought.unchanged + brought.adopted
+    vanished = brought.vanished + sum(page.vanished for page in (*survey.pages, survey.gone))
+    unchanged = survey.kept + brought.unchanged
     just_found = [record for page in survey.pages for record in page.new_problems] + brought.problems
-    report = StageReport(STAGE, made=len(brought.new) + len(brought.changed) + moved + vanished, current=unchanged)
+    report = StageReport(
+        STAGE, made=len(brought.new) + len(brought.changed) + survey.moves + vanished, current=unchanged
+    )
     report.failed = [*survey.failures, *(Failure(_item(record), record.reason) for record in just_found)]
     report.notes = list(survey.notes)
     if brought.left:
@@ -205,7 +160,7 @@ def _report(survey: Survey, brought: Brought, mirror: Mirror, site: Site) -> Sta
     if known > 0:
         report.notes.append(f"{known} problems known from earlier runs; --recheck validators asks again for the files")
     report.figures = {
-        "new": len(brought.new), "changed": len(brought.changed), "unchanged": unchanged, "moved": moved,
+        "new": len(brought.new), "changed": len(brought.changed), "unchanged": unchanged, "moved": survey.moves,
         "vanished": vanished, **{status: len(found) for status, found in problems.items()},
         "unlabelled": sum(each.status == "unlabelled" for each in mirror.records.values()),
         "patients": survey.patients, "patients_without_exam": survey.without_exam,
