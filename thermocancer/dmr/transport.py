@@ -9,22 +9,26 @@ import ssl
 import threading
 import time
 import warnings
-from types import TracebackType
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 from requests.__version__ import __version__ as requests_version
 from requests.adapters import HTTPAdapter
-from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import InsecureRequestWarning, InvalidHeader, MaxRetryError, ResponseError
 from urllib3.exceptions import SSLError as TransportSSLError
-from urllib3.response import BaseHTTPResponse
 from urllib3.util.retry import Retry
 
 from thermocancer import __version__
 from thermocancer.config.sources import FetchSection
 from thermocancer.dmr.address import SiteAddress
 from thermocancer.errors import ConfigError, RemoteError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from urllib3.connectionpool import ConnectionPool
+    from urllib3.response import BaseHTTPResponse
 
 USER_AGENT = f"thermocancer/{__version__} (polite mirror for research; python-requests/{requests_version})"
 LONGEST_RETRY_AFTER_S = 600.0
