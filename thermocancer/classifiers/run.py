@@ -24,6 +24,7 @@ from thermocancer.data.store.reading import StoredCohort
 from thermocancer.kinds import Kind
 from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by, settings_of
+from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.writing import write_run
 from thermocancer.training.distributed import Claim, by_one, claims
 from thermocancer.training.workers import one_thread
@@ -55,7 +56,7 @@ class Job:
 
     @property
     def stamp(self) -> Stamp:
-        return Stamp(self.folder / "manifest.json")
+        return Stamp(self.folder / MANIFEST)
 
     @property
     def family(self) -> Family:

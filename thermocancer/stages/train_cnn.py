@@ -25,6 +25,7 @@ from thermocancer.kinds import CNN as STAGE
 from thermocancer.kinds import only_kind_of
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
+from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.predictions import Prediction, predictions_text
 from thermocancer.runs.run import VALIDATION
 from thermocancer.runs.writing import write_run
@@ -51,7 +52,7 @@ class Job:
 
     @property
     def stamp(self) -> Stamp:
-        return Stamp(self.folder / "manifest.json")
+        return Stamp(self.folder / MANIFEST)
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:

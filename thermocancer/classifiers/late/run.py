@@ -24,6 +24,7 @@ from thermocancer.data.split import Fold
 from thermocancer.kinds import kind, trivial_kinds
 from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by, settings_of
+from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run, read_run
 from thermocancer.runs.writing import write_run
@@ -48,7 +49,7 @@ class LateJob:
 
     @property
     def stamp(self) -> Stamp:
-        return Stamp(self.folder / "manifest.json")
+        return Stamp(self.folder / MANIFEST)
 
     def is_done(self) -> bool:
         return self.stamp.is_current(self.made_from)
