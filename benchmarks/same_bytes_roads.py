@@ -200,7 +200,10 @@ evaluate: {run: svm, bootstrap: 50}
 """,
         (
             "run",
-            fused("network", "--set fuse.model=network --set 'evaluate.audit_skip=[permuted labels, torso only]'"),
+            fused(
+                "network",
+                "--set fuse.model=network --set 'evaluate.audit_skip=[permuted labels, torso only, background only]'",
+            ),
             "run -w holdout --set pipeline=[simulate,build-dataset,fuse,evaluate] --set fuse.model=thermal"
             " --set split.protocol=holdout --set dataset.source=matrices --set autoencoder.train_on=split",
         ),

@@ -34,7 +34,7 @@ FILES = {
     "w/datasets/cohort.h5": b"\x89HDF\0\1\2\3",
     "w/raw/patients.jsonl": b'{"patient": 1, "read": "2026-01-02"}\n',
     "w/cache/folds/a1.json": b"{}",
-    "said/01.json": b'{"made": 1, "seconds": 2.5}',
+    "said/01.json": b'{"made": 1, "notes": ["parity 0.1, 0.23 ms an exam"], "seconds": 2.5}',
     "said/01.txt": b"fixed  one file\n",
 }
 
@@ -76,7 +76,8 @@ def test_equal_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("w/datasets/cohort.h5", None, "on the first side only"),
         ("w/runs/svm/notes.md", b"new", "on the second side only"),
         ("w/raw/patients.jsonl", b'{"patient": 2, "read": "2026-01-02"}\n', "[0].patient: 1 | 2"),
-        ("said/01.json", b'{"made": 0, "seconds": 2.5}', "made: 1 | 0"),
+        ("said/01.json", FILES["said/01.json"].replace(b"1,", b"0,", 1), "made: 1 | 0"),
+        ("said/01.json", FILES["said/01.json"].replace(b"y 0.1", b"y 0.2"), "notes[0]: parity 0.1"),
         ("said/01.txt", b"fixed  two files\n", "line 1"),
     ],
 )
@@ -96,7 +97,8 @@ def test_a_difference_is_told(
         ("w/runs/svm/manifest.json", as_json(made_from="a2", outputs={"predictions.csv": "b2"})),
         ("w/cache/folds/a1.json", b"[]"),
         ("w/raw/patients.jsonl", b'{"patient": 1, "read": "2026-01-03"}\n'),
-        ("said/01.json", b'{"made": 1, "seconds": 2.75}'),
+        ("said/01.json", FILES["said/01.json"].replace(b"2.5", b"2.75")),
+        ("said/01.json", b'{"made": 1, "notes": ["parity 0.1, 0.24 ms an exam"], "seconds": 2.5}'),
         ("said/01.txt", b"E0000 00:00:1.5  77 util.cc:131] oneDNN\nfixed  one file\n"),
     ],
 )
