@@ -110,8 +110,11 @@ def choose_threshold(scores: FloatArray, labels: IntArray, aim: str, sensitivity
     """The threshold for an aim, from scores in [0, 1] and labels, both (n,).
 
     ``sensitivity``: the best specificity among thresholds with at least that sensitivity;
-    ``youden``: the greatest sensitivity + specificity; ``fixed``: 0.5. With one class only: 0.5.
+    ``youden``: the greatest sensitivity + specificity; ``fixed``: 0.5; with one class only these give 0.5.
+    ``accuracy``: see ``best_accuracy_threshold``.
     """
+    if aim == "accuracy":
+        return best_accuracy_threshold(scores, labels)
     if aim == "fixed" or len(set(labels.tolist())) < 2:
         return FIXED
     candidates, sensitivities, specificities = _operating_points(scores, labels)
@@ -121,6 +124,19 @@ def choose_threshold(scores: FloatArray, labels: IntArray, aim: str, sensitivity
     sums = sensitivities + specificities
     best = np.flatnonzero(sums >= sums.max() - 1e-12)
     return float(candidates[best[np.argmin(np.abs(candidates[best] - FIXED))]])
+
+
+def best_accuracy_threshold(scores: FloatArray, labels: IntArray) -> float:
+    """The threshold with the most right decisions; of several as good the one in the widest gap between scores.
+
+    The second original study reads it off a grid of 0.00 to 0.99 on its test set; here it comes from held-back scores.
+    """
+    levels = np.unique(np.concatenate([[0.0, 1.0], scores]))
+    candidates = (levels[:-1] + levels[1:]) / 2
+    right = [int(((scores >= each) == labels).sum()) for each in candidates]
+    gaps = np.diff(levels)
+    best = max(range(len(candidates)), key=lambda place: (right[place], gaps[place], -abs(candidates[place] - 0.5)))
+    return float(candidates[best])
 
 
 def _operating_points(scores: FloatArray, labels: IntArray) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -160,11 +176,15 @@ class CalibratedFitted(Fitted):
     _prepared: OncePerCohort[Cohort] = field(default_factory=OncePerCohort, repr=False, compare=False)
 
     def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
-        prepared = self._prepared.of(cohort, lambda each: prepare(each, self.preparation))
-        return self.model.decisions(prepared, np.asarray(rows, dtype=np.int64))
+        return self.model.decisions(self._prepare(cohort), np.asarray(rows, dtype=np.int64))
 
     def scores(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        if self.calibration == RAW:  # the model's own, to the last bit
+            return self.model.scores(self._prepare(cohort), np.asarray(rows, dtype=np.int64))
         return self.calibration.scores(self.decisions(cohort, rows))
+
+    def _prepare(self, cohort: Cohort) -> Cohort:
+        return self._prepared.of(cohort, lambda each: prepare(each, self.preparation))
 
     def describe(self) -> Settings:
         return {
@@ -224,8 +244,13 @@ class Calibrated(Classifier):
         inner = unmatched_parts(prepared, rows, labels, self.inner_folds, seed, self.cohort) if self.inner_folds else []
         parts = [(rows, labels)] + [(each.train, labels_of(each.train, rows, labels)) for each in inner]
         self.classifier.announce(prepared, fold, parts)
+        probabilistic = self.classifier.probabilistic
+
+        def said(fitted: Fitted, of: IntArray) -> FloatArray:
+            return fitted.scores(prepared, of) if probabilistic else fitted.decisions(prepared, of)
+
         held_out = [
-            self.classifier.fit(prepared, *part, seed=seed, fold=fold).decisions(prepared, each.test)
+            said(self.classifier.fit(prepared, *part, seed=seed, fold=fold), each.test)
             for part, each in zip(parts[1:], inner, strict=True)
         ]
         model = self.classifier.fit(prepared, rows, labels, seed=seed, fold=fold)
@@ -236,9 +261,9 @@ class Calibrated(Classifier):
         if tested is None or not len(tested):
             return fitted
         truth = labels_of(tested, rows, labels)
-        decisions = np.concatenate(held_out) if inner else model.decisions(prepared, tested)
-        calibration = RAW if self.classifier.probabilistic else fit_platt(decisions, truth)
-        scores = calibration.scores(decisions)
+        found = np.concatenate(held_out) if inner else said(model, tested)
+        calibration = RAW if probabilistic else fit_platt(found, truth)
+        scores = found if probabilistic else calibration.scores(found)
         threshold = choose_threshold(scores, truth, self.aim, self.aim_sensitivity)
         return replace(fitted, calibration=calibration, threshold=threshold, inner=InnerScores(tested, truth, scores))
 

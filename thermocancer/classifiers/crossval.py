@@ -8,17 +8,18 @@ nor an interruption changes a digit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.protocol import Classifier
+from thermocancer.classifiers.protocol import Classifier, Fitted
+from thermocancer.classifiers.seeds import Scored, SeedsFitted
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
-from thermocancer.files import fingerprint, read_json, write_json
+from thermocancer.files import Json, fingerprint, read_json, write_json
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction, to_units
 from thermocancer.runs.writing import write_folder
@@ -34,7 +35,8 @@ class FoldResult:
     """What one fold gives: out-of-sample rows, the threshold that decided them, the training history.
 
     ``inner`` are scores of training exams by inner models that had not seen them; what is fitted on
-    top of a run's scores (late fusion) learns from those, never from ``rows``.
+    top of a run's scores (late fusion) learns from those, never from ``rows``. ``members``: what each of
+    several seeds gives by itself, under the name ``seed N``; their histories are the fold's.
     """
 
     fold: str
@@ -42,6 +44,7 @@ class FoldResult:
     threshold: float
     history: tuple[Mapping[str, Any], ...] = ()
     inner: tuple[Prediction, ...] = ()
+    members: tuple[FoldResult, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ class CrossValidation:
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        return [{"fold": each.fold, **entry} for each in self.folds for entry in each.history]
+        parts = (part for each in self.folds for part in each.members or (each,))
+        return [{"fold": part.fold, **entry} for part in parts for entry in part.history]
 
     @property
     def auc(self) -> float | None:
@@ -136,15 +140,26 @@ class FoldWork:
         labels = np.array([exam.label for exam in self.cohort.exams], dtype=np.int64)
         with one_thread():
             fitted = self.classifier.fit(self.cohort, fold.train, labels[fold.train], seed=self.seed, fold=fold.name)
-            scores, calls = fitted.scored(self.cohort, fold.test)
+            if isinstance(fitted, SeedsFitted):
+                apart = fitted.apart(self.cohort, fold.test)
+                members = tuple(
+                    self._result(f"seed {seed}", each, fold, scored)
+                    for (seed, each), scored in zip(fitted.members.items(), apart, strict=True)
+                )
+                result = replace(self._result(fold.name, fitted, fold, fitted.together(apart)), members=members)
+            else:
+                result = self._result(fold.name, fitted, fold, fitted.scored(self.cohort, fold.test))
             if self.models is not None:
                 write_folder(self.models / fold.name, fitted.save)
+        return result
+
+    def _result(self, name: str, fitted: Fitted, fold: Fold, scored: Scored) -> FoldResult:
         threshold = float(fitted.threshold)
-        tested = _rows(self.cohort, fold.name, fold.test, scores, calls)
+        tested = _rows(self.cohort, fold.name, fold.test, *scored)
         learnt: tuple[Prediction, ...] = ()
         if (inner := fitted.inner) is not None:
             learnt = _rows(self.cohort, fold.name, inner.rows, inner.scores, inner.scores >= threshold)
-        return FoldResult(fold.name, tested, threshold, tuple(fitted.history), learnt)
+        return FoldResult(name, tested, threshold, tuple(fitted.history), learnt)
 
 
 def _rows(
@@ -187,9 +202,12 @@ def _kept(folder: Path | None, cohort: Cohort, fold: Fold, seed: int, keep: bool
         return None
     try:
         content = read_json(path)
-        if content["identity"] != _identity(cohort, fold, seed):
-            return None
-        rows, inner = (tuple(Prediction(**each) for each in content[part]) for part in ("rows", "inner"))
-        return FoldResult(content["fold"], rows, float(content["threshold"]), tuple(content["history"]), inner)
+        return _read(content) if content["identity"] == _identity(cohort, fold, seed) else None
     except (DataError, KeyError, TypeError):
         return None
+
+
+def _read(content: Json) -> FoldResult:
+    rows, inner = (tuple(Prediction(**each) for each in content[part]) for part in ("rows", "inner"))
+    members = tuple(_read(each) for each in content.get("members", ()))
+    return FoldResult(content["fold"], rows, float(content["threshold"]), tuple(content["history"]), inner, members)

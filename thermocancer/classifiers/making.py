@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from thermocancer.classifiers.protocol import CLASSIFIER_FILE, Asked, Classifier, Family, Fitted, Settings
+from thermocancer.classifiers.protocol import (
+    CLASSIFIER_FILE,
+    MEMBERS,
+    Asked,
+    Classifier,
+    Family,
+    Fitted,
+    Settings,
+    member_folder,
+)
+from thermocancer.classifiers.seeds import SeedsFitted
 from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
@@ -84,6 +94,9 @@ def load_fitted(folder: Path, workspace: Workspace) -> Fitted:
     Raises DataError when the folder holds none, or a damaged or unknown one.
     """
     _, family, settings = family_of(folder)
+    if MEMBERS in settings:
+        members = {int(seed): load_fitted(member_folder(folder, seed), workspace) for seed in settings[MEMBERS]}
+        return SeedsFitted.of(members, family)
     try:
         fitted: Fitted = family.load(folder, settings)
         return fitted

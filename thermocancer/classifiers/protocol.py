@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CLASSIFIER_FILE = "classifier.json"
 """In the folder of a fitted classifier: what ``Family.load`` needs besides arrays and networks."""
 
+MEMBERS = "members"
+"""In ``classifier.json``: seeds of the fitted classifiers that share a folder, each in a folder of its own."""
+
 FIXED = 0.5
 """The threshold where none is chosen: the sign of the decision value decides."""
 
@@ -165,6 +168,11 @@ class Asked:
         return Asked(config, self.workspace, self.views, self.calibrate, self.exam_weights, self.watched)
 
 
+def member_folder(folder: Path, seed: int) -> Path:
+    """Where one of several fitted classifiers lies in the folder that they share."""
+    return folder / f"seed-{seed}"
+
+
 class Family:
     """The code of one kind. A family defines ``make`` and ``load``; the rest has an answer that holds for most."""
 
@@ -178,6 +186,16 @@ class Family:
     def load(self, folder: Path, settings: Settings) -> Fitted:
         """What a run saved under ``runs/NAME/model``. Raises DataError when it is damaged."""
         raise NotImplementedError
+
+    def save_members(self, members: Mapping[int, Fitted], folder: Path, settings: Settings) -> Settings:
+        """Write what several seeds made into one folder: each into a folder of its own. Returns ``settings`` as
+        ``classifier.json`` is to hold them.
+        """
+        for seed, each in members.items():
+            own = member_folder(folder, seed)
+            own.mkdir(parents=True, exist_ok=True)
+            each.save(own)
+        return settings
 
     def title(self, asked: Asked) -> str:
         """The model's name in manifest and report."""
