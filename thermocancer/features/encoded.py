@@ -1,8 +1,4 @@
-"""Codes of thermograms: what an encoder makes of every exam, one view at a time.
-
-Codes of an encoder that several folds share are kept on disk; those of a fold's own encoder are needed once and
-live in memory or, when large, in an unnamed temporary file.
-"""
+"""Codes of thermograms: what an encoder makes of every exam, one view at a time."""
 
 from __future__ import annotations
 
@@ -22,9 +18,7 @@ from thermocancer.errors import DataError
 from thermocancer.features.thermal import area_weights
 from thermocancer.files import fingerprint
 
-VERSION = 1
-"""Part of the cache key; raise it when codes change their meaning."""
-
+VERSION = 1  # part of the cache key; raise it when codes change their meaning
 IN_MEMORY_BYTES = 1 << 30
 """Larger codes of one view go to a temporary file: with v1 at full size that is above 430 exams."""
 
@@ -95,7 +89,8 @@ def all_codes(
 ) -> Iterator[Float32Array]:
     """Codes of all exams of a cohort that have the view, (n, p) float32; zeros for the others.
 
-    With ``keep`` they are read from the cache, or written there first. Without, they are gone when the block ends.
+    With ``keep`` (an encoder that several folds share) they are read from the cache, or written there first.
+    Without, they live in memory or, when large, in an unnamed temporary file, and are gone when the block ends.
     """
     shape = (len(cohort.exams), encoder.size)
 

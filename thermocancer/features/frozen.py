@@ -38,8 +38,9 @@ class FeatureCache:
         """Where they are. Raises DataError when its ``about.json`` tells of another backbone."""
         folder = self.root / fingerprint(self.about, self.shape)[:32]
         wanted: dict[str, object] = {"about": dict(self.about), "shape": list(self.shape)}
+        note = folder / "about.json"
         found = cached_json(
-            folder / "about.json", lambda: wanted, encode=dict, decode=lambda note: {key: note[key] for key in wanted}
+            note, lambda: wanted, encode=dict, decode=lambda it: dict(it, about=dict(it["about"]))
         )
         if fingerprint(found) != fingerprint(wanted):
             raise DataError(

@@ -20,12 +20,11 @@ from thermocancer.thermal.regions import torso_only
 REFERENCE_CENTI = 3000
 """With ``relative`` every body's median becomes 30 degC, so that values stay inside fixed ranges."""
 
-KEEP = 4
 Made = TypeVar("Made")
 
 
 class OncePerCohort(Generic[Made]):
-    """What was made of the last ``KEEP`` cohorts, told apart by identity (a cohort's content never changes).
+    """What was made of the last four cohorts, told apart by identity (a cohort's content never changes).
 
     Cohorts are kept alive with what was made of them, so an identity cannot be taken over by another one.
     """
@@ -42,7 +41,7 @@ class OncePerCohort(Generic[Made]):
         entry = self._known.get(id(cohort))
         if entry is None:
             entry = self._known[id(cohort)] = cohort, make(cohort)
-            while len(self._known) > KEEP:
+            while len(self._known) > 4:
                 del self._known[next(iter(self._known))]
         return entry[1]
 

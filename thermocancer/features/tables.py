@@ -30,9 +30,7 @@ class Table(StrEnum):
         return self in (Table.ASYMMETRY, Table.INDEX)
 
 
-VERSION = 2
-"""Part of the cache key; raise it when a feature changes its meaning."""
-
+VERSION = 2  # part of the cache key; raise it when a feature changes its meaning
 BLOCK = 16  # exams read at once
 
 
@@ -59,10 +57,8 @@ def measured_table(
     """
     complete, plain = complete_rows(cohort, views), kind is Table.PIXELS
     if not plain and cohort.kind != "celsius":
-        raise DataError(
-            f"{kind} features need degrees, and this data set holds colour images",
-            hint="build the data set with dataset.source: matrices",
-        )
+        hint = "build the data set with dataset.source: matrices"
+        raise DataError(f"{kind} features need degrees, and this data set holds colour images", hint=hint)
     if kind.compares_sides and not _asymmetric(views):
         raise DataError(
             "these views show one side only", where="fuse.views",
