@@ -117,15 +117,15 @@ def slices(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def table(root: Path, slices: Path) -> np.ndarray:
-    from thermocancer.features.tables import measured_table
+    from thermocancer.features.tables import Table, measured_table
 
-    return measured_table(cohort(4), "thermal", ("Frontal",), (6, 8), root / "cache")
+    return measured_table(cohort(4), Table.THERMAL, ("Frontal",), (6, 8), root / "cache")
 
 
 def pixel_table(root: Path, slices: Path) -> np.ndarray:
-    from thermocancer.features.tables import measured_table
+    from thermocancer.features.tables import Table, measured_table
 
-    return measured_table(cohort(4), "pixels", ("Frontal",), (6, 8), root / "cache")
+    return measured_table(cohort(4), Table.PIXELS, ("Frontal",), (6, 8), root / "cache")
 
 
 def _untrained(root: Path):

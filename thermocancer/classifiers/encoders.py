@@ -14,11 +14,11 @@ from thermocancer.classifiers.calibrated import CalibratedFitted
 from thermocancer.classifiers.protocol import Asked, Classifier, Family, Fitted, Reader, Settings
 from thermocancer.config import Config
 from thermocancer.config.learning import InputSection, StrategySection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError, RunError
-from thermocancer.features.encoded import ViewEncoder, check_present, pooled_codes
+from thermocancer.features.encoded import ViewEncoder, pooled_codes
 from thermocancer.files import fingerprint, hash_file
 from thermocancer.strategy import Running
 from thermocancer.training.autoencoder import files as autoencoders

@@ -22,12 +22,12 @@ from thermocancer.classifiers.encoders import (
 from thermocancer.classifiers.protocol import Asked, Classifier, Exportable, Fitted, Row, Settings, logit
 from thermocancer.config.learning import FuseSection, InputSection
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.data.matching import ExamWeights
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError
-from thermocancer.features.encoded import IN_MEMORY_BYTES, ViewEncoder, all_codes, check_present
+from thermocancer.features.encoded import IN_MEMORY_BYTES, ViewEncoder, all_codes
 from thermocancer.features.prepared import prepare
 from thermocancer.files import fingerprint, read_json, write_json
 

@@ -24,11 +24,11 @@ from thermocancer.classifiers.grams import Grams
 from thermocancer.classifiers.protocol import Asked, Classifier, Fitted, Settings
 from thermocancer.classifiers.tabular import read_arrays, write_arrays
 from thermocancer.config.learning import InputSection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
 from thermocancer.data.inputs import Float32Array
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
-from thermocancer.features.encoded import ViewEncoder, all_codes, check_present
+from thermocancer.features.encoded import ViewEncoder, all_codes
 from thermocancer.features.gram import COLUMNS, Gram, KernelName, Part, Standardisation, kernel_values, standardised
 from thermocancer.features.residual import NuisanceScale
 from thermocancer.files import fingerprint, read_json, write_json, written_aside

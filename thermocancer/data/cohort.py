@@ -205,3 +205,14 @@ def all_alike(cohort: Cohort, view: str) -> bool:
     if not isinstance(cohort, ArrayCohort) or view not in cohort.matrices or len(cohort.exams) < 2:
         return False
     return cohort.matrices[view].strides[0] == 0
+
+
+def check_present(cohort: Cohort, view: str, rows: IntArray) -> None:
+    """Raise DataError when one of the exams lacks a view."""
+    lacking = rows[~cohort.present(view)[rows]] if view in cohort.views else rows
+    if len(lacking):
+        raise DataError(
+            "an exam lacks a view that the classifier needs",
+            where=f"exam {cohort.exams[int(lacking[0])].key}",
+            expected=view,
+        )

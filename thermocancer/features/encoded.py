@@ -72,17 +72,6 @@ class ViewEncoder:
         return int(np.prod(self.model.output_shape[1:]))
 
 
-def check_present(cohort: Cohort, view: str, rows: IntArray) -> None:
-    """Raise DataError when one of the exams lacks a view."""
-    lacking = rows[~cohort.present(view)[rows]] if view in cohort.views else rows
-    if len(lacking):
-        raise DataError(
-            "an exam lacks a view that the classifier needs",
-            where=f"exam {cohort.exams[int(lacking[0])].key}",
-            expected=view,
-        )
-
-
 @contextlib.contextmanager
 def all_codes(
     encoder: ViewEncoder, cohort: Cohort, view: str, cache: Path, *, keep: bool, in_memory: int = IN_MEMORY_BYTES

@@ -39,9 +39,7 @@ class FeatureCache:
         folder = self.root / fingerprint(self.about, self.shape)[:32]
         wanted: dict[str, object] = {"about": dict(self.about), "shape": list(self.shape)}
         note = folder / "about.json"
-        found = cached_json(
-            note, lambda: wanted, encode=dict, decode=lambda it: dict(it, about=dict(it["about"]))
-        )
+        found = cached_json(note, lambda: wanted, encode=dict, decode=lambda it: dict(it, about=dict(it["about"])))
         if fingerprint(found) != fingerprint(wanted):
             raise DataError(
                 "these cached features come from another backbone",

@@ -18,8 +18,7 @@ from thermocancer.features.residual import NuisanceFit
 
 KernelName = Literal["sigmoid", "rbf", "linear"]
 
-COLUMNS = 4096
-"""Features of one block: with 290 exams 10 MB in double precision."""
+COLUMNS = 4096  # features of one block: with 290 exams 10 MB in double precision
 
 
 @dataclass(frozen=True)
