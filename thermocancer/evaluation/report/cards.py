@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thermocancer.evaluation.audit.controls import NUISANCE
-from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, PHANTOM_NOTICE, number, with_interval
+from thermocancer.evaluation.report.page import PHANTOM_NOTICE, fill_template, with_interval
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
@@ -22,90 +22,14 @@ SOURCES = {
 
 def model_card(facts: Json) -> str:
     """Markdown from the content of ``report.json``."""
-    metrics, verdict, audit = facts["metrics"], facts["verdict"], facts.get("audit")
-    lines = [
-        f"# Model card: {facts['run']}",
-        "",
-        f"> {ADJUNCT_NOTICE}",
-        *([">", f"> {PHANTOM_NOTICE}"] if facts["phantom"] else []),
-        "",
-        "## What it is",
-        "",
-        f"- model: {facts['model'] or 'not reported'}",
-        f"- protocol: {metrics['protocol']}; leaks: {'; '.join(metrics['leaks']) or 'none known'}",
-        f"- operating point: {number(metrics['threshold'])} ({metrics['threshold_source']})",
-        "- intended use: research on thermograms and on how such models fail",
-        "- out of scope: screening, diagnosis, any decision about a person",
-        "",
-        "## What it is worth",
-        "",
-        verdict["headline"],
-        "",
-        *(f"- {sentence}" for sentence in verdict["sentences"]),
-        _worst_subgroup(facts["subgroups"]),
-        f"- {len(facts['misclassified'])} units are called wrong at the operating point; the report shows them",
-        "",
-        f"| metric | value (interval) on {metrics['n']} {metrics['unit']}s, {metrics['positives']} sick |",
-        "|---|---|",
-        *(f"| {name} | {with_interval(metrics[name])} |" for name in METRICS),
-        "",
-    ]
-    if audit is None:
-        lines.append("Shortcuts: not audited.")
-    else:
-        lines += ["| audit | AUC (interval) | flag |", "|---|---|---|"]
-        lines += [f"| {row['title']} | {with_interval(row['auc'])} | {row['flag']} |" for row in audit["controls"]]
-        for row in audit["matched"]:
-            lines.append(f"| {row['title']} ({row['pairs']} pairs) | {with_interval(row['auc'])} |  |")
-    versions = ", ".join(f"{name} {version}" for name, version in facts["environment"].items())
-    lines += ["", "## How it was made", "", "```", facts["command"], "```", "", versions]
-    return "\n".join(lines) + "\n"
-
-
-def _worst_subgroup(groups: list[Json]) -> str:
-    known = [row for row in groups if row["auc"] is not None]
-    if not known:
-        return "- no subgroup has both classes"
-    worst = min(known, key=lambda row: row["auc"]["value"])
-    name = f"{worst['grouping']} {worst['group']}"
-    return f"- worst subgroup by AUC: {name}, {with_interval(worst['auc'])} on {worst['n']} units"
+    return fill_template("model-card.md", facts | {"metric_names": list(METRICS), "phantom_notice": PHANTOM_NOTICE})
 
 
 def dataset_card(facts: Json) -> str:
     """Markdown from the content of ``report.json``."""
-    audit = facts.get("audit")
-    flow = []
-    for step in facts["flow"]:
-        lost = ", ".join(f"{loss['count']} {loss['reason']}" for loss in step["losses"])
-        words = f"- {step['step']}: {step['exams']} exams of {step['patients']} patients "
-        flow.append(
-            f"{words}({step['healthy']} healthy, {step['sick']} sick)" + (f"; left out: {lost}" if lost else "")
-        )
-    ties = [
-        f"- {each['words']}: {each['variable']} alone reaches AUC {with_interval(each['auc'])}"
-        for each in (audit["verdict"]["shortcuts"] if audit else [])
-    ]
-    lines = [
-        f"# Data-set card: the exams behind {facts['run']}",
-        "",
-        f"> {ADJUNCT_NOTICE}",
-        "",
-        f"- source: {', '.join(SOURCES.get(each, each) for each in facts['sources']) or 'not reported'}",
-        *flow,
-        "- labels: healthy and sick as the source gives them; how they were established: not reported",
-        "- consent, ethics approval, demographics: not reported by this program",
-        "",
-        "## Known ties between label and circumstance",
-        "",
-        *(ties or [why_no_shortcut(audit)]),
-        "",
-        "## Composition",
-        "",
-        "| by | group | units | sick |",
-        "|---|---|---|---|",
-        *(f"| {row['grouping']} | {row['group']} | {row['n']} | {row['sick']} |" for row in facts["subgroups"]),
-    ]
-    return "\n".join(lines) + "\n"
+    sources = [SOURCES.get(each, each) for each in facts["sources"]]
+    words = {"sources_in_words": sources, "no_shortcut": why_no_shortcut(facts["audit"])}
+    return fill_template("data-set-card.md", facts | words)
 
 
 def why_no_shortcut(audit: Json | None) -> str:

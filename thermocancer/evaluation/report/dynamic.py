@@ -125,32 +125,24 @@ def draw_saliency(indices: tuple[int, ...], change: FloatArray, labels: npt.NDAr
 
 
 def _strips(source: StoredCohort, rows: Sequence[Prediction], frames: Sequence[int]) -> dict[str, bytes]:
-    """The worst miss and the worst false alarm, if there are any."""
-    figures = {}
-    for label, name in ((1, "miss"), (0, "false alarm")):
-        wrong = _worst(rows, label)
-        if wrong is None:
-            continue
-        row = next(n for n, exam in enumerate(source.exams) if (exam.patient, exam.visit) == wrong[:2])
-        title = f"Worst {name}: exam {wrong[0]}_{wrong[1]}, {LABELS[label]}, score {wrong[2]:.2f}"
-        figures[title] = draw_strip(source.frames(DYNAMIC_VIEW, np.array([row]), frames)[0], frames, source.kind)
-    return figures
-
-
-def _worst(rows: Sequence[Prediction], label: int) -> tuple[int, int, float] | None:
-    """The exam of a class whose mean score is furthest on the wrong side, among those decided wrongly."""
-    exams: dict[tuple[int, int], list[Prediction]] = {}
+    """Of the exams decided wrongly, the miss and the false alarm whose mean score is furthest on the wrong side."""
+    exams: dict[tuple[int, int, int], list[Prediction]] = {}
     for row in rows:
-        if row.label == label:
-            exams.setdefault((row.patient, row.visit), []).append(row)
-    wrong = [
-        (patient, visit, float(np.mean([row.score for row in own])))
-        for (patient, visit), own in sorted(exams.items())
-        if 2 * sum(row.predicted != label for row in own) > len(own)
-    ]
-    if not wrong:
-        return None
-    return (min if label else max)(wrong, key=lambda each: each[2])
+        exams.setdefault((row.patient, row.visit, row.label), []).append(row)
+    figures = {}
+    for label, name, furthest in ((1, "miss", min), (0, "false alarm", max)):
+        wrong = {
+            (patient, visit): float(np.mean([row.score for row in own]))
+            for (patient, visit, truth), own in sorted(exams.items())
+            if truth == label and 2 * sum(row.predicted != label for row in own) > len(own)
+        }
+        if not wrong:
+            continue
+        worst = furthest(wrong, key=wrong.__getitem__)
+        place = next(n for n, exam in enumerate(source.exams) if (exam.patient, exam.visit) == worst)
+        title = f"Worst {name}: exam {worst[0]}_{worst[1]}, {LABELS[label]}, score {wrong[worst]:.2f}"
+        figures[title] = draw_strip(source.frames(DYNAMIC_VIEW, np.array([place]), frames)[0], frames, source.kind)
+    return figures
 
 
 def draw_strip(frames: npt.NDArray[Any], indices: Sequence[int], kind: str) -> bytes:

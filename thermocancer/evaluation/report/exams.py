@@ -13,8 +13,7 @@ from pathlib import Path
 
 from thermocancer.data.catalog import read_catalog
 from thermocancer.errors import DataError
-from thermocancer.evaluation.statistics.intervals import auc_interval, wilson
-from thermocancer.evaluation.statistics.metrics import confusion_of
+from thermocancer.evaluation.statistics.metrics import few_figures
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
@@ -180,22 +179,8 @@ def subgroup_table(rows: Sequence[Prediction], facts: Mapping[ExamKey, ExamFacts
         for grouping, group in groups.items():
             members.setdefault(grouping, {}).setdefault(group, []).append(row)
     return [
-        _subgroup(grouping, group, of_group[group], confidence)
+        {"grouping": grouping, "group": group} | few_figures(gather_units(of_group[group]), confidence)
         for grouping, of_group in members.items()
         for group in sorted(of_group)
         if len(of_group) > 1
     ]
-
-
-def _subgroup(grouping: str, group: str, rows: Sequence[Prediction], confidence: float) -> Json:
-    units = gather_units(rows)
-    tn, fp, fn, tp = confusion_of(units).values()
-    return {
-        "grouping": grouping,
-        "group": group,
-        "n": len(units),
-        "sick": tp + fn,
-        "sensitivity": wilson(tp, tp + fn, confidence).as_dict() if tp + fn else None,
-        "specificity": wilson(tn, tn + fp, confidence).as_dict() if tn + fp else None,
-        "auc": auc_interval(units.labels, units.scores, confidence).as_dict() if units.has_both_classes else None,
-    }

@@ -11,14 +11,7 @@ from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.report import figures
 from thermocancer.evaluation.report.page import number
 from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
-from thermocancer.evaluation.statistics.curves import (
-    accuracy_by_threshold,
-    calibration_line,
-    decision_curve,
-    predictive_values,
-    reference_points,
-    reliability,
-)
+from thermocancer.evaluation.statistics.curves import curve_facts
 from thermocancer.evaluation.statistics.metrics import METRICS, measure, metrics_document
 from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
@@ -55,18 +48,7 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
     estimates = measured(units, where=run.folder / "predictions.csv")
     document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence}
-    curves = {
-        "calibration": calibration_line(units.labels, units.scores),
-        "reliability": reliability(units.labels, units.scores),
-        "decision_curve": decision_curve(units.labels, units.scores),
-        "accuracy_by_threshold": accuracy_by_threshold(units),
-        "reference_points": reference_points(units),
-        "predictive_values": predictive_values(
-            estimates["sensitivity"].value,
-            estimates["specificity"].value,
-            (*settings.prevalences, float(units.labels.mean())),
-        ),
-    }
+    curves = curve_facts(units, estimates, settings.prevalences)
     trivial = gather_units(run.baseline)
     if not trivial.has_both_classes:
         return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None))

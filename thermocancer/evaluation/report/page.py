@@ -56,14 +56,20 @@ def chance(value: float) -> str:
 
 def render_page(template: str, facts: Json, pictures: Mapping[str, Picture]) -> str:
     """Fill ``templates/TEMPLATE`` with the facts; everything is escaped, pictures are embedded."""
+    return fill_template(template, facts | {"pictures": pictures})
+
+
+def fill_template(template: str, facts: Json) -> str:
+    """Fill ``templates/TEMPLATE``, a page (values are escaped) or Markdown; a fact that it lacks is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("thermocancer.evaluation", "templates"),
-        autoescape=True,
+        autoescape=template.endswith(".html"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        keep_trailing_newline=template.endswith(".md"),
     )
     environment.filters |= {
         "number": number,
@@ -73,7 +79,7 @@ def render_page(template: str, facts: Json, pictures: Mapping[str, Picture]) -> 
         "share": interval_bar,
         "chance": chance,
     }
-    return environment.get_template(template).render(**facts, pictures=pictures, notice=ADJUNCT_NOTICE)
+    return environment.get_template(template).render(**facts, notice=ADJUNCT_NOTICE)
 
 
 def data_uri(png: bytes) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from thermocancer.evaluation.report.page import PHANTOM_NOTICE, number
+from thermocancer.evaluation.report.page import PHANTOM_NOTICE, with_interval
 from thermocancer.files import Json
 
 SUSPICIOUS = 0.99
@@ -39,7 +39,7 @@ def verdict_of(document: Json, *, baseline_auc: Json | None, audit: Json | None,
 
 def _headline(document: Json, audit: Json | None) -> str:
     auc = document["auc"]
-    figures = f"AUC {number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})"
+    figures = f"AUC {with_interval(auc)}"
     if document["unit"] == "exam":
         counted = f"{document['n']} exams"
     elif document["units_by_visit"]:
@@ -77,11 +77,7 @@ def _leaks_found(audit: Json | None) -> str:
 
 
 def _against_baseline(baseline: Json) -> str:
-    name = "The trivial baseline (thermal statistics, nothing deep) on the same folds reaches AUC"
-    figures = f"{number(baseline['value'])} ({number(baseline['low'])} to {number(baseline['high'])})"
-    difference = baseline.get("difference")
-    if difference is None:
-        return f"{name} {figures}."
+    difference = baseline["difference"]
     if difference["low"] > 0:
         word = "the model is clearly above it"
     elif difference["high"] < 0:
@@ -89,6 +85,7 @@ def _against_baseline(baseline: Json) -> str:
     else:
         word = "the data do not show a difference"
     return (
-        f"{name} {figures}; {word} (difference {difference['value']:+.3f}, "
-        f"{difference['low']:+.3f} to {difference['high']:+.3f})."
+        "The trivial baseline (thermal statistics, nothing deep) on the same folds reaches AUC "
+        f"{with_interval(baseline)}; {word} (difference {difference['value']:+.3f}, {difference['low']:+.3f} to "
+        f"{difference['high']:+.3f})."
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.evaluation.statistics.intervals import Estimate
 from thermocancer.evaluation.statistics.resampling import ECE_BINS, score_bins
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
@@ -143,3 +144,19 @@ def predictive_values(
             row["npv"] = specificity * (1 - prevalence) / cleared if cleared else None
         rows.append(row)
     return rows
+
+
+# --- all of them ------------------------------------------------------------------------------------------------------
+
+
+def curve_facts(units: Units, estimates: Mapping[str, Estimate], prevalences: Sequence[float]) -> Json:
+    """What ``report.json`` says of every threshold; predictive values also at the sample's own share of sick."""
+    sensitivity, specificity = estimates["sensitivity"].value, estimates["specificity"].value
+    return {
+        "calibration": calibration_line(units.labels, units.scores),
+        "reliability": reliability(units.labels, units.scores),
+        "decision_curve": decision_curve(units.labels, units.scores),
+        "accuracy_by_threshold": accuracy_by_threshold(units),
+        "reference_points": reference_points(units),
+        "predictive_values": predictive_values(sensitivity, specificity, (*prevalences, float(units.labels.mean()))),
+    }

@@ -97,6 +97,18 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
     }
 
 
+def few_figures(units: Units, confidence: float) -> Json:
+    """What a few units bear: counts, and shares and AUC with intervals, None where a class they need is missing."""
+    tn, fp, fn, tp = confusion_of(units).values()
+    return {
+        "n": len(units),
+        "sick": tp + fn,
+        "sensitivity": wilson(tp, tp + fn, confidence).as_dict() if tp + fn else None,
+        "specificity": wilson(tn, tn + fp, confidence).as_dict() if tn + fp else None,
+        "auc": auc_interval(units.labels, units.scores, confidence).as_dict() if units.has_both_classes else None,
+    }
+
+
 def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFacts) -> Json:
     """The content of ``metrics.json``."""
     by_visit = int(np.sum(units.visits > 0))
