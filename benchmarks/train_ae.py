@@ -48,7 +48,7 @@ def original(path: Path, view: str, variant: str, seed: int) -> dict[str, Any]:
     import keras
 
     from thermocancer.data.inputs import network_input
-    from thermocancer.training.autoencoder.files import ORIGINAL_BATCH, ORIGINAL_EPOCHS
+    from thermocancer.training.autoencoder import ORIGINAL_BATCH, ORIGINAL_EPOCHS
 
     source, section, train, held = images_of(path, view)
     x, v = (network_input(source, view, rows, section) for rows in (train, held))
@@ -77,9 +77,8 @@ def ours(path: Path, view: str, variant: str, seed: int) -> dict[str, Any]:
     from thermocancer import strategy
     from thermocancer.config.learning import AutoencoderSection, StrategySection
     from thermocancer.models.autoencoder import build_autoencoder
-    from thermocancer.training.autoencoder.files import ViewExamples, course_of
-    from thermocancer.training.fit import FitSettings, fit_resumable
-    from thermocancer.training.schedules import Compilation, compile_model
+    from thermocancer.training.autoencoder import ViewExamples, course_of
+    from thermocancer.training.fit import Compilation, FitSettings, compile_model, fit_resumable
 
     running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), seed)
     source, section, train, held = images_of(path, view)

@@ -14,8 +14,8 @@ from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
-from thermocancer.evaluation.audit.checks import leak_checks
 from thermocancer.evaluation.audit.controls import Judge, mann_whitney_p
+from thermocancer.evaluation.audit.findings import leak_checks
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import nuisance_controls, ridge_logistic, variables
 from thermocancer.evaluation.audit.refits import (
@@ -26,8 +26,7 @@ from thermocancer.evaluation.audit.refits import (
     time_fold,
     untrained_twin,
 )
-from thermocancer.evaluation.audit.refitting import Refitting
-from thermocancer.evaluation.audit.scope import Scope, make_scope
+from thermocancer.evaluation.audit.scope import Refitting, Scope, make_scope
 from thermocancer.evaluation.audit.whole import audit_run
 from thermocancer.evaluation.report.exams import catalogued_exams
 from thermocancer.evaluation.report.judgement import Judgement, judge

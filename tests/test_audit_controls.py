@@ -16,8 +16,7 @@ from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
 from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient, time_fold
-from thermocancer.evaluation.audit.refitting import Refitting
-from thermocancer.evaluation.audit.scope import make_scope
+from thermocancer.evaluation.audit.scope import Refitting, make_scope
 from thermocancer.evaluation.report.cards import why_no_shortcut
 from thermocancer.evaluation.statistics.intervals import Estimate
 from thermocancer.evaluation.statistics.units import gather_units

@@ -14,10 +14,8 @@ from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.errors import DataError
 from thermocancer.evaluation.report.figures import draw_reconstructions
 from thermocancer.models.autoencoder import build_autoencoder, code_shape, cosine_basis, random_encoder
-from thermocancer.training.autoencoder.files import ViewExamples, course_of, hold_back
-from thermocancer.training.autoencoder.reconstruction import psnr, ssim
-from thermocancer.training.fit import FitSettings, fit_resumable
-from thermocancer.training.schedules import Compilation, compile_model
+from thermocancer.training.autoencoder import ViewExamples, course_of, hold_back, psnr, ssim
+from thermocancer.training.fit import Compilation, FitSettings, compile_model, fit_resumable
 
 
 def images(seed: int = 0, shape: tuple[int, ...] = (2, 24, 32, 3)) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from thermocancer.errors import ConfigError, DataError, RemoteError
-from thermocancer.models.lite0_weights import PACKAGE, read_lite0_weights, weights_file
+from thermocancer.models.lite0 import PACKAGE, read_lite0_weights, weights_file
 
 keras = pytest.importorskip("keras")
 

@@ -154,7 +154,7 @@ def pooled(root: Path, slices: Path) -> np.ndarray:
 
 
 def gram(root: Path, slices: Path) -> np.ndarray:
-    from thermocancer.classifiers.grams import Grams
+    from thermocancer.classifiers.encoders import Grams
 
     source = cohort(4)
     grams = Grams(_untrained(root), ("Frontal",), False, root / "cache")
@@ -163,15 +163,14 @@ def gram(root: Path, slices: Path) -> np.ndarray:
 
 
 def masked(root: Path, slices: Path) -> np.ndarray:
-    from thermocancer.evaluation.audit.masked import MaskedCohort
+    from thermocancer.evaluation.audit.refits import MaskedCohort
     from thermocancer.thermal.regions import torso_only
 
     return MaskedCohort(cohort(4), torso_only, "torso-only", root / "cache" / "masked").frames("Frontal", np.arange(4))
 
 
 def frame_features(root: Path, slices: Path) -> np.ndarray:
-    from thermocancer.classifiers.sequence.features import SequenceFeatures
-    from thermocancer.classifiers.sequence.readers import FrameReaders
+    from thermocancer.classifiers.sequence.readers import FrameReaders, SequenceFeatures
 
     config = sequence_config(Workspace(root))
     strategy.set_up(config.strategy, config.seed)
@@ -203,8 +202,7 @@ def image_features(root: Path, slices: Path) -> np.ndarray:
 
 def audit_scores(root: Path, slices: Path) -> np.ndarray:
     from thermocancer.evaluation.audit.controls import Judge
-    from thermocancer.evaluation.audit.refitting import Refitting
-    from thermocancer.evaluation.audit.scope import make_scope
+    from thermocancer.evaluation.audit.scope import Refitting, make_scope
 
     rows, workspace = toy_rows(20, repeats=1), Workspace(root)
     write_run(workspace, "toy", rows, model="pixels")

@@ -13,14 +13,15 @@ from thermocancer.errors import ConfigError, DataError
 
 keras = pytest.importorskip("keras")
 
-from thermocancer.models.image_classifier import (  # noqa: E402
+from thermocancer.models.image_classifier import (  # noqa: E402  # noqa: E402
     STUDY_PARAMETERS,
     backbone_head,
     build_classifier,
+    load_old_weights,
     on_backbone,
+    read_old_weights,
     study_network,
 )
-from thermocancer.models.image_classifier_old_weights import load_old_weights, read_old_weights  # noqa: E402
 
 CONVOLUTIONS = [(16, 329), (16, 162), (32, 79), (32, 37), (64, 16), (64, 6)]
 POOLED = (164, 81, 39, 18, 8, 3)

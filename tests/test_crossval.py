@@ -20,7 +20,7 @@ from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.data.split import Fold, make_split, outer_folds
 from thermocancer.errors import DataError, RunError
-from thermocancer.training import distributed
+from thermocancer.training import workers as sharing
 from thermocancer.workspace import Workspace
 
 
@@ -118,14 +118,14 @@ class Slow(Counting):
 
 
 def test_workers_share_out_the_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "LOOK_AGAIN_S", 0.01)
+    monkeypatch.setattr(sharing, "LOOK_AGAIN_S", 0.01)
     source, workspace = cohort(18), Workspace(tmp_path)
     folds = folds_of(source, workspace, split__repeats=4)
     found: dict[int, Any] = {}
 
     def work(number: int) -> None:
         recipe = Slow(tmp_path / f"fits{number}")
-        claim = distributed.claims(workspace, "test")
+        claim = sharing.claims(workspace, "test")
         found[number] = cross_validate(recipe, source, folds, seed=1, folder=tmp_path / "kept", claim=claim)
 
     workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]

@@ -7,7 +7,6 @@ import pytest
 from sequence_fixtures import SHAPE, in_memory
 
 from thermocancer.cache import content_hash
-from thermocancer.classifiers.sequence.features import check_frames
 from thermocancer.classifiers.sequence.input import (
     augmented,
     encoder_input,
@@ -15,6 +14,7 @@ from thermocancer.classifiers.sequence.input import (
     input_from_json,
     input_to_json,
 )
+from thermocancer.classifiers.sequence.readers import check_frames
 from thermocancer.config import load_config
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection

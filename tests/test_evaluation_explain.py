@@ -14,9 +14,8 @@ from thermocancer.data.cohort import centi_celsius
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError
 from thermocancer.evaluation.explain.gradcam import explain_exam, grad_cam, last_convolution, log_odds_gradient
-from thermocancer.evaluation.explain.heatmap import draw_heatmap
-from thermocancer.evaluation.explain.occlusion import occlude, patches
-from thermocancer.evaluation.explain.trust import chance_to_hit, judge_pointing, map_similarity, points_at
+from thermocancer.evaluation.explain.occlusion import draw_heatmap, occlude, patches
+from thermocancer.evaluation.explain.telling_exams import chance_to_hit, judge_pointing, map_similarity, points_at
 from thermocancer.progress import Silent
 from thermocancer.stages import evaluate, fuse
 from thermocancer.workspace import Workspace

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source
 
-from thermocancer.classifiers.making import make_classifier
-from thermocancer.classifiers.sweep import Swept, run_study, with_settings
+from thermocancer.classifiers.making import Swept, make_classifier, run_study, with_settings
 from thermocancer.config import load_config
 from thermocancer.config.judging import Range
 from thermocancer.errors import ConfigError

@@ -15,7 +15,7 @@ from thermocancer.classifiers.making import load_fitted
 from thermocancer.config import Config, load_config
 from thermocancer.data.cohort import ArrayCohort, all_alike, centi_celsius
 from thermocancer.data.store.reading import StoredCohort
-from thermocancer.evaluation.explain import heatmap
+from thermocancer.evaluation.explain import occlusion as heatmap
 from thermocancer.evaluation.explain.gradcam import codes_of, explain_at_random, explain_exam, network_inside
 from thermocancer.evaluation.explain.occlusion import occlude, stretched
 from thermocancer.evaluation.explain.telling_exams import survey_run

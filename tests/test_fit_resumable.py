@@ -20,8 +20,16 @@ from thermocancer.models.layers import initialise
 from thermocancer.runs.history import read_history
 from thermocancer.training.batches import ArrayExamples, order_of, predict
 from thermocancer.training.checkpoint import Snapshot, load_model, save_model
-from thermocancer.training.fit import FitResult, FitSettings, evaluate, fit_resumable, forget
-from thermocancer.training.schedules import Compilation, Schedule, compile_model
+from thermocancer.training.fit import (
+    Compilation,
+    FitResult,
+    FitSettings,
+    Schedule,
+    compile_model,
+    evaluate,
+    fit_resumable,
+    forget,
+)
 
 
 @pytest.fixture(autouse=True)

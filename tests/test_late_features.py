@@ -248,7 +248,7 @@ def test_scores_of_a_new_exam_are_combined(road: Workspace, tmp_path: Path) -> N
 
 
 def test_a_stack_says_what_it_has_no_weights_for(road: Workspace, tmp_path: Path) -> None:
-    from thermocancer.classifiers.late.kept import keep_scores
+    from thermocancer.classifiers.late.scores import keep_scores
 
     runs = [read_run(road, name) for name in ("sit", "dit")]
     kept = keep_scores(runs, stacking=True, aim="sensitivity", sensitivity=0.9)

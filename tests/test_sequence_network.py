@@ -75,7 +75,7 @@ def test_the_original_network_layer_by_layer() -> None:
 
 
 def test_the_original_optimiser(tmp_path) -> None:
-    from thermocancer.classifiers.sequence.heads import HeadSlot
+    from thermocancer.classifiers.sequence.network import HeadSlot
 
     options = {"loss": "mse", "learning_rate": 1e-3}
     config = method(tmp_path, **{f"dit__{key}": value for key, value in options.items()}).config

@@ -11,8 +11,7 @@ import pytest
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError
 from thermocancer.strategy import describe, is_writer
-from thermocancer.strategy.choice import Counted, Seen, choose_backend, choose_kind
-from thermocancer.strategy.hosts import find_hosts, first_node
+from thermocancer.strategy.choice import Counted, Seen, choose_backend, choose_kind, find_hosts, first_node
 
 BOTH = Seen(tensorflow=True, jax=True)
 

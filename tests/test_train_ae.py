@@ -22,8 +22,8 @@ from thermocancer.errors import ConfigError, DataError, Interrupted
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.stages import train_ae
-from thermocancer.training.autoencoder import files as ae
-from thermocancer.training.autoencoder.plan import trainings
+from thermocancer.training import autoencoder as ae
+from thermocancer.training.autoencoder import trainings
 from thermocancer.workspace import Workspace
 
 

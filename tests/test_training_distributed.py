@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from thermocancer.locks import stage_lock
-from thermocancer.training.distributed import share_out
+from thermocancer.training.workers import share_out
 
 
 def test_two_workers_do_each_piece_once(tmp_path: Path) -> None:

@@ -22,8 +22,7 @@ from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ThermocancerError
 from thermocancer.models.autoencoder import build_autoencoder
 from thermocancer.training.checkpoint import Snapshot, save_model
-from thermocancer.training.fit import FitSettings, fit_resumable
-from thermocancer.training.schedules import Compilation, Schedule, compile_model
+from thermocancer.training.fit import Compilation, FitSettings, Schedule, compile_model, fit_resumable
 
 SHAPE = (16, 16)
 

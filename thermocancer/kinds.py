@@ -139,7 +139,7 @@ _KINDS = (
         settings=("fuse.C", "features.pixels", "features.components"), saved_as=("tabular",),
     ),
     Kind(
-        "late", FUSE, Reads.RUNS, "combines finished runs", f"{_FAMILIES}.late.family:LateFamily",
+        "late", FUSE, Reads.RUNS, "combines finished runs", f"{_FAMILIES}.late.run:LateFamily",
         settings=("fuse.combine", "fuse.combine_by", "fuse.stacking", "features.components"),
         saved_as=("late-scores", "late-features"),
     ),

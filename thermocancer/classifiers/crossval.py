@@ -23,8 +23,7 @@ from thermocancer.files import Json, fingerprint, read_json, write_json
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction, to_units
 from thermocancer.runs.writing import write_folder
-from thermocancer.training.distributed import Claim, share_out
-from thermocancer.training.workers import one_thread, run_all
+from thermocancer.training.workers import Claim, one_thread, run_all, share_out
 
 MODELS = "models"
 """In the folder of finished folds: their classifiers, where they are kept."""

@@ -224,7 +224,7 @@ class Slot:
         """Build and compile: Adam, binary cross-entropy, accuracy at 0.5."""
         from thermocancer.models.fusion import build_fusion
         from thermocancer.training.checkpoint import Snapshot
-        from thermocancer.training.schedules import Compilation, compile_model
+        from thermocancer.training.fit import Compilation, compile_model
 
         running = ensure_running()
         how = Compilation("binary_crossentropy", learning_rate=learning_rate, metrics=("accuracy",))
@@ -235,7 +235,7 @@ class Slot:
 
     def fresh(self, seed: int) -> keras.Model:
         """New weights, a new optimizer state and new dropout, all from ``seed``."""
-        from thermocancer.classifiers.sequence.heads import start_from
+        from thermocancer.classifiers.sequence.network import start_from
 
         self.start.put_into(self.model)
         start_from(self.model, seed)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from thermocancer.classifiers.calibrated import CalibratedFitted, unmatched_parts
 from thermocancer.classifiers.protocol import (
     CLASSIFIER_FILE,
     MEMBERS,
@@ -17,10 +22,11 @@ from thermocancer.classifiers.protocol import (
 )
 from thermocancer.classifiers.seeds import SeedsFitted
 from thermocancer.config import Config
-from thermocancer.data.cohort import Cohort, IntArray
+from thermocancer.config.judging import Range, SweepSection
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import read_json
+from thermocancer.files import fingerprint, read_json
 from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
 
@@ -62,8 +68,6 @@ def make_classifier(
     asked = Asked(config, workspace, views, calibrate, exam_weights, watched or {})
     chosen = kind(name or config.fuse.model)
     if config.sweep.trials and calibrate and chosen.name == config.fuse.model:
-        from thermocancer.classifiers.sweep import Swept
-
         return Swept(asked)
     made: Classifier = chosen.family().make(asked)
     return made
@@ -105,3 +109,157 @@ def load_fitted(folder: Path, workspace: Workspace) -> Fitted:
             "a fitted classifier cannot be read", where=folder / CLASSIFIER_FILE, found=repr(error),
             hint="train the run again",
         ) from error  # fmt: skip
+
+
+# --- hyper-parameter search inside the training part of each outer fold, never on what is ---
+
+
+Space = Mapping[str, Range | tuple[Any, ...]]
+"""Dotted config keys: a range of numbers, or choices."""
+
+
+@dataclass(frozen=True)
+class Swept(Classifier):
+    """The classifier that is asked for, its settings chosen anew in every outer fold."""
+
+    asked: Asked
+
+    @property
+    def name(self) -> str:
+        return f"{self._plain({}, calibrate=True).name}, swept"
+
+    @property
+    def journal(self) -> Path:
+        storage = self.asked.config.sweep.storage
+        return Path(storage) if storage else self.asked.workspace.cache / "sweep" / "journal.log"
+
+    def _plain(self, settings: Mapping[str, Any], *, calibrate: bool) -> Classifier:
+        """The plain one with some settings; without ``calibrate`` the cheap one that inner folds judge."""
+        config = with_settings(self.asked.config, settings).model_copy(update={"sweep": SweepSection()})
+        asked = self.asked
+        return make_classifier(
+            config, asked.workspace, views=asked.views, calibrate=calibrate, exam_weights=asked.exam_weights,
+            watched=asked.watched,
+        )  # fmt: skip
+
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
+        """Search on inner folds of ``rows``, then fit the best settings on all of them."""
+        found, score = self.search(cohort, rows, labels, seed=seed, fold=fold)
+        fitted = self._plain(found, calibrate=True).fit(cohort, rows, labels, seed=seed, fold=fold)
+        if not isinstance(fitted, CalibratedFitted):  # nothing was fitted, so that no choice was made
+            return fitted
+        return replace(fitted, history=(*fitted.history, {"sweep": found, "inner_auc": score}))
+
+    def search(
+        self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str
+    ) -> tuple[dict[str, Any], float]:
+        """The best settings by inner AUC, and that AUC. Goes on with what the journal already holds."""
+        rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
+        parts = unmatched_parts(
+            cohort, rows, labels, self.asked.config.split.inner_folds, seed, self.asked.config.cohort
+        )
+        if not parts:
+            raise ConfigError(
+                "a search needs inner folds", where="sweep.trials", expected="two patients of each class in training"
+            )
+        given = dict(zip(rows.tolist(), labels.tolist(), strict=True))
+
+        def judge(settings: dict[str, Any]) -> float:
+            plain = self._plain(settings, calibrate=False)
+            scores, truth = [], []
+            for part in parts:
+                taught = np.array([given[row] for row in part.train.tolist()], dtype=np.int64)
+                scores.append(plain.fit(cohort, part.train, taught, seed=seed, fold=fold).scores(cohort, part.test))
+                truth.append(np.array([given[row] for row in part.test.tolist()], dtype=np.int64))
+            return _mean_auc(truth, scores)
+
+        name = fingerprint(
+            "sweep", cohort.fingerprint, rows.tolist(), labels.tolist(), seed, fold, _identity(self.asked.config)
+        )[:32]
+        return run_study(self.journal, name, self.asked.config.sweep.space, self.asked.config.sweep.trials, seed, judge)
+
+
+def _identity(config: Config) -> dict[str, Any]:
+    sections = {"fuse", "features", "autoencoder", "split", "sweep"}
+    return config.model_dump(mode="json", include=sections, exclude={"fuse": {"name"}, "sweep": {"storage", "trials"}})
+
+
+def _mean_auc(truth: list[IntArray], scores: list[FloatArray]) -> float:
+    """Mean AUC over inner folds that hold both classes; 0.5 where none does."""
+    from sklearn.metrics import roc_auc_score
+
+    both = [(one, other) for one, other in zip(truth, scores, strict=True) if len(set(one.tolist())) == 2]
+    return float(np.mean([roc_auc_score(one, other) for one, other in both])) if both else 0.5
+
+
+def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+    """The config with dotted settings replaced and checked again. Raises ConfigError for a wrong value."""
+    from pydantic import ValidationError
+
+    values = config.model_dump(mode="python", by_alias=True)
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        values[section][name] = value
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(
+            "the search proposed a setting that is not allowed", where="sweep.space", found=error
+        ) from error
+
+
+def run_study(
+    journal: Path, name: str, space: Space, trials: int, seed: int, judge: Callable[[dict[str, Any]], float]
+) -> tuple[dict[str, Any], float]:
+    """Ask, judge and tell until the study holds ``trials`` judged proposals; return the best and its score.
+
+    The proposal depends on the seed and on what has been judged so far, not on how often the search was
+    interrupted: a killed search ends as an uninterrupted one does (on one machine).
+    """
+    optuna = _optuna()
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    # an O_EXCL lock file: symlinks and flock are not dependable on FUSE mounts
+    backend = JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
+    study = optuna.create_study(
+        study_name=name, storage=JournalStorage(backend), direction="maximize", load_if_exists=True,
+        sampler=optuna.samplers.RandomSampler(seed=0),
+    )  # fmt: skip
+    complete = optuna.trial.TrialState.COMPLETE
+    while (done := len(study.get_trials(deepcopy=False, states=(complete,)))) < trials:
+        draw = int(np.random.default_rng([seed, 0x5EE9, done]).integers(2**31))
+        # proposals still running (or killed) elsewhere are not reckoned with: they would change what is proposed here
+        study.sampler = optuna.samplers.TPESampler(
+            seed=draw, n_startup_trials=min(10, max(trials // 2, 1)), constant_liar=False
+        )
+        trial = study.ask()
+        settings = {key: _suggest(trial, key, choice) for key, choice in sorted(space.items())}
+        study.tell(trial, judge(settings))
+    best = max(study.get_trials(deepcopy=False, states=(complete,)), key=lambda each: (each.value, -each.number))
+    return {key: _plain(best.params[key]) for key in sorted(space)}, float(best.value or 0.0)
+
+
+def _suggest(trial: Any, key: str, choice: Range | tuple[Any, ...]) -> Any:
+    if isinstance(choice, Range):
+        if choice.integer:
+            return trial.suggest_int(key, int(choice.low), int(choice.high), log=choice.log)
+        return trial.suggest_float(key, choice.low, choice.high, log=choice.log)
+    return trial.suggest_categorical(key, choice)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError(
+            "a search needs Optuna", where="sweep.trials", found="it is not installed",
+            hint="pip install 'thermocancer[sweep]', or set sweep.trials to 0",
+        ) from error  # fmt: skip
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,20 +15,18 @@ import numpy as np
 
 from thermocancer.classifiers.calibrated import describe_aim
 from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
-from thermocancer.classifiers.leaks import leaks_of
 from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Family
-from thermocancer.data.cohort import IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import MatchWeights
-from thermocancer.data.split import Fold
+from thermocancer.data.split import Fold, thesis_leaks
 from thermocancer.data.store.reading import StoredCohort
-from thermocancer.kinds import Kind
+from thermocancer.kinds import Kind, Reads
 from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.writing import write_run
-from thermocancer.training.distributed import Claim, by_one, claims
-from thermocancer.training.workers import one_thread
+from thermocancer.training.workers import Claim, by_one, claims, one_thread
 from thermocancer.workspace import Stamp
 
 
@@ -174,3 +173,32 @@ def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
 def threshold_facts(scores: CrossValidation) -> dict[str, Any]:
     """The thresholds of the folds, and their median."""
     return {"thresholds": scores.thresholds, "threshold": float(np.median(list(scores.thresholds.values())))}
+
+
+# --- what a run's scores had to do with its training: named in the manifest, never hidden ---
+
+
+CHOSEN_ON_TEST = "threshold fixed at 0.5, models chosen on the test part"
+
+
+def leaks_of(kind: Kind, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
+    """What the scored exams of a run, or its choice of model and threshold, had to do with training."""
+    found = []
+    if asked.config.split.protocol == "thesis":
+        found = [*thesis_leaks(cohort.exams, folds), CHOSEN_ON_TEST, *_lost_in_rendering(kind, asked, cohort)]
+    found += kind.family().leaks(asked, cohort, folds)
+    return list(dict.fromkeys(found))
+
+
+def _lost_in_rendering(kind: Kind, asked: Asked, cohort: Cohort) -> list[str]:
+    """Defects of the original recipe's pictures, as far as this run shares them."""
+    if kind.reads is Reads.FRAMES:
+        return []
+    config, found = asked.config, []
+    images = cohort.kind == "rgb"
+    rendering = config.convert.rendering if images else config.autoencoder.input.rendering
+    if rendering.range == "minmax" and (images or kind.reads is Reads.CODES):
+        found.append("each image scaled by its own minimum and maximum: absolute temperature lost, noise stretched")
+    if images and config.convert.format == "jpg":
+        found.append("JPEG images instead of temperatures")
+    return found

@@ -19,8 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
-from thermocancer.classifiers.encoders import CodesFamily, Encoders, load_saved_encoder, save_encoder
-from thermocancer.classifiers.grams import Grams
+from thermocancer.classifiers.encoders import CodesFamily, Encoders, Grams, load_saved_encoder, save_encoder
 from thermocancer.classifiers.protocol import Asked, Classifier, Fitted, Settings
 from thermocancer.classifiers.tabular import read_arrays, write_arrays
 from thermocancer.config.learning import InputSection

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 def register() -> typer.Typer:
     """Register every command and return the one Typer app; the order is the order of ``--help``."""
-    from thermocancer.cli import sources, preparation, learning, judging, pipeline, inspecting  # noqa: F401, I001
+    from thermocancer.cli import sources, learning, judging, inspecting  # noqa: F401, I001
     from thermocancer.cli.common import app
 
     return app

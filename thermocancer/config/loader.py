@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from thermocancer.config.layers import Settings, from_environment, parse_assignment, read_yaml
 from thermocancer.config.schema import Config
 from thermocancer.errors import ConfigError
 
@@ -116,3 +117,127 @@ def dump_yaml(config: Config) -> str:
     """The resolved config as YAML, every default spelt out."""
     values = config.model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+# --- raw settings and where each came from: YAML files, ``--set`` and the environment ---
+
+
+ENVIRONMENT_PREFIX = "THERMOCANCER_"
+PLAIN_VARIABLES = {"THERMOCANCER_WORKSPACE": "workspace", "THERMOCANCER_SEED": "seed"}
+NOT_SETTINGS = {"THERMOCANCER_USER", "THERMOCANCER_PASSWORD", "THERMOCANCER_REAL_DATA"}
+
+
+@dataclass
+class Settings:
+    """Nested settings as found, and for each dotted key the place it was read from."""
+
+    values: dict[str, Any] = field(default_factory=dict)
+    origins: dict[str, str] = field(default_factory=dict)
+
+    def put(self, key: str, value: Any, origin: str) -> None:
+        """Set a dotted key, replacing whatever was there."""
+        *sections, last = key.split(".")
+        place = self.values
+        for depth, section in enumerate(sections, start=1):
+            inner = place.setdefault(section, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"{'.'.join(sections[:depth])} is a value, not a section", where=origin, found=inner)
+            place = inner
+        place[last] = value
+        self.origins[key] = origin
+
+    def merge(self, values: Mapping[str, Any], origins: Mapping[str, str], prefix: str = "") -> None:
+        """Lay ``values`` over what is here: sections are merged, everything else is replaced."""
+        for name, value in values.items():
+            key = f"{prefix}{name}"
+            if isinstance(value, Mapping):
+                if not value:
+                    continue
+                self.merge(value, origins, f"{key}.")
+            else:
+                self.put(key, value, origins.get(key, "?"))
+
+    def origin_of(self, key: str) -> str | None:
+        """The place of a key, or of the nearest section or entry around it."""
+        while key:
+            if key in self.origins:
+                return self.origins[key]
+            inside = [place for name, place in self.origins.items() if name.startswith(f"{key}.")]
+            if inside:
+                return inside[0]
+            key = key.rpartition(".")[0]
+        return None
+
+
+def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read one config file: its values, and ``file:line`` for each dotted key.
+
+    Raises ConfigError when the file is missing, is not YAML, is no mapping or repeats a key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigError("the config file cannot be read", where=path, found=error.strerror) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError("the config file is not UTF-8 text", where=path, found=error.reason) from error
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else "?"
+        raise ConfigError("the config file is not valid YAML", where=f"{path}:{line}", found=error.problem) from error
+    if node is None:
+        return {}, {}
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError("a config file must hold sections", where=f"{path}:1", expected="key: value lines")
+    origins: dict[str, str] = {}
+    _note_lines(node, path, "", origins)
+    return yaml.safe_load(text), origins
+
+
+def _note_lines(node: yaml.MappingNode, path: Path, prefix: str, origins: dict[str, str]) -> None:
+    seen: dict[str, int] = {}
+    for key_node, value_node in node.value:
+        name = str(key_node.value)
+        line = key_node.start_mark.line + 1
+        if name in seen:
+            raise ConfigError(
+                f"the key {prefix}{name} stands twice",
+                where=f"{path}:{line}",
+                found=f"first on line {seen[name]}",
+                hint="keep one of the two",
+            )
+        seen[name] = line
+        origins[f"{prefix}{name}"] = f"{path}:{line}"
+        if isinstance(value_node, yaml.MappingNode):
+            _note_lines(value_node, path, f"{prefix}{name}.", origins)
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Split ``a.b=value`` of ``--set``; the value is read as YAML."""
+    key, sign, value = text.partition("=")
+    if not sign or not key.strip():
+        raise ConfigError(
+            "--set needs KEY=VALUE", where=f"--set {text}", expected="for example --set autoencoder.epochs=5"
+        )
+    return key.strip(), _yaml_value(value, f"--set {text}")
+
+
+def _yaml_value(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("the value is not valid YAML", where=where, found=error) from error
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> Iterable[tuple[str, Any, str]]:
+    """Yield (dotted key, value, variable) for every setting in the environment.
+
+    ``THERMOCANCER_WORKSPACE`` and ``THERMOCANCER_SEED``, and ``THERMOCANCER_SECTION__KEY`` for any other.
+    """
+    for name, text in sorted((os.environ if environment is None else environment).items()):
+        if name in NOT_SETTINGS or not name.startswith(ENVIRONMENT_PREFIX):
+            continue
+        if name in PLAIN_VARIABLES:
+            yield PLAIN_VARIABLES[name], text if name.endswith("WORKSPACE") else _yaml_value(text, name), name
+        elif "__" in name:
+            key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
+            yield key, _yaml_value(text, name), name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from thermocancer.config.base import Section
 from thermocancer.config.judging import EvaluateSection, ReportSection, SweepSection
@@ -24,6 +24,7 @@ from thermocancer.config.preparation import (
     SplitSection,
 )
 from thermocancer.config.sources import FetchSection, ImportSection, SimulateSection
+from thermocancer.kinds import Kind, Reads, backbone, kind
 
 StageName = Literal[
     "fetch", "import", "simulate", "convert", "filter", "build-dataset",
@@ -59,7 +60,71 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _pairs_that_cannot_go_together(self) -> Config:
-        from thermocancer.config.pairs import check_pairs
-
         check_pairs(self)
         return self
+
+
+# --- pairs of settings that cannot go together, refused before any work is done ---
+
+
+def check_pairs(config: Config) -> None:
+    """Raise ValueError for the first pair of settings that contradict each other."""
+    if config.dataset.views is not None:
+        extra = set(config.dataset.views) - set(config.filter.views)
+        if extra:
+            raise ValueError(f"dataset.views has {sorted(extra)}, which filter.views does not require")
+    if config.strategy.backend == "tensorflow" and config.strategy.kind in ("data-parallel", "multi-host"):
+        raise ValueError(
+            f"strategy.kind: {config.strategy.kind} needs strategy.backend: jax "
+            "(Keras 3 cannot train on TensorFlow's multi-worker strategy)"
+        )
+    if config.strategy.backend == "jax" and config.strategy.kind == "mirrored":
+        raise ValueError("strategy.kind: mirrored needs strategy.backend: tensorflow; use data-parallel")
+    if config.split.protocol != "thesis" and config.autoencoder.train_on == "all":
+        raise ValueError(
+            "autoencoder.train_on: all shows every test exam to the encoder; "
+            f"that needs split.protocol: thesis, not {config.split.protocol}"
+        )
+    chosen = kind(config.fuse.model)
+    if chosen.reads is Reads.RUNS and len(config.fuse.combine) < 2:
+        raise ValueError(f"fuse.model: {chosen.name} needs two or more run names in fuse.combine")
+    if config.fuse.combine_by == "features" and config.fuse.stacking:
+        raise ValueError(
+            "fuse.stacking weighs scores; fuse.combine_by: features fits one model on the features instead"
+        )
+    if not chosen.residualises and config.features.residualise:
+        raise ValueError(
+            f"fuse.model: {chosen.name} reads codes as they are; "
+            "features.residualise works with svm and the feature tables"
+        )
+    _check_options(config, chosen)
+    if config.dataset.source == "images" and config.autoencoder.input.kind == "celsius":
+        raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")
+    if config.dit.weights_sha256 and not config.dit.weights:
+        raise ValueError("dit.weights_sha256 is the checksum of dit.weights, which is not set")
+    if config.cnn.weights_sha256 and not config.cnn.weights:
+        raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
+    if config.dit.weights and not backbone(config.dit.backbone).takes_file:
+        raise ValueError(
+            f"dit.weights is a file for an ImageNet backbone; dit.backbone: {config.dit.backbone} reads none"
+        )
+    if config.dataset.source == "videos" and config.dit.channels != ("frame",):
+        raise ValueError("dataset.source: videos has no degrees; dit.channels must be [frame]")
+    if config.cnn.model == "backbone" and backbone(config.cnn.backbone).own:
+        raise ValueError(f"cnn.backbone: {config.cnn.backbone} reads thermograms alone; choose another backbone")
+
+
+def _check_options(config: Config, chosen: Kind) -> None:
+    """The options of a kind that an installed package adds, by its own model."""
+    model = chosen.options_model()
+    if model is None:
+        if config.fuse.options:
+            raise ValueError(
+                f"fuse.options: {chosen.name} has no options of its own, found {sorted(config.fuse.options)}"
+            )
+        return
+    try:
+        model.model_validate(config.fuse.options)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise ValueError(f"fuse.options.{'.'.join(map(str, problem['loc']))}: {problem['msg']}") from error

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thermocancer.config import Config
-from thermocancer.evaluation.audit.forest import Row, draw_forest
+from thermocancer.evaluation.audit.whole import Row, draw_forest
 from thermocancer.evaluation.report.exams import is_phantom, sources_of
 from thermocancer.evaluation.report.judgement import Picture
 from thermocancer.evaluation.report.page import PHANTOM_NOTICE, number

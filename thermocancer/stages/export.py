@@ -26,7 +26,7 @@ from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.runs.run import read_run
-from thermocancer.strategy.quiet import quietly
+from thermocancer.strategy.running import quietly
 from thermocancer.workspace import Stamp, Workspace
 
 if TYPE_CHECKING:

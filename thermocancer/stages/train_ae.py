@@ -25,12 +25,11 @@ from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
 from thermocancer.strategy import Running
 from thermocancer.strategy.running import LostHostError
-from thermocancer.training.autoencoder import files as ae
-from thermocancer.training.autoencoder.plan import Training, trainings
-from thermocancer.training.autoencoder.reconstruction import Images, psnr, ssim
+from thermocancer.training import autoencoder as ae
+from thermocancer.training.autoencoder import Images, Training, psnr, ssim, trainings
 from thermocancer.training.checkpoint import Snapshot, save_model
-from thermocancer.training.distributed import claims, share_out
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
+from thermocancer.training.workers import claims, share_out
 from thermocancer.workspace import Workspace, output_hashes
 
 MOST_JUDGED = 32
@@ -133,7 +132,7 @@ def _mine(work: _Work, jobs: list[Training]) -> Iterable[Training]:
 
 def _build(work: _Work) -> Any:
     from thermocancer.models.autoencoder import build_autoencoder
-    from thermocancer.training.schedules import Compilation, compile_model
+    from thermocancer.training.fit import Compilation, compile_model
 
     section = work.config.autoencoder
     with work.running.scope():

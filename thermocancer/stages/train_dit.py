@@ -8,9 +8,8 @@ from thermocancer import strategy
 from thermocancer.classifiers.protocol import Asked
 from thermocancer.classifiers.run import Job, train
 from thermocancer.classifiers.sequence.family import SequenceFamily
-from thermocancer.classifiers.sequence.features import check_frames
 from thermocancer.classifiers.sequence.network import SequenceClassifier
-from thermocancer.classifiers.sequence.readers import FrameReaders
+from thermocancer.classifiers.sequence.readers import FrameReaders, check_frames
 from thermocancer.config import Config
 from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Split, dynamic_folds, restrict
@@ -19,7 +18,7 @@ from thermocancer.kinds import DIT as STAGE
 from thermocancer.kinds import backbone, only_kind_of
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.training.distributed import share_out
+from thermocancer.training.workers import share_out
 from thermocancer.workspace import Workspace
 
 CLAIMED_AT_ONCE = 8

@@ -14,10 +14,18 @@ from pathlib import Path
 
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
-from thermocancer.strategy.choice import SHARING, Choice, Counted, Seen, choose_backend, choose_kind, wanted_backend
-from thermocancer.strategy.hosts import Hosts, find_hosts
-from thermocancer.strategy.quiet import quietly
-from thermocancer.strategy.running import Engine, Running
+from thermocancer.strategy.choice import (
+    SHARING,
+    Choice,
+    Counted,
+    Hosts,
+    Seen,
+    choose_backend,
+    choose_kind,
+    find_hosts,
+    wanted_backend,
+)
+from thermocancer.strategy.running import Engine, Running, quietly
 
 __all__ = ["Running", "current", "describe", "is_writer", "resolved", "set_up"]
 

@@ -9,10 +9,8 @@ from dataclasses import dataclass
 
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, RunError
-from thermocancer.strategy.choice import Counted
-from thermocancer.strategy.hosts import Hosts
-from thermocancer.strategy.quiet import quietly
-from thermocancer.strategy.running import Engine, LostHostError, OneProgram
+from thermocancer.strategy.choice import Counted, Hosts
+from thermocancer.strategy.running import Engine, LostHostError, OneProgram, quietly
 
 CONNECT_TIMEOUT_S = 120
 SIGNS_OF_LOSS = ("gloo", "nccl", "unavailable", "deadline_exceeded", "heartbeat", "connection", "coordination service")

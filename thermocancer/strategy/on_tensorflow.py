@@ -12,8 +12,7 @@ import numpy.typing as npt
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError
 from thermocancer.strategy.choice import Counted
-from thermocancer.strategy.quiet import import_quietly, quietly
-from thermocancer.strategy.running import Arrays, Engine, OneProgram
+from thermocancer.strategy.running import Arrays, Engine, OneProgram, import_quietly, quietly
 
 
 @dataclass(frozen=True)

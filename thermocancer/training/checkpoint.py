@@ -20,7 +20,7 @@ import numpy.typing as npt
 from thermocancer.errors import DataError
 from thermocancer.files import written_aside
 from thermocancer.runs.history import Row
-from thermocancer.strategy.quiet import quietly
+from thermocancer.strategy.running import quietly
 
 Values = list[npt.NDArray[Any]]
 EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)

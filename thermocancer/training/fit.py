@@ -8,9 +8,12 @@ the checkpoint.
 from __future__ import annotations
 
 import math
+import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +26,6 @@ from thermocancer.runs.history import Row, write_history
 from thermocancer.strategy.running import Running
 from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
 from thermocancer.training.checkpoint import Checkpoint, Snapshot, Standing
-from thermocancer.training.schedules import Schedule
-from thermocancer.training.stopping import Stopping
 
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.jsonl"
@@ -233,3 +234,100 @@ class _Fit:
             self.best.put_into(self.model)
         # with an exponential moving average the averaged weights are the result
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+
+# --- sIGINT and SIGTERM while training: finish the step, write a checkpoint, stop ---
+
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopping:
+    """Within the block, the first signal only sets ``asked``; a second one interrupts at once.
+
+    An exception thrown into the middle of a step could leave half of the weights updated. In any
+    thread but the main one signals cannot be caught, and nothing changes.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.name = ""
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            self._previous = {each: signal.signal(each, self._note) for each in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for each, handler in self._previous.items():
+            signal.signal(each, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked, self.name = True, signal.Signals(number).name
+
+
+# --- learning rate over a training, and the optimizers that follow it ---------
+
+
+FLOOR = 0.01
+"""A cosine schedule ends at this fraction of its peak."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A learning rate as a function of the step, so that a resumed training follows the same curve.
+
+    ``constant``: always ``peak``. ``cosine``: linear warm-up over ``warmup_epochs``, then half a
+    cosine down to a hundredth of ``peak`` at the last step (Loshchilov and Hutter 2017).
+    """
+
+    kind: Literal["constant", "cosine"]
+    peak: float
+    epochs: int
+    warmup_epochs: int = 0
+
+    def at(self, step: int, steps_per_epoch: int) -> float:
+        """The rate for step 0, 1, ... of the whole training."""
+        warmup = self.warmup_epochs * steps_per_epoch
+        if step < warmup:
+            return self.peak * (step + 1) / warmup
+        if self.kind == "constant":
+            return self.peak
+        share = (step - warmup) / max(1, self.epochs * steps_per_epoch - warmup)
+        return self.peak * (FLOOR + (1 - FLOOR) * 0.5 * (1 + math.cos(math.pi * min(1.0, share))))
+
+
+@dataclass(frozen=True)
+class Compilation:
+    """How a network is compiled. ``weight_decay`` and ``ema_momentum`` only where not None."""
+
+    loss: Any
+    optimizer: Literal["adam", "adamw"] = "adam"
+    learning_rate: float = 1e-3
+    weight_decay: float | None = None
+    ema_momentum: float | None = None
+    metrics: tuple[Any, ...] = ()
+
+
+def compile_model(model: Any, how: Compilation, running: Running) -> None:
+    """Compile a Keras model for ``fit_resumable`` and make the optimizer's variables.
+
+    Call it inside ``running.scope()`` together with the building of the model.
+    """
+    import keras
+
+    averaging = {} if how.ema_momentum is None else {"use_ema": True, "ema_momentum": how.ema_momentum}
+    decay = {} if how.weight_decay is None else {"weight_decay": how.weight_decay}
+    make = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}[how.optimizer]
+    model.compile(
+        optimizer=make(learning_rate=how.learning_rate, **decay, **averaging),
+        loss=how.loss,
+        weighted_metrics=list(how.metrics),
+        jit_compile=running.jit_compile,
+    )
+    model.optimizer.build(model.trainable_variables)

@@ -18,8 +18,7 @@ from thermocancer.files import fingerprint, hash_file
 from thermocancer.strategy import Running
 from thermocancer.training.batches import Examples
 from thermocancer.training.checkpoint import Snapshot
-from thermocancer.training.fit import FitSettings, fit_resumable, forget
-from thermocancer.training.schedules import Compilation, compile_model
+from thermocancer.training.fit import Compilation, FitSettings, compile_model, fit_resumable, forget
 
 HE_UNIFORM = "dense_64"
 """The one layer that the study does not start as Keras does by default."""
@@ -114,7 +113,7 @@ class ImageTrainer:
 
     def _fresh(self, seed: int) -> None:
         """New weights, optimizer and dropout from ``seed`` alone; or the weights of ``cnn.init``."""
-        from thermocancer.models.image_classifier_old_weights import load_old_weights
+        from thermocancer.models.image_classifier import load_old_weights
         from thermocancer.models.layers import initialise
 
         self._start.put_into(self.model)

@@ -12,11 +12,10 @@ import numpy as np
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, describe_aim
 from thermocancer.classifiers.crossval import CrossValidation, cross_validate
-from thermocancer.classifiers.late.blocks import Block, CombinedRun
-from thermocancer.classifiers.late.features import VERSION, JointClassifier
-from thermocancer.classifiers.late.kept import components_of, keep_scores
-from thermocancer.classifiers.late.patients import PatientCohort, gather_patients, patient_folds
-from thermocancer.classifiers.late.scores import combine, describe_combination
+from thermocancer.classifiers.late.features import KIND, VERSION, JointClassifier, JointModel
+from thermocancer.classifiers.late.patients import Block, CombinedRun, PatientCohort, gather_patients, patient_folds
+from thermocancer.classifiers.late.scores import ScoresModel, combine, components_of, describe_combination, keep_scores
+from thermocancer.classifiers.protocol import Family, Fitted, Settings
 from thermocancer.classifiers.run import Trained
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
@@ -28,8 +27,7 @@ from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run, read_run
 from thermocancer.runs.writing import write_run
-from thermocancer.training.distributed import by_one, claims
-from thermocancer.training.workers import one_thread
+from thermocancer.training.workers import by_one, claims, one_thread
 from thermocancer.workspace import Stamp, Workspace
 
 BY_FEATURES = "features"
@@ -162,3 +160,17 @@ def _fit_all(classifier: Calibrated, patients: PatientCohort, folds: Sequence[Fo
     fold = Fold("all", every, every) if len(folds) > 1 else folds[0]
     labels = np.array([patients.exams[row].label for row in fold.train], dtype=np.int64)
     return classifier.fit(patients, fold.train, labels, seed=seed, fold=fold.name)
+
+
+# --- late fusion as a family: the model that a late run keeps, read back ------
+
+
+class LateFamily(Family):
+    """Combines finished runs; how it is made stands in ``late.run``, as it needs the runs themselves."""
+
+    why_not_exported = "it combines other runs and has no network of its own"
+
+    def load(self, folder: Path, settings: Settings) -> Fitted:
+        by_features = settings["kind"] == KIND
+        model = JointModel.load(folder, settings) if by_features else ScoresModel.load(folder, settings)
+        return CalibratedFitted.around(model, settings)

@@ -24,10 +24,15 @@ from thermocancer.classifiers.protocol import (
     Settings,
     Unavailable,
 )
-from thermocancer.classifiers.sequence.features import SequenceFeatures, exam_images
 from thermocancer.classifiers.sequence.input import VERSION, input_to_json
 from thermocancer.classifiers.sequence.network import SequenceClassifier, SequenceModel, load_sequence_model
-from thermocancer.classifiers.sequence.readers import FrameReader, FrameReaders, UntrainedReaders
+from thermocancer.classifiers.sequence.readers import (
+    FrameReader,
+    FrameReaders,
+    SequenceFeatures,
+    UntrainedReaders,
+    exam_images,
+)
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold

@@ -58,7 +58,7 @@ def load_late_oracle(run: Run, workspace: Workspace, oracle_of: Callable[[Run], 
     Raises DataError when a combined run is gone or no longer the one that was combined, ConfigError
     when it is a late run itself.
     """
-    from thermocancer.classifiers.late.kept import check_components
+    from thermocancer.classifiers.late.scores import check_components
     from thermocancer.classifiers.making import load_fitted
 
     fitted: Any = load_fitted(run.model_folder, workspace)

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from thermocancer.evaluation.explain.heatmap import draw_heatmap
-from thermocancer.evaluation.explain.occlusion import Occlusion, occlude
+from thermocancer.evaluation.explain.occlusion import Occlusion, draw_heatmap, occlude
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.scoring import Oracle, as_trained, source_of
 from thermocancer.evaluation.report.figures import thermogram_png

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
-from thermocancer.data.cohort import ArrayCohort, Cohort, Exam
+from thermocancer.config.preparation import ConvertSection
+from thermocancer.data.cohort import ArrayCohort, ChangedCohort, Cohort, Exam, Frames, IntArray, Kind, centi_celsius
 from thermocancer.data.names import parse_name
 from thermocancer.data.nuisance import catalog_measures, measure_matrix, nuisance_columns
-from thermocancer.errors import ConfigError, ThermocancerError
+from thermocancer.data.store.reading import DYNAMIC_VIEW
+from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
+from thermocancer.errors import ConfigError, DataError, ThermocancerError
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
 from thermocancer.evaluation.prediction.novelty import Reference, judge_novelty
 from thermocancer.evaluation.statistics.intervals import wilson
@@ -108,7 +113,6 @@ def as_trained(source: ArrayCohort, config: Config) -> Cohort:
     """What the run's classifier reads: the degrees themselves, or their colours."""
     if config.dataset.source != "images":
         return source
-    from thermocancer.evaluation.prediction.coloured import ColouredCohort
 
     return ColouredCohort(source, config.convert)
 
@@ -146,8 +150,6 @@ def answer(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
 def _why_not(exam: NewExam, oracle: Oracle) -> str | None:
     """Why an exam cannot be scored for want of views or frames; None when it can."""
     if oracle.dynamic:
-        from thermocancer.evaluation.prediction.frames import gap_problem
-
         return gap_problem(exam, oracle.config)
     fit = exam.matrix_files()
     missing = [view for view in oracle.views if view not in fit]
@@ -159,8 +161,6 @@ def _why_not(exam: NewExam, oracle: Oracle) -> str | None:
 def readable(exam: NewExam, oracle: Oracle) -> Any:
     """The exam as the run's classifier reads it: one row of static views, or one sequence of frames."""
     if oracle.dynamic:
-        from thermocancer.evaluation.prediction.frames import sequence_of
-
         return sequence_of(exam, oracle.config, oracle.shape)
     return as_trained(source_of(exam, oracle), oracle.config)
 
@@ -203,3 +203,71 @@ def like_scores(units: Units, score: float) -> dict[str, Any]:
     near = np.abs(units.scores - score) <= LIKE_SCORES
     sick = int(units.labels[near].sum())
     return {"n": int(near.sum()), "sick": sick, "share": wilson(sick, int(near.sum())).as_dict()}
+
+
+# --- a new exam as the colour images that a run of the original recipe was trained on ---
+
+
+class ColouredCohort(ChangedCohort):
+    """``source`` (degrees) coloured as ``convert`` does it, JPEG loss included."""
+
+    def __init__(self, source: Cohort, settings: ConvertSection) -> None:
+        super().__init__(source)
+        self._settings = settings
+
+    @property
+    def kind(self) -> Kind:
+        return "rgb"
+
+    @property
+    def fingerprint(self) -> str:
+        from thermocancer.files import fingerprint
+
+        return fingerprint("coloured", self.original.fingerprint, self._settings.model_dump(mode="json"))
+
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        from thermocancer.thermal.rendering import render_centi
+
+        coloured = render_centi(centi_celsius(self.original, view, rows), self._settings.rendering)
+        if self._settings.format == "jpg":
+            coloured = np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
+        return coloured[:, np.newaxis]
+
+
+def _through_jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """RGB (height, width, 3) written as JPEG and read again."""
+    import cv2
+
+    flipped = np.ascontiguousarray(image[..., ::-1])
+    written, content = cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if written else None
+    if decoded is None:
+        raise DataError("an image could not be written as JPEG")
+    return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
+
+
+# --- the frames of a new dynamic exam as a sequence that a trained sequence network reads ---
+
+
+def gap_problem(exam: NewExam, config: Config) -> str | None:
+    """Why the frames make no sequence that the run can read; None when they do."""
+    found = list(exam.frame_files())
+    if not found:
+        return "the run reads the frames of a dynamic exam, and there is none that is fit"
+    problem = find_gap_problem(found, config.filter.frames, config.dit.allow_gaps)
+    if problem is None and config.dataset.source != "matrices":
+        return "the run was trained on rendered frames; only runs on matrices score a new dynamic exam"
+    return problem
+
+
+def sequence_of(exam: NewExam, config: Config, shape: tuple[int, int] | None) -> ArrayCohort:
+    """The exam's frames as a cohort of one, gaps filled as in training, at the size that the run was trained on."""
+    from thermocancer.data.store.writing import resize_centi
+    from thermocancer.thermal.reading import to_centi
+
+    files = exam.frame_files()
+    centi = {number: resize_centi(to_centi(np.asarray(file.celsius)), shape) for number, file in files.items()}
+    whole, _ = fill_gaps(centi, config.filter.frames)
+    first = next(iter(files.values()))
+    described = Exam(exam.patient, exam.visit, 0, None, first.layout)
+    return ArrayCohort((described,), {DYNAMIC_VIEW: np.stack(whole)[np.newaxis]}, name=exam.name)

@@ -164,7 +164,7 @@ def deviations(row: PublishedRow, config: Config, shape: tuple[int, int], exams:
 
 
 def _of_autoencoder(row: PublishedRow, config: Config, exams: int) -> list[Difference]:
-    from thermocancer.training.autoencoder.files import ORIGINAL_BATCH, ORIGINAL_EPOCHS, ORIGINAL_RATE, course_of
+    from thermocancer.training.autoencoder import ORIGINAL_BATCH, ORIGINAL_EPOCHS, ORIGINAL_RATE, course_of
 
     section = config.autoencoder.model_copy(update={"variant": row.variant})
     course = course_of(section, exams)

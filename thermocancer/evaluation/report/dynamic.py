@@ -11,8 +11,8 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.classifiers.making import load_fitted
 from thermocancer.classifiers.protocol import logit
-from thermocancer.classifiers.sequence.features import SequenceFeatures
 from thermocancer.classifiers.sequence.network import SequenceModel
+from thermocancer.classifiers.sequence.readers import SequenceFeatures
 from thermocancer.config import Config
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.data.cohort import Cohort, FloatArray

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK, MODEL, BASELINE, MUTED, ALARM = "#1f2933", "#1b6ca8", "#d9822b", "#8a94a0", "#c0392b"
+INK, MODEL, AMBER, MUTED, ALARM = "#1f2933", "#1b6ca8", "#d9822b", "#8a94a0", "#c0392b"
 STYLE: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -104,7 +104,7 @@ def draw_precision_recall(model: Units, baseline: Units | None) -> bytes:
     axes.axhline(float(model.labels.mean()), color=MUTED, linestyle=":", linewidth=1, label="share of sick")
     if baseline is not None:
         recall, precision = precision_recall_points(baseline.labels, baseline.scores)
-        axes.step(recall, precision, where="pre", color=BASELINE, linewidth=1.4, label="trivial baseline")
+        axes.step(recall, precision, where="pre", color=AMBER, linewidth=1.4, label="trivial baseline")
     recall, precision = precision_recall_points(model.labels, model.scores)
     axes.step(recall, precision, where="pre", color=MODEL, linewidth=2, label="model")
     axes.set(xlabel="sensitivity (recall)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
@@ -148,7 +148,7 @@ def draw_decision_curve(units: Units) -> bytes:
     steps = [100 * row["threshold"] for row in rows]
     for name, label, colour, width in (
         ("model", "model", MODEL, 2.0),
-        ("everyone", "call everyone sick", BASELINE, 1.4),
+        ("everyone", "call everyone sick", AMBER, 1.4),
         ("nobody", "call nobody sick", MUTED, 1.0),
     ):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=label)
@@ -185,7 +185,7 @@ def draw_history(history: Sequence[Json]) -> bytes | None:
     """Learning curves: training and validation loss, one thin line a fold, their mean bold; None without epochs."""
     figure, axes = new_figure(5.2)
     drawn = False
-    for key, name, colour in (("loss", "loss", MODEL), ("val_loss", "validation loss", BASELINE)):
+    for key, name, colour in (("loss", "loss", MODEL), ("val_loss", "validation loss", AMBER)):
         folds: dict[str, list[tuple[int, float]]] = {}
         for row in history:
             if isinstance(row.get(key), (int, float)) and "epoch" in row:

@@ -14,7 +14,7 @@ from thermocancer.data.class_images import Pixels, read_image
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.evaluation.report.figures import (
     ALARM,
-    BASELINE,
+    AMBER,
     MODEL,
     STYLE,
     RocLine,
@@ -69,7 +69,7 @@ def image_figures(run: Run) -> dict[str, bytes]:
     figures = {}
     if run.history:
         figures[CURVES] = draw_learning(run.history)
-    figures[ROC] = draw_roc([validation.roc_line(BASELINE), test.roc_line(MODEL)])
+    figures[ROC] = draw_roc([validation.roc_line(AMBER), test.roc_line(MODEL)])
     figures[CONFUSION] = draw_confusions([validation, test], manifest.classes)
     figures[THRESHOLD] = draw_accuracy([validation, test], manifest.threshold)
     return figures | draw_misclassified(test, config, manifest.classes)
@@ -101,7 +101,7 @@ def draw_learning(history: Sequence[Json]) -> bytes:
     """Loss left, accuracy right; training and validation, one line a seed."""
     figure, *both = _side_by_side(9.0, 3.6)
     for axes, name in zip(both, ("loss", "accuracy"), strict=True):
-        for key, colour, title in ((name, MODEL, "training"), (f"val_{name}", BASELINE, "validation")):
+        for key, colour, title in ((name, MODEL, "training"), (f"val_{name}", AMBER, "validation")):
             for number, fold in enumerate(dict.fromkeys(row["fold"] for row in history)):
                 points = [(row["epoch"], row[key]) for row in history if row["fold"] == fold and key in row]
                 if points:
@@ -126,7 +126,7 @@ def draw_confusions(parts: Sequence[ScoredImages], classes: Sequence[str]) -> by
 def draw_accuracy(parts: Sequence[ScoredImages], threshold: float) -> bytes:
     """Accuracy at 0.00 to 0.99; each part's best is a dot, the threshold that was used a line."""
     figure, axes = new_figure(5.6, 3.8)
-    for part, colour in zip(parts, (BASELINE, MODEL), strict=True):
+    for part, colour in zip(parts, (AMBER, MODEL), strict=True):
         accuracy = part.accuracy_at(STEPS)
         best = int(accuracy.argmax())
         label = f"{part.name}, best {accuracy[best]:.3f} at {STEPS[best]:.2f}"

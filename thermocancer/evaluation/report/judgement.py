@@ -69,7 +69,7 @@ def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) ->
     auc = number(document["auc"]["value"])
     lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
     if baseline is not None:
-        beside = figures.RocLine(baseline.labels, baseline.scores, "trivial baseline", figures.BASELINE, 1.4)
+        beside = figures.RocLine(baseline.labels, baseline.scores, "trivial baseline", figures.AMBER, 1.4)
         lines.insert(0, beside)
     pictures = {
         "roc": Picture(

@@ -8,19 +8,26 @@ exam of that fold has touched.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from thermocancer.config import Config
 from thermocancer.config.learning import AutoencoderSection, InputSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array, network_input
-from thermocancer.errors import DataError
+from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.kinds import AE
+from thermocancer.models.autoencoder import code_shape
+from thermocancer.runs.deciding import network_decided_by
 from thermocancer.runs.manifest import AutoencoderManifest, read_autoencoder_manifest
-from thermocancer.training.schedules import Schedule
-from thermocancer.workspace import Workspace
+from thermocancer.training.fit import Schedule
+from thermocancer.workspace import VIEWS, Stamp, Workspace
 
 MODEL, HISTORY, MANIFEST, RECONSTRUCTIONS, CHECKPOINT_FOLDER = (
     "model.keras", "history.jsonl", "manifest.json", "reconstructions.png", "checkpoint"
@@ -150,3 +157,133 @@ def _found(workspace: Workspace, variant: str, view: str, fold: str) -> Path:
 def manifest_of(workspace: Workspace, variant: str, view: str, fold: str) -> AutoencoderManifest:
     """What ``train-ae`` wrote of it. Raises DataError when it is not there or damaged."""
     return read_autoencoder_manifest(_found(workspace, variant, view, fold) / MANIFEST)
+
+
+# --- which autoencoders a config asks for: one a view, and one inside every outer fold of ---
+
+
+@dataclass(frozen=True)
+class Training:
+    """One autoencoder to train: its view and fold, the rows that train and validate it, its folder."""
+
+    view: str
+    fold: str
+    train: IntArray
+    validate: IntArray
+    folder: Path
+    seed: int
+    leaks: tuple[str, ...]
+    made_from: str
+
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.folder / MANIFEST)
+
+    @property
+    def title(self) -> str:
+        return self.view if self.fold in WHOLE_SPLIT else f"{self.view} fold {self.fold}"
+
+
+def trainings(config: Config, workspace: Workspace, source: Cohort) -> Iterator[Training]:
+    """Every autoencoder that the config asks for, the one of the whole split first in each view."""
+    code_shape(config.autoencoder.variant, source.shape)  # refuses a size that cannot be halved often enough
+    split = Split.read(workspace.split)
+    folds = outer_folds(source.exams, split, config.split, config.seed)
+    for view in _views(config, source):
+        present = np.flatnonzero(source.present(view)).astype(np.int64)
+        for number, (fold, train, validate, leaks) in enumerate(_parts(config, source, split, folds, present)):
+            seed = int(np.random.default_rng([config.seed, 41, VIEWS.index(view), number]).integers(2**31))
+            if validate is None:
+                train, validate = hold_back(source, train, config.autoencoder.validation_fraction, seed)
+            folder = folder_of(workspace, config.autoencoder.variant, view, fold)
+            made_from = _made_from(config, source, view, train, validate, seed)
+            yield Training(view, fold, train, validate, folder, seed, tuple(leaks), made_from)
+
+
+def _views(config: Config, source: Cohort) -> tuple[str, ...]:
+    wanted = config.autoencoder.views or source.views
+    missing = [view for view in wanted if view not in source.views]
+    if missing:
+        raise ConfigError(
+            "the data set lacks a view that train-ae needs",
+            where="autoencoder.views",
+            expected=f"some of: {', '.join(source.views)}",
+            found=", ".join(missing),
+        )
+    return tuple(view for view in source.views if view in wanted)
+
+
+def _parts(
+    config: Config, source: Cohort, split: Split, folds: Sequence[Fold], present: IntArray
+) -> Iterator[tuple[str, IntArray, IntArray | None, list[str]]]:
+    """Fold, training rows, validation rows (None: to be held back from training) and leaks of each training."""
+    if config.split.protocol == "thesis":
+        fold = folds[0]
+        train = present if config.autoencoder.train_on == "all" else np.intersect1d(fold.train, present)
+        leaks = [*thesis_leaks(source.exams, folds), "autoencoders are validated on the test part"]
+        if config.autoencoder.train_on == "all":
+            leaks.append("autoencoders are trained on all files, test exams included")
+        yield "test", train, np.intersect1d(fold.test, present), leaks
+        return
+    yield "test", np.intersect1d(split.rows(source.exams, "train"), present), None, []
+    if config.split.protocol == "grouped-cv" and config.autoencoder.per_fold:
+        for fold in folds:
+            yield fold.name, np.intersect1d(fold.train, present), None, []
+
+
+def _made_from(config: Config, source: Cohort, view: str, train: IntArray, validate: IntArray, seed: int) -> str:
+    """Settings, what was resolved, and content: everything that decides the weights."""
+    hashes = [dict(exam.hashes).get(view) for exam in source.exams]
+    known = all(hashes)
+    course = course_of(config.autoencoder, len(train))
+    return network_decided_by(
+        AE, config, [course.epochs, course.batch, course.schedule.peak], view, seed, source.shape, source.kind,
+        None if known else source.fingerprint,
+        [[source.exams[row].patient, hashes[row]] for row in train],
+        [[source.exams[row].patient, hashes[row]] for row in validate],
+    )  # fmt: skip
+
+
+# --- how well an image is reconstructed: PSNR and SSIM. Arrays in, numbers out ---
+
+
+Images = npt.NDArray[np.float32]
+K1, K2 = 0.01, 0.03
+"""Stabilising constants of SSIM, for a data range of 1."""
+
+SIGMA, RADIUS = 1.5, 5
+"""The Gaussian window of SSIM: 11 x 11 pixels."""
+
+
+def psnr(truth: Images, found: Images) -> FloatArray:
+    """Peak signal-to-noise ratio of each image in decibels, shape (n,), for values in [0, 1].
+
+    Inf where the two are equal.
+    """
+    error = np.mean((truth.astype(np.float64) - found) ** 2, axis=(1, 2, 3))
+    with np.errstate(divide="ignore"):
+        return np.asarray(-10.0 * np.log10(error))
+
+
+def ssim(truth: Images, found: Images) -> FloatArray:
+    """Structural similarity of each image, shape (n,), mean over pixels and channels, at most 1.
+
+    Wang, Bovik, Sheikh and Simoncelli 2004, equation 13, with its Gaussian window; data range 1.
+    Images are (n, height, width, channels).
+    """
+    a, b = truth.astype(np.float64), found.astype(np.float64)
+    mean_a, mean_b = _blur(a), _blur(b)
+    variance_a = _blur(a * a) - mean_a**2
+    variance_b = _blur(b * b) - mean_b**2
+    covariance = _blur(a * b) - mean_a * mean_b
+    light = (2 * mean_a * mean_b + K1**2) / (mean_a**2 + mean_b**2 + K1**2)
+    contrast = (2 * covariance + K2**2) / (variance_a + variance_b + K2**2)
+    return np.asarray(np.mean(light * contrast, axis=(1, 2, 3)))
+
+
+def _blur(images: FloatArray) -> FloatArray:
+    from scipy.ndimage import gaussian_filter1d
+
+    for axis in (1, 2):
+        images = gaussian_filter1d(images, SIGMA, axis=axis, truncate=RADIUS / SIGMA)
+    return images

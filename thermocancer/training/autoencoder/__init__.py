@@ -1,1 +1,0 @@
-"""Autoencoders: plan, files, quality of reconstruction."""
