@@ -32,7 +32,7 @@ OTHER_MEANINGS = {
     ("models/autoencoder.py", "image"): "the name of a network's input",
     ("models/image_classifier.py", "image"): "the name of a network's input",
     ("classifiers/tabular.py", "pixels"): "a key of classifier.json",
-    ("classifiers/late/kept.py", "late"): "the name in classifier.json",
+    ("classifiers/late/scores.py", "late"): "the name in classifier.json",
     ("dmr/pages.py", "thermal"): "a word of the site's headings",
     ("evaluation/audit/refits.py", "late"): "the control that is trained early and tested late",
     ("classifiers/encoders.py", "fuse"): "a section of the config",
