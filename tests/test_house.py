@@ -37,7 +37,7 @@ OTHER_MEANINGS = {
     ("evaluation/audit/refits.py", "late"): "the control that is trained early and tested late",
     ("classifiers/encoders.py", "fuse"): "a section of the config",
     ("classifiers/sequence/family.py", "fuse"): "a section of the config",
-    ("classifiers/sweep.py", "fuse"): "a section of the config",
+    ("classifiers/making.py", "fuse"): "a section of the config",
     ("evaluation/replication/remaking.py", "fuse"): "a section of the config",
     ("stages/train_cnn.py", "image"): "a key of the manifest",
     ("stages/reproduce.py", "fuse"): "a section of the config",
