@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from evaluation_fixtures import manifest_of, write_run
+from evaluation_fixtures import write_run
 
 from thermocancer.config import dump_yaml, load_config
 from thermocancer.errors import ConfigError, DataError
@@ -398,7 +398,3 @@ def test_no_module_outside_runs_takes_a_manifest_apart_by_keys() -> None:
         for line in untyped(ast.parse(path.read_text()))
     ]
     assert not wrong
-
-
-def test_the_fixture_s_manifests_are_those_of_runs() -> None:
-    assert Manifest.model_validate(manifest_of()).kind == "svm"

@@ -237,7 +237,7 @@ def read_autoencoder_manifest(path: Path) -> AutoencoderManifest:
 
 # --- reading any -------------------------------------------------------------------------------------------------
 
-AnyManifest = TypeVar("AnyManifest", Manifest, AutoencoderManifest)
+Found = TypeVar("Found", Manifest, AutoencoderManifest)
 
 
 def _read_object(path: Path) -> dict[str, JsonValue]:
@@ -247,7 +247,7 @@ def _read_object(path: Path) -> dict[str, JsonValue]:
     return content
 
 
-def _validated(path: Path, content: Mapping[str, JsonValue], model: type[AnyManifest]) -> AnyManifest:
+def _validated(path: Path, content: Mapping[str, JsonValue], model: type[Found]) -> Found:
     try:
         return model.model_validate(content)
     except ValidationError as error:
