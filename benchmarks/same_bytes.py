@@ -74,8 +74,9 @@ ALLOWED = (
     MayDiffer("text", r"\d\S* GiB", "free space on the disk", "*/said/*"),
     MayDiffer("folder", "saved_model", "TensorFlow puts its variables in another order in each process"),
 )
-DECLARED: tuple[str, ...] = ()
-"""JSON keys that a later version adds: no difference where the second side alone has them."""
+DECLARED: tuple[str, ...] = ("version", "kind", "settings")
+"""JSON keys that a later version adds, here to the manifests of runs: no difference where the second side alone has
+them."""
 
 # --- making a side -----------------------------------------------------------------------------------------------
 
