@@ -76,7 +76,8 @@ ALLOWED = (
 )
 DECLARED: tuple[str, ...] = ("version", "kind", "settings")
 """JSON keys that a later version adds, here to the manifests of runs: no difference where the second side alone has
-them."""
+them. A new setting stands in every config.yaml, which is text: declare its line above, such as
+``(?m)^  options: .*\\n``."""
 
 # --- making a side -----------------------------------------------------------------------------------------------
 
@@ -190,13 +191,15 @@ def json_differences(one: Any, other: Any, path: str, place: str = "") -> Iterat
                 yield from (f"{here}: {name} on one side only" for name in sorted(one[key].keys() ^ other[key].keys()))
             else:
                 yield from json_differences(one[key], other[key], path, here)
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for number, (mine, theirs) in enumerate(zip(one, other, strict=True)):
+    elif isinstance(one, list) and isinstance(other, list):
+        if len(one) != len(other):
+            yield f"{place}: {len(one)} | {len(other)} entries"
+        for number, (mine, theirs) in enumerate(zip(one, other, strict=False)):
             yield from json_differences(mine, theirs, path, f"{place}[{number}]")
     elif isinstance(one, str) and isinstance(other, str) and cut(one, path) == cut(other, path):
         return
     elif repr(one) != repr(other):  # tells 1 from 1.0 and from true, and takes NaN for NaN
-        yield f"{place}: {short(one)} | {short(other)}"
+        yield f"{place}: {beside(one, other)}"
 
 
 def cut(text: str, path: str) -> str:
@@ -206,9 +209,15 @@ def cut(text: str, path: str) -> str:
     return text
 
 
-def short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def beside(one: Any, other: Any) -> str:
+    """Both values in a line, from a little before the place where they part."""
+    texts = [each if isinstance(each, str) else repr(each) for each in (one, other)]
+    apart = next(
+        (at for at, (left, right) in enumerate(zip(*texts, strict=False)) if left != right), min(map(len, texts))
+    )
+    start = max(0, apart - 20)
+    shown = [text[start : start + 60].replace("\n", "\\n") for text in texts]
+    return " | ".join(f"...{text}" if start else text for text in shown)
 
 
 def difference(name: str, first: Path, second: Path) -> str:
@@ -218,10 +227,10 @@ def difference(name: str, first: Path, second: Path) -> str:
         return ""
     if first.suffix in (".json", ".jsonl"):
         try:
-            mine, theirs = (
-                [json.loads(part) for part in (each.splitlines() if first.suffix == ".jsonl" else [each])]
-                for each in (one, other)
-            )
+            if first.suffix == ".jsonl":
+                mine, theirs = ([json.loads(line) for line in each.splitlines()] for each in (one, other))
+            else:
+                mine, theirs = json.loads(one), json.loads(other)
         except ValueError as error:
             return f"no JSON: {error}"
         found = list(json_differences(mine, theirs, name))
@@ -234,7 +243,7 @@ def difference(name: str, first: Path, second: Path) -> str:
         lines = [cut(each.decode(errors="surrogateescape"), name).split("\n") for each in (one, other)]
         for number, (left, right) in enumerate(zip_longest(*lines, fillvalue="(end)"), 1):
             if left != right:
-                return f"line {number}: {short(left)} | {short(right)}"
+                return f"line {number}: {beside(left, right)}"
         return ""
     place = next((at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), "the end")
     return f"{len(one)} and {len(other)} bytes, other from byte {place} on"

@@ -13,7 +13,8 @@ import same_bytes
 
 ROAD = "static"
 CSV = "patient,score\n1,0.25\n2,0.75\n"
-MANIFEST = {"made_from": "a1", "outputs": {"predictions.csv": "b1"}, "patients": 17, "views": ["Frontal"]}
+NOTE = 99 * "a" + "\n"
+MANIFEST = {"made_from": "a1", "note": NOTE, "outputs": {"predictions.csv": "b1"}, "patients": 17, "views": ["Frontal"]}
 
 
 def archive(weights: bytes, date: int = 1) -> bytes:
@@ -64,6 +65,10 @@ def test_equal_sides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("w/runs/svm/manifest.json", as_json(patients=18), "patients: 17 | 18"),
         ("w/runs/svm/manifest.json", as_json(patients=17.0), "patients: 17 | 17.0"),
         ("w/runs/svm/manifest.json", as_json(views=["Left"]), "views[0]: Frontal | Left"),
+        ("w/runs/svm/manifest.json", as_json(views=["Frontal", "Left"]), "views: 1 | 2 entries"),
+        ("w/runs/svm/manifest.json", as_json(note=NOTE + "b"), "note: ...aaaa"),
+        ("w/runs/svm/manifest.json", as_json(note="b" + NOTE), "note: aaaa"),
+        ("w/runs/svm/manifest.json", as_json(note=99 * "a" + "b"), "a\\n | ..." + 20 * "a" + "b"),
         ("w/runs/svm/manifest.json", as_json(leaks=[]), "leaks on the second side only"),
         ("w/runs/svm/manifest.json", as_json(outputs={"scores.csv": "b1"}), "outputs: scores.csv on one side only"),
         ("w/runs/svm/manifest.json", b"{", "no JSON"),
