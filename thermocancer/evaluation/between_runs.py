@@ -65,14 +65,10 @@ def compare_runs(runs: Sequence[Run], workspace: Workspace, config: Config) -> R
         "phantom": phantom,
         "verdict": {"tone": tone, "headline": which_differ(pairs, confidence), "sentences": sentences},
     }
+    flags = {"auc": "model", "accuracy": "none", "sensitivity": "none", "specificity": "none"}
     groups: list[tuple[str, list[Row]]] = [
-        (title, [(run["name"], run["metrics"][name], flag) for run in described])
-        for name, title, flag in (
-            ("auc", "AUC", "model"),
-            ("accuracy", "accuracy", "none"),
-            ("sensitivity", "sensitivity", "none"),
-            ("specificity", "specificity", "none"),
-        )
+        (METRICS[name], [(run["name"], run["metrics"][name], flag) for run in described])
+        for name, flag in flags.items()
     ]
     picture = Picture(
         draw_forest(groups, reference=None, axis="value", middle=0.5),

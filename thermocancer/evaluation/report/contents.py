@@ -49,7 +49,7 @@ def gather_contents(
     judged: Judgement,
     workspace: Workspace,
     config: Config,
-    facts: Mapping[ExamKey, ExamFacts],
+    exams: Mapping[ExamKey, ExamFacts],
     *,
     audit: Json | None = None,
     survey: Survey | None = None,
@@ -63,7 +63,7 @@ def gather_contents(
     flow = cohort_flow(workspace, run.rows)
     sources = sources_of(workspace, run.rows)
     phantom = is_phantom(sources)
-    groups = subgroup_table(run.rows, facts, config.evaluate.confidence)
+    groups = subgroup_table(run.rows, exams, config.evaluate.confidence)
     wrong = misclassified(judged.units, document["threshold"])
     kept = run.config()
     content = {
@@ -90,7 +90,7 @@ def gather_contents(
         # without this machine's folder, so that equal runs give equal pages
         "config_text": None if kept is None else dump_yaml(kept.model_copy(update={"workspace": "WORKSPACE"})),
     }  # fmt: skip
-    gallery = [item | _thumbnail_of(item, facts, workspace) for item in wrong[: config.report.gallery]]
+    gallery = [item | _thumbnail_of(item, exams, workspace) for item in wrong[: config.report.gallery]]
     return ReportContents(content, gallery, survey)
 
 
@@ -129,13 +129,13 @@ def misclassified(units: Units, threshold: float | None) -> list[Json]:
     return entries
 
 
-def _thumbnail_of(item: Json, facts: Mapping[ExamKey, ExamFacts], workspace: Workspace) -> Json:
+def _thumbnail_of(item: Json, exams: Mapping[ExamKey, ExamFacts], workspace: Workspace) -> Json:
     """``picture`` (PNG bytes), ``view`` and ``range`` in words; None where the workspace has no thermogram of it."""
     from thermocancer.thermal.reading import read_matrix
 
     nothing = {"picture": None, "view": None, "range": None}
-    visits = [key for key in sorted(facts) if key[0] == item["patient"] and item["visit"] in (0, key[1])]
-    files = facts[visits[0]].files if visits else {}
+    visits = [key for key in sorted(exams) if key[0] == item["patient"] and item["visit"] in (0, key[1])]
+    files = exams[visits[0]].files if visits else {}
     view = next((view for view in VIEWS if view in files), None)
     if view is None:
         return nothing

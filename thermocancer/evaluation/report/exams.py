@@ -13,7 +13,7 @@ from pathlib import Path
 
 from thermocancer.data.catalog import read_catalog
 from thermocancer.errors import DataError
-from thermocancer.evaluation.statistics.metrics import few_figures
+from thermocancer.evaluation.statistics.metrics import subgroup_figures
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
@@ -179,7 +179,7 @@ def subgroup_table(rows: Sequence[Prediction], facts: Mapping[ExamKey, ExamFacts
         for grouping, group in groups.items():
             members.setdefault(grouping, {}).setdefault(group, []).append(row)
     return [
-        {"grouping": grouping, "group": group} | few_figures(gather_units(of_group[group]), confidence)
+        {"grouping": grouping, "group": group} | subgroup_figures(gather_units(of_group[group]), confidence)
         for grouping, of_group in members.items()
         for group in sorted(of_group)
         if len(of_group) > 1

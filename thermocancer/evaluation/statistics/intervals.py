@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -30,8 +31,6 @@ class Estimate:
 
 def normal_quantile(confidence: float) -> float:
     """Two-sided normal quantile: 1.96 for a confidence of 0.95."""
-    from statistics import NormalDist
-
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 

@@ -97,8 +97,8 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
     }
 
 
-def few_figures(units: Units, confidence: float) -> Json:
-    """What a few units bear: counts, and shares and AUC with intervals, None where a class they need is missing."""
+def subgroup_figures(units: Units, confidence: float) -> Json:
+    """Counts of a part of the units, their shares and AUC with intervals; None where a class they need is missing."""
     tn, fp, fn, tp = confusion_of(units).values()
     return {
         "n": len(units),
