@@ -67,9 +67,7 @@ def steps_of(row: PublishedRow, protocol: Protocol, config: Config) -> list[Step
 
 
 def _remade(row: PublishedRow, protocol: Protocol, config: Config) -> Config:
-    """The original recipe, its defects included; or the same models by patient, on degrees with a fixed range,
-    every fitted part inside its fold.
-    """
+    """The original recipe with its defects; or the same models by patient, on fixed degrees, fitted inside folds."""
     faithful, dynamic = protocol == "thesis", row.cohort == "dynamic"
     colours = Rendering(colormap="viridis", range="minmax" if faithful else CelsiusRange())
     aim = "fixed" if faithful else "sensitivity"
