@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from thermocancer.cli.common import stage_command
+from thermocancer.kinds import FUSE, backbones, kind, kinds_of
 
 RunName = Annotated[str | None, typer.Option("--name", help="Name of the run; its folder is runs/NAME.")]
 
@@ -32,7 +33,7 @@ def fuse(
     name: RunName = None,
     model: Annotated[
         str | None,
-        typer.Option(help="svm, network, thermal, asymmetry, asymmetry-index, pixels, or late (combines runs)."),
+        typer.Option(help="; ".join(f"{name}: {kind(name).words}" for name in kinds_of(FUSE))),
     ] = None,
     views: Annotated[str | None, typer.Option(help="Views to join, with commas; by default all of them.")] = None,
     combine: Annotated[str | None, typer.Option(help="Names of finished runs to combine, with commas.")] = None,
@@ -55,7 +56,7 @@ def train_dit(
     name: RunName = None,
     backbone: Annotated[
         str | None,
-        typer.Option(help="autoencoder, efficientnet_lite0, random, mobilenetv2 or efficientnetb0 to b7."),
+        typer.Option(help=", ".join(backbones())),
     ] = None,
     head: Annotated[str | None, typer.Option(help="lstm (original study), gru, tcn or attention.")] = None,
 ) -> dict[str, Any]:
