@@ -46,11 +46,12 @@ class MayDiffer:
     """What is not compared, why, and in which files (a pattern on the path below OUT).
 
     ``name`` is that of a ``folder`` not looked at; of a ``file`` that must stand on both sides, with any content;
-    of a ``key`` dropped from JSON at any depth; of a JSON object of which only the ``keys`` count; or it is a
-    regular expression on ``text`` that is cut out, from text files as from strings in JSON.
+    of a ``key`` dropped from JSON at any depth; of a JSON object of which only the ``keys`` count; the ``name`` that
+    objects in a JSON list give themselves, which are dropped as an ``entry``; or it is a regular expression on
+    ``text`` that is cut out, from text files as from strings in JSON.
     """
 
-    what: Literal["folder", "file", "key", "keys", "text"]
+    what: Literal["folder", "file", "key", "keys", "entry", "text"]
     name: str
     reason: str
     where: str = "*"
@@ -73,11 +74,19 @@ ALLOWED = (
     MayDiffer("text", r"\d\S* ms\b", "wall clock", "*/said/*"),
     MayDiffer("text", r"\d\S* GiB", "free space on the disk", "*/said/*"),
     MayDiffer("folder", "saved_model", "TensorFlow puts its variables in another order in each process"),
+    MayDiffer("text", r"(?m)^ +options: \{\}\n", "the new setting fuse.options, in config.yaml and where it is quoted"),
+    MayDiffer("text", r'(?m)^ +"options": \{[^{}]*(\{\}[^{}]*)?\},\n', "the same in the schema", "import/said/*"),
+    MayDiffer(
+        "text", r'(?m)^ +"description": "kind of classifier;.*\n', "the schema describes fuse.model", "import/said/*"
+    ),
+    MayDiffer(
+        "text", r'(?m)^ +"decides": false,\n', "the schema says which settings decide no result", "import/said/*"
+    ),
+    MayDiffer("entry", "cache", "doctor now shows what the cache holds", "*/said/*.json"),
 )
 DECLARED: tuple[str, ...] = ("version", "kind", "settings")
 """JSON keys that a later version adds, here to the manifests of runs: no difference where the second side alone has
-them. A new setting stands in every config.yaml, which is text: declare its line above, such as
-``(?m)^  options: .*\\n``."""
+them. A new setting stands in every config.yaml, which is text: declare its line above."""
 
 # --- making a side -----------------------------------------------------------------------------------------------
 
@@ -192,6 +201,7 @@ def json_differences(one: Any, other: Any, path: str, place: str = "") -> Iterat
             else:
                 yield from json_differences(one[key], other[key], path, here)
     elif isinstance(one, list) and isinstance(other, list):
+        one, other = entries(one, path), entries(other, path)
         if len(one) != len(other):
             yield f"{place}: {len(one)} | {len(other)} entries"
         for number, (mine, theirs) in enumerate(zip(one, other, strict=False)):
@@ -200,6 +210,12 @@ def json_differences(one: Any, other: Any, path: str, place: str = "") -> Iterat
         return
     elif repr(one) != repr(other):  # tells 1 from 1.0 and from true, and takes NaN for NaN
         yield f"{place}: {beside(one, other)}"
+
+
+def entries(values: list[Any], path: str) -> list[Any]:
+    """A JSON list without the objects that may differ in the file ``path``."""
+    names = allowed("entry", path)
+    return [each for each in values if not (isinstance(each, dict) and each.get("name") in names)]
 
 
 def cut(text: str, path: str) -> str:

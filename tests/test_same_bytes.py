@@ -132,3 +132,14 @@ def test_a_folder_that_is_no_road_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no road of this script's"):
         same_bytes.make(Path(__file__).parents[1], tmp_path, [ROAD], 1)
     assert kept.read_text() == "mine"
+
+
+@pytest.mark.parametrize(("name", "code"), [("cache", 0), ("python", 1)])
+def test_only_declared_entries_of_a_list_may_be_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, code: int
+) -> None:
+    said = json.dumps({"made": 1, "notes": ["parity 0.1, 0.23 ms an exam"], "seconds": 2.5, "checks": [{"name": name}]})
+    first = {"said/01.json": said.replace(json.dumps({"name": name}), "").encode()}
+    second = {"said/01.json": said.encode()}
+    sides = side(tmp_path / "first", **first), side(tmp_path / "second", **second)
+    assert same_bytes.compare(*sides, [ROAD]) == code, capsys.readouterr().out
