@@ -14,7 +14,7 @@ LAYERS = (
     "cli", "stages", "evaluation", "classifiers", "training", "features", "runs", "dmr", "phantom", "data", "thermal",
     "models", "strategy", "base",
 )  # fmt: skip
-"""From the top down (design, section 3); single modules and ``config/`` form the base."""
+"""From the top down; single modules and ``config/`` form the base."""
 
 HEAVY = ("tensorflow", "keras", "jax", "sklearn", "matplotlib", "cv2", "scipy", "h5py")
 
