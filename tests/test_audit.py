@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
+from thermocancer.classifiers.logistic import ridge_logistic
 from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
@@ -17,7 +18,7 @@ from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.controls import Judge, mann_whitney_p
 from thermocancer.evaluation.audit.findings import leak_checks
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
-from thermocancer.evaluation.audit.nuisance import nuisance_controls, ridge_logistic, variables
+from thermocancer.evaluation.audit.nuisance import nuisance_controls, variables
 from thermocancer.evaluation.audit.refits import (
     REFITS,
     early_to_late,

@@ -179,25 +179,25 @@ def frame_features(root: Path, slices: Path) -> np.ndarray:
 
 
 def _images(root: Path, slices: Path, **options: object):
-    from thermocancer.classifiers.image.pixels import load_pixels
     from thermocancer.data.class_images import read_image_folder
+    from thermocancer.data.image_cohort import ImageCohort
 
-    config, folder = image_config(Workspace(root), slices, **options), read_image_folder(slices)
-    return config, folder, load_pixels(folder, config.cnn, root / "cache", Silent())
+    config = image_config(Workspace(root), slices, **options)
+    return config, ImageCohort(read_image_folder(slices), config.cnn.size, config.cnn.color, root / "cache")
 
 
 def image_pixels(root: Path, slices: Path) -> np.ndarray:
-    kept = _images(root, slices)[2]
-    assert isinstance(kept, np.memmap)
-    return np.array(kept)
+    cohort = _images(root, slices)[1]
+    assert isinstance(cohort._pixels, np.memmap)
+    return cohort.frames("image", np.arange(len(cohort.exams)))
 
 
 def image_features(root: Path, slices: Path) -> np.ndarray:
-    from thermocancer.classifiers.image.features import image_features
+    from thermocancer.classifiers.image.examples import image_features
 
-    config, folder, kept = _images(root, slices, cnn__model="backbone", cnn__backbone="random")
+    config, cohort = _images(root, slices, cnn__model="backbone", cnn__backbone="random")
     running = strategy.set_up(config.strategy, config.seed)
-    return image_features(config.cnn, kept, folder.fingerprint, root / "cache", running, 1, Silent()).values
+    return image_features(config.cnn, cohort, root / "cache", running, 1, Silent())[1]
 
 
 def audit_scores(root: Path, slices: Path) -> np.ndarray:
@@ -214,17 +214,15 @@ def audit_scores(root: Path, slices: Path) -> np.ndarray:
 
 def audit_scores_of_images(root: Path, slices: Path) -> np.ndarray:
     from thermocancer.evaluation.audit.controls import Judge
-    from thermocancer.evaluation.audit.images import ImageBench, _grey_statistics, logistic_scores
+    from thermocancer.evaluation.audit.images import ColumnsClassifier, ImageBench, grey_levels
 
-    config, folder, pixels = _images(root, slices)
+    config, cohort = _images(root, slices)
     rows, workspace = toy_rows(20, repeats=1), Workspace(root)
     write_run(workspace, "toy", rows)
-    train, test = folder.rows("Train"), folder.rows("Test")
+    train, test = cohort.folder.rows("Train"), cohort.folder.rows("Test")
     judge = Judge(gather_units(rows), 0.95, 50, 0)
-    bench = ImageBench(read_run(workspace, "toy"), config, workspace, judge, 1, folder, train, train, test)
-    return bench.scores(
-        "brightness", lambda: logistic_scores(bench, np.stack([_grey_statistics(each) for each in pixels]))
-    )
+    bench = ImageBench(read_run(workspace, "toy"), config, workspace, judge, 1, cohort, train, train, test)
+    return bench.scores("brightness", ColumnsClassifier("brightness", grey_levels), train, cohort.folder.labels)
 
 
 def likeness(root: Path, slices: Path) -> np.ndarray:

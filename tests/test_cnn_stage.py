@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,25 @@ import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices, tiny_config, write_old_weights
 
 from thermocancer import strategy
-from thermocancer.classifiers.image.seeds import SeedRun, best_accuracy_threshold, load_image_classifier, mean_and_vote
+from thermocancer.classifiers.calibrated import choose_threshold
+from thermocancer.classifiers.image.examples import ImageExamples
+from thermocancer.classifiers.image.family import ImageFamily
+from thermocancer.classifiers.image.network import ImageModel, ImageTrainer
+from thermocancer.classifiers.making import load_fitted
+from thermocancer.classifiers.protocol import Asked
+from thermocancer.classifiers.seeds import SeedsFitted
 from thermocancer.config.learning import CnnSection
+from thermocancer.data.class_images import read_image, read_image_folder
+from thermocancer.data.cohort import IMAGE, ArrayCohort, Exam
+from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.kinds import CNN, only_kind_of
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
 from thermocancer.runs.run import read_run
 from thermocancer.stages import train_cnn
+from thermocancer.strategy.choice import Seen
+from thermocancer.training.batches import MixedExamples, mixed
 from thermocancer.workspace import Workspace
 
 
@@ -84,17 +97,41 @@ def test_a_rerun_gives_the_same_weights_bit_for_bit(made: Workspace, data: Path)
     assert files_of(made.run("cnn")) == expected
 
 
-def test_a_loaded_run_scores_files(made: Workspace, data: Path, tmp_path: Path) -> None:
-    running = strategy.set_up(tiny_config(made, data).strategy, 0)
-    classifier = load_image_classifier(made.run("cnn") / "model", running)
+def test_a_run_stopped_after_its_training_is_written_without_another(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = Workspace(tmp_path)
+    config = tiny_config(workspace, data, cnn__seeds=2, cnn__epochs=2, cnn__keep="last")
+
+    def stopped(*parts: object, **named: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as changed:
+        changed.setattr(train_cnn, "write_run", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            train_cnn.run(config, workspace, Silent())
+    with monkeypatch.context() as changed:
+        changed.setattr(ImageTrainer, "train", stopped)
+        assert train_cnn.run(config, workspace, Silent()).made == 1
+    kept = files_of(workspace.run("cnn"))
+    assert not list((workspace.cache / "folds").iterdir()), "nothing of a written run waits in the cache"
+    shutil.rmtree(workspace.run("cnn"))
+    train_cnn.run(config, workspace, Silent())
+    assert files_of(workspace.run("cnn")) == kept
+
+
+def test_a_loaded_run_gives_its_scores_again(made: Workspace, data: Path) -> None:
+    fitted = load_fitted(made.run("cnn") / "model", made)
+    assert isinstance(fitted, SeedsFitted)
+    assert len(fitted.members) == 2
     with open(made.run("cnn") / "predictions.csv", encoding="utf-8", newline="") as handle:
         rows = list(csv.DictReader(handle))
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(b"")
-    found = classifier.score_files([*(data / row["file"] for row in rows), broken])
-    np.testing.assert_allclose([each.score for each in found[:-1]], [float(row["score"]) for row in rows], atol=1e-6)
-    assert [each.predicted for each in found[:-1]] == [CLASSES[int(row["predicted"])] for row in rows]
-    assert (found[-1].score, found[-1].problem) == (None, "the image is empty")
+    pixels = np.stack([read_image(data / row["file"], colour="gray", size=(48, 48))[np.newaxis] for row in rows])
+    alone = ArrayCohort(tuple(Exam(number, 1, 0) for number in range(len(rows))), {IMAGE: pixels})
+    scores, calls = fitted.scored(alone, np.arange(len(rows)))
+    np.testing.assert_allclose(scores, [float(row["score"]) for row in rows], atol=1e-6)
+    assert calls.tolist() == [int(row["predicted"]) for row in rows]
+    assert fitted.threshold == json.loads((made.run("cnn") / "manifest.json").read_text())["threshold"]
 
 
 def study_weights() -> list[tuple[str, list[np.ndarray]]]:
@@ -114,7 +151,9 @@ def test_old_weights_are_judged_as_they_are(data: Path, tmp_path: Path) -> None:
     report = train_cnn.run(config, workspace, progress)
     assert report.made == 1
     assert any(note.startswith("conv_1 -> conv_1") for note in progress.notes)
-    model = load_image_classifier(workspace.run("cnn") / "model", strategy.current()).models[0]
+    (member,) = load_fitted(workspace.run("cnn") / "model", workspace).members.values()
+    assert isinstance(member.model, ImageModel)
+    model = member.model.network()
     for found, (_, arrays) in zip([layer for layer in model.layers if layer.weights], weights, strict=True):
         assert all(
             np.array_equal(one, np.float32(other)) for one, other in zip(found.get_weights(), arrays, strict=True)
@@ -136,49 +175,57 @@ def test_a_frozen_backbone_reads_each_image_once(data: Path, tmp_path: Path) -> 
 
 
 def test_augmentation_and_mixing_are_functions_of_the_seed() -> None:
-    from thermocancer.classifiers.image.pixels import ImageExamples
-
-    pixels = np.stack([draw_slice(number, vessels=False)[..., None] for number in range(4)])
+    pixels = np.stack([draw_slice(number, vessels=False)[None, ..., None] for number in range(4)])
+    cohort = ArrayCohort(tuple(Exam(number, 1, number % 2) for number in range(4)), {IMAGE: pixels})
     rows, labels = np.arange(4), np.array([0, 1, 0, 1])
-    plain = ImageExamples(pixels, rows, labels)
-    np.testing.assert_array_equal(plain.take(np.array([2]), 0)[0][0] * 255, pixels[2])
-    one, same, other = (ImageExamples(pixels, rows, labels, seed, True, 0.5) for seed in (1, 1, 2))
+    plain = ImageExamples(cohort, rows, labels)
+    np.testing.assert_array_equal(plain.take(np.array([2]), 0)[0][0] * 255, pixels[2, 0])
+    one, same, other = (
+        MixedExamples(ImageExamples(cohort, rows, labels, seed, augment=True), 0.5, seed) for seed in (1, 1, 2)
+    )
     for part, again, different in zip(*(each.take(rows, 3) for each in (one, same, other)), strict=True):
         np.testing.assert_array_equal(part, again)
         assert not np.array_equal(part, different)
 
 
-def test_mixing_blends_images_and_labels_alike() -> None:
-    from thermocancer.classifiers.image.pixels import mixed
-
+def test_mixing_blends_inputs_and_labels_alike() -> None:
     labels = np.arange(6, dtype=np.float32)[:, None]
     inputs, targets = mixed(np.eye(6, dtype=np.float32), labels, 1.0, np.random.default_rng(0))
     np.testing.assert_allclose(inputs @ labels, targets, rtol=1e-5)
     assert ((inputs > 0) & (inputs < 1)).any()
 
 
-@pytest.mark.parametrize(
-    ("scores", "labels", "expected"),
-    [
-        ([0.1, 0.2, 0.8, 0.9], [0, 0, 1, 1], 0.5),
-        ([0.1, 0.7, 0.6, 0.95], [0, 0, 1, 1], 0.35),
-        ([0.3, 0.3], [0, 0], 0.65),
-    ],
-    ids=["apart", "one wrong", "one class"],
-)
-def test_the_threshold_with_the_most_right_decisions(scores, labels, expected) -> None:
-    found = best_accuracy_threshold(np.array(scores), np.array(labels))
-    assert found == pytest.approx(expected)
+def test_a_backend_that_resolves_otherwise_is_another_run(
+    made: Workspace, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(made, data, cnn__seeds=2, strategy__backend="auto")
+    here = Seen(tensorflow=True, jax=True, tpu=False, running=None, asked=None)
+    monkeypatch.setattr(strategy, "look", lambda: here)
+    assert train_cnn.plan(config, made).current == 1, "resolves to TensorFlow, which made the run"
+    monkeypatch.setattr(strategy, "look", lambda: replace(here, tensorflow=False))
+    assert strategy.resolved(config.strategy)["backend"] == "jax"
+    assert train_cnn.plan(config, made).current == 0
 
 
-def test_seeds_vote() -> None:
-    runs = [
-        SeedRun(seed, threshold, np.zeros(0), np.array(test), [])
-        for seed, (threshold, test) in enumerate([(0.5, [0.9, 0.4]), (0.2, [0.1, 0.3]), (0.6, [0.7, 0.5])])
-    ]
-    scores, votes = mean_and_vote(runs)
-    assert scores == pytest.approx([1.7 / 3, 0.4])
-    assert votes.tolist() == [1, 0]
+def test_what_is_held_back_depends_on_neither_seed_nor_the_labels_given(data: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    config = tiny_config(workspace, data, cnn__group=r"^(\w+)_", cnn__epochs=1)
+    folder = read_image_folder(data, group=config.cnn.group)
+    cohort = ImageCohort(folder, config.cnn.size, "gray", workspace.cache)
+    family = ImageFamily(only_kind_of(CNN))
+    classifier = family.network(Asked(config, workspace, cohort.views))
+    train, validation, _ = folder.parts(config.cnn.validation_fraction, config.seed)
+    rows, labels = folder.rows("Train"), folder.labels[folder.rows("Train")]
+    for seed, given in ((0, labels), (5, 1 - labels)):
+        fitted = classifier.fit(cohort, rows, given, seed=seed, fold="test")
+        assert fitted.held is not None
+        np.testing.assert_array_equal(fitted.held, validation)
+    assert {folder.images[row].group for row in train}.isdisjoint(folder.images[row].group for row in validation)
+    seeds = family.make(Asked(config, workspace, cohort.views)).fit(cohort, rows, labels, seed=0, fold="test")
+    assert seeds.inner is not None
+    np.testing.assert_array_equal(seeds.inner.rows, validation)
+    (member,) = seeds.members.values()
+    assert member.threshold == choose_threshold(seeds.inner.scores, seeds.inner.labels, "accuracy")
 
 
 def test_settings_that_cannot_work_are_refused(tmp_path: Path, data: Path) -> None:

@@ -39,7 +39,7 @@ OTHER_MEANINGS = {
     ("classifiers/sequence/family.py", "fuse"): "a section of the config",
     ("classifiers/making.py", "fuse"): "a section of the config",
     ("evaluation/replication/remaking.py", "fuse"): "a section of the config",
-    ("stages/train_cnn.py", "image"): "a key of the manifest",
+    ("classifiers/image/family.py", "image"): "a key of the manifest",
     ("stages/reproduce.py", "fuse"): "a section of the config",
 }
 """The same word where it names something else."""

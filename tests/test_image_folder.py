@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices
 
-from thermocancer.data.class_images import pixel_hash, read_image, read_image_folder, validation_rows
+from thermocancer.data.class_images import pixel_hash, read_image, read_image_folder
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex
 
@@ -212,7 +212,8 @@ def test_groups_come_from_file_names(slices: Path) -> None:
     train = [image for image in folder.images if image.part == "Train"]
     assert folder.grouped
     assert len({image.patient for image in train}) == 8
-    inside, held_out = validation_rows(folder, 0.5, 0)
+    inside, held_out, tested = folder.parts(0.5, 0)
+    assert tested.tolist() == folder.rows("Test").tolist()
     groups = [{folder.images[row].group for row in rows} for rows in (inside, held_out)]
     assert not groups[0] & groups[1]
     assert {folder.images[row].label for row in held_out} == {0, 1}

@@ -235,7 +235,7 @@ class Slot:
 
     def fresh(self, seed: int) -> keras.Model:
         """New weights, a new optimizer state and new dropout, all from ``seed``."""
-        from thermocancer.classifiers.sequence.network import start_from
+        from thermocancer.models.layers import start_from
 
         self.start.put_into(self.model)
         start_from(self.model, seed)

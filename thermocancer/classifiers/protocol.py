@@ -96,6 +96,16 @@ class Fitted(Protocol):
         """Write arrays and networks into an existing folder, without pickle."""
 
 
+class Probabilistic(Fitted, Protocol):
+    """One that gives probabilities by itself: their log-odds are its decision values."""
+
+    def scores(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        """Probability of sick in [0, 1] for each row, (len(rows),)."""
+
+    def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        return logit(self.scores(cohort, rows))
+
+
 class Classifier(Protocol):
     """How something is fitted. Everything fitted (encoder, scaler, components) is fitted inside ``fit``."""
 

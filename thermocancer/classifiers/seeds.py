@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from thermocancer.classifiers.protocol import CLASSIFIER_FILE, MEMBERS, Classifier, Family, Fitted, InnerScores, logit
+from thermocancer.classifiers.protocol import (
+    CLASSIFIER_FILE,
+    MEMBERS,
+    Classifier,
+    Family,
+    Fitted,
+    InnerScores,
+    Probabilistic,
+)
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.files import Json, write_json
 from thermocancer.progress import Progress, Silent
+from thermocancer.runs.predictions import Prediction
 
 Scored = tuple[FloatArray, IntArray]
 """Scores in [0, 1], and what each row is called, 0 or 1; both (n,)."""
 
 
 @dataclass(frozen=True, eq=False)
-class SeedsFitted(Fitted):
+class SeedsFitted(Probabilistic):
     """What several seeds made of the same training rows; ``members`` by seed, ``threshold`` the mean of theirs.
 
     A family that does not keep its seeds numbers what it loads from 0.
@@ -49,9 +60,6 @@ class SeedsFitted(Fitted):
 
     def scores(self, cohort: Cohort, rows: IntArray) -> FloatArray:
         return self.scored(cohort, rows)[0]
-
-    def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
-        return logit(self.scores(cohort, rows))
 
     def describe(self) -> Json:
         first = next(iter(self.members.values()))
@@ -99,3 +107,43 @@ class Seeds(Classifier):
                 members[member] = self.classifier.fit(cohort, rows, labels, seed=member, fold=fold)
                 task.advance()
         return SeedsFitted.of(members, self.family)
+
+
+# --- how far they lie apart -----------------------------------------------------
+
+Figures = dict[str, float]
+"""Of one seed: its number, its threshold, AUC and accuracy on rows held back (``validation``) and on ``test`` rows."""
+
+
+def seeds_of(first: int, parts: Sequence[tuple[float, Sequence[Prediction], Sequence[Prediction]]]) -> list[Figures]:
+    """Figures of each seed, from ``first`` on, by its threshold, its held-back and its test scores."""
+    from sklearn.metrics import roc_auc_score
+
+    seeds = []
+    for seed, (threshold, validation, test) in enumerate(parts, start=first):
+        found: Figures = {"seed": seed, "threshold": threshold}
+        for part, rows in (("validation", validation), ("test", test)):
+            found[f"{part}_auc"] = float(roc_auc_score([row.label for row in rows], [row.score for row in rows]))
+            found[f"{part}_accuracy"] = float(np.mean([row.predicted == row.label for row in rows]))
+        seeds.append(found)
+    return seeds
+
+
+def spread_of(seeds: Sequence[Figures]) -> Figures:
+    """Mean of the seeds' test figures and, of several seeds, their standard deviation."""
+    found = {}
+    for name in ("test_auc", "test_accuracy"):
+        values = np.array([each[name] for each in seeds])
+        found[f"{name}_mean"] = float(values.mean())
+        if len(values) > 1:
+            found[f"{name}_sd"] = float(values.std(ddof=1))
+    return found
+
+
+def seeds_table(seeds: Sequence[Figures]) -> str:
+    """The figures as CSV, one line a seed."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(seeds[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(seeds)
+    return text.getvalue()

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.cohort import IntArray
+from thermocancer.data.cohort import IMAGE, Exam, IntArray
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.outcome import Failure
+from thermocancer.workspace import LABELS
 
 if TYPE_CHECKING:
     import pydicom
@@ -198,6 +199,25 @@ class ImageFolder:
         return np.array([image.label for image in self.images], dtype=np.int64)
 
     @property
+    def exams(self) -> tuple[Exam, ...]:
+        """Each image as an exam, with the hash of its picture."""
+        return tuple(
+            Exam(image.patient, image.visit, image.label, hashes=((IMAGE, image.sha256),)) for image in self.images
+        )
+
+    @property
+    def paths(self) -> dict[tuple[int, int], str]:
+        """Each image's path in the folder by patient and visit."""
+        return {(image.patient, image.visit): image.path for image in self.images}
+
+    def parts(self, fraction: float, seed: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Rows to train on, to validate on (``held_back``, which see) and to test."""
+        train, validation = held_back(
+            self.exams, self.rows(PARTS[0]), fraction, seed, classes=self.classes, root=self.root
+        )
+        return train, validation, self.rows(PARTS[1])
+
+    @property
     def fingerprint(self) -> str:
         """Changes when an image's content, place or class changes."""
         return fingerprint(self.classes, [[image.path, image.sha256, image.label] for image in self.images])
@@ -324,26 +344,28 @@ def _check_parts(root: Path, images: Sequence[ClassImage], classes: tuple[str, s
         )  # fmt: skip
 
 
-def validation_rows(folder: ImageFolder, fraction: float, seed: int) -> tuple[IntArray, IntArray]:
-    """Divide the training images by group into training and validation rows, each class in proportion.
+def held_back(
+    exams: Sequence[Exam], rows: IntArray, fraction: float, seed: int, *, classes: Sequence[str] = LABELS,
+    root: Path | None = None,
+) -> tuple[IntArray, IntArray]:  # fmt: skip
+    """Divide training rows by patient into rows to train on and rows to validate on, each class in proportion.
 
-    Raises DataError when a class has too few groups to be on both sides.
+    Raises DataError (``root``: the folder of the images) when a class has too few patients to be on both sides.
     """
-    rows = folder.rows("Train")
-    members: dict[str, list[int]] = {}
+    members: dict[int, list[int]] = {}
     for row in rows.tolist():
-        members.setdefault(folder.images[row].group, []).append(row)
-    labels = {group: max(folder.images[row].label for row in own) for group, own in members.items()}
+        members.setdefault(exams[row].patient, []).append(row)
+    labels = {patient: max(exams[row].label for row in own) for patient, own in members.items()}
     chosen: set[int] = set()
-    for label, name in enumerate(folder.classes):
-        groups = sorted(group for group in members if labels[group] == label)
-        if len(groups) < 2:
+    for label, name in enumerate(classes):
+        patients = sorted(patient for patient in members if labels[patient] == label)
+        if len(patients) < 2:
             raise DataError(
-                f"class {name} is too small for a validation part", where=folder.root / "Train" / name,
-                expected="at least 2 images (or groups)", found=len(groups),
+                f"class {name} is too small for a validation part", where=root and root / PARTS[0] / name,
+                expected="at least 2 images (or groups)", found=len(patients),
             )  # fmt: skip
-        order = np.random.default_rng([seed, 5001, label]).permutation(len(groups))
-        count = min(max(1, round(fraction * len(groups))), len(groups) - 1)
-        chosen |= {row for position in order[:count] for row in members[groups[position]]}
+        order = np.random.default_rng([seed, 5001, label]).permutation(len(patients))
+        count = min(max(1, round(fraction * len(patients))), len(patients) - 1)
+        chosen |= {row for position in order[:count] for row in members[patients[position]]}
     inside = np.array([row in chosen for row in rows.tolist()])
     return rows[~inside], rows[inside]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from thermocancer.config.learning import CnnSection
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.models.layers import start_from
 
 if TYPE_CHECKING:
     import h5py
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 STUDY_PARAMETERS = 109_073
 STUDY_FILTERS = (16, 16, 32, 32, 64, 64)
 POOLED_FILTERS = (16, 32, 64, 128)
+HE_UNIFORM = "dense_64"
+"""The one layer that the study does not start as Keras does by default."""
+
 MOMENTUM = 0.8
 """Of batch normalisation: a small folder has few steps, and Keras' 0.99 would still remember its start."""
 
@@ -55,7 +59,7 @@ def study_network(shape: tuple[int, int, int] = (331, 331, 3)) -> keras.Model:
         x = keras.layers.MaxPooling2D(2, name=f"pool_{number}")(x)  # 329 -> 164, 81, 39, 18, 8, 3
     x = keras.layers.Flatten(name="flatten")(x)  # (n, 576)
     x = keras.layers.Dropout(0.2, name="dropout")(x)
-    x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name="dense_64")(x)
+    x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name=HE_UNIFORM)(x)
     x = keras.layers.Dense(1, name="logit")(x)
     x = keras.layers.Activation("sigmoid", dtype="float32", name="probability")(x)  # (n, 1)
     return keras.Model(inputs, x, name="study")
@@ -109,11 +113,26 @@ def on_backbone(backbone: keras.Model, shape: tuple[int, int, int], head: keras.
     return keras.Model(inputs, head(backbone(x)), name=f"{backbone.name}_classifier")
 
 
+def start_classifier(model: keras.Model, seed: int) -> None:
+    """First weights and dropout as drawn from ``seed``: Keras' own kinds of start, and the study's for one layer."""
+    start_from(model, seed)
+    kernel = model.get_layer(HE_UNIFORM).kernel
+    limit = np.sqrt(6.0 / kernel.shape[0])
+    kernel.assign(np.random.default_rng([seed, 6003]).uniform(-limit, limit, kernel.shape).astype(np.float32))
+
+
+def without_dense_layers(model: keras.Model) -> keras.Model:
+    """From image to what the dense layers are given, (n, F)."""
+    import keras
+
+    return keras.Model(model.inputs, model.get_layer(HE_UNIFORM).input)
+
+
 def _decide(x: Any) -> Any:
     import keras
 
     x = keras.layers.Dropout(0.2, name="dropout")(x)
-    x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name="dense_64")(x)
+    x = keras.layers.Dense(64, activation="relu", kernel_initializer="he_uniform", name=HE_UNIFORM)(x)
     x = keras.layers.Dense(1, name="logit")(x)
     return keras.layers.Activation("sigmoid", dtype="float32", name="probability")(x)
 

@@ -33,6 +33,13 @@ def initialise(model: Any, seed: int) -> None:
                 variable.assign(np.full(variable.shape, CONSTANT_STARTS[variable.name], "float32"))
 
 
+def start_from(model: Any, seed: int) -> None:
+    """First weights and dropout of a model as drawn from ``seed``, the same on every backend."""
+    initialise(model, seed)
+    for number, variable in enumerate(each for each in model.variables if each.name == "seed_generator_state"):
+        variable.assign(np.array([seed % 2**32, number], dtype="uint32"))
+
+
 def _leaves(model: Any) -> list[Any]:
     return [layer for layer in model._flatten_layers(include_self=False) if not list(layer._layers)]
 

@@ -26,7 +26,7 @@ def write_run(
     *,
     rows: Sequence[Prediction],
     history: Iterable[Mapping[str, object]],
-    save_model: Callable[[Path], None],
+    save_model: Callable[[Path], object],
     inner: Sequence[Prediction] | None = None,
     baseline: Sequence[Prediction] = (),
     files: Sequence[str] | None = None,
@@ -63,7 +63,7 @@ def write_run(
     return manifest
 
 
-def write_folder(folder: Path, write: Callable[[Path], None]) -> None:
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a folder beside ``folder`` and rename it, so that ``folder`` is whole or not there."""
     side = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(side, ignore_errors=True)

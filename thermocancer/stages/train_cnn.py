@@ -2,66 +2,76 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import shutil
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from thermocancer import strategy
-from thermocancer.classifiers.image.features import image_features
-from thermocancer.classifiers.image.network import ImageTrainer
-from thermocancer.classifiers.image.pixels import load_pixels
-from thermocancer.classifiers.image.seeds import SeedRun, mean_and_vote, run_seed, save_seeds, seed_figures
+from thermocancer.classifiers.crossval import MODELS, cross_validate
+from thermocancer.classifiers.image.family import ImageFamily
+from thermocancer.classifiers.protocol import Asked
+from thermocancer.classifiers.seeds import seeds_of, seeds_table, spread_of
 from thermocancer.config import Config
-from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.class_images import read_image_folder
+from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError
-from thermocancer.files import HashIndex, fingerprint, hash_file
+from thermocancer.files import HashIndex
 from thermocancer.kinds import CNN as STAGE
 from thermocancer.kinds import only_kind_of
 from thermocancer.outcome import Plan, StageReport
-from thermocancer.progress import Progress
+from thermocancer.progress import Progress, Silent
+from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.runs.manifest import FILE as MANIFEST
-from thermocancer.runs.predictions import Prediction, predictions_text
+from thermocancer.runs.predictions import predictions_text
 from thermocancer.runs.run import VALIDATION
 from thermocancer.runs.writing import write_run
 from thermocancer.workspace import Stamp, Workspace
 
-BY_IMAGE = "validation images chosen by image, not by patient: cnn.group is not set, so nobody knows whose they are"
-
 
 @dataclass(frozen=True)
 class Job:
-    """One run: the images, the three parts, and what identifies the result."""
+    """One run: the images as they lie there now, and what is asked for."""
 
-    config: Config
-    workspace: Workspace
-    images: ImageFolder
-    train: IntArray
-    validation: IntArray
-    test: IntArray
-    made_from: str
+    asked: Asked
+    cohort: ImageCohort
 
     @property
     def folder(self) -> Path:
-        return self.workspace.run(self.config.cnn.name)
+        return self.asked.workspace.run(self.asked.config.cnn.name)
 
     @property
-    def stamp(self) -> Stamp:
-        return Stamp(self.folder / MANIFEST)
+    def family(self) -> ImageFamily:
+        return ImageFamily(only_kind_of(STAGE))
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """Images to train on, to validate on and to test."""
+        cnn = self.asked.config.cnn
+        rows = self.cohort.folder.parts(cnn.validation_fraction, self.asked.config.seed)
+        return dict(zip(("train", "validation", "test"), (len(part) for part in rows), strict=True))
+
+    @property
+    def made_from(self) -> str:
+        """Changes with everything that decides the result."""
+        images, content = self.cohort.folder, self.family.content(self.asked, ())
+        groups = [image.group for image in images.images]
+        return decided_by(self.family.kind, self.asked.config, content, images.fingerprint, groups)
+
+    def is_done(self) -> bool:
+        return Stamp(self.folder / MANIFEST).is_current(self.made_from)
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """What ``run`` would do. Touches nothing."""
-    job = _job(config, workspace, HashIndex(workspace.cache / "image_hashes.json"))
-    if job.stamp.is_current(job.made_from):
+    job = _job(config, workspace, HashIndex(workspace.cache / "image_hashes.json"), Silent())
+    parts, images = job.parts, job.cohort.folder
+    if job.is_done():
         return Plan(STAGE, current=1)
-    parts = f"{len(job.train)} to train, {len(job.validation)} to validate, {len(job.test)} to test"
-    notes = (f"{' and '.join(job.images.classes)}: {parts}", f"{len(job.images.rejected)} left out")
+    counts = f"{parts['train']} to train, {parts['validation']} to validate, {parts['test']} to test"
+    notes = (f"{' and '.join(images.classes)}: {counts}", f"{len(images.rejected)} left out")
     return Plan(STAGE, (f"runs/{config.cnn.name}: {config.cnn.model}, {config.cnn.seeds} seeds",), notes=notes)
 
 
@@ -71,131 +81,50 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     Raises DataError when the folder cannot be used; images that cannot are listed as failed.
     """
     index = HashIndex(workspace.cache / "image_hashes.json")
-    job = _job(config, workspace, index)
+    job = _job(config, workspace, index, progress)
     index.save()
-    report = StageReport(STAGE, failed=list(job.images.rejected), outputs=[str(job.folder)])
-    if job.stamp.is_current(job.made_from):
+    parts, images, cohort, family, made_from = job.parts, job.cohort.folder, job.cohort, job.family, job.made_from
+    report = StageReport(STAGE, failed=list(images.rejected), outputs=[str(job.folder)])
+    if job.is_done():
         report.current = 1
         return report
-    trainer = _trainer(job, progress)
-    runs = _train(job, trainer, progress)
-    _write(job, trainer, runs, report)
+    progress.note(strategy.set_up(config.strategy, config.seed).why)
+    cohort.decode()
+    fold, network = Fold("test", images.rows("Train"), images.rows("Test")), family.network(job.asked, progress)
+    classifier, kept = family.seeds(network, job.asked), workspace.cache / "folds" / made_from[:32]
+    scores = cross_validate(classifier, cohort, (fold,), seed=config.seed, folder=kept, keep=True)
+    (whole,) = scores.folds
+    seeds = seeds_of(config.seed, [(each.threshold, each.inner, each.rows) for each in whole.members])
+    validation, paths = [replace(row, fold="validation") for row in whole.inner], images.paths
+    tested, validated = ([paths[row.patient, row.visit] for row in rows] for rows in (whole.rows, validation))
+    facts = {
+        "model": family.title(job.asked), "views": [], "protocol": "holdout", "threshold": whole.threshold,
+        "dataset": {"name": cohort.name, "fingerprint": images.fingerprint}, "images": parts,
+        "thresholds_of_seeds": {str(each["seed"]): each["threshold"] for each in seeds},
+        "threshold_source": "fixed at 0.5" if config.cnn.aim == "fixed" else f"validation images: {config.cnn.aim}",
+        "seeds": seeds, "spread": spread_of(seeds), "leaks": family.leaks(job.asked, cohort, (fold,)),
+        "seed": config.seed, "settings": settings_of(family.kind, config),
+        **family.facts(job.asked, cohort, fold.test, [(each.item, each.reason) for each in images.rejected]),
+    }  # fmt: skip
+    write_run(
+        job.folder, config, family.kind, made_from, facts, rows=whole.rows, files=tested, history=scores.history,
+        tables={VALIDATION: predictions_text(validation, validated), "seeds.csv": seeds_table(seeds)},
+        save_model=lambda folder: shutil.move(kept / MODELS / fold.name, folder),
+    )  # fmt: skip
+    shutil.rmtree(kept)
+    report.made = 1
+    report.figures |= {"images": len(images.images), "parameters": network.trainer(cohort).whole.count_params()}
+    report.figures |= spread_of(seeds)
+    report.figures["accuracy"] = float(np.mean([row.predicted == row.label for row in whole.rows]))
     return report
 
 
-def _job(config: Config, workspace: Workspace, index: HashIndex) -> Job:
+def _job(config: Config, workspace: Workspace, index: HashIndex, progress: Progress) -> Job:
     cnn = config.cnn
     if cnn.data is None:
         raise ConfigError("no image folder is named", where="cnn.data", hint="thermocancer train-cnn --data DIR")
     if not cnn.train and cnn.init is None:
         raise ConfigError("cnn.train: false judges the weights of cnn.init, which is not set", where="cnn.init")
     images = read_image_folder(Path(cnn.data), positive=cnn.positive, group=cnn.group, index=index)
-    train, validation = validation_rows(images, cnn.validation_fraction, config.seed)
-    files = [hash_file(Path(path)) for path in (cnn.init, cnn.weights) if path is not None and Path(path).is_file()]
-    made_from = fingerprint(
-        STAGE, cnn.model_dump(mode="json", exclude={"name", "data", "init", "weights"}), files, images.fingerprint,
-        [image.group for image in images.images], config.seed, config.strategy.backend, config.strategy.precision,
-    )  # fmt: skip
-    return Job(config, workspace, images, train, validation, images.rows("Test"), made_from)
-
-
-def _trainer(job: Job, progress: Progress) -> ImageTrainer:
-    config, cnn, cache = job.config, job.config.cnn, job.workspace.cache
-    running = strategy.set_up(config.strategy, config.seed)
-    progress.note(running.why)
-    pixels = load_pixels(job.images, cnn, cache, progress)
-    content = job.images.fingerprint
-    features = None
-    if cnn.model == "backbone":
-        features = image_features(cnn, pixels, content, cache, running, config.seed, progress)
-    return ImageTrainer(cnn, running, pixels, job.images.labels, content, cache, features)
-
-
-def _train(job: Job, trainer: ImageTrainer, progress: Progress) -> list[SeedRun]:
-    cnn = job.config.cnn
-    count = cnn.seeds if cnn.train else 1  # weights as they are do not depend on a seed
-    runs = []
-    with progress.task("seeds", count, "seeds") as task:
-        for number in range(count):
-            runs.append(run_seed(trainer, job.config.seed + number, job.train, job.validation, job.test))
-            task.advance()
-    for line in trainer.loaded:
-        progress.note(line)
-    return runs
-
-
-def _write(job: Job, trainer: ImageTrainer, runs: Sequence[SeedRun], report: StageReport) -> None:
-    labels = job.images.labels
-    figures = [seed_figures(each, labels[job.validation], labels[job.test]) for each in runs]
-    scores, votes = mean_and_vote(runs)
-    validation = np.mean([each.validation for each in runs], axis=0)
-    threshold = float(np.mean([each.threshold for each in runs]))
-    decided = (validation >= threshold).astype(np.int64)
-    tested, test_files = _predictions(job.images, job.test, "test", scores, votes)
-    tables = {
-        VALIDATION: predictions_text(*_predictions(job.images, job.validation, "validation", validation, decided)),
-        "seeds.csv": _table(figures),
-    }
-    write_run(
-        job.folder, job.config, only_kind_of(STAGE), job.made_from, _facts(job, runs, figures, threshold),
-        rows=tested, files=test_files, tables=tables,
-        history=[{"fold": f"seed {each.seed}", **row} for each in runs for row in each.history],
-        save_model=lambda folder: save_seeds(trainer, runs, job.images.classes, folder),
-    )  # fmt: skip
-    report.made = 1
-    report.figures |= {"images": len(job.images.images), "parameters": trainer.whole.count_params()}
-    report.figures |= _spread(figures)
-    report.figures["accuracy"] = float((votes == labels[job.test]).mean())
-
-
-def _predictions(
-    images: ImageFolder, rows: IntArray, fold: str, scores: FloatArray, predicted: IntArray
-) -> tuple[list[Prediction], list[str]]:
-    """The scores of some images as prediction rows, and the image files behind them."""
-    chosen = [images.images[row] for row in rows]
-    found = [
-        Prediction(image.patient, image.visit, fold, image.label, float(score), int(call))
-        for image, score, call in zip(chosen, scores, predicted, strict=True)
-    ]
-    return found, [image.path for image in chosen]
-
-
-def _table(figures: Sequence[dict[str, float]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(figures[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(figures)
-    return text.getvalue()
-
-
-def _spread(figures: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Mean of the seeds' test figures and, of several seeds, their standard deviation."""
-    found = {}
-    for name in ("test_auc", "test_accuracy"):
-        values = np.array([each[name] for each in figures])
-        found[f"{name}_mean"] = float(values.mean())
-        if len(values) > 1:
-            found[f"{name}_sd"] = float(values.std(ddof=1))
-    return found
-
-
-def _facts(job: Job, runs: Sequence[SeedRun], figures: Sequence[dict[str, float]], threshold: float) -> dict[str, Any]:
-    config, images = job.config, job.images
-    aim = config.cnn.aim
-    return {
-        "model": config.cnn.model if config.cnn.model != "backbone" else f"{config.cnn.backbone} + dense",
-        "views": [],
-        "protocol": "holdout",
-        "classes": list(images.classes),
-        "dataset": {"name": Path(str(config.cnn.data)).name, "fingerprint": images.fingerprint},
-        "threshold": threshold,
-        "thresholds_of_seeds": {str(run.seed): run.threshold for run in runs},
-        "threshold_source": "fixed at 0.5" if aim == "fixed" else f"validation images: {aim}",
-        "decision": "threshold" if len(runs) == 1 else f"majority vote of {len(runs)} seeds",
-        "seeds": [dict(each) for each in figures],
-        "spread": _spread(figures),
-        "images": {"train": len(job.train), "validation": len(job.validation), "test": len(job.test)},
-        "left_out": [{"image": each.item, "reason": each.reason} for each in images.rejected],
-        "leaks": [] if images.grouped else [BY_IMAGE],
-        "seed": config.seed,
-    }
+    cohort = ImageCohort(images, cnn.size, cnn.color, workspace.cache, progress)
+    return Job(Asked(config, workspace, cohort.views), cohort)

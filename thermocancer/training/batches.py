@@ -50,6 +50,40 @@ class ArrayExamples:
         return keras.tree.map_structure(lambda array: array[rows], self.x), self.y[rows]
 
 
+@dataclass(frozen=True)
+class MixedExamples:
+    """Examples blended in pairs (mixup, Zhang 2018, arXiv:1710.09412): a function of (seed, epoch, batch).
+
+    Inputs and targets are one array each; ``alpha`` shapes the beta distribution of the shares.
+    """
+
+    examples: Examples
+    alpha: float
+    seed: int
+
+    @property
+    def weights(self) -> FloatArray | None:
+        return self.examples.weights
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def take(self, rows: IntArray, epoch: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        x, y = self.examples.take(rows, epoch)
+        return mixed(x, y, self.alpha, np.random.default_rng([self.seed, 6002, epoch, *rows.tolist()]))
+
+
+def mixed(
+    inputs: npt.NDArray[np.float32], targets: npt.NDArray[np.float32], alpha: float, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Blend each input (n, ...) and its target (n, 1) with another's."""
+    share = rng.beta(alpha, alpha, len(inputs)).astype(np.float32)
+    partner = rng.permutation(len(inputs))
+    own = share.reshape(-1, *[1] * (inputs.ndim - 1))
+    column = share[:, np.newaxis]
+    return own * inputs + (1 - own) * inputs[partner], column * targets + (1 - column) * targets[partner]
+
+
 def order_of(count: int, seed: int, epoch: int) -> IntArray:
     """The order of the examples in one epoch: a function of seed and epoch alone."""
     return np.random.default_rng([seed, epoch, 3]).permutation(count).astype(np.int64)

@@ -1,163 +1,216 @@
-"""Training a classifier of single images, one seed at a time, each bit for bit repeatable on a CPU."""
+"""The network on single images: trained from any seed, each bit for bit repeatable on a CPU; kept, and read back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.classifiers.image.features import ImageFeatures
-from thermocancer.classifiers.image.pixels import ImageExamples, to_unit, views_of
+from thermocancer import strategy
+from thermocancer.classifiers.calibrated import labels_of
+from thermocancer.classifiers.encoders import ensure_running
+from thermocancer.classifiers.image.examples import Batch, ImageExamples, image_features, outputs_of, views_of
+from thermocancer.classifiers.protocol import Asked, Classifier, Probabilistic, Row, Settings
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.class_images import held_back
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.features.prepared import OncePerCohort
 from thermocancer.files import fingerprint, hash_file
-from thermocancer.strategy import Running
-from thermocancer.training.batches import Examples
-from thermocancer.training.checkpoint import Snapshot
+from thermocancer.progress import Progress, Silent
+from thermocancer.runs.deciding import deciding_settings
+from thermocancer.training.batches import ArrayExamples, Examples, MixedExamples
+from thermocancer.training.checkpoint import Snapshot, load_model, save_model
 from thermocancer.training.fit import Compilation, FitSettings, compile_model, fit_resumable, forget
+from thermocancer.workspace import LABELS
 
-HE_UNIFORM = "dense_64"
-"""The one layer that the study does not start as Keras does by default."""
+if TYPE_CHECKING:
+    import keras
 
+FORM = "images"
+"""How ``classifier.json`` calls it."""
+
+MODEL_FILE = "model.keras"
 PREDICT_BATCH = 64
-Weights = list[npt.NDArray[Any]]
+Weights = list[npt.NDArray[np.generic]]
+Labelled = tuple[IntArray, IntArray]
+"""Rows of a cohort and their labels, both (n,)."""
 
-_DECIDES = {
-    "size", "color", "model", "backbone", "epochs", "batch", "learning_rate", "augment", "mixup", "patience", "keep",
-}  # fmt: skip
+READING = {"size", "color", "test_time_augmentation"}
+"""Settings of ``cnn`` that a trained network needs again to read images."""
+
+# --- a trained network ----------------------------------------------------------
 
 
-@dataclass
-class ImageTrainer:
-    """Trains ``cnn.model`` on some images of one folder, as often as asked, from any seed.
+@dataclass(frozen=True, eq=False)
+class ImageModel(Probabilistic):
+    """A trained network. ``whole`` turns images into probabilities; ``taught`` is what was trained of it.
 
-    ``pixels`` are all images of the folder, uint8 (n, H, W, C), ``labels`` (n,), ``content`` the
-    fingerprint of both. ``features`` are there for ``cnn.model: backbone`` alone: the head learns on
-    them, and ``whole`` is the network from image to probability.
+    Other seeds train the same two, so ``weights`` are put into ``taught`` before it runs; None: they are in it.
     """
 
     config: CnnSection
-    running: Running
-    pixels: npt.NDArray[np.uint8]
-    labels: IntArray
-    content: str
-    cache: Path
-    features: ImageFeatures | None = None
-    loaded: list[str] = field(default_factory=list)
+    classes: tuple[str, ...]
+    whole: keras.Model
+    taught: keras.Model
+    weights: Weights | None = None
+    history: tuple[Row, ...] = ()
+    held: IntArray | None = None
 
-    def __post_init__(self) -> None:
+    def scores(self, cohort: Cohort, rows: IntArray) -> FloatArray:
+        """Probability of the positive class, (len(rows),); with test-time augmentation the mean over several copies."""
+        return predicted(self.network(), cohort, rows, self.config)[:, 0]
+
+    def network(self) -> keras.Model:
+        """From image to probability, with these weights."""
+        if self.weights is not None:
+            self.taught.set_weights(self.weights)
+        return self.whole
+
+    def describe(self) -> Settings:
+        return {"kind": FORM, "classes": list(self.classes), **self.config.model_dump(mode="json", include=READING)}
+
+    def save(self, folder: Path) -> None:
+        save_model(self.network(), folder / MODEL_FILE)
+
+    @classmethod
+    def load(cls, path: Path, settings: Settings) -> ImageModel:
+        """A saved network, and what ``describe`` says of it. Raises DataError when it is missing or damaged."""
+        ensure_running()
+        model = load_model(path)
+        config = CnnSection.model_validate({key: settings[key] for key in READING})
+        return cls(config, tuple(settings["classes"]), model, model)
+
+
+def predicted(model: keras.Model, cohort: Cohort, rows: IntArray, config: CnnSection) -> FloatArray:
+    """A model's outputs for some images, float64 (len(rows), k)."""
+    found = outputs_of(
+        model, cohort, rows, ensure_running(), size=PREDICT_BATCH,
+        seen=lambda images, _: views_of(images) if config.test_time_augmentation else [images],
+    )  # fmt: skip
+    return np.concatenate([np.zeros((0, int(model.output_shape[-1])), np.float32), *found]).astype(np.float64)
+
+
+# --- training -------------------------------------------------------------------
+
+
+class ImageTrainer:
+    """Trains ``cnn.model`` on some images of one cohort, as often as asked, from any seed.
+
+    It is built once: compiling takes longer than a small training. With ``cnn.model: backbone`` a head is
+    trained on what the frozen backbone makes of the images, and ``whole`` is both.
+    """
+
+    def __init__(self, asked: Asked, cohort: Cohort, progress: Progress) -> None:
         from thermocancer.models.image_classifier import backbone_head, build_classifier, on_backbone
 
-        with self.running.scope():
+        config, cnn = asked.config, asked.config.cnn
+        self.asked, self.cnn, self.cohort, self.progress = asked, cnn, cohort, progress
+        self.running = running = strategy.set_up(config.strategy, config.seed)
+        self.features: Batch | None = None
+        self._noted = False
+        if cnn.model == "backbone":
+            backbone, self.features = image_features(cnn, cohort, asked.workspace.cache, running, config.seed, progress)
+        with running.scope():
             if self.features is None:
-                self.model = self.whole = build_classifier(self.config)
+                self.taught = self.whole = build_classifier(cnn)
             else:
-                self.model = backbone_head(self.features.width)
-                shape = self.pixels.shape[1:]
-                self.whole = on_backbone(self.features.backbone, shape, self.model)
-            how = Compilation("binary_crossentropy", learning_rate=self.config.learning_rate, metrics=("accuracy",))
-            compile_model(self.model, how, self.running)
-        self._start = Snapshot.of(self.model)
+                self.taught = backbone_head(self.features.shape[-1])
+                self.whole = on_backbone(backbone, (*cohort.shape, 3 if cnn.color == "rgb" else 1), self.taught)
+            how = Compilation("binary_crossentropy", learning_rate=cnn.learning_rate, metrics=("accuracy",))
+            compile_model(self.taught, how, running)
+        self._start = Snapshot.of(self.taught)
 
-    def train(self, seed: int, train: IntArray, validation: IntArray) -> tuple[Weights, list[dict[str, Any]]]:
+    def train(self, seed: int, train: Labelled, validation: Labelled) -> tuple[Weights, tuple[Row, ...]]:
         """Weights and history of one training. Raises Interrupted on SIGINT; the same call goes on from there."""
+        cnn, history = self.cnn, list[Row]()
         self._fresh(seed)
-        if not self.config.train:
-            return self._weights(), []
-        identity = fingerprint(
-            "images", self.content, self._settings(), seed, train.tolist(), validation.tolist(), self.running.precision
-        )
-        folder = self.cache / "fits" / identity[:32]
-        settings = FitSettings(
-            self.config.epochs, self.config.batch, seed, identity, patience=self.config.patience, keep=self.config.keep
-        )
-        result = fit_resumable(
-            self.model, self._examples(train, seed, training=True), folder=folder, settings=settings,
-            validation=self._examples(validation, seed, training=False), running=self.running,
-        )  # fmt: skip
-        forget(folder)
-        return self._weights(), list(result.history)
+        if cnn.train:
+            identity = fingerprint(
+                FORM, self.cohort.fingerprint, deciding_settings(self.asked.config, ("cnn",)), weights_content(cnn),
+                seed, [each.tolist() for each in (*train, *validation)], self.running.precision,
+            )  # fmt: skip
+            folder = self.asked.workspace.cache / "fits" / identity[:32]
+            settings = FitSettings(cnn.epochs, cnn.batch, seed, identity, patience=cnn.patience, keep=cnn.keep)
+            result = fit_resumable(
+                self.taught, self._examples(train, seed, training=True), folder=folder, settings=settings,
+                validation=self._examples(validation, seed, training=False), running=self.running,
+            )  # fmt: skip
+            forget(folder)
+            history += result.history
+        return [np.array(each) for each in self.taught.get_weights()], tuple(history)
 
-    def scores(self, weights: Weights, rows: IntArray) -> FloatArray:
-        """Probability of the positive class for images of the folder, (len(rows),)."""
-        return score_pixels(self.holding(weights), self.pixels, rows, self.config, self.running)
+    def _fresh(self, seed: int) -> None:
+        """New weights, optimizer and dropout from ``seed`` alone; or the weights of ``cnn.init``."""
+        from thermocancer.models.image_classifier import load_old_weights, start_classifier
+
+        self._start.put_into(self.taught)
+        start_classifier(self.taught, seed)
+        if self.cnn.init is not None:
+            lines = load_old_weights(self.taught, Path(self.cnn.init))
+            for line in [] if self._noted else lines:
+                self.progress.note(line)
+            self._noted = True
+
+    def _examples(self, part: Labelled, seed: int, *, training: bool) -> Examples:
+        rows, labels = part
+        found: Examples = ImageExamples(self.cohort, rows, labels, seed, self.cnn.augment and training)
+        if self.features is not None:  # training sees every copy
+            copies = self.features if training else self.features[:1]
+            y = np.tile(labels, len(copies)).astype(np.float32)[:, np.newaxis]
+            found = ArrayExamples(np.concatenate([copy[rows] for copy in copies]), y)
+        return MixedExamples(found, self.cnn.mixup, seed) if training and self.cnn.mixup > 0 else found
 
     def untrained_features(self, seed: int) -> FloatArray:
         """What the network with random weights, never trained, hands to its dense layers: (n, F) for every image.
 
-        With a frozen backbone those are its own features: build the trainer with ``cnn.backbone: random``.
+        With a frozen backbone those are its own features: ask for one whose weights are random.
         """
-        import keras
-
-        from thermocancer.models.layers import initialise
+        from thermocancer.models.image_classifier import start_classifier, without_dense_layers
 
         if self.features is not None:
-            return self.features.values[0].astype(np.float64)
-        self._start.put_into(self.model)
-        initialise(self.model, seed)
+            return np.asarray(self.features[0], np.float64)
+        self._start.put_into(self.taught)
+        start_classifier(self.taught, seed)
         with self.running.scope():
-            below = keras.Model(self.model.inputs, self.model.get_layer(HE_UNIFORM).input)
-        return _outputs(below, self.pixels, range(len(self.pixels)), self.config, self.running)
-
-    def holding(self, weights: Weights) -> Any:
-        """The network from image to probability, with these weights."""
-        self.model.set_weights(weights)
-        return self.whole
-
-    def _weights(self) -> Weights:
-        return [np.array(each) for each in self.model.get_weights()]
-
-    def _fresh(self, seed: int) -> None:
-        """New weights, optimizer and dropout from ``seed`` alone; or the weights of ``cnn.init``."""
-        from thermocancer.models.image_classifier import load_old_weights
-        from thermocancer.models.layers import initialise
-
-        self._start.put_into(self.model)
-        initialise(self.model, seed)
-        dense = self.model.get_layer(HE_UNIFORM)
-        limit = np.sqrt(6.0 / dense.kernel.shape[0])
-        rng = np.random.default_rng([seed, 6003])
-        dense.kernel.assign(rng.uniform(-limit, limit, dense.kernel.shape).astype(np.float32))
-        for number, variable in enumerate(each for each in self.model.variables if each.name == "seed_generator_state"):
-            variable.assign(np.array([seed % 2**32, number], dtype="uint32"))
-        if self.config.init is not None:
-            self.loaded[:] = load_old_weights(self.model, Path(self.config.init))
-
-    def _settings(self) -> dict[str, Any]:
-        init = None if self.config.init is None else hash_file(Path(self.config.init))
-        return self.config.model_dump(mode="json", include=_DECIDES) | {"init": init}
-
-    def _examples(self, rows: IntArray, seed: int, *, training: bool) -> Examples:
-        mixup = self.config.mixup if training else 0.0
-        if self.features is not None:
-            return self.features.examples(rows, self.labels, seed, training=training, mixup=mixup)
-        augment = self.config.augment and training
-        return ImageExamples(self.pixels, rows, self.labels[rows], seed, augment, mixup)
+            below = without_dense_layers(self.taught)
+        return predicted(below, self.cohort, np.arange(len(self.cohort.exams)), self.cnn)
 
 
-def score_pixels(
-    model: Any, pixels: npt.NDArray[np.uint8], rows: IntArray | Sequence[int], config: CnnSection, running: Running
-) -> FloatArray:
-    """Probabilities (len(rows),) of uint8 images; with test-time augmentation the mean over several copies."""
-    return _outputs(model, pixels, rows, config, running)[:, 0] if len(rows) else np.zeros(0)
+def weights_content(cnn: CnnSection) -> list[str | None]:
+    """Hashes of the weights that are started from, and of a local file of the backbone's."""
+    named = (cnn.init, cnn.weights)
+    return [hash_file(Path(path)) if path is not None and Path(path).is_file() else None for path in named]
 
 
-def _outputs(
-    model: Any, pixels: npt.NDArray[np.uint8], rows: IntArray | Sequence[int], config: CnnSection, running: Running
-) -> FloatArray:
-    """The model's outputs (len(rows), k), read in batches that every device gets a whole part of."""
-    found = []
-    for start in range(0, len(rows), PREDICT_BATCH):
-        images = to_unit(pixels[np.asarray(rows[start : start + PREDICT_BATCH])])
-        padding = running.batch(len(images)) - len(images)
-        copies = views_of(images) if config.test_time_augmentation else [images]
-        of_copies = [
-            running.engine.predict(model, np.concatenate([copy, np.repeat(copy[-1:], padding, axis=0)]))
-            for copy in copies
-        ]
-        found.append(np.mean(of_copies, axis=0)[: len(images)])
-    return np.concatenate(found).astype(np.float64)
+@dataclass(frozen=True, eq=False)
+class ImageClassifier(Classifier):
+    """Trains ``cnn.model``; some patients of the training rows are held back and choose the epoch.
+
+    They are drawn from ``seed`` of the config and the labels that the cohort itself gives, so that they are the
+    same for every seed of the training, and where an audit has shuffled the labels.
+    """
+
+    asked: Asked
+    progress: Progress = field(default_factory=Silent, repr=False)
+    probabilistic: bool = True
+    _trainers: OncePerCohort[ImageTrainer] = field(default_factory=OncePerCohort, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.asked.config.cnn.model
+
+    def trainer(self, cohort: Cohort) -> ImageTrainer:
+        """What trains on the images of this cohort."""
+        return self._trainers.of(cohort, lambda each: ImageTrainer(self.asked, each, self.progress))
+
+    def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> ImageModel:
+        """Fit on ``rows``. Raises DataError when a class has too few patients for a part to validate on."""
+        config, trainer = self.asked.config, self.trainer(cohort)
+        train, held = held_back(cohort.exams, rows, config.cnn.validation_fraction, config.seed)
+        weights, history = trainer.train(seed, *((part, labels_of(part, rows, labels)) for part in (train, held)))
+        classes = cohort.classes if isinstance(cohort, ImageCohort) else LABELS
+        return ImageModel(config.cnn, classes, trainer.whole, trainer.taught, weights, history, held)

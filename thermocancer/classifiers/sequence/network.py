@@ -31,6 +31,7 @@ from thermocancer.config.learning import DitSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.files import fingerprint, read_json, write_json
+from thermocancer.models.layers import start_from
 from thermocancer.progress import Progress
 from thermocancer.training.batches import ArrayExamples, Examples
 from thermocancer.training.checkpoint import Snapshot, load_model, save_model
@@ -326,15 +327,6 @@ class HeadSlot:
             padded = np.concatenate([part, np.repeat(part[-1:], running.batch(len(part)) - len(part), axis=0)])
             found.append(np.asarray(running.engine.predict(model, padded))[: len(part), 0])
         return np.concatenate(found).astype(np.float64) if found else np.zeros(0)
-
-
-def start_from(model: Any, seed: int) -> None:
-    """First weights and dropout of a model as drawn from ``seed``, the same on every backend."""
-    from thermocancer.models.layers import initialise
-
-    initialise(model, seed)
-    for number, variable in enumerate(each for each in model.variables if each.name == "seed_generator_state"):
-        variable.assign(np.array([seed % 2**32, number], dtype="uint32"))
 
 
 def head_settings(config: DitSection) -> dict[str, Any]:

@@ -9,35 +9,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer import __version__
 from thermocancer.cache import cached_json
-from thermocancer.classifiers.protocol import Unavailable
+from thermocancer.classifiers.logistic import ColumnsClassifier
+from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
-from thermocancer.data.class_images import ImageFolder, read_image_folder, validation_rows
-from thermocancer.data.cohort import IMAGE, Exam, FloatArray, IntArray
+from thermocancer.data.class_images import ImageFolder, read_image_folder
+from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, Rgb, colours
+from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge
-from thermocancer.evaluation.audit.nuisance import ridge_logistic
 from thermocancer.evaluation.audit.refits import judge_permuted
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import HashIndex, fingerprint
-from thermocancer.progress import Progress, Silent
+from thermocancer.progress import Progress
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.classifiers.image.network import ImageTrainer
+    from thermocancer.classifiers.image.family import ImageFamily
 
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
-RIDGE = 1.0
-"""Penalty of the logistic regression on standardised columns, as scikit-learn's default."""
 
 NOT_FOR_IMAGES = (
     ("nuisance variables, matched pairs", "nothing is recorded of when, where and how image files were made"),
@@ -51,7 +49,7 @@ NOT_FOR_IMAGES = (
 class ImageBench:
     """The folder behind a run, divided as the run divided it, and what controls need besides.
 
-    ``config`` is the run's own; ``train``, ``validation`` and ``test`` hold positions in ``images.images``.
+    ``config`` is the run's own; ``train``, ``validation`` and ``test`` are rows of ``cohort``.
     """
 
     run: Run
@@ -59,10 +57,29 @@ class ImageBench:
     workspace: Workspace
     judge: Judge
     epochs: int
-    images: ImageFolder
+    cohort: ImageCohort
     train: IntArray
     validation: IntArray
     test: IntArray
+
+    @property
+    def images(self) -> ImageFolder:
+        return self.cohort.folder
+
+    @property
+    def family(self) -> ImageFamily:
+        from thermocancer.classifiers.image.family import ImageFamily
+
+        return ImageFamily(self.run.kind)
+
+    @property
+    def asked(self) -> Asked:
+        return Asked(self.config, self.workspace, self.cohort.views)
+
+    @property
+    def fold(self) -> Fold:
+        """Trained or validated on, and tested."""
+        return Fold("test", np.sort(np.concatenate([self.train, self.validation])), self.test)
 
     def rows(self, scores: FloatArray, labels: IntArray | None = None) -> list[Prediction]:
         """Scores (len(test),) of the test images as prediction rows."""
@@ -73,40 +90,25 @@ class ImageBench:
             for image in [self.images.images[row]]
         ]
 
-    def scores(self, name: str, make: Callable[[], FloatArray], *parts: Any) -> FloatArray:
-        """Scores of the test images, computed once: an interrupted audit goes on where it stopped."""
+    def scores(self, name: str, classifier: Classifier, rows: IntArray, labels: IntArray, *parts: object) -> FloatArray:
+        """Scores of the test images by a classifier taught some rows, whose labels are among those of all images.
+
+        They are computed once: an interrupted audit goes on where it stopped.
+        """
         own = self.config.cnn.model_dump(mode="json", exclude={"name", "data"})
         key = fingerprint(
             __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.made_from, parts
         )
         path = self.workspace.cache / "audit" / f"{key[:32]}.json"
 
+        def make() -> FloatArray:
+            fitted = classifier.fit(self.cohort, rows, labels[rows], seed=self.config.seed, fold=self.fold.name)
+            return fitted.scores(self.cohort, self.test)
+
         def read(found: list[float]) -> FloatArray:
             return np.array(found, dtype=np.float64).reshape(len(self.test))
 
         return cached_json(path, make, encode=lambda made: made.tolist(), decode=read)
-
-    def trainer(self, labels: IntArray | None = None, **changed: Any) -> ImageTrainer:
-        """The run's own trainer, with other labels or other settings of ``cnn``."""
-        from thermocancer import strategy
-        from thermocancer.classifiers.image.features import image_features
-        from thermocancer.classifiers.image.network import ImageTrainer
-
-        cnn, cache = self.config.cnn.model_copy(update=changed), self.workspace.cache
-        running = strategy.set_up(self.config.strategy, self.config.seed)
-        labels = self.images.labels if labels is None else labels
-        content, features = self.images.fingerprint, None
-        if cnn.model == "backbone":
-            features = image_features(cnn, self.pixels, content, cache, running, self.config.seed, Silent())
-        known = fingerprint(content, labels.tolist())
-        return ImageTrainer(cnn, running, self.pixels, labels, known, cache, features)
-
-    @property
-    def pixels(self) -> npt.NDArray[np.uint8]:
-        """Every image at ``cnn.size``, mapped from the cache."""
-        from thermocancer.classifiers.image.pixels import load_pixels
-
-        return load_pixels(self.images, self.config.cnn, self.workspace.cache, Silent())
 
 
 def open_images(
@@ -120,21 +122,19 @@ def open_images(
         images = read_image_folder(
             Path(str(own.cnn.data)), positive=own.cnn.positive, group=own.cnn.group, index=index
         )  # fmt: skip
-        train, validation = validation_rows(images, own.cnn.validation_fraction, own.seed)
+        parts = images.parts(own.cnn.validation_fraction, own.seed)
     except (DataError, ConfigError) as error:
         return None, error.what
     if images.fingerprint != run.manifest.dataset.fingerprint:
         return None, "the images have changed since the run was made"
-    return ImageBench(run, own, workspace, judge, epochs, images, train, validation, images.rows("Test")), ""
+    cohort = ImageCohort(images, own.cnn.size, own.cnn.color, workspace.cache)
+    return ImageBench(run, own, workspace, judge, epochs, cohort, *parts), ""
 
 
 def image_scope(bench: ImageBench) -> Scope:
-    """The images as exams, each with its picture's hash, and the one fold: trained or validated on, and tested."""
-    exams = tuple(
-        Exam(image.patient, image.visit, image.label, hashes=((IMAGE, image.sha256),)) for image in bench.images.images
-    )
-    fold = Fold("test", np.sort(np.concatenate([bench.train, bench.validation])), bench.test)
-    return Scope(bench.run, exams, bench.test, (fold,), None, {}, patients_known=bench.images.grouped)
+    """The images as exams, each with its picture's hash, and the one fold."""
+    exams, grouped = bench.cohort.exams, bench.images.grouped
+    return Scope(bench.run, exams, bench.test, (bench.fold,), None, {}, patients_known=grouped)
 
 
 def image_controls(
@@ -165,12 +165,8 @@ def permuted_labels(bench: ImageBench) -> Control:
     if any(len(set(labels[part].tolist())) < 2 for part in (bench.train, bench.validation, bench.test)):
         raise Unavailable("too few images to shuffle their labels")
 
-    def taught() -> FloatArray:
-        trainer = bench.trainer(labels, epochs=epochs)
-        weights, _ = trainer.train(bench.config.seed, bench.train, bench.validation)
-        return trainer.scores(weights, bench.test)
-
-    scores = bench.scores("permuted", taught, epochs)
+    network = bench.family.network(bench.asked.with_settings("cnn", epochs=epochs))
+    scores = bench.scores("permuted", network, bench.fold.train, labels, epochs)
     note = f"one seed, {epochs} of {bench.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
     return judge_permuted(bench.judge, bench.rows(scores, labels), note)
 
@@ -186,49 +182,27 @@ def permute_by_group(images: ImageFolder, seed: int) -> IntArray:
 
 def untrained_twin(bench: ImageBench) -> Control:
     """A logistic regression on what the network's convolutions give with random weights."""
-    cnn = bench.config.cnn
-    changed: dict[str, Any] = {"init": None}
-    if cnn.model == "backbone":
-        if cnn.backbone == "random":
-            raise Unavailable("the run's backbone has random weights: it is the untrained twin itself")
-        changed |= {"backbone": "random", "weights": None, "weights_sha256": None}
-
-    def read() -> FloatArray:
-        trainer = bench.trainer(**changed)
-        return logistic_scores(bench, trainer.untrained_features(bench.config.seed))
-
-    control = bench.judge.control(
-        "untrained", "untrained twin: random weights, never trained", BASELINE,
-        bench.rows(bench.scores("untrained", read)),
-    )  # fmt: skip
-    return control.with_(note="one pass through random convolutions, then a logistic regression")
+    twin, note = bench.family.twin(bench.asked)
+    scores = bench.scores("untrained", twin, bench.train, bench.images.labels)
+    words = "untrained twin: random weights, never trained"
+    return bench.judge.control("untrained", words, BASELINE, bench.rows(scores)).with_(note=note)
 
 
 def brightness(bench: ImageBench) -> Control:
     """What the grey levels alone tell: their mean, spread and percentiles, without any place."""
-
-    def measure() -> FloatArray:
-        pixels = bench.pixels
-        return logistic_scores(bench, np.stack([_grey_statistics(pixels[row]) for row in range(len(pixels))]))
-
-    rows = bench.rows(bench.scores("brightness", measure))
-    return bench.judge.control("brightness", "global brightness statistics", BASELINE, rows)
+    scores = bench.scores("brightness", ColumnsClassifier("brightness", grey_levels), bench.train, bench.images.labels)
+    return bench.judge.control("brightness", "global brightness statistics", BASELINE, bench.rows(scores))
 
 
-def _grey_statistics(image: npt.NDArray[np.uint8]) -> FloatArray:
+def grey_levels(cohort: Cohort) -> FloatArray:
+    """Mean, spread and percentiles of each image's grey levels, (n, k)."""
+    images = (colours(cohort, IMAGE, np.array([row]))[0] for row in range(len(cohort.exams)))
+    return np.stack([_grey_statistics(image) for image in images])
+
+
+def _grey_statistics(image: Rgb) -> FloatArray:
     grey = image.astype(np.float64).mean(axis=-1)
     return np.array([grey.mean(), grey.std(), *np.percentile(grey, PERCENTILES)])
-
-
-def logistic_scores(bench: ImageBench, columns: FloatArray) -> FloatArray:
-    """Probabilities of the test images from columns (n, k), standardised and fitted on the training images."""
-    known = columns[bench.train]
-    spread = known.std(axis=0)
-    standard = (columns - known.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    weights = ridge_logistic(standard[bench.train], bench.images.labels[bench.train], ridge=RIDGE)
-    odds = np.column_stack([np.ones(len(bench.test)), standard[bench.test]]) @ weights
-    scores: FloatArray = 1 / (1 + np.exp(-np.clip(odds, -500, 500)))
-    return scores
 
 
 IMAGE_REFITS: tuple[tuple[str, Callable[[ImageBench], Control]], ...] = (

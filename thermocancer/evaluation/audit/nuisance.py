@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thermocancer.classifiers.logistic import ridge_logistic
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
 from thermocancer.data.split import Fold
@@ -187,28 +188,6 @@ def ranked(reference: FloatArray, values: FloatArray) -> FloatArray:
         missing = ~np.isfinite(column)
         parts += [np.where(missing, 0.0, rank), missing.astype(float)]
     return np.column_stack(parts)
-
-
-def ridge_logistic(design: FloatArray, labels: IntArray, ridge: float = 0.1) -> FloatArray:
-    """Logistic regression with a small penalty, by Newton's method. Returns intercept and weights (k + 1,).
-
-    The classes weigh the same: otherwise a fold with fewer sick in training scores everyone lower, and
-    folds pooled rank worse than chance.
-    """
-    full = np.column_stack([np.ones(len(design)), design])
-    share = np.where(labels == 1, labels.mean(), 1 - labels.mean())
-    weight = 0.5 / share
-    penalty = ridge * np.diag([1e-6, *np.ones(design.shape[1])])
-    weights = np.zeros(full.shape[1])
-    for _ in range(50):
-        chance = 1 / (1 + np.exp(-np.clip(full @ weights, -30, 30)))
-        gradient = full.T @ (weight * (labels - chance)) - penalty @ weights
-        curvature = full.T @ (full * (weight * chance * (1 - chance))[:, None]) + penalty
-        step = np.linalg.solve(curvature, gradient)
-        weights = weights + step * min(1.0, 5.0 / max(float(np.abs(step).max()), 1e-12))
-        if np.abs(step).max() < 1e-8:
-            break
-    return weights
 
 
 def score_together(scope: Scope, columns: FloatArray) -> list[Prediction]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from thermocancer import strategy
-from thermocancer.classifiers.image.seeds import ImageClassifier, load_image_classifier
+from thermocancer.classifiers.making import load_fitted
+from thermocancer.classifiers.seeds import SeedsFitted
 from thermocancer.config import Config
+from thermocancer.config.learning import CnnSection
 from thermocancer.data.class_images import is_image, read_image
+from thermocancer.data.cohort import IMAGE, ArrayCohort, Exam
 from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.scoring import UNCOMPARED, decision_words
 from thermocancer.evaluation.report.page import render_page
+from thermocancer.files import Json
 from thermocancer.runs.run import Run
 
 THUMBNAIL = 160
@@ -30,20 +33,25 @@ def image_files(path: Path) -> list[Path]:
     return files
 
 
-def image_answers(run: Run, config: Config, path: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """One answer an image, as ``predict`` shows them, and the pictures of its page; ``config`` is the run's own."""
-    classifier = load_image_classifier(run.model_folder, strategy.set_up(config.strategy, config.seed))
-    files = image_files(path)
-    names = [each.relative_to(path).as_posix() if path.is_dir() else each.name for each in files]
-    answers = [_answer(classifier, each, name) for each, name in zip(files, names, strict=True)]
-    pictures = {
-        answer["exam"]: [_picture(classifier, file)] if answer["status"] == "scored" else []
-        for answer, file in zip(answers, files, strict=True)
-    }
+def image_answers(run: Run, config: Config, path: Path) -> tuple[list[Json], dict[str, list[Json]]]:
+    """One answer an image, as ``predict`` shows them, and the pictures of its page; ``config`` is the run's own.
+
+    Raises DataError when the run kept no classifier of single images.
+    """
+    strategy.set_up(config.strategy, config.seed)
+    fitted = load_fitted(run.model_folder, run.workspace)
+    if not isinstance(fitted, SeedsFitted):
+        raise DataError("this run classifies no single images", where=run.model_folder, hint="train the run again")
+    answers: list[Json] = []
+    pictures: dict[str, list[Json]] = {}
+    for file in image_files(path):
+        name = file.relative_to(path).as_posix() if path.is_dir() else file.name
+        answers.append(_answer(fitted, run.manifest.classes, config.cnn, file, name))
+        pictures[name] = [_picture(file)] if answers[-1]["status"] == "scored" else []
     return answers, pictures
 
 
-def image_page(run: Run, answers: Sequence[dict[str, Any]], pictures: dict[str, Any]) -> str:
+def image_page(run: Run, answers: Sequence[Json], pictures: Mapping[str, Sequence[Json]]) -> str:
     """The page for people."""
     facts = {
         "title": f"Scores by run {run.name}", "answers": answers, "exam_pictures": pictures, "run": run.name,
@@ -52,31 +60,31 @@ def image_page(run: Run, answers: Sequence[dict[str, Any]], pictures: dict[str, 
     return render_page("predict.html", facts, {})
 
 
-def _answer(classifier: ImageClassifier, path: Path, name: str) -> dict[str, Any]:
+def _answer(fitted: SeedsFitted, classes: tuple[str, str], cnn: CnnSection, path: Path, name: str) -> Json:
     try:
-        pixels = read_image(path, colour=classifier.config.color, size=classifier.config.size)
+        pixels = read_image(path, colour=cnn.color, size=cnn.size)
     except DataError as error:
         verdicts = [{"code": "unreadable", "reason": error.what}]
         return {"exam": name, "files": [_file(path, verdicts)], "status": "refused", "reason": error.what}
-    seeds = classifier.seed_scores(pixels[np.newaxis])[:, 0]
-    scores, votes = classifier.score_pixels(pixels[np.newaxis])
-    threshold = float(np.mean(classifier.thresholds))
-    several = {"low": float(seeds.min()), "high": float(seeds.max()), "method": f"range of {len(seeds)} seeds"}
+    alone = ArrayCohort((Exam(1, 1, 0),), {IMAGE: pixels[np.newaxis, np.newaxis]})
+    apart = fitted.apart(alone, np.zeros(1, np.int64))
+    (score,), (call,) = fitted.together(apart)
+    seeds = [float(scores[0]) for scores, _ in apart]
+    several = {"low": min(seeds), "high": max(seeds), "method": f"range of {len(seeds)} seeds"}
     one = {"low": None, "high": None, "method": "not available: the run has one seed (cnn.seeds)"}
     return {
-        "exam": name, "files": [_file(path, [])], "status": "scored", "reason": "", "score": float(scores[0]),
-        "interval": several if len(seeds) > 1 else one, "threshold": threshold, "like_scores": None,
-        "decision": f"{decision_words(bool(votes[0]))}: {classifier.classes[int(votes[0])]}",
-        "out_of_distribution": UNCOMPARED,
+        "exam": name, "files": [_file(path, [])], "status": "scored", "reason": "", "score": float(score),
+        "interval": several if len(seeds) > 1 else one, "threshold": fitted.threshold, "like_scores": None,
+        "decision": f"{decision_words(bool(call))}: {classes[int(call)]}", "out_of_distribution": UNCOMPARED,
     }  # fmt: skip
 
 
-def _file(path: Path, verdicts: Sequence[dict[str, str]]) -> dict[str, Any]:
+def _file(path: Path, verdicts: Sequence[dict[str, str]]) -> Json:
     kind = path.suffix.lower().lstrip(".")
     return {"file": path.name, "view": None, "layout": kind, "range_celsius": None, "verdicts": verdicts, "notes": []}
 
 
-def _picture(classifier: ImageClassifier, path: Path) -> dict[str, Any]:
+def _picture(path: Path) -> Json:
     import cv2
 
     pixels = read_image(path, size=(THUMBNAIL, THUMBNAIL))
