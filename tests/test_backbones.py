@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from thermocancer.errors import ConfigError, DataError, RemoteError
+from thermocancer.files import hash_file
 from thermocancer.models.lite0 import PACKAGE, read_lite0_weights, weights_file
 
 keras = pytest.importorskip("keras")
@@ -152,9 +153,25 @@ def test_lite0_takes_another_size_and_gives_1280_features() -> None:
 
 @lite0
 def test_lite0_cut_short_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "cut.pth").write_bytes(weights_file().read_bytes()[:100_000])
+    path = tmp_path / "cut.pth"
+    path.write_bytes(weights_file().read_bytes()[:100_000])
     with pytest.raises(DataError, match="cannot be read"):
-        read_lite0_weights(tmp_path / "cut.pth")
+        read_lite0_weights(path, hash_file(path))
+
+
+@lite0
+def test_lite0_with_one_changed_byte_is_refused(tmp_path: Path) -> None:
+    content = bytearray(weights_file().read_bytes())
+    content[-1] ^= 1  # in the last array's numbers: still a file that can be read
+    path = tmp_path / "changed.pth"
+    path.write_bytes(content)
+    assert len(read_lite0_weights(path, hash_file(path))) == 296
+    with pytest.raises(DataError, match="not the one that was meant") as caught:
+        read_lite0_weights(path)
+    assert caught.value.where == str(path)
+    assert caught.value.expected == f"SHA-256 {hash_file(weights_file())}"
+    assert caught.value.found == hash_file(path)
+    assert "pip install --force-reinstall" in str(caught.value.hint)
 
 
 class Evil:
@@ -168,5 +185,5 @@ def test_a_weights_file_cannot_run_code(tmp_path: Path, monkeypatch, content: ob
     parts = [0x1950A86A20F9469CFC6C, 1001, {}, content, []]
     (tmp_path / "bad.pth").write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
     with pytest.raises(DataError, match="cannot be read"):
-        read_lite0_weights(tmp_path / "bad.pth")
+        read_lite0_weights(tmp_path / "bad.pth", hash_file(tmp_path / "bad.pth"))
     assert not (tmp_path / "evil").exists()

@@ -70,7 +70,7 @@ def write_text(path: Path, content: str) -> None:
     write_bytes(path, content.encode("utf-8"))
 
 
-def write_json(path: Path, content: Any) -> None:
+def write_json(path: Path, content: object) -> None:
     """Write ``content`` as indented JSON with sorted keys, whole or not at all."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
@@ -94,7 +94,7 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
-def fingerprint(*parts: Any) -> str:
+def fingerprint(*parts: object) -> str:
     """SHA-256 of JSON-serialisable parts: equal parts, equal fingerprint, on any machine."""
     text = json.dumps(parts, sort_keys=True, default=str, allow_nan=True)
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
@@ -134,7 +134,7 @@ class HashIndex:
 
     def __init__(self, cache_file: Path) -> None:
         self._cache_file = cache_file
-        self._known: dict[str, list[Any]] = {}
+        self._known: dict[str, list[object]] = {}
         self._changed = False
         with contextlib.suppress(DataError, OSError, AttributeError, TypeError, ValueError):
             known = read_json(cache_file).items()

@@ -10,9 +10,9 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from thermocancer.errors import LockedError, RunError
+from thermocancer.files import Json
 
 HEARTBEAT_S = 30.0
 STALE_AFTER_S = 300.0  # another host's lock without a heartbeat for this long is taken over
@@ -65,7 +65,7 @@ def _acquire(path: Path) -> str:
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Json:
     try:
         holder = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError):

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from thermocancer.errors import DataError
 from thermocancer.files import HashIndex, hash_file, read_json, write_json
@@ -22,7 +21,7 @@ LABELS = ("healthy", "sick")
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folders of the data road (design, section 2.1). Nothing is created by asking."""
+    """The folders that the stages read and write, from raw files to runs. Nothing is created by asking."""
 
     root: Path
 
@@ -120,7 +119,7 @@ class Stamp:
             for name, digest in kept.get("outputs", {}).items()
         )
 
-    def write(self, made_from: str, outputs: Iterable[Path], **facts: Any) -> None:
+    def write(self, made_from: str, outputs: Iterable[Path], **facts: object) -> None:
         """Record finished work; the last thing a stage writes, so its presence means 'whole'."""
         hashes = output_hashes(self.path.parent, outputs)
         write_json(self.path, {"made_from": made_from, "outputs": hashes, **facts})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import ConfigError
 from thermocancer.models.layers import initialise
+
+if TYPE_CHECKING:
+    import keras
 
 VARIANTS = ("v1", "v2", "v3")
 REDUCTION = {"v1": 4, "v2": 8, "v3": 8}
@@ -29,7 +32,7 @@ def code_shape(variant: str, shape: tuple[int, int]) -> tuple[int, int, int]:
     return shape[0] // step, shape[1] // step, CODE_CHANNELS[variant]
 
 
-def build_autoencoder(variant: str, shape: tuple[int, int], channels: int, *, seed: int = 0) -> Any:
+def build_autoencoder(variant: str, shape: tuple[int, int], channels: int, *, seed: int = 0) -> keras.Model:
     """An uncompiled Keras model from images (n, height, width, channels) in [0, 1] to the same.
 
     v1 and v2 follow the original study layer for layer: every kernel 3x3, padding same, ReLU
@@ -47,21 +50,21 @@ def build_autoencoder(variant: str, shape: tuple[int, int], channels: int, *, se
     return model
 
 
-def restart(model: Any, seed: int) -> None:
+def restart(model: keras.Model, seed: int) -> None:
     """Give an autoencoder its first weights again: drawn from ``seed``, and for v3 the cosine basis."""
     initialise(model, seed)
     if model.name == "autoencoder_v3":
         _start_as_cosine_transform(model)
 
 
-def encoder_of(model: Any) -> Any:
+def encoder_of(model: keras.Model) -> keras.Model:
     """The part of an autoencoder from image to code, sharing its weights."""
     import keras
 
     return keras.Model(model.input, model.get_layer("code").output, name=f"{model.name}_encoder")
 
 
-def random_encoder(variant: str, shape: tuple[int, int], channels: int, seed: int) -> Any:
+def random_encoder(variant: str, shape: tuple[int, int], channels: int, seed: int) -> keras.Model:
     """The untrained twin: the same encoder with random weights, never trained (v3 without its basis)."""
     model = build_autoencoder(variant, shape, channels, seed=seed)
     initialise(model, seed)
@@ -86,13 +89,13 @@ def _nearest(length: int, step: int) -> int:
     return max(step, round(length / step) * step)
 
 
-def _conv(filters: int, name: str, *, stride: int = 1) -> Any:
+def _conv(filters: int, name: str, *, stride: int = 1) -> keras.layers.Layer:
     from keras import layers
 
     return layers.Conv2D(filters, 3, strides=stride, padding="same", activation="relu", name=name)
 
 
-def _v1(image: Any, channels: int) -> Any:
+def _v1(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     """Shapes for 480x640x3."""
     from keras import layers
 
@@ -108,11 +111,11 @@ def _v1(image: Any, channels: int) -> Any:
     return layers.Conv2D(channels, 3, padding="same", activation="relu", dtype="float32", name="output")(x)
 
 
-def _v2(image: Any, channels: int) -> Any:
+def _v2(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     """Shapes for 480x640x3."""
     from keras import layers
 
-    def up(filters: int, name: str, dtype: str | None = None) -> Any:
+    def up(filters: int, name: str, dtype: str | None = None) -> keras.layers.Layer:
         return layers.Conv2DTranspose(filters, 3, strides=2, padding="same", activation="relu", dtype=dtype, name=name)
 
     x = _conv(8, "encode_1", stride=2)(image)  # 240, 320, 8
@@ -123,7 +126,7 @@ def _v2(image: Any, channels: int) -> Any:
     return up(channels, "output", "float32")(x)  # 480, 640, 3
 
 
-def _v3(image: Any, channels: int) -> Any:
+def _v3(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     """A learned block code with half of v2's channels. Shapes for 480x640x3.
 
     The original spends its time where the image is largest, and its strided layers learn slowly to
@@ -133,7 +136,7 @@ def _v3(image: Any, channels: int) -> Any:
     """
     from keras import layers
 
-    def residual(x: Any, name: str) -> Any:
+    def residual(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
         y = layers.Conv2D(V3_WIDTH, 3, padding="same", activation="silu", name=f"{name}_in")(x)
         # zero at first: the block starts as the identity
         y = layers.Conv2D(V3_WIDTH, 3, padding="same", kernel_initializer="zeros", name=f"{name}_out")(y)
@@ -147,7 +150,7 @@ def _v3(image: Any, channels: int) -> Any:
     return layers.Conv2DTranspose(channels, 8, strides=8, dtype="float32", name="output")(x)  # 480, 640, 3
 
 
-def _start_as_cosine_transform(model: Any) -> None:
+def _start_as_cosine_transform(model: keras.Model) -> None:
     channels = model.output_shape[-1]
     basis = cosine_basis(V3_WIDTH, channels)
     code = CODE_CHANNELS["v3"]

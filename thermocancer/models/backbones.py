@@ -12,8 +12,9 @@ import math
 import re
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -75,7 +76,7 @@ def weights_identity(model: keras.Model) -> str:
 _MATTERS = ("filters", "kernel_size", "strides", "padding", "activation", "scale", "offset", "pool_size", "epsilon")
 
 
-def _settings(layer: Any) -> dict[str, str]:
+def _settings(layer: keras.layers.Layer) -> dict[str, str]:
     config = layer.get_config()
     return {key: str(config[key]) for key in _MATTERS if key in config}
 
@@ -157,7 +158,7 @@ def _application(name: str, size: tuple[int, int], weights: Path | None, functio
     import keras
 
     build = getattr(keras.applications, function)
-    settings = {"include_top": False, "input_shape": (*size, 3), "pooling": "avg"}
+    settings: dict[str, object] = {"include_top": False, "input_shape": (*size, 3), "pooling": "avg"}
     if weights is None:
         return _download(name, build, settings)
     model = build(weights=None, **settings)
@@ -179,7 +180,7 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def _download(name: str, build: Any, settings: dict[str, Any]) -> keras.Model:
+def _download(name: str, build: Callable[..., keras.Model], settings: dict[str, object]) -> keras.Model:
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):  # Keras prints its progress
             warnings.simplefilter("ignore")  # MobileNetV2 warns of sizes other than 224; its filters do not mind
@@ -215,7 +216,7 @@ def unfreeze_last_blocks(backbone: keras.Model, blocks: int) -> list[str]:
     return [layer.name for layer in leaves if layer.trainable]
 
 
-def _leaves(model: Any) -> list[Any]:
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a model in order, those of models inside it in their place."""
     return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
 
@@ -225,7 +226,7 @@ def _block_of(name: str) -> str:
     return found.group() if found else ""
 
 
-def _number_anew(model: Any) -> None:
+def _number_anew(model: keras.Model) -> None:
     """Name the layers that Keras named itself by their place in this model alone.
 
     Keras counts through the whole process, and names are part of a saved file: equal networks would

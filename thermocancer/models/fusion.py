@@ -8,10 +8,13 @@ our reading: the same branches, the same head.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 from thermocancer.errors import ConfigError
 from thermocancer.models.layers import initialise
+
+if TYPE_CHECKING:
+    import keras
 
 JOINED = (600, 300, 150, 80, 40, 20, 10)
 """Widths of the dense layers after the views are joined."""
@@ -28,7 +31,7 @@ BRANCHES: dict[str, tuple[tuple[int, ...], int]] = {
 """Filters of each view's convolutions, with a pooling between two of them, and the width of its dense layer."""
 
 
-def build_fusion(shapes: Mapping[str, tuple[int, int, int]], *, seed: int = 0) -> Any:
+def build_fusion(shapes: Mapping[str, tuple[int, int, int]], *, seed: int = 0) -> keras.Model:
     """An uncompiled Keras model from codes to the probability of sick, (n, 1).
 
     ``shapes`` gives for each view (height, width, channels) of its code; inputs are named by view
@@ -50,7 +53,7 @@ def build_fusion(shapes: Mapping[str, tuple[int, int, int]], *, seed: int = 0) -
     return model
 
 
-def _branch(code: Any, view: str) -> Any:
+def _branch(code: keras.KerasTensor, view: str) -> keras.KerasTensor:
     from keras import layers
 
     filters, width = BRANCHES[view]

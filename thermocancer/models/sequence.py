@@ -9,7 +9,7 @@ what reads the frames and keep the rest.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     import keras
@@ -37,19 +37,19 @@ def build_head(
     return keras.Model(inputs, x, name=f"sequence_{reader}")
 
 
-def _lstm(x: Any, units: int) -> Any:
+def _lstm(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
     import keras
 
     return keras.layers.LSTM(units, name="lstm")(x)
 
 
-def _gru(x: Any, units: int) -> Any:
+def _gru(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
     import keras
 
     return keras.layers.GRU(units, name="gru")(x)
 
 
-def _tcn(x: Any, units: int) -> Any:
+def _tcn(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
     """Causal convolutions with gaps 1, 2, 4, ... until the last frame sees the first (Bai 2018, arXiv:1803.01271)."""
     import keras
 
@@ -64,7 +64,7 @@ def _tcn(x: Any, units: int) -> Any:
     return keras.layers.Flatten(name="tcn_out")(last)  # (n, units)
 
 
-def _attention(x: Any, units: int) -> Any:
+def _attention(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
     """Frames mixed over time (so that each knows its place), self-attention, then their mean."""
     import keras
 

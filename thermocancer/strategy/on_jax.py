@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -58,11 +58,11 @@ def prepare(section: StrategySection, hosts: Hosts | None) -> Counted:
     if section.virtual_cpus:
         # refused once JAX has started; whether that matters shows in the count below
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", section.virtual_cpus)
+            _configure("jax_num_cpu_devices", section.virtual_cpus)
     if hosts is not None and not jax.distributed.is_initialized():
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+        _configure("jax_cpu_collectives_implementation", "gloo")
         # a process that outlives another then ends by itself; else JAX waits for the dead and aborts
-        jax.config.update("jax_enable_recoverability", True)
+        _configure("jax_enable_recoverability", True)
         _join(hosts)
     found = _platforms()
     if section.virtual_cpus and found.cpus < section.virtual_cpus:
@@ -74,6 +74,13 @@ def prepare(section: StrategySection, hosts: Hosts | None) -> Counted:
             hint="start a new process: devices are chosen before the first computation",
         )
     return found
+
+
+def _configure(name: str, value: object) -> None:
+    import jax
+
+    update: Callable[[str, object], None] = jax.config.update  # which JAX leaves without types
+    update(name, value)
 
 
 def _platforms() -> Counted:
@@ -116,7 +123,7 @@ def start(section: StrategySection, kind: str, hosts: Hosts | None) -> tuple[Eng
         keras.distribution.set_distribution(layout)
     else:
         keras.distribution.set_distribution(None)
-        jax.config.update("jax_default_device", chosen[0])
+        _configure("jax_default_device", chosen[0])
     if hosts is None:
         return OneProgram(), names, True
     everyone = ManyHosts(hosts)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,18 +16,22 @@ from thermocancer.errors import ConfigError
 from thermocancer.strategy.choice import Counted
 from thermocancer.strategy.running import Arrays, Engine, OneProgram, import_quietly, quietly
 
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
 
 @dataclass(frozen=True)
 class Replicas:
     """A ``tf.distribute`` strategy on one host: each replica gets its equal part of the batch."""
 
-    strategy: Any
+    strategy: tf.distribute.Strategy
 
-    def scope(self) -> AbstractContextManager[Any]:
-        context: AbstractContextManager[Any] = self.strategy.scope()
+    def scope(self) -> AbstractContextManager[object]:
+        context: AbstractContextManager[object] = self.strategy.scope()
         return context
 
-    def step(self, model: Any, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
+    def step(self, model: keras.Model, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
         with self.scope():
             if training:
                 model.make_train_function()
@@ -36,7 +42,7 @@ class Replicas:
             logs = function(iter([self._split(batch)]))
         return {name: float(value) for name, value in logs.items()}
 
-    def predict(self, model: Any, x: Arrays) -> npt.NDArray[np.float32]:
+    def predict(self, model: keras.Model, x: Arrays) -> npt.NDArray[np.float32]:
         # not worth spreading: on_batch of Keras would give every replica the whole batch
         return np.asarray(model(x, training=False))
 
@@ -46,13 +52,13 @@ class Replicas:
     def guard(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def _split(self, batch: tuple[Arrays, Arrays, Arrays]) -> Any:
+    def _split(self, batch: tuple[Arrays, Arrays, Arrays]) -> object:
         import keras
         import tensorflow as tf
 
         replicas = self.strategy.num_replicas_in_sync
 
-        def parts(array: npt.NDArray[Any]) -> Any:
+        def parts(array: npt.NDArray[np.generic]) -> object:
             pieces = np.split(np.asarray(array), replicas)
             return self.strategy.experimental_distribute_values_from_function(
                 lambda context: tf.convert_to_tensor(pieces[context.replica_id_in_sync_group])
@@ -75,7 +81,7 @@ def prepare(section: StrategySection) -> Counted:
         if tf.config.get_logical_device_configuration(cpus[0]) != pieces:
             _early(lambda: tf.config.set_logical_device_configuration(cpus[0], pieces))
     for gpu in gpus:
-        _early(lambda gpu=gpu: tf.config.experimental.set_memory_growth(gpu, True))
+        _early(partial(tf.config.experimental.set_memory_growth, gpu, True))
     tpus = len(tf.config.list_physical_devices("TPU")) if section.kind == "tpu" else 0
     return Counted(cpus=section.virtual_cpus or 1, gpus=len(gpus), tpus=tpus)
 
@@ -121,7 +127,7 @@ def make_deterministic() -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _early(change: Any) -> None:
+def _early(change: Callable[[], object]) -> None:
     try:
         change()
     except RuntimeError as error:

@@ -9,12 +9,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import RunError
+
+if TYPE_CHECKING:
+    import keras
 
 
 class LostHostError(RunError):
@@ -28,13 +31,13 @@ Arrays = Any
 class Engine(Protocol):
     """How one step runs on the devices. One implementation a distribution."""
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self) -> AbstractContextManager[object]:
         """Where models and optimizers must be built."""
 
-    def step(self, model: Any, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
+    def step(self, model: keras.Model, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
         """Train or test on one batch (x, y, sample weights); the logs of this batch alone."""
 
-    def predict(self, model: Any, x: Arrays) -> npt.NDArray[np.float32]:
+    def predict(self, model: keras.Model, x: Arrays) -> npt.NDArray[np.float32]:
         """The model's output for one batch."""
 
     def barrier(self, name: str) -> None:
@@ -48,16 +51,16 @@ class Engine(Protocol):
 class OneProgram:
     """The whole batch goes to Keras: one device, or JAX, which splits it by itself."""
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self) -> AbstractContextManager[object]:
         return nullcontext()
 
-    def step(self, model: Any, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
+    def step(self, model: keras.Model, batch: tuple[Arrays, Arrays, Arrays], *, training: bool) -> dict[str, float]:
         x, y, weights = batch
         call = model.train_on_batch if training else model.test_on_batch
         logs = call(x, y, sample_weight=weights, return_dict=True)
         return {name: float(value) for name, value in logs.items()}
 
-    def predict(self, model: Any, x: Arrays) -> npt.NDArray[np.float32]:
+    def predict(self, model: keras.Model, x: Arrays) -> npt.NDArray[np.float32]:
         return np.asarray(model.predict_on_batch(x))
 
     def barrier(self, name: str) -> None:
@@ -96,7 +99,7 @@ class Running:
         """One process of a job writes; the others only compute."""
         return self.process_index == 0
 
-    def scope(self) -> AbstractContextManager[Any]:
+    def scope(self) -> AbstractContextManager[object]:
         """The context in which a model must be built and compiled."""
         return self.engine.scope()
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,9 @@ from thermocancer.runs.deciding import network_decided_by
 from thermocancer.runs.manifest import AutoencoderManifest, read_autoencoder_manifest
 from thermocancer.training.fit import Schedule
 from thermocancer.workspace import VIEWS, Stamp, Workspace
+
+if TYPE_CHECKING:
+    import keras
 
 MODEL, HISTORY, MANIFEST, RECONSTRUCTIONS, CHECKPOINT_FOLDER = (
     "model.keras", "history.jsonl", "manifest.json", "reconstructions.png", "checkpoint"
@@ -111,14 +114,14 @@ def folder_of(workspace: Workspace, variant: str, view: str, fold: str) -> Path:
     return folder if fold in WHOLE_SPLIT else folder / "folds" / fold
 
 
-def load_autoencoder(workspace: Workspace, variant: str, view: str, fold: str) -> Any:
+def load_autoencoder(workspace: Workspace, variant: str, view: str, fold: str) -> keras.Model:
     """The trained autoencoder for an outer fold. Raises DataError when it is not there."""
     from thermocancer.training.checkpoint import load_model
 
     return load_model(_found(workspace, variant, view, fold) / MODEL)
 
 
-def load_encoder(workspace: Workspace, variant: str, view: str, fold: str) -> Any:
+def load_encoder(workspace: Workspace, variant: str, view: str, fold: str) -> keras.Model:
     """Its encoder: images (n, height, width, channels) to codes. Raises DataError when it is not there."""
     from thermocancer.models.autoencoder import encoder_of
 

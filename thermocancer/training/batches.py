@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.strategy.running import Arrays, Running
+
+if TYPE_CHECKING:
+    import keras
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
@@ -37,8 +40,8 @@ class Examples(Protocol):
 class ArrayExamples:
     """Examples held in memory: ``x`` one array or a tuple, list or dict of arrays, ``y`` one array."""
 
-    x: Any
-    y: npt.NDArray[Any]
+    x: Arrays
+    y: npt.NDArray[np.generic]
     weights: FloatArray | None = None
 
     def __len__(self) -> int:
@@ -139,7 +142,9 @@ def batches(
             yield batch, waited
 
 
-def predict(model: Any, examples: Examples, size: int, running: Running) -> Iterator[tuple[IntArray, Arrays, Any]]:
+def predict(
+    model: keras.Model, examples: Examples, size: int, running: Running
+) -> Iterator[tuple[IntArray, Arrays, npt.NDArray[np.float32]]]:
     """Yield rows, inputs and outputs batch by batch, in order, so that nothing is held whole.
 
     Every process of a multi-host job predicts everything.

@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +23,11 @@ from thermocancer.files import written_aside
 from thermocancer.runs.history import Row
 from thermocancer.strategy.running import quietly
 
-Values = list[npt.NDArray[Any]]
+if TYPE_CHECKING:
+    import keras
+    from numpy.lib.npyio import NpzFile
+
+Values = list[npt.NDArray[np.generic]]
 EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -53,16 +58,16 @@ class Snapshot:
     optimizer: Values
 
     @classmethod
-    def of(cls, model: Any) -> Snapshot:
+    def of(cls, model: keras.Model) -> Snapshot:
         """Copy every weight and the optimizer's variables of a compiled model."""
         return cls(_values(model.variables), _values(model.optimizer.variables))
 
-    def put_into(self, model: Any) -> None:
+    def put_into(self, model: keras.Model) -> None:
         """Give a model of the same architecture these values."""
         _assign(model.variables, self.weights)
         _assign(model.optimizer.variables, self.optimizer)
 
-    def fits(self, model: Any) -> bool:
+    def fits(self, model: keras.Model) -> bool:
         """True when shapes agree with the model's variables, one by one."""
         pairs = ((model.variables, self.weights), (model.optimizer.variables, self.optimizer))
         return all(
@@ -70,12 +75,12 @@ class Snapshot:
         )
 
 
-def _values(variables: Any) -> Values:
+def _values(variables: Sequence[keras.Variable]) -> Values:
     # two steps: Keras' variables know nothing of the copy that np.array would ask them for
     return [np.array(np.asarray(each)) for each in variables]
 
 
-def _assign(variables: Any, values: Values) -> None:
+def _assign(variables: Sequence[keras.Variable], values: Values) -> None:
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
 
@@ -115,12 +120,12 @@ class Checkpoint:
             return None
 
 
-def _named(prefix: str, snapshot: Snapshot) -> dict[str, npt.NDArray[Any]]:
+def _named(prefix: str, snapshot: Snapshot) -> dict[str, npt.NDArray[np.generic]]:
     weights = {f"{prefix}/weights/{index:05d}": value for index, value in enumerate(snapshot.weights)}
     return weights | {f"{prefix}/optimizer/{index:05d}": value for index, value in enumerate(snapshot.optimizer)}
 
 
-def _gather(arrays: Any, prefix: str) -> Snapshot:
+def _gather(arrays: NpzFile, prefix: str) -> Snapshot:
     names = sorted(arrays.files)
     return Snapshot(
         [arrays[name] for name in names if name.startswith(f"{prefix}/weights/")],
@@ -128,7 +133,7 @@ def _gather(arrays: Any, prefix: str) -> Snapshot:
     )
 
 
-def save_model(model: Any, path: Path) -> None:
+def save_model(model: keras.Model, path: Path) -> None:
     """Save a Keras model without its optimizer; equal models give equal bytes.
 
     Keras stamps the date and memory addresses into its archive; here it is written again without.
@@ -163,7 +168,7 @@ def _renumbered(config: str) -> str:
     )
 
 
-def load_model(path: Path) -> Any:
+def load_model(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode (no code runs). Raises DataError when it is missing or damaged."""
     import keras
 

@@ -11,10 +11,11 @@ import math
 import signal
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -26,6 +27,9 @@ from thermocancer.runs.history import Row, write_history
 from thermocancer.strategy.running import Running
 from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
 from thermocancer.training.checkpoint import Checkpoint, Snapshot, Standing
+
+if TYPE_CHECKING:
+    import keras
 
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.jsonl"
@@ -66,7 +70,7 @@ class FitResult:
 
 
 def fit_resumable(
-    model: Any,
+    model: keras.Model,
     examples: Examples,
     *,
     folder: Path,
@@ -96,7 +100,7 @@ def forget(folder: Path) -> None:
         folder.rmdir()
 
 
-def evaluate(model: Any, examples: Examples, size: int, running: Running) -> dict[str, float]:
+def evaluate(model: keras.Model, examples: Examples, size: int, running: Running) -> dict[str, float]:
     """Mean loss and metrics over all examples, each counted once."""
     sums: dict[str, float] = {}
     for batch, _ in batches(examples, np.arange(len(examples)), size, 0, running):
@@ -115,7 +119,7 @@ def _silent_task() -> Task:
 class _Fit:
     """One call of ``fit_resumable``."""
 
-    model: Any
+    model: keras.Model
     examples: Examples
     validation: Examples | None
     folder: Path
@@ -240,6 +244,8 @@ class _Fit:
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], object] | int | None
+"""What ``signal`` calls, or a default of the system, or None: a handler that Python did not install."""
 
 
 class Stopping:
@@ -252,7 +258,7 @@ class Stopping:
     def __init__(self) -> None:
         self.asked = False
         self.name = ""
-        self._previous: dict[signal.Signals, Any] = {}
+        self._previous: dict[signal.Signals, Handler] = {}
 
     def __enter__(self) -> Stopping:
         if threading.current_thread() is threading.main_thread():
@@ -306,15 +312,15 @@ class Schedule:
 class Compilation:
     """How a network is compiled. ``weight_decay`` and ``ema_momentum`` only where not None."""
 
-    loss: Any
+    loss: str | keras.losses.Loss
     optimizer: Literal["adam", "adamw"] = "adam"
     learning_rate: float = 1e-3
     weight_decay: float | None = None
     ema_momentum: float | None = None
-    metrics: tuple[Any, ...] = ()
+    metrics: tuple[str | keras.metrics.Metric, ...] = ()
 
 
-def compile_model(model: Any, how: Compilation, running: Running) -> None:
+def compile_model(model: keras.Model, how: Compilation, running: Running) -> None:
     """Compile a Keras model for ``fit_resumable`` and make the optimizer's variables.
 
     Call it inside ``running.scope()`` together with the building of the model.
