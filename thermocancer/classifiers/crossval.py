@@ -7,14 +7,13 @@ nor an interruption changes a digit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from thermocancer.classifiers.protocol import Classifier, Fitted
+from thermocancer.classifiers.protocol import Classifier, Fitted, Row
 from thermocancer.classifiers.seeds import Scored, SeedsFitted
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
@@ -41,7 +40,7 @@ class FoldResult:
     fold: str
     rows: tuple[Prediction, ...]
     threshold: float
-    history: tuple[Mapping[str, Any], ...] = ()
+    history: tuple[Row, ...] = ()
     inner: tuple[Prediction, ...] = ()
     members: tuple[FoldResult, ...] = ()
 
@@ -65,7 +64,7 @@ class CrossValidation:
         return {each.fold: each.threshold for each in self.folds}
 
     @property
-    def history(self) -> list[dict[str, Any]]:
+    def history(self) -> list[dict[str, object]]:
         parts = (part for each in self.folds for part in each.members or (each,))
         return [{"fold": part.fold, **entry} for part in parts for entry in part.history]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from thermocancer.strategy import Running
 from thermocancer.training import autoencoder as autoencoders
 from thermocancer.workspace import VIEWS, Workspace
 
+if TYPE_CHECKING:
+    import keras
+
 FOLDLESS = autoencoders.WHOLE_SPLIT
 
 
@@ -45,7 +48,7 @@ class Encoders:
     seed: int
     batch: int
     strategy: StrategySection
-    _loaded: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _loaded: dict[str, keras.Model] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config, workspace: Workspace) -> Encoders:
@@ -56,7 +59,7 @@ class Encoders:
             config.autoencoder.input, config.seed, fuse.block, config.strategy,
         )  # fmt: skip
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {"_loaded": {}}
 
     @property
@@ -124,7 +127,7 @@ class Encoders:
     def _fold(self, fold: str) -> str:
         return fold if self.per_fold or fold in FOLDLESS else "split"
 
-    def _random(self, cohort: Cohort, view: str) -> Any:
+    def _random(self, cohort: Cohort, view: str) -> keras.Model:
         from thermocancer.models.autoencoder import random_encoder
 
         seed = int(np.random.default_rng([self.seed, 43, VIEWS.index(view)]).integers(2**31))
@@ -141,7 +144,7 @@ class CodesFamily(Family):
         own = {"autoencoder": fuse.autoencoder or asked.config.autoencoder.variant, "untrained": fuse.untrained}
         return super().facts(asked, cohort, rows, excluded) | own
 
-    def content(self, asked: Asked, folds: Sequence[str]) -> list[str]:
+    def content(self, asked: Asked, folds: Sequence[str]) -> list[object]:
         encoders = Encoders.of(asked.config, asked.workspace)
         return [encoders.identity(view, fold) for view in asked.views for fold in (*folds, "all")]
 

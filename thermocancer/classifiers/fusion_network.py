@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ MOST_SAMPLES = 8
 """Exams that an exported network is compared on."""
 
 Shape = tuple[int, int, int]
-Weights = list[npt.NDArray[Any]]
+Weights = list[npt.NDArray[np.generic]]
 
 # --- codes as examples ----------------------------------------------------------
 
@@ -88,7 +88,7 @@ class CodeShelf:
         self._codes: dict[str, Float32Array] = {}
         self._loaded: dict[str, ViewEncoder] = {}
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return CodeShelf, (self._encoders, self._views, self._cache)
 
     def of(self, cohort: Cohort, fold: str) -> tuple[Mapping[str, Float32Array], Mapping[str, ViewEncoder]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import fingerprint, read_json
 from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
+
+if TYPE_CHECKING:
+    import optuna
 
 
 def chosen_views(config: Config, cohort: Cohort) -> tuple[str, ...]:
@@ -114,7 +117,8 @@ def load_fitted(folder: Path, workspace: Workspace) -> Fitted:
 # --- hyper-parameter search inside the training part of each outer fold, never on what is ---
 
 
-Space = Mapping[str, Range | tuple[Any, ...]]
+Choice = str | int | float | bool | None
+Space = Mapping[str, Range | tuple[Choice, ...]]
 """Dotted config keys: a range of numbers, or choices."""
 
 
@@ -133,7 +137,7 @@ class Swept(Classifier):
         storage = self.asked.config.sweep.storage
         return Path(storage) if storage else self.asked.workspace.cache / "sweep" / "journal.log"
 
-    def _plain(self, settings: Mapping[str, Any], *, calibrate: bool) -> Classifier:
+    def _plain(self, settings: Mapping[str, object], *, calibrate: bool) -> Classifier:
         """The plain one with some settings; without ``calibrate`` the cheap one that inner folds judge."""
         config = with_settings(self.asked.config, settings).model_copy(update={"sweep": SweepSection()})
         asked = self.asked
@@ -152,7 +156,7 @@ class Swept(Classifier):
 
     def search(
         self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str
-    ) -> tuple[dict[str, Any], float]:
+    ) -> tuple[dict[str, Choice], float]:
         """The best settings by inner AUC, and that AUC. Goes on with what the journal already holds."""
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
         parts = unmatched_parts(
@@ -164,7 +168,7 @@ class Swept(Classifier):
             )
         given = dict(zip(rows.tolist(), labels.tolist(), strict=True))
 
-        def judge(settings: dict[str, Any]) -> float:
+        def judge(settings: dict[str, Choice]) -> float:
             plain = self._plain(settings, calibrate=False)
             scores, truth = [], []
             for part in parts:
@@ -179,7 +183,7 @@ class Swept(Classifier):
         return run_study(self.journal, name, self.asked.config.sweep.space, self.asked.config.sweep.trials, seed, judge)
 
 
-def _identity(config: Config) -> dict[str, Any]:
+def _identity(config: Config) -> dict[str, object]:
     sections = {"fuse", "features", "autoencoder", "split", "sweep"}
     return config.model_dump(mode="json", include=sections, exclude={"fuse": {"name"}, "sweep": {"storage", "trials"}})
 
@@ -192,7 +196,7 @@ def _mean_auc(truth: list[IntArray], scores: list[FloatArray]) -> float:
     return float(np.mean([roc_auc_score(one, other) for one, other in both])) if both else 0.5
 
 
-def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
+def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
     """The config with dotted settings replaced and checked again. Raises ConfigError for a wrong value."""
     from pydantic import ValidationError
 
@@ -209,18 +213,25 @@ def with_settings(config: Config, settings: Mapping[str, Any]) -> Config:
 
 
 def run_study(
-    journal: Path, name: str, space: Space, trials: int, seed: int, judge: Callable[[dict[str, Any]], float]
-) -> tuple[dict[str, Any], float]:
+    journal: Path, name: str, space: Space, trials: int, seed: int, judge: Callable[[dict[str, Choice]], float]
+) -> tuple[dict[str, Choice], float]:
     """Ask, judge and tell until the study holds ``trials`` judged proposals; return the best and its score.
 
     The proposal depends on the seed and on what has been judged so far, not on how often the search was
     interrupted: a killed search ends as an uninterrupted one does (on one machine).
     """
-    optuna = _optuna()
-    journal.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError(
+            "a search needs Optuna", where="sweep.trials", found="it is not installed",
+            hint="pip install 'thermocancer[sweep]', or set sweep.trials to 0",
+        ) from error  # fmt: skip
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    journal.parent.mkdir(parents=True, exist_ok=True)
     # an O_EXCL lock file: symlinks and flock are not dependable on FUSE mounts
     backend = JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
     study = optuna.create_study(
@@ -238,28 +249,14 @@ def run_study(
         settings = {key: _suggest(trial, key, choice) for key, choice in sorted(space.items())}
         study.tell(trial, judge(settings))
     best = max(study.get_trials(deepcopy=False, states=(complete,)), key=lambda each: (each.value, -each.number))
-    return {key: _plain(best.params[key]) for key in sorted(space)}, float(best.value or 0.0)
+    chosen = ((key, best.params[key]) for key in sorted(space))
+    plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in chosen}
+    return plain, float(best.value or 0.0)
 
 
-def _suggest(trial: Any, key: str, choice: Range | tuple[Any, ...]) -> Any:
+def _suggest(trial: optuna.Trial, key: str, choice: Range | tuple[Choice, ...]) -> Choice:
     if isinstance(choice, Range):
         if choice.integer:
             return trial.suggest_int(key, int(choice.low), int(choice.high), log=choice.log)
         return trial.suggest_float(key, choice.low, choice.high, log=choice.log)
     return trial.suggest_categorical(key, choice)
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError(
-            "a search needs Optuna", where="sweep.trials", found="it is not installed",
-            hint="pip install 'thermocancer[sweep]', or set sweep.trials to 0",
-        ) from error  # fmt: skip
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna

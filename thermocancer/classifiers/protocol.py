@@ -226,7 +226,7 @@ class Family:
             found[name] = getattr(getattr(asked.config, section), name)
         return found
 
-    def content(self, asked: Asked, folds: Sequence[str]) -> list[Any]:
+    def content(self, asked: Asked, folds: Sequence[str]) -> list[object]:
         """What decides a result on some folds besides settings and exams: the weights that are read."""
         return []
 

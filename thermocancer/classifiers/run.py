@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -149,11 +148,11 @@ def _save_model(job: Job, classifier: Classifier, folder: Path) -> None:
         shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
 
 
-def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
+def _facts(job: Job, scores: CrossValidation) -> dict[str, object]:
     """What the manifest says of the run."""
     config, exams = job.asked.config, [job.cohort.exams[row] for row in job.rows]
     aim, sensitivity = job.family.aim(job.asked)
-    facts: dict[str, Any] = {
+    facts: dict[str, object] = {
         "model": job.family.title(job.asked),
         "views": list(job.asked.views),
         "protocol": config.split.protocol,
@@ -170,7 +169,7 @@ def _facts(job: Job, scores: CrossValidation) -> dict[str, Any]:
     return facts | job.family.facts(job.asked, job.cohort, job.rows, job.excluded)
 
 
-def threshold_facts(scores: CrossValidation) -> dict[str, Any]:
+def threshold_facts(scores: CrossValidation) -> dict[str, object]:
     """The thresholds of the folds, and their median."""
     return {"thresholds": scores.thresholds, "threshold": float(np.median(list(scores.thresholds.values())))}
 

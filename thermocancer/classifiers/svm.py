@@ -13,7 +13,6 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +47,7 @@ class ViewVectors:
 
     view: str
     encoder: ViewEncoder
-    whole: npt.NDArray[np.signedinteger[Any]]
+    whole: npt.NDArray[np.int8 | np.int16]
     step: FloatArray
     standard: Float32Array
     effect: Float32Array | None = None
@@ -61,7 +60,7 @@ class ViewVectors:
         shared: bool, wide: bool,
     ) -> ViewVectors:  # fmt: skip
         """From the training cohort, in 16 bits where ``wide``, else in 8."""
-        kind: Any = np.int16 if wide else np.int8
+        kind: type[np.int8 | np.int16] = np.int16 if wide else np.int8
         whole = np.empty((len(support), encoder.size), kind)
         standard = np.empty((2, encoder.size), np.float32)
         effects: list[FloatArray] = []

@@ -273,7 +273,7 @@ class AsymmetryIndex(Classifier, Fitted):
 
     def decisions(self, cohort: Cohort, rows: IntArray) -> FloatArray:
         table = self.features.of(prepare(cohort, self.preparation), np.asarray(rows, dtype=np.int64))
-        return (table.mean(axis=1) - SUSPICIOUS_CELSIUS) / SUSPICIOUS_CELSIUS
+        return np.asarray((table.mean(axis=1) - SUSPICIOUS_CELSIUS) / SUSPICIOUS_CELSIUS)
 
     def describe(self) -> Settings:
         preparation = {"relative": self.preparation.relative, "torso_only": self.preparation.torso_only}

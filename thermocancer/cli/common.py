@@ -11,10 +11,10 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -46,7 +46,7 @@ JsonFile = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing unless something goes wrong.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks and details.")]
 
-COMMON_OPTIONS: dict[str, tuple[Any, Any]] = {
+COMMON_OPTIONS: dict[str, tuple[object, object]] = {
     "config": (ConfigFiles, []),
     "assignments": (Assignments, []),
     "workspace": (WorkspaceFolder, None),
@@ -69,11 +69,11 @@ class Call:
     quiet: bool
     verbose: bool
 
-    def load(self, options: dict[str, Any] | None = None) -> Config:
+    def load(self, options: Mapping[str, object] | None = None) -> Config:
         return load_config(self.config, self.assignments, workspace=self.workspace, options=options)
 
 
-def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
     """Give ``function(call, ...)`` the common options on the command line, gathered in ``call``."""
     own = [each for each in inspect.signature(function, eval_str=True).parameters.values() if each.name != "call"]
     keyword = inspect.Parameter.KEYWORD_ONLY
@@ -94,7 +94,7 @@ def with_common_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[str, Any]]], Callable[..., None]]:
+def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[str, object]]], Callable[..., None]]:
     """Register a stage as a command.
 
     The decorated function takes the command's own options and returns them as config settings
@@ -102,9 +102,9 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
     ``thermocancer.stages.build_dataset`` for ``build-dataset``.
     """
 
-    def register(function: Callable[..., dict[str, Any]]) -> Callable[..., None]:
+    def register(function: Callable[..., dict[str, object]]) -> Callable[..., None]:
         @functools.wraps(function)
-        def command(call: Call, **arguments: Any) -> int:
+        def command(call: Call, **arguments: object) -> int:
             code, content = run_stage(name, call.load(function(**arguments)), call)
             write_json_report(content, call)
             return code
@@ -125,13 +125,13 @@ SHARED_OUT = ("train-ae", "fuse", "train-dit")
 """With ``strategy.shared`` several machines run them at once; each piece of work has a lock of its own."""
 
 
-def stage_module(name: str) -> Any:
+def stage_module(name: str) -> ModuleType:
     """The module of a stage, imported only when it is needed."""
     suffix = "import_folder" if name == "import" else name.replace("-", "_")
     return importlib.import_module(f"thermocancer.stages.{suffix}")
 
 
-def run_stage(name: str, config: Config, call: Call, **brought: Any) -> tuple[int, dict[str, Any]]:
+def run_stage(name: str, config: Config, call: Call, **brought: object) -> tuple[int, dict[str, object]]:
     """Plan or run one stage and show what came of it. Returns the exit code and the ``--json`` report.
 
     ``brought`` is handed to the stage's ``run``: ``reproduce`` is brought a way to run other stages.
@@ -171,7 +171,7 @@ def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[N
         yield
 
 
-def write_json_report(content: dict[str, Any], call: Call) -> None:
+def write_json_report(content: Mapping[str, object], call: Call) -> None:
     """Write ``--json`` if it was asked for."""
     if call.json_file is None:
         return

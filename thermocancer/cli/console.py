@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thermocancer.errors import ThermocancerError
 from thermocancer.outcome import Plan, StageReport
@@ -14,6 +14,7 @@ from thermocancer.progress import Task
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.progress import Progress, TaskID
 
 MOST_FAILURES_SHOWN = 20
 PLAIN_EVERY_S = 30.0
@@ -32,7 +33,7 @@ def make_console(*, stderr: bool = False) -> Console:
 
 
 class _BarTask:
-    def __init__(self, bars: Any, key: Any) -> None:
+    def __init__(self, bars: Progress, key: TaskID) -> None:
         self._bars, self._key = bars, key
 
     def advance(self, steps: float = 1) -> None:
@@ -89,7 +90,7 @@ class ConsoleProgress:
             yield plain
             plain.show()
 
-    def _bars(self) -> Any:
+    def _bars(self) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         return Progress(
@@ -146,11 +147,11 @@ def show_failures(report: StageReport, console: Console) -> None:
         console.print(f"  and {rest} more; --json lists them all", markup=False)
 
 
-def _figure(value: Any) -> str:
+def _figure(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _show_table(title: str, rows: dict[str, Any], console: Console) -> None:
+def _show_table(title: str, rows: dict[str, object], console: Console) -> None:
     from rich.table import Table
 
     table = Table(title=title, show_header=False)

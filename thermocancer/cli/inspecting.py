@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -30,7 +30,7 @@ def run(call: Call) -> int:
     return worst
 
 
-def _plan_or_run(name: str, config: Config, call: Call) -> tuple[int, dict[str, Any]]:
+def _plan_or_run(name: str, config: Config, call: Call) -> tuple[int, dict[str, object]]:
     """One stage; in a dry run a stage whose input does not stand yet is told apart from a broken one."""
     try:
         return run_stage(name, config, call)
@@ -124,6 +124,6 @@ def doctor(
     bad = [each for each in checks if each.state == "bad"]
     for each in bad if call.quiet else checks:
         console.print(f"{each.state:4}  {each.name}: {each.text}", markup=False, style="red" if each in bad else None)
-    report: dict[str, Any] = {"checks": [vars(each) for each in checks], "exit_code": 1 if bad else 0}
+    report: dict[str, object] = {"checks": [vars(each) for each in checks], "exit_code": 1 if bad else 0}
     write_json_report(report | ({"freed": [vars(held) for held in freed]} if clean else {}), call)
     return 1 if bad else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -28,7 +28,7 @@ def evaluate(
     run: Annotated[
         str | None, typer.Option("--run", help="Name of the run; by default every run of the workspace.")
     ] = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Judge a run: metrics with intervals, curves, audit, HTML report."""
     return {"evaluate.run": run}
 
@@ -36,7 +36,7 @@ def evaluate(
 @stage_command("compare", example="thermocancer compare -w demo svm5 network5")
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Names of two or more runs.", metavar="RUN RUN...")],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Test runs against one another on the patients they share."""
     return {"evaluate.compare": list(runs)}
 

@@ -6,7 +6,7 @@ import os
 import sys
 from getpass import getpass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -33,7 +33,7 @@ def fetch(
     insecure_password: Annotated[
         bool, typer.Option("--insecure-password", help="Send the password even over an unverified connection.")
     ] = False,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Mirror the matrices of the DMR-IR site into raw/, politely and resumably."""
     letters = {"s": "S", "static": "S", "d": "D", "dynamic": "D"}
     return {
@@ -86,7 +86,7 @@ def import_folder(
     dates: Annotated[
         list[Path] | None, typer.Option(help="JSON or CSV file of exam dates, or a folder of them; repeat it.")
     ] = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Bring a folder somebody already has into raw/."""
     return {
         "import.folder": str(folder),
@@ -109,7 +109,7 @@ def simulate(
     detectability: Annotated[
         bool | None, typer.Option("--detectability", help="Instead of a cohort: what can be seen at which depth.")
     ] = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Make a synthetic cohort by solving the bioheat equation; no network, no account."""
     return {
         "simulate.patients": patients,
@@ -135,7 +135,7 @@ def convert(
     videos: Annotated[
         bool | None, typer.Option("--videos/--no-videos", help="Also make one AVI a complete dynamic exam.")
     ] = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Turn matrices into images, and dynamic exams into videos."""
     return {"convert.format": image_format, "convert.videos": videos}
 
@@ -143,7 +143,7 @@ def convert(
 @stage_command("filter", example="thermocancer filter --views Frontal,Right,Left -w demo")
 def filter_exams(
     views: Views = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Keep complete and sound exams; say why each other one was dropped."""
     return {"filter.views": _listed(views)}
 
@@ -155,7 +155,12 @@ def build_dataset(
     source: Annotated[str | None, typer.Option(help="matrices (exact degrees), images or videos.")] = None,
     size: Annotated[str | None, typer.Option(help="Rows x columns to average every matrix down to.")] = None,
     dynamic: Annotated[bool | None, typer.Option(help="Also store the dynamic sequences.")] = None,
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """Write the HDF5 data set and the one patient-wise split."""
-    chosen = {"dataset.name": name, "dataset.source": source, "dataset.size": size, "dataset.dynamic": dynamic}
+    chosen: dict[str, object] = {
+        "dataset.name": name,
+        "dataset.source": source,
+        "dataset.size": size,
+        "dataset.dynamic": dynamic,
+    }
     return chosen | {"filter.views": _listed(views)}

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
 from thermocancer.data.catalog import read_catalog
@@ -20,7 +20,7 @@ from thermocancer.data.store.packing import Item, SourceFile
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.sequences import gather_series
 from thermocancer.errors import DataError
-from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, read_json, written_aside
+from thermocancer.files import PARTIAL_SUFFIX, HashIndex, Json, fingerprint, read_json, written_aside
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import LABELS, VIEWS, Stamp, Workspace
@@ -217,7 +217,7 @@ def _facts_of(item: Item, workspace: Workspace) -> dict[str, object]:
     }
 
 
-def _update_split(config: Config, workspace: Workspace, path: Path, facts: dict[str, Any], report: StageReport) -> None:
+def _update_split(config: Config, workspace: Workspace, path: Path, facts: Json, report: StageReport) -> None:
     """Make ``split.json`` if there is none; add patients it does not know; never move one."""
     exams: list[Exam] = []
     if facts["static"]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from thermocancer.progress import Progress
 from thermocancer.thermal.reading import read_matrix
 from thermocancer.thermal.rendering import colour_table, levels, levels_of_centi, write_video
 from thermocancer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from cv2.typing import MatLike
 
 _MANIFEST_EVERY = 256
 """Files between two writings of the manifest: at most so many are made again after a kill."""
@@ -224,7 +227,7 @@ def encode_image(chosen: npt.NDArray[np.uint8], section: ConvertSection) -> byte
     """
     import cv2
 
-    pixels: Any = chosen
+    pixels: MatLike = chosen
     if section.rendering.colormap != "gray":
         table = colour_table(section.rendering.colormap)[:, None, ::-1]  # OpenCV's order: blue, green, red
         pixels = cv2.applyColorMap(chosen, np.ascontiguousarray(table))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -31,6 +31,9 @@ from thermocancer.training.checkpoint import Snapshot, save_model
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
 from thermocancer.training.workers import claims, share_out
 from thermocancer.workspace import Workspace, output_hashes
+
+if TYPE_CHECKING:
+    import keras
 
 MOST_JUDGED = 32
 """PSNR and SSIM are means over at most so many validation images, evenly chosen."""
@@ -130,7 +133,7 @@ def _mine(work: _Work, jobs: list[Training]) -> Iterable[Training]:
     return share_out(jobs, lambda job: claim(f"{job.view}-{job.fold}"), _is_done)
 
 
-def _build(work: _Work) -> Any:
+def _build(work: _Work) -> keras.Model:
     from thermocancer.models.autoencoder import build_autoencoder
     from thermocancer.training.fit import Compilation, compile_model
 
@@ -146,7 +149,7 @@ def _channels(work: _Work) -> int:
     return input_channels(work.config.autoencoder.input)
 
 
-def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
+def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> None:
     from thermocancer.models.autoencoder import restart
 
     section = work.config.autoencoder
@@ -171,7 +174,7 @@ def _train(work: _Work, model: Any, start: Any, job: Training) -> None:
     _commit(work, model, job, result)
 
 
-def _commit(work: _Work, model: Any, job: Training, result: FitResult) -> None:
+def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -> None:
     """Write model, history and figure, then the manifest that makes them count."""
     from thermocancer.runs.history import write_history
     from thermocancer.runs.manifest import AutoencoderManifest
@@ -205,7 +208,7 @@ class _Judged:
     rows: IntArray
 
 
-def _judge(work: _Work, model: Any, job: Training) -> _Judged:
+def _judge(work: _Work, model: keras.Model, job: Training) -> _Judged:
     from thermocancer.training.batches import predict
 
     count = min(MOST_JUDGED, len(job.validate))
@@ -225,7 +228,7 @@ def _judge(work: _Work, model: Any, job: Training) -> _Judged:
     )
 
 
-def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, Any]) -> Path:
+def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, float]) -> Path:
     from thermocancer.evaluation.report.figures import draw_reconstructions
 
     path = job.folder / ae.RECONSTRUCTIONS
@@ -238,7 +241,7 @@ def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, Any]) ->
     return path
 
 
-def _facts(work: _Work, job: Training, result: FitResult) -> dict[str, Any]:
+def _facts(work: _Work, job: Training, result: FitResult) -> dict[str, object]:
     section = work.config.autoencoder
     seen = sorted({work.source.exams[row].patient for row in np.concatenate([job.train, job.validate])})
     return {
@@ -258,7 +261,7 @@ def _facts(work: _Work, job: Training, result: FitResult) -> dict[str, Any]:
     }
 
 
-def _tell(report: StageReport, job: Training, result: FitResult, facts: dict[str, Any]) -> None:
+def _tell(report: StageReport, job: Training, result: FitResult, facts: dict[str, float]) -> None:
     """Figures of the view's main model; the folds only add to its time."""
     own = report.figures.setdefault(job.view, {"seconds": 0.0, "steps": 0, "waited_seconds": 0.0, "folds": 0})
     own["seconds"] = round(own["seconds"] + result.seconds, 3)

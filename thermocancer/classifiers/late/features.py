@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -101,7 +100,7 @@ class OneExam(TableCohort):
 
 
 @dataclass(frozen=True)
-class _Nuisance:
+class _Nuisance(TableCohort):
     """One block's nuisance as ``NuisanceFit`` and ``Residual`` read it."""
 
     values: Mapping[str, FloatArray]
@@ -243,7 +242,7 @@ class _Block:
 
 
 def _residual(source: TableCohort, block: int, table: FloatArray, rows: IntArray, labels: IntArray) -> Residual:
-    fit = NuisanceFit.of(_Nuisance(source.nuisance_of(block)), rows, labels)  # type: ignore[arg-type]
+    fit = NuisanceFit.of(_Nuisance(source.nuisance_of(block)), rows, labels)
     return Residual(fit.scaling, fit.coefficients(table[fit.healthy]))
 
 
@@ -252,5 +251,4 @@ def _cleaned(
 ) -> FloatArray:
     if residual is None:
         return table[rows]
-    nuisance: Any = _Nuisance(source.nuisance_of(block))
-    return residual.removed_from(table[rows], nuisance, rows)
+    return residual.removed_from(table[rows], _Nuisance(source.nuisance_of(block)), rows)

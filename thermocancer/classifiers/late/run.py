@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -59,7 +58,7 @@ class LateJob:
     @property
     def made_from(self) -> str:
         """Changes with every setting and file that decides the result."""
-        content: list[Any] = [[run.name, run.scores_content, *components_of([run])] for run in self.runs]
+        content: list[object] = [[run.name, run.scores_content, *components_of([run])] for run in self.runs]
         content.append(self.config.fuse.baseline)
         if self.by_features:
             for run in self.runs:
@@ -100,16 +99,16 @@ def train_late(job: LateJob, progress: Progress) -> Trained:
     return Trained(scores, None, False)
 
 
-Combined = tuple[CrossValidation, CalibratedFitted, dict[str, Any]]
+Combined = tuple[CrossValidation, CalibratedFitted, dict[str, object]]
 """Out-of-sample scores, the model for new exams, facts for the manifest."""
 
 
 def _by_scores(job: LateJob) -> Combined:
     fuse, runs = job.config.fuse, job.runs
-    how: dict[str, Any] = {"stacking": fuse.stacking, "aim": fuse.aim, "sensitivity": fuse.aim_sensitivity}
-    scores = combine(runs, **how)
+    scores = combine(runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
+    kept = keep_scores(runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
     words = "stacking on inner scores" if fuse.stacking else "mean of logits"
-    return scores, keep_scores(runs, **how), describe_combination(runs, scores, words)
+    return scores, kept, describe_combination(runs, scores, words)
 
 
 def _by_features(job: LateJob, progress: Progress) -> Combined:

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from thermocancer.classifiers.late.features import tables_of
 from thermocancer.classifiers.protocol import Fitted, Settings, logistic, logit
 from thermocancer.classifiers.tabular import LinearDecision, arrays_of, fit_logistic, read_arrays, write_arrays
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.errors import DataError
 from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.manifest import read_manifest
@@ -50,7 +49,7 @@ def combine(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float
     )
 
 
-def describe_combination(runs: Sequence[Run], result: CrossValidation, how: str) -> dict[str, Any]:
+def describe_combination(runs: Sequence[Run], result: CrossValidation, how: str) -> dict[str, object]:
     """What the manifest of a combined run says of it; ``how`` the runs were combined, in words."""
     scored = {run.name: {row.patient for row in run.rows} for run in runs}
     return {
@@ -118,7 +117,7 @@ class UnitScores:
     units: tuple[Unit, ...]
     visits: tuple[int, ...]
     logits: FloatArray
-    labels: np.ndarray[Any, np.dtype[np.int64]]
+    labels: IntArray
 
     @classmethod
     def of(cls, parts: Sequence[Iterable[Prediction]], mixed: set[int]) -> UnitScores:
@@ -189,7 +188,7 @@ class Stack:
             scores[chosen] = logistic(decision.decide(table.logits[chosen][:, pattern]))
         return scores
 
-    def decision(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> LinearDecision:
+    def decision(self, pattern: BoolArray) -> LinearDecision:
         """The weights for units that these runs have scored. Raises DataError with too few patients to learn from."""
         key = tuple(pattern.tolist())
         if key not in self._fitted:
@@ -206,12 +205,12 @@ class Stack:
             self._fitted[key] = fit_logistic(self._inner.logits[usable][:, pattern], labels, 1.0)
         return self._fitted[key]
 
-    def can_learn(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> bool:
+    def can_learn(self, pattern: BoolArray) -> bool:
         """Have these runs scored enough patients of each class?"""
         labels = self._inner.labels[self._usable(pattern)]
         return min(int((labels == 0).sum()), int((labels == 1).sum())) >= FEWEST
 
-    def _usable(self, pattern: np.ndarray[Any, np.dtype[np.bool_]]) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def _usable(self, pattern: BoolArray) -> BoolArray:
         return np.asarray(~np.isnan(self._inner.logits[:, pattern]).any(axis=1))
 
 
@@ -305,7 +304,7 @@ class ScoresModel(Fitted):
         )
 
 
-def _key(known: np.ndarray[Any, np.dtype[np.bool_]]) -> str:
+def _key(known: BoolArray) -> str:
     return "".join("01"[int(each)] for each in known)
 
 

@@ -9,7 +9,7 @@ own temperature cancels out, as it does between the two sides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from thermocancer.config.base import CelsiusRange, Rendering
 from thermocancer.config.learning import DitSection, InputSection
+from thermocancer.data.cohort import Frames
 from thermocancer.errors import ConfigError
 from thermocancer.thermal.regions import midline, torso_mask
 
@@ -56,7 +57,7 @@ class FrameInput:
         """Rows, columns and depth of one image."""
         return (*self.size, self.depth)
 
-    def of_temperatures(self, centi: npt.NDArray[np.uint16], first: npt.NDArray[np.uint16], indices: Any) -> Pixels:
+    def of_temperatures(self, centi: Frames, first: Frames, indices: npt.ArrayLike) -> Pixels:
         """Images of one exam, float32 (frames, channels, rows, columns, depth), from hundredths of a degree.
 
         ``centi`` is (frames, H, W), ``first`` the exam's first frame (H, W), ``indices`` the frames'
@@ -64,7 +65,7 @@ class FrameInput:
         """
         celsius = _resized(centi.astype(np.float32) / np.float32(100), self.size)  # (T, h, w)
         start = _resized(first[np.newaxis].astype(np.float32) / np.float32(100), self.size)[0]
-        make = {
+        make: dict[Channel, Callable[[], Celsius]] = {
             "frame": lambda: celsius,
             "difference": lambda: celsius - start,
             "rate": lambda: _rate(celsius, np.asarray(indices)),
@@ -73,7 +74,7 @@ class FrameInput:
         images = [self._image(make[name](), span) for name, span in zip(self.channels, self.ranges, strict=True)]
         return np.stack(images, axis=1)  # (T, C, h, w, depth)
 
-    def of_colours(self, rgb: npt.NDArray[np.uint8]) -> Pixels:
+    def of_colours(self, rgb: Frames) -> Pixels:
         """Images of one exam whose frames (frames, H, W, 3) are colours already, as in the original recipe.
 
         Raises ConfigError when degrees, or channels other than ``frame``, are asked for.
@@ -125,7 +126,7 @@ VERSION = 2
 """Raise it when the same settings give other pixels: cached features of the old ones are then left alone."""
 
 
-def input_to_json(given: FrameInput) -> dict[str, Any]:
+def input_to_json(given: FrameInput) -> dict[str, object]:
     """JSON types only; ``input_from_json`` reads it back."""
     return {
         "version": VERSION,
@@ -190,10 +191,10 @@ def _scaled(celsius: Celsius, span: CelsiusRange | None) -> Celsius:
     """Temperatures (T, h, w) to [0, 1] over a fixed range, or over each image's own."""
     if span is None:
         low = celsius.min(axis=(1, 2), keepdims=True)
-        width: Any = np.maximum(celsius.max(axis=(1, 2), keepdims=True) - low, 0.01)
+        width: Celsius | np.float32 = np.maximum(celsius.max(axis=(1, 2), keepdims=True) - low, 0.01)
     else:
         low, width = np.float32(span.low), np.float32(span.high - span.low)
-    return np.clip((celsius - low) / width, 0, 1)
+    return np.asarray(np.clip((celsius - low) / width, 0, 1))
 
 
 def _resized(images: Celsius, size: tuple[int, int]) -> Celsius:
@@ -207,7 +208,7 @@ def _resized(images: Celsius, size: tuple[int, int]) -> Celsius:
     return np.stack([cv2.resize(image, (columns, rows), interpolation=method) for image in images])
 
 
-def augmented(frames: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray[Any]:
+def augmented(frames: Frames, rng: np.random.Generator) -> Frames:
     """One exam's frames (T, H, W) or (T, H, W, 3), all moved, turned, zoomed and perhaps mirrored alike."""
     import cv2
 
@@ -221,5 +222,5 @@ def augmented(frames: npt.NDArray[Any], rng: np.random.Generator) -> npt.NDArray
         cv2.warpAffine(frame, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for frame in frames
     ]
-    result = np.stack(moved)
+    result = np.asarray(np.stack(moved), dtype=frames.dtype)
     return result[:, :, ::-1] if mirrored else result

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,9 @@ from thermocancer.training.checkpoint import Snapshot, load_model, save_model
 from thermocancer.training.fit import Compilation, FitSettings, compile_model, fit_resumable, forget
 from thermocancer.workspace import Workspace
 
+if TYPE_CHECKING:
+    import keras
+
 HEAD_FILE, BACKBONE_FILE, SETTINGS_FILE = "head.keras", "backbone.keras", "sequence.json"
 VALIDATION_FOLDS = 5
 """With early stopping one patient in five of the training part is held out to stop on."""
@@ -47,7 +50,7 @@ _DECIDES = {
     "ema_momentum", "loss", "class_weights", "epochs", "batch", "patience", "augment", "finetune", "finetune_blocks",
 }  # fmt: skip
 
-Weights = list[npt.NDArray[Any]]
+Weights = list[npt.NDArray[np.generic]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -239,8 +242,15 @@ class SequenceClassifier(Classifier):
                              self._weights(all_rows, y[:, 0]))  # fmt: skip
 
     def _fit(
-        self, model: Any, train: Examples, validation: Examples, identity: str, seed: int, *, checkpoint_every: int
-    ) -> list[dict[str, Any]]:
+        self,
+        model: keras.Model,
+        train: Examples,
+        validation: Examples,
+        identity: str,
+        seed: int,
+        *,
+        checkpoint_every: int,
+    ) -> list[Row]:  # fmt: skip
         dit = self.config.dit
         folder = self.workspace.cache / "fits" / identity[:32]
         settings = FitSettings(
@@ -251,7 +261,7 @@ class SequenceClassifier(Classifier):
         forget(folder)
         return list(result.history)
 
-    def _settings(self) -> dict[str, Any]:
+    def _settings(self) -> dict[str, object]:
         return self.config.dit.model_dump(mode="json", include=_DECIDES)
 
 
@@ -291,7 +301,7 @@ PREDICT_BATCH = 256
 class HeadSlot:
     """One head; ``start`` is its state before any training, None for a loaded one."""
 
-    model: Any
+    model: keras.Model
     start: Snapshot | None = None
 
     @classmethod
@@ -303,19 +313,19 @@ class HeadSlot:
         compile_model(model, compilation(config), strategy.current())
         return cls(model, Snapshot.of(model))
 
-    def fresh(self, seed: int) -> Any:
+    def fresh(self, seed: int) -> keras.Model:
         """The compiled model with new weights, a new optimizer state and new dropout, all from ``seed``."""
         if self.start is not None:
             self.start.put_into(self.model)
         start_from(self.model, seed)
         return self.model
 
-    def holding(self, weights: Weights) -> Any:
+    def holding(self, weights: Weights) -> keras.Model:
         """The model with these weights."""
         self.model.set_weights(weights)
         return self.model
 
-    def weights_of(self, model: Any) -> Weights:
+    def weights_of(self, model: keras.Model) -> Weights:
         return [np.array(each) for each in model.get_weights()]
 
     def predict(self, weights: Weights, features: npt.NDArray[np.float32]) -> FloatArray:
@@ -348,7 +358,9 @@ def compilation(config: DitSection) -> Compilation:
     )
 
 
-def compile_end_to_end(reader: FrameReader, slot: HeadSlot, config: DitSection, seed: int) -> tuple[Any, Any]:
+def compile_end_to_end(
+    reader: FrameReader, slot: HeadSlot, config: DitSection, seed: int
+) -> tuple[keras.Model, keras.Model]:
     """Backbone and head as one compiled model, and the backbone in it.
 
     With ``finetune`` the backbone is a copy whose last blocks learn; otherwise it is the reader's own.

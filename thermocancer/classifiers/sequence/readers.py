@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from thermocancer import strategy
 from thermocancer.cache import content_hash
 from thermocancer.classifiers.sequence.input import FrameInput, augmented, encoder_input, frame_input, input_to_json
 from thermocancer.config import Config
-from thermocancer.data.cohort import Cohort, IntArray
+from thermocancer.data.cohort import Cohort, Frames, IntArray
 from thermocancer.data.inputs import Float32Array
 from thermocancer.data.store.reading import DYNAMIC_VIEW
 from thermocancer.errors import ConfigError
@@ -22,6 +22,9 @@ from thermocancer.features.frozen import FeatureCache
 from thermocancer.kinds import backbone
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import Workspace
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +36,7 @@ class FrameReader:
     """
 
     name: str
-    model: Any
+    model: keras.Model
     input: FrameInput
     weights: str
     seen: frozenset[int] = frozenset()
@@ -108,12 +111,12 @@ class UntrainedReaders(FrameReaders):
         return replace(reader, name=name, weights=weights, seen=frozenset())
 
 
-def describe_reader(reader: FrameReader) -> dict[str, Any]:
+def describe_reader(reader: FrameReader) -> dict[str, object]:
     """Which network reads the frames and how they are made ready for it; JSON types only."""
     return {"backbone": reader.name, "weights": reader.weights, "input": input_to_json(reader.input)}
 
 
-def reader_identity(reader: FrameReader) -> dict[str, Any]:
+def reader_identity(reader: FrameReader) -> dict[str, object]:
     """Everything that decides the features of a frame, for the key of the cache."""
     running = strategy.current()
     return describe_reader(reader) | {"backend": running.backend, "precision": running.precision}
@@ -143,7 +146,7 @@ def exam_images(
 
 
 def _prepare(
-    frames: npt.NDArray[Any], wanted: Sequence[int], indices: Sequence[int], reader: FrameReader, copy: int, seed: int
+    frames: Frames, wanted: Sequence[int], indices: Sequence[int], reader: FrameReader, copy: int, seed: int
 ) -> npt.NDArray[np.float32]:
     if copy:
         key = int(content_hash(frames)[:8], 16)
