@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import importlib.util
 import re
@@ -75,11 +76,16 @@ def test_the_ci_script_finds_the_readmes_test_command() -> None:
     assert "\n" not in found
 
 
-@pytest.mark.parametrize("name", ["cache", "data.names"])
-def test_doctests_hold(name: str) -> None:
-    import doctest
+EXAMPLES = [
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in sorted((ROOT / "thermocancer").rglob("*.py"))
+    if ">>> " in path.read_text(encoding="utf-8")
+]
 
-    outcome = doctest.testmod(importlib.import_module(f"thermocancer.{name}"))
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_doctests_hold(name: str) -> None:
+    outcome = doctest.testmod(importlib.import_module(name))
     assert outcome.attempted > 0
     assert outcome.failed == 0
 

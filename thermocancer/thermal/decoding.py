@@ -23,7 +23,13 @@ Integers = npt.NDArray[np.integer]
 Places = npt.NDArray[np.intp]
 
 NUMBER = re.compile(rb"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
-_FIRST_LINE = re.compile(rb"( *)(\d{1,4})([.,])(\d{1,9})([ ;,\t]+)\d[^\r\n]*?(\r*\n)")
+SEPARATORS = {"space": b" ", "semicolon": b";", "comma": b",", "tab": b"\t"}
+"""What may stand between numbers, by the name that a layout has of it."""
+
+BETWEEN = rb"[%b]+" % re.escape(b"".join(SEPARATORS.values()))
+"""Separators, as a regular expression."""
+
+_FIRST_LINE = re.compile(rb"( *)(\d{1,4})([.,])(\d{1,9})(%b)\d[^\r\n]*?(\r*\n)" % BETWEEN)
 _MOST_DIGITS = 15
 _BLOCK_BYTES = 1 << 18
 _ZERO, _NINE, _MINUS, _NEWLINE, _SPACE = b"09-\n "

@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from thermocancer.errors import DataError
 from thermocancer.thermal.decoding import (
+    BETWEEN,
     NUMBER,
+    SEPARATORS,
     Decoded,
     MatrixText,
     decode_any_width,
@@ -25,12 +27,11 @@ from thermocancer.thermal.decoding import (
     truncated,
 )
 
-SEPARATORS = {"space": b" ", "semicolon": b";", "comma": b",", "tab": b"\t"}
 _SEPARATOR_NAMES = {separator: name for name, separator in SEPARATORS.items()}
 _HIGHEST_CENTI = np.iinfo(np.uint16).max
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_CELLS = re.compile(rb"[;,\t ]+")
-_PADDING = b" ;,\t\r"
+_CELLS = re.compile(BETWEEN)
+_PADDING = b"".join(SEPARATORS.values()) + b"\r"
 _MOST_HEADER_LINES = 100
 
 
@@ -199,7 +200,7 @@ def find_separator(text: MatrixText) -> tuple[bytes, bytes]:
     """
     body, place = text.body, f"{text.where}:{text.first_line}"
     line = body[: body.find(b"\n")].strip(b" \r") if b"\n" in body else body.strip(b" \r")
-    for separator in (b";", b"\t"):
+    for separator in (each for each in SEPARATORS.values() if each not in b" ,"):
         if separator in line:
             return separator, b"," if b"," in body else b"."
     cells = line.split()

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.reading import SEPARATORS
+from thermocancer.thermal.decoding import SEPARATORS
 
 Temperatures = npt.NDArray[np.uint16] | npt.NDArray[np.floating]
 Counts = npt.NDArray[np.intp]
