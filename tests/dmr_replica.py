@@ -14,7 +14,7 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.cookies import SimpleCookie
@@ -58,6 +58,9 @@ class Faults:
     loops: tuple[str, ...] = ()
     redirect_off_site: tuple[str, ...] = ()
     delay_s: float = 0.0
+    raw: dict[str, Callable[[], Iterable[bytes]]] = field(
+        default_factory=dict
+    )  # part of a path -> put on the wire as is
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,10 @@ class _Handler(BaseHTTPRequestHandler):
             if replica.strikes(faults.unavailable, self.path):
                 wait = {"Retry-After": faults.retry_after} if faults.retry_after else {}
                 self._send(faults.status, b"busy", "text/plain", **wait)
+            elif any(part in self.path for part in faults.raw):
+                self.close_connection = True
+                for piece in next(pieces for part, pieces in faults.raw.items() if part in self.path)():
+                    self.wfile.write(piece)
             elif any(part in self.path for part in faults.loops):
                 self._redirect(self.path)
             elif any(part in self.path for part in faults.redirect_off_site):

@@ -135,6 +135,8 @@ def test_a_diagnosis_withdrawn_takes_the_files_out_of_the_tree_but_keeps_them(cl
     assert {each.status for each in records} == {"unlabelled"}
     kept = {aside: client.snapshot()[aside] for each in records for aside in each.extra["replaced"]}
     assert sorted(kept.values()) == sorted(body for path, body in old.items() if "T0001" in path)
+    client.fetch()
+    assert [each for each in client.catalog() if each.patient == 1] == records, "the next run knows the places still"
 
 
 def test_vanished_files_and_patients_are_marked_and_stay(client: Client) -> None:

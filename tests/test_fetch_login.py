@@ -13,9 +13,11 @@ import requests
 from dmr_replica import PASSWORD, USER, Faults, Replica
 from dmr_replica_content import cohort
 from fetch_fixtures import SHAPE, Client
+from typer.testing import CliRunner
 
 from thermocancer import __version__
-from thermocancer.config.sources import FetchSection as Manners
+from thermocancer.cli import register
+from thermocancer.config.sources import FetchSection
 from thermocancer.dmr import credentials
 from thermocancer.dmr.credentials import Credentials, Secret, find_credentials
 from thermocancer.dmr.transport import check_password_is_safe
@@ -160,23 +162,23 @@ def test_insecure_alone_does_not_send_the_password(tmp_path: Path, certificate: 
 
 
 @pytest.mark.parametrize(
-    ("url", "manners", "is_safe"),
+    ("url", "settings", "is_safe"),
     [
-        ("https://site.example/dmi/", Manners(), True),
-        ("https://site.example/dmi/", Manners(insecure=True), False),
-        ("https://site.example/dmi/", Manners(insecure=True, insecure_password=True), True),
-        ("http://site.example/dmi/", Manners(), False),
-        ("http://site.example/dmi/", Manners(insecure_password=True), True),
-        ("http://127.0.0.1:8425/dmi/", Manners(), True),
-        ("http://127.evil.example/dmi/", Manners(), False),
+        ("https://site.example/dmi/", FetchSection(), True),
+        ("https://site.example/dmi/", FetchSection(insecure=True), False),
+        ("https://site.example/dmi/", FetchSection(insecure=True, insecure_password=True), True),
+        ("http://site.example/dmi/", FetchSection(), False),
+        ("http://site.example/dmi/", FetchSection(insecure_password=True), True),
+        ("http://127.0.0.1:8425/dmi/", FetchSection(), True),
+        ("http://127.evil.example/dmi/", FetchSection(), False),
     ],
 )
-def test_where_a_password_may_go(url: str, manners: Manners, is_safe: bool) -> None:
+def test_where_a_password_may_go(url: str, settings: FetchSection, is_safe: bool) -> None:
     if is_safe:
-        check_password_is_safe(url, manners)
+        check_password_is_safe(url, settings)
     else:
         with pytest.raises(ConfigError):
-            check_password_is_safe(url, manners)
+            check_password_is_safe(url, settings)
 
 
 def test_a_login_form_that_points_elsewhere_gets_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,3 +236,38 @@ def test_netrc_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with small().running() as replica:
         Client(replica, tmp_path / "study").fetch(patients=[1])
         assert not [each for each in replica.seen if "authorization" in each.headers]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://me:zq=vx7@site.example/dmi/", "me:zq=vx7@site.example", "https://me:le/zq=vx7@h"]
+)
+@pytest.mark.parametrize("way", ["option", "set", "section", "file", "variable", "beside another mistake"])
+@pytest.mark.parametrize("command", [["fetch"], ["config", "show"], ["simulate", "--dry-run"]], ids=" ".join)
+def test_a_password_in_the_address_is_refused_and_shown_nowhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str, way: str, command: list[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(f"fetch:\n  url: '{url}'\n")
+    options = {
+        "option": ["--url", url] if command == ["fetch"] else ["--set", f"fetch.url={url}"],
+        "set": ["--set", f"fetch.url={url}"],
+        "section": ["--set", f"fetch={{url: '{url}'}}"],
+        "file": ["-c", str(file)],
+        "variable": [],
+        "beside another mistake": ["--set", f"fetch.url={url}", "--set", "fetch.timeout_s=oops"],
+    }[way]
+    if way == "variable":
+        monkeypatch.setenv("THERMOCANCER_FETCH__URL", url)
+    arguments = [*command, "-w", str(tmp_path / "study"), "--verbose", *options]
+    done = CliRunner().invoke(register(), arguments)
+    assert done.exit_code == 2
+    assert "zq" not in done.output
+    assert "vx7" not in done.output
+    assert "THERMOCANCER_PASSWORD" in done.output
+    assert not (tmp_path / "study").exists()
+
+
+def test_a_password_in_the_address_is_not_in_a_notebooks_traceback_either() -> None:
+    with pytest.raises(ValueError, match="THERMOCANCER_PASSWORD") as caught:
+        FetchSection(url="https://me:letters@site.example/dmi/")
+    assert "letters" not in str(caught.value)

@@ -6,6 +6,15 @@ expected, what was found, and what to type next.
 
 from __future__ import annotations
 
+import re
+
+_ACCOUNT = re.compile(r"://[^\s@]*@")
+
+
+def _without_account(text: str) -> str:
+    """An address as it may be shown: ``https://me:letters@host`` holds a password that no message repeats."""
+    return _ACCOUNT.sub("://***@", text)
+
 
 class ThermocancerError(Exception):
     """A failure a user can act on.
@@ -27,9 +36,9 @@ class ThermocancerError(Exception):
     ) -> None:
         super().__init__(what)
         self.what = what
-        self.where = None if where is None else str(where)
+        self.where = None if where is None else _without_account(str(where))
         self.expected = None if expected is None else str(expected)
-        self.found = None if found is None else str(found)
+        self.found = None if found is None else _without_account(str(found))
         self.hint = hint
 
     def fields(self) -> dict[str, str]:

@@ -61,10 +61,14 @@ Shape = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_shape_from_t
 """Rows and columns; ``480x640`` in text."""
 
 
+NOT_REPEATED = "not_repeated"
+"""Type of an error about a value that no message may show, because it holds a secret."""
+
+
 class Section(BaseModel):
     """One section of the config: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
 
 
 class CelsiusRange(Section):

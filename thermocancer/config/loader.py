@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from thermocancer.config.base import NOT_REPEATED
 from thermocancer.config.schema import Config
 from thermocancer.errors import ConfigError
 
@@ -74,10 +75,14 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
     message = message.removeprefix("Value error, ")
     if not key:
         return ConfigError(f"these settings cannot go together{more}", where=where, found=message)
+    is_secret = problem["type"] == NOT_REPEATED
     return ConfigError(
-        f"wrong value for {key!r}{more}", where=where, expected=message, found=repr(problem.get("input")),
+        f"wrong value for {key!r}{more}",
+        where=where.partition("=")[0] if where and is_secret else where,
+        expected=message,
+        found=None if is_secret else repr(problem.get("input")),
         hint="see: thermocancer config schema",
-    )  # fmt: skip
+    )
 
 
 def _is_key(part: str, settings: Settings, parts: list[str]) -> bool:

@@ -7,8 +7,18 @@ from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from thermocancer.config.base import CelsiusRange, Fraction, PositiveInt, ProtocolLetter, Section, Shape, ViewName
+from thermocancer.config.base import (
+    NOT_REPEATED,
+    CelsiusRange,
+    Fraction,
+    PositiveInt,
+    ProtocolLetter,
+    Section,
+    Shape,
+    ViewName,
+)
 
 
 class FetchSection(Section):
@@ -37,6 +47,17 @@ class FetchSection(Section):
     insecure: bool = Field(False, description="do not verify TLS; the password then needs insecure_password too")
     insecure_password: bool = Field(False, description="send the password over an unverified connection")
     shape: Shape = Field((480, 640), description="expected rows and columns of a matrix")
+
+    @field_validator("url")
+    @classmethod
+    def _no_account_in_it(cls, value: str) -> str:
+        if "@" in value:
+            raise PydanticCustomError(
+                NOT_REPEATED,
+                "an address without an account: name and password belong in the environment variables "
+                "THERMOCANCER_USER and THERMOCANCER_PASSWORD",
+            )
+        return value
 
     @field_validator("since", mode="before")
     @classmethod

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from thermocancer.workspace import VIEWS
 
 UNKNOWN_DATE = "0000-00-00"
-_GRAMMAR = re.compile(r"T(\d{4,})\.(\d+)\.(\d+)\.([A-Z])\.(\d{4}-\d{2}-\d{2})\.(\d{2,})\.txt", re.IGNORECASE)
+_GRAMMAR = re.compile(r"T(\d{4,9})\.(\d{1,9})\.(\d{1,9})\.([A-Z])\.(\d{4}-\d{2}-\d{2})\.(\d{2,9})\.txt", re.IGNORECASE)
+"""Nine digits at most: longer numbers are none of the site's, and would make names that no disk takes."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class SiteAddress:
         """Raises ConfigError when ``url`` is no plain http(s) address (what it holds is not repeated)."""
         parts = urlsplit(url.strip())
         plain = parts.scheme in ("http", "https") and parts.hostname and not parts.query and not parts.fragment
-        if not plain or "@" in parts.netloc:
+        if not plain or "@" in url:
             raise ConfigError(
                 "fetch.url is no plain web address",
                 where="fetch.url",

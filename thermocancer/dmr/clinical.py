@@ -6,7 +6,9 @@ The hospital record number and the (always private) name are left out: they iden
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 
 from thermocancer.errors import DataError
-from thermocancer.files import write_text
+from thermocancer.files import written_aside
 
 if TYPE_CHECKING:
     from thermocancer.dmr.pages import PatientPage
@@ -25,6 +27,7 @@ Entries = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
 """Blocks of a page: each a heading and its (key, value) pairs, in the order of the page."""
 
 _PAIR = re.compile(r"^[\s\-–•]*(?P<key>[^:?]+?)\s*(?:\?\s*:|\?|:)\s*(?P<value>.*)$", re.DOTALL)
+OWN_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 _IDENTIFYING = re.compile(r"^\s*(id|record|registro|prontu[aá]rio|name|nome)\s*:", re.IGNORECASE)
 
 
@@ -138,7 +141,8 @@ def patient_line(patient: int, page: PatientPage, today: str) -> PatientLine:
 def merge_patients(path: Path, fresh: list[PatientLine]) -> None:
     """Add patients to the file, or replace their lines; nothing is written when nothing is new.
 
-    A line whose facts are unchanged keeps the day on which they were first read.
+    Only its owner may read the file: what it holds is about people. A line whose facts are unchanged
+    keeps the day on which they were first read.
     Raises DataError when the file there is broken.
     """
     known: dict[int, PatientLine] = {}
@@ -160,4 +164,8 @@ def merge_patients(path: Path, fresh: list[PatientLine]) -> None:
             merged[line["patient"]] = line
     if merged != known:
         lines = (json.dumps(merged[patient], sort_keys=True, ensure_ascii=False) for patient in sorted(merged))
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        with written_aside(path) as side, open(os.open(side, OWN_NEW_FILE, 0o600), "w", encoding="utf-8") as handle:
+            handle.writelines(f"{line}\n" for line in lines)
+    elif path.exists() and path.stat().st_mode & 0o077:  # written by an earlier version, or opened since
+        with contextlib.suppress(OSError):  # a file system without modes
+            path.chmod(0o600)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Literal
+from urllib.parse import urljoin
 
 import requests
 from bs4 import BeautifulSoup
@@ -18,9 +20,18 @@ from urllib3.exceptions import HTTPError
 from thermocancer.data.catalog import Record
 from thermocancer.dmr.mirror import Mirror
 from thermocancer.dmr.pages import has_login_form
-from thermocancer.dmr.plan import Step, record_for
+from thermocancer.dmr.plan import SETTLED, Step, record_for
 from thermocancer.dmr.session import PARSER, Site
-from thermocancer.dmr.transport import VALIDATORS, RequestCapReached, RequestRefused, check_long_pause, explain
+from thermocancer.dmr.transport import (
+    LONGEST_ANSWER,
+    MOST_PAGE_TAGS,
+    VALIDATORS,
+    RequestCapReached,
+    RequestRefused,
+    check_long_pause,
+    explain,
+    read_body,
+)
 from thermocancer.errors import DataError, RemoteError
 from thermocancer.files import written_aside
 from thermocancer.progress import Progress
@@ -30,19 +41,22 @@ FETCH_AGAIN = 2
 """A corrupt body is asked for twice more; some are good the second time, a few never are."""
 
 SILENT_FILES = 5
-"""So many files in a row without an answer mean the site, not the files."""
+"""So many files in a row without a word about them mean the site, not the files."""
 
 MOST_BYTES = 64 * 2**20
-CHUNK_BYTES = 2**18
 
-Kind = Literal["new", "adopted", "unchanged", "missing", "corrupt", "denied", "refused", "unreachable"]
+Kind = Literal["new", "adopted", "unchanged", "missing", "corrupt", "blocked", "unreachable"]
+SAYS_NOTHING = ("blocked", "unreachable")
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """How one file ended, and for a body what a catalog keeps of it; only ``unreachable`` is worth trying again soon.
+    """How one file ended, and for a body what a catalog keeps of it.
 
-    ``layout`` is that of the text; ``validators`` (etag, last_modified) make a later request conditional.
+    ``missing`` (404, 410) and ``corrupt`` (whole, but no matrix) are about the file. ``unreachable`` (no answer,
+    a broken one, an overload) and ``blocked`` (any other answer: forbidden, a part, a page, a redirect) are about
+    the hour: they say nothing about the file. ``layout`` is that of the text; ``validators`` (etag,
+    last_modified) make a later request conditional.
     """
 
     kind: Kind
@@ -52,16 +66,20 @@ class Transfer:
     layout: str = ""
     validators: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def says_nothing(self) -> bool:
+        return self.kind in SAYS_NOTHING
 
-class _Corrupt(Exception):
-    """The body is not the matrix it should be, or came only in part.
 
-    With a ``sha256`` it looks whole, but nothing says that it is: only the same body once more does.
+class _AskAgain(Exception):
+    """An answer that may be better at the next try, and how the file ends if it is not.
+
+    With a ``sha256`` the body looks whole, but nothing says that it is: only the same body once more does.
     """
 
-    def __init__(self, reason: str, sha256: str = "") -> None:
+    def __init__(self, kind: Kind, reason: str, sha256: str = "") -> None:
         super().__init__(reason)
-        self.sha256 = sha256
+        self.transfer = Transfer(kind, reason, sha256)
 
 
 class _LoggedOut(Exception):
@@ -85,28 +103,89 @@ class Carrier:
 
     def __init__(self, site: Site, mirror: Mirror) -> None:
         self._site, self._mirror = site, mirror
-        self._silent = 0
+        self._ended: list[tuple[Step, Transfer]] = []
         self.brought = Brought()
 
     # --- all files ----------------------------------------------------------------------------------------------------
 
     def carry(self, steps: list[Step], progress: Progress) -> None:
-        """Bring every file. Raises RemoteError when the site falls silent; ends quietly at the request cap.
+        """Bring every file. Raises RemoteError when it is the site that fails; ends quietly at the request cap.
 
         ``brought`` and the mirror are right even when this raises.
         """
         if not steps:
             return
-        done: set[str] = set()
+        in_a_row = 0
         with progress.task("fetching files", len(steps), "files") as task:
             try:
                 for step, transfer in self._transfers(steps):
+                    self._ended.append((step, transfer))
                     self._record(step, transfer)
-                    done.add(step.offer.key)
                     task.advance()
                     task.say(f"{self._site.meter.bytes / 1e6:.1f} MB")
+                    in_a_row = in_a_row + 1 if transfer.says_nothing else 0
+                    if in_a_row == SILENT_FILES:
+                        in_a_row = 0
+                        last = [each.kind for _, each in self._ended[-SILENT_FILES:]]
+                        if "blocked" not in last or not self._site_is_well(steps):
+                            raise self._out_of_order(f"{SILENT_FILES} files in a row could not be fetched")
             except RequestCapReached:
+                done = {step.offer.key for step, _ in self._ended}
                 self.brought.left = [step for step in steps if step.offer.key not in done]
+        self._conclude(steps)
+
+    def _conclude(self, steps: list[Step]) -> None:
+        """Settle what is about the files, unless it may be the site. Raises RemoteError when it is."""
+        asked = [(step, each) for step, each in self._ended if each.kind != "adopted"]
+        silent = [step for step, each in asked if each.says_nothing]
+        facts = [(step, each) for step, each in asked if each.kind in ("missing", "corrupt")]
+        bad = len(silent) + len(facts)
+        most_are_silent = 2 * len(silent) > len(asked)
+        if most_are_silent or (bad >= SILENT_FILES and 2 * bad > len(asked)):
+            is_well = self._site_is_well(steps)
+            # files that said nothing last time either may never do; where that is new for many, something is out
+            is_news = len(silent) >= SILENT_FILES and any(
+                step.old is None or step.old.status != "failed" for step in silent
+            )
+            if most_are_silent and (is_news or not is_well):
+                raise self._out_of_order("most files could not be fetched")
+            if not is_well:
+                return
+        for step, transfer in facts:
+            here = self._mirror.whole(step.offer.key)
+            if here is not None and transfer.kind == "missing":
+                self._mirror.put(replace(here, status="vanished", reason=transfer.reason))
+                self.brought.vanished += 1
+            elif here is None:
+                record = self._mirror.records[step.offer.key]
+                self._mirror.put(replace(record, extra={**record.extra, SETTLED: True}))
+
+    def _out_of_order(self, what: str) -> RemoteError:
+        """What to raise when it is the site: says how many files met what."""
+        met = Counter(each.reason for _, each in self._ended if each.says_nothing)
+        told = ", ".join(f"{count} times {reason}" for reason, count in met.most_common())
+        return RemoteError(
+            what,
+            where=self._site.address.base,
+            found=f"of {len(self._ended)} files: {told}",
+            hint="what was fetched is kept, and nothing of this is held against a file; "
+            "the same command goes on where this one stopped",
+        )
+
+    def _site_is_well(self, steps: list[Step]) -> bool:
+        """Does the site give whole matrices elsewhere: files that are here already, or the last of the list?"""
+        here = (
+            record for record in self._mirror.records.values() if record.status == "ok" and self._mirror.holds(record)
+        )
+        urls = [
+            (urljoin(self._site.address.base, str(each.extra["href"])), each.name.file_name) for each in islice(here, 2)
+        ]
+        urls += [(steps[-1].offer.url, steps[-1].offer.key)]
+        for url, name in urls:
+            with contextlib.suppress(_AskAgain, RequestCapReached, RemoteError):
+                if self._ask(url, name, {})[0].kind == "new":
+                    return True
+        return False
 
     def _transfers(self, steps: list[Step]) -> Iterator[tuple[Step, Transfer]]:
         connections = self._site.settings.connections
@@ -129,17 +208,8 @@ class Carrier:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _record(self, step: Step, transfer: Transfer) -> None:
-        """Tell the mirror and the report how a file ended. Raises RemoteError when the site has fallen silent."""
+        """Tell the mirror and the report how a file ended. A file that is here stays what it is when asking failed."""
         brought, old = self.brought, step.old
-        self._silent = self._silent + 1 if transfer.kind == "unreachable" else 0
-        if self._silent == SILENT_FILES:
-            raise RemoteError(
-                f"{SILENT_FILES} files in a row could not be fetched",
-                where=self._site.address.base,
-                found=transfer.reason,
-                hint="what was fetched is kept; the same command goes on where this one stopped",
-            )
-        is_here = self._mirror.holds(old)
         if transfer.kind == "new":
             # asked before the put: afterwards the record is that of the new file
             changed = old is not None and old.path != ""
@@ -153,16 +223,13 @@ class Carrier:
             extra = {**old.extra, "page": step.page, **transfer.validators}
             self._mirror.put(replace(old, status="ok", reason="", extra=extra))
             brought.unchanged += 1
-        elif transfer.kind == "missing" and old is not None and is_here:
-            self._mirror.put(replace(old, status="vanished", reason=transfer.reason))
-            brought.vanished += 1
-        else:
+        elif self._mirror.whole(step.offer.key) is None:
             status = "missing" if transfer.kind == "missing" else "failed"
-            more = {"again": True} if transfer.kind == "unreachable" else {}
-            record = record_for(step.offer, status, step.page, reason=transfer.reason, more=more)
+            record = record_for(step.offer, status, step.page, reason=transfer.reason)
             brought.problems.append(record)
-            if not is_here:  # a whole file that is here stays what it is, whatever became of asking for it
-                self._mirror.put(record)
+            self._mirror.put(record)
+        elif transfer.kind != "missing":  # a missing one has vanished, if the site is well
+            brought.problems.append(record_for(step.offer, "failed", step.page, reason=transfer.reason))
 
     # --- one file; called from several threads ------------------------------------------------------------------------
 
@@ -172,34 +239,24 @@ class Carrier:
         What ends the whole run is raised: RequestCapReached, ConfigError, RemoteError (a refused
         login), RunError (a full disk).
         """
-        settings = self._site.settings
         adopted = self._adopt(step)
         if adopted is not None:
             return adopted
-        transfer, seen_sha256 = Transfer("corrupt"), ""
+        backoff_s = self._site.settings.backoff_s
+        known = step.old.sha256 if step.old is not None and self._mirror.holds(step.old) else ""
+        transfer, seen = Transfer("corrupt"), ""
         for number in range(1 + FETCH_AGAIN):
             if number:
-                time.sleep(settings.backoff_s * number)
-                self._site.meter.add(paused_s=settings.backoff_s * number)
-            logins = self._site.logins
+                time.sleep(backoff_s * number)
+                self._site.meter.add(paused_s=backoff_s * number)
             try:
-                try:
-                    return self._try_once(step, seen_sha256)
-                except _LoggedOut:
-                    self._site.renew_login(logins)
-                return self._try_once(step, seen_sha256)
-            except _LoggedOut:
-                raise RemoteError("the site asks for the login again right after one", where=step.offer.url) from None
-            except _Corrupt as error:
-                transfer = Transfer("corrupt", str(error))
-                seen_sha256 = error.sha256 or seen_sha256
-            except RequestRefused as error:
-                return Transfer("refused", str(error))
-            except requests.exceptions.TooManyRedirects as error:
-                return Transfer("denied", explain(error, settings.timeout_s))
-            except requests.RequestException as error:
-                # the transport has tried this several times already
-                return Transfer("unreachable", explain(error, settings.timeout_s))
+                transfer, content = self._ask(step.offer.url, step.offer.key, step.validators, known, seen)
+            except _AskAgain as again:
+                transfer, seen = again.transfer, again.transfer.sha256 or seen
+                continue
+            if transfer.kind == "new":
+                self._store(step, transfer, content)
+            break
         return transfer
 
     def _adopt(self, step: Step) -> Transfer | None:
@@ -214,72 +271,76 @@ class Carrier:
             return None
         return Transfer("adopted", "", hashlib.sha256(content).hexdigest(), len(content), layout)
 
-    def _try_once(self, step: Step, seen_sha256: str) -> Transfer:
-        """One request. Raises _Corrupt and _LoggedOut; ``seen_sha256`` is what an unconfirmed try brought."""
-        old = step.old if self._mirror.holds(step.old) else None
-        with contextlib.closing(self._site.open_file(step.offer.url, step.validators)) as response:
-            status = response.status_code
-            if status == 304:
-                return Transfer("unchanged")
-            if status in (404, 410):
-                return Transfer("missing", f"the site answered {status}")
-            if status != 200:
-                check_long_pause(response)
-                is_overload = status >= 500 or status == 429
-                return Transfer("unreachable" if is_overload else "denied", f"the site answered {status}")
-            content = self._body(response)
-        digest = hashlib.sha256(content).hexdigest()
-        headers = response.headers
-        offered = {name: headers[given] for name, (given, _) in VALIDATORS.items() if given in headers}
-        if old is not None and digest == old.sha256:
-            return Transfer("unchanged", validators=offered)
-        layout = self._judge(content, step.offer.path.rpartition("/")[2])
-        # without a length, the end of the connection is the end, and a body that was cut off looks whole
-        has_length = "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "")
-        if not (has_length or content.endswith(b"\n") or digest == seen_sha256):
-            raise _Corrupt("the file differs from one try to the next", digest)
-        received = Transfer("new", "", digest, len(content), layout, offered)
+    def _store(self, step: Step, received: Transfer, content: bytes) -> None:
         with written_aside(self._mirror.workspace.raw / step.offer.path) as side:
             side.write_bytes(content)
             # the old file is kept and the journal written before the new one gets its name
-            aside = list(step.old.extra.get("replaced", ())) if step.old is not None else []
-            aside += [self._mirror.keep_aside(old)] if old is not None else []
+            old = step.old
+            aside = list(old.extra.get("replaced", ())) if old is not None else []
+            aside += [self._mirror.keep_aside(old)] if old is not None and self._mirror.holds(old) else []
             self._mirror.announce(_file_record(step, received, aside), durably=bool(aside))
-        return received
+
+    def _ask(
+        self, url: str, name: str, validators: Mapping[str, str], known: str = "", seen: str = "",
+        *, logged_in_again: bool = False,
+    ) -> tuple[Transfer, bytes]:  # fmt: skip
+        """One request, and once more where the login form comes instead; ``new`` comes with its content.
+
+        ``known`` is the hash of what is here, ``seen`` of what an unconfirmed try brought. Raises _AskAgain.
+        """
+        timeout_s, logins = self._site.settings.timeout_s, self._site.logins
+        try:
+            with contextlib.closing(self._site.open_file(url, validators)) as response:
+                ended = _by_status(response, validators)
+                content = self._body(response) if ended is None else b""
+            return ended or self._judge(content, name, response.headers, known, seen), content
+        except _LoggedOut:
+            if logged_in_again:
+                raise RemoteError("the site asks for the login again right after one", where=url) from None
+        except (RequestRefused, requests.exceptions.TooManyRedirects) as error:
+            return Transfer("blocked", explain(error, timeout_s)), b""
+        except (requests.RequestException, HTTPError, ValueError) as error:
+            # the transport has tried this several times already
+            return Transfer("unreachable", explain(error, timeout_s)), b""
+        self._site.renew_login(logins)
+        return self._ask(url, name, validators, known, seen, logged_in_again=True)
 
     def _body(self, response: requests.Response) -> bytes:
-        """The whole body, the waiting measured. Raises _Corrupt when it breaks off or does not end."""
-        content = bytearray()
-        pieces = response.iter_content(CHUNK_BYTES)
-        while True:
-            started = time.monotonic()
-            try:
-                chunk = next(pieces, b"")
-            except (requests.RequestException, HTTPError) as error:
-                raise _Corrupt(explain(error, self._site.settings.timeout_s)) from None
-            finally:
-                self._site.meter.add(waited_s=time.monotonic() - started)
-            if not chunk:
-                return bytes(content)
-            self._site.meter.add(received=len(chunk))
-            content += chunk
-            if len(content) > MOST_BYTES:
-                raise _Corrupt(f"longer than {MOST_BYTES // 2**20} MiB")
-
-    def _judge(self, content: bytes, name: str) -> str:
-        """The layout of a whole matrix. Raises _Corrupt with the reason, or _LoggedOut."""
-        if not content or content.isspace():
-            raise _Corrupt("the file is empty")
-        if content[:64].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
-            if has_login_form(BeautifulSoup(content, PARSER)):
-                raise _LoggedOut
-            raise _Corrupt("an HTML page came instead of a matrix")
+        """The whole body, the waiting measured. Raises _AskAgain when it breaks off, AnswerRefused beyond limits."""
+        started = time.monotonic()
+        timeout_s = self._site.settings.timeout_s
         try:
-            return self._verify(content, name)
+            content = read_body(response, MOST_BYTES, LONGEST_ANSWER * timeout_s)
+        except (requests.RequestException, HTTPError) as error:
+            raise _AskAgain("unreachable", explain(error, timeout_s)) from None
+        finally:
+            self._site.meter.add(waited_s=time.monotonic() - started)
+        self._site.meter.add(received=len(content))
+        return content
+
+    def _judge(self, content: bytes, name: str, headers: Mapping[str, str], known: str, seen: str) -> Transfer:
+        """What a body is worth. Raises _AskAgain with the reason, or _LoggedOut."""
+        digest = hashlib.sha256(content).hexdigest()
+        offered = {name: headers[given] for name, (given, _) in VALIDATORS.items() if given in headers}
+        if digest == known:
+            return Transfer("unchanged", validators=offered)
+        if not content or content.isspace():
+            raise _AskAgain("corrupt", "the file is empty")
+        if content[:64].lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"<"):
+            if content.count(b"<") <= MOST_PAGE_TAGS and has_login_form(BeautifulSoup(content, PARSER)):
+                raise _LoggedOut
+            raise _AskAgain("blocked", "an HTML page came instead of a matrix")
+        try:
+            layout = self._verify(content, name)
         except DataError as error:
             told = {part: text for part, text in error.fields().items() if part in ("what", "expected", "found")}
             reason = ", ".join(text if part == "what" else f"{part} {text}" for part, text in told.items())
-            raise _Corrupt(reason) from None
+            raise _AskAgain("corrupt", reason) from None
+        # without a length, the end of the connection is the end, and a body that was cut off looks whole
+        has_length = "Content-Length" in headers or "chunked" in headers.get("Transfer-Encoding", "")
+        if not (has_length or content.endswith(b"\n") or digest == seen):
+            raise _AskAgain("unreachable", "the file differs from one try to the next", digest)
+        return Transfer("new", "", digest, len(content), layout, offered)
 
     def _verify(self, content: bytes, name: str) -> str:
         """The layout found; raises DataError for anything but a whole matrix of the expected shape."""
@@ -288,6 +349,20 @@ class Carrier:
             expected, found = ("x".join(map(str, shape)) for shape in (self._site.settings.shape, matrix.shape))
             raise DataError("the matrix has another shape", expected=expected, found=found)
         return matrix.layout
+
+
+def _by_status(response: requests.Response, validators: Mapping[str, str]) -> Transfer | None:
+    """What a status other than 200 means; None for 200."""
+    status = response.status_code
+    if status == 200:
+        return None
+    if status == 304 and validators:
+        return Transfer("unchanged")
+    reason = f"the site answered {status}"
+    if status in (404, 410):
+        return Transfer("missing", reason)
+    check_long_pause(response)
+    return Transfer("unreachable" if status >= 500 or status == 429 else "blocked", reason)
 
 
 def _file_record(step: Step, received: Transfer, aside: list[str] | None = None) -> Record:

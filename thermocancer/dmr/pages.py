@@ -34,11 +34,15 @@ DATES = (
 
 @dataclass(frozen=True)
 class ListPage:
-    """One page of the patient list: the ids in order, each once, and whether more pages follow."""
+    """One page of the patient list: the ids in order, each once, and whether more pages follow.
+
+    ``not_understood`` are links to patients by a number that none has.
+    """
 
     patients: tuple[int, ...]
     last_page: int
     has_next: bool
+    not_understood: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,11 @@ class PatientPage:
     patient: int | None
     profile: Entries
     visits: tuple[Visit, ...]
+
+    @property
+    def is_blank(self) -> bool:
+        """Does the page say nothing of any patient, as one about maintenance would?"""
+        return self.patient is None and not self.profile and not self.visits
 
 
 def plain(text: str) -> str:
@@ -106,8 +115,9 @@ def parse_list(soup: BeautifulSoup, where: str) -> ListPage:
             where=where,
             hint="open the address in a browser; if the site has changed, please report it",
         )
-    found = (_row_patient(row) for row in table.find_all("tr"))
-    patients = tuple(dict.fromkeys(each for each in found if each is not None))
+    found = dict.fromkeys(_row_patient(row) for row in table.find_all("tr"))
+    patients = tuple(each for each in found if isinstance(each, int))
+    not_understood = tuple(each for each in found if isinstance(each, str))
     # without a pager this is the only page; a Next that is dead does not count
     last, has_next = 1, False
     for item in soup.select("div.pagination a, div.pagination span, ul.pagination a, ul.pagination span"):
@@ -118,11 +128,11 @@ def parse_list(soup: BeautifulSoup, where: str) -> ListPage:
         item_row = item.find_parent("li")
         is_dead = item_row is not None and "disabled" in (item_row.get("class") or [])
         has_next = has_next or (text.strip(" .") in NEXT_WORDS and not is_dead)
-    return ListPage(patients, last, has_next)
+    return ListPage(patients, last, has_next, not_understood)
 
 
-def _row_patient(row: Tag) -> int | None:
-    """The id in the first cell, else that of the row's link."""
+def _row_patient(row: Tag) -> int | str | None:
+    """The id in the first cell, else that of the row's link; the link itself where its number is no patient's."""
     cells = row.find_all("td")
     if not cells:
         return None
@@ -130,14 +140,17 @@ def _row_patient(row: Tag) -> int | None:
     if re.fullmatch(r"[0-9]{1,9}", text):
         return int(text)
     link = row.find("a", href=re.compile(r"details\.php\?(?:.*&)?id=[0-9]+"))
-    match = re.search(r"[?&]id=([0-9]{1,9})", str(link["href"])) if isinstance(link, Tag) else None
-    return int(match.group(1)) if match else None
+    match = re.search(r"[?&]id=([0-9]+)", str(link["href"])) if isinstance(link, Tag) else None
+    if match is None:
+        return None
+    return int(match.group(1)) if len(match.group(1)) <= 9 else match.string
 
 
 def parse_patient(soup: BeautifulSoup) -> PatientPage:
     """Read a patient's page; a page without any thermal exam is a patient without visits."""
     sections = soup.find_all(["section", "div", "article", "fieldset"], id=re.compile(r"^exame-termico"))
-    outer = [each for each in sections if not any(parent in sections for parent in each.parents)]
+    known = {id(each) for each in sections}
+    outer = [each for each in sections if not any(id(parent) in known for parent in each.parents)]
     titles = (re.search(r"\bID\s*:\s*([0-9]{1,9})\b", each.get_text(" "), re.I) for each in soup.select(".titulo2"))
     patient = next((int(title.group(1)) for title in titles if title), None)
     visits = tuple(_visit(each, place) for place, each in enumerate(outer, 1))

@@ -18,6 +18,8 @@ from thermocancer.workspace import LABELS, VIEWS
 
 LONGEST_HREF_KEPT = 200
 KNOWN_BAD = ("missing", "failed")
+SETTLED = "settled"
+"""Mark in the ``extra`` of a record: a site in good order has said that there is no such file, or given no matrix."""
 
 
 # --- what a page offers: its links, taken or refused with a reason ---------------------------------------------------
@@ -226,7 +228,8 @@ def decide_page(patient: int, offers: list[Offer], page: str, mirror: Mirror, se
                 decisions.new_problems.append(record)
             continue
         if offer.label == "unknown":
-            record = record_for(offer, "unlabelled", page, reason="the visit is neither healthy nor sick")
+            aside = {"replaced": old.extra["replaced"]} if old is not None and "replaced" in old.extra else {}
+            record = record_for(offer, "unlabelled", page, reason="the visit is neither healthy nor sick", more=aside)
             if here is not None:
                 decisions.take_out.append((here, record))
             else:
@@ -269,9 +272,10 @@ def _refuse_if_taken(offer: Offer, mirror: Mirror) -> Offer:
 def _ask_again(old: Record, is_here: bool, page: str, recheck: str) -> bool:
     """Is a request worth it for a file that is here, or that could not be had before?
 
-    On an unchanged page nothing is asked by default; ``fetch.recheck`` can ask for more.
+    What could not be had is asked for again, but for what is settled. For that and for files that are
+    here, nothing is asked on an unchanged page by default; ``fetch.recheck`` can ask for more.
     """
-    if not is_here and old.extra.get("again"):
+    if not is_here and not old.extra.get(SETTLED):
         return True
     if recheck in ("never", "always"):
         return recheck == "always"

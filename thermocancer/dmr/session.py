@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 import mechanicalsoup
 import requests
 from bs4 import BeautifulSoup, MarkupResemblesLocatorWarning, XMLParsedAsHTMLWarning
+from bs4.exceptions import ParserRejectedMarkup
+from urllib3.exceptions import HTTPError
 
 from thermocancer.config.sources import FetchSection
 from thermocancer.dmr.address import SiteAddress
@@ -17,6 +19,7 @@ from thermocancer.dmr.credentials import Credentials
 from thermocancer.dmr.pages import ListPage, PatientPage, has_login_form, parse_list, parse_patient
 from thermocancer.dmr.transport import (
     VALIDATORS,
+    AnswerRefused,
     Meter,
     RequestRefused,
     check_long_pause,
@@ -27,6 +30,9 @@ from thermocancer.dmr.transport import (
 from thermocancer.errors import RemoteError
 
 MOST_LIST_PAGES = 1000
+DEEPEST_TAG = 200
+"""Reading a page takes time and stack by the depth of its tags; the known pages stay below 20."""
+
 PARSER = "lxml"
 
 
@@ -66,13 +72,20 @@ class Site:
     def log_in(self) -> None:
         """Log in through the form of the home page; where there is none, post the two fields as the form would.
 
-        Raises RemoteError when the site refuses.
+        Raises RemoteError when the site refuses, or when its form would put the password into an address.
         """
         fields = {"usuario": self._credentials.user.reveal(), "password": self._credentials.password.reveal()}
         with self._explained(self.address.login):
             self._browser.open(self.address.base)
             try:
-                self._browser.select_form('form[action*="login.php"]')
+                form = self._browser.select_form('form[action*="login.php"]')
+                if str(form.form.get("method", "get")).strip().lower() == "get":
+                    raise RemoteError(
+                        "the site's login form would put the password into the address, where logs keep it",
+                        where=self.address.base,
+                        expected="a form with method=post",
+                        hint="nothing was sent; if the site has changed, please report it",
+                    )
                 for name, value in fields.items():
                     self._browser[name] = value
                 response: requests.Response = self._browser.submit_selected()
@@ -85,7 +98,7 @@ class Site:
                 found=f"the site answered {response.status_code}",
                 hint="try again later; if it lasts, open the address in a browser",
             )
-        soup = _soup_of(response)
+        soup = _soup_of(response, self.address.login)
         # a warning box is a refusal, but for one on the page that only a login leads to
         is_home = response.url.partition("?")[0].endswith("/home.php")
         warned = not is_home and soup.find(class_="alert-warning") is not None
@@ -132,7 +145,7 @@ class Site:
             before = self.logins
             with self._explained(url):
                 response = self._browser.open(url)
-            soup = _soup_of(response)
+            soup = _soup_of(response, url)
             if not (has_login_form(soup) or response.url.partition("?")[0].endswith("/login.php")):
                 break
             if last_try:
@@ -170,7 +183,11 @@ class Site:
                 found=self._credentials.scrub(problem or "certificate verify failed"),
                 hint="an incomplete chain is cured with --ca-bundle FILE; --insecure turns verification off",
             ) from None
-        except (requests.RequestException, RequestRefused) as error:
+        except AnswerRefused as error:
+            raise PageFailed("a page could not be read", where=url, found=error) from None
+        except ParserRejectedMarkup:
+            raise PageFailed("a page could not be read", where=url, found="it is no HTML") from None
+        except (requests.RequestException, HTTPError, RequestRefused, ValueError) as error:
             raise PageFailed(
                 "the site could not be reached",
                 where=url,
@@ -179,7 +196,14 @@ class Site:
             ) from None
 
 
-def _soup_of(response: requests.Response) -> BeautifulSoup:
-    """The parsed page; MechanicalSoup parses only what says it is HTML."""
-    soup = getattr(response, "soup", None)
-    return soup if soup is not None else BeautifulSoup(response.content, PARSER)
+def _soup_of(response: requests.Response, where: str) -> BeautifulSoup:
+    """The page, parsed; MechanicalSoup parses only what says it is HTML. Raises PageFailed when it is nested deeply."""
+    soup: BeautifulSoup = getattr(response, "soup", None) or BeautifulSoup(response.content, PARSER)
+    depths = {id(soup): 0}
+    for tag in soup.find_all(True):
+        depths[id(tag)] = depths[id(tag.parent)] + 1
+    if max(depths.values()) > DEEPEST_TAG:
+        raise PageFailed(
+            "a page could not be read", where=where, expected=f"tags at most {DEEPEST_TAG} deep", found="deeper nesting"
+        )
+    return soup

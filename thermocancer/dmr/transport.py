@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import random
+import socket
 import ssl
 import threading
 import time
 import warnings
+import zlib
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import requests
 from requests.__version__ import __version__ as requests_version
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import InsecureRequestWarning, InvalidHeader, MaxRetryError, ResponseError
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import InsecureRequestWarning, InvalidHeader, MaxRetryError, ProtocolError, ResponseError
 from urllib3.exceptions import SSLError as TransportSSLError
 from urllib3.util.retry import Retry
 
@@ -28,7 +33,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from urllib3.connectionpool import ConnectionPool
-    from urllib3.response import BaseHTTPResponse
+    from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 USER_AGENT = f"thermocancer/{__version__} (polite mirror for research; python-requests/{requests_version})"
 LONGEST_RETRY_AFTER_S = 600.0
@@ -40,12 +45,26 @@ VALIDATORS = {"etag": ("ETag", "If-None-Match"), "last_modified": ("Last-Modifie
 """By the catalog's names: the header a server may give with a file, and the one that asks 'has it changed?' by it."""
 
 
+MOST_PAGE_BYTES = 8 * 2**20
+MOST_PAGE_TAGS = 100_000
+"""Pages with a few hundred links are known; these are limits of memory and of time, a hundred times above them."""
+
+LONGEST_ANSWER = 20
+"""An answer may take so many times ``fetch.timeout_s`` in all (ten minutes), however steadily its bytes drip."""
+
+CHUNK_BYTES = 2**16
+
+
 class RequestCapReached(Exception):
     """The run has used up the requests it was allowed; not a failure."""
 
 
 class RequestRefused(Exception):
     """A request that this client does not send: off the site, or a password without protection."""
+
+
+class AnswerRefused(RequestRefused):
+    """An answer that this client does not sit through: too long, too slow, or packed in a way it did not ask for."""
 
 
 class Meter:
@@ -151,6 +170,7 @@ class PoliteAdapter(HTTPAdapter):
             pool_block=True,
             max_retries=PoliteRetry.build(settings, meter),
         )
+        self.poolmanager.pool_classes_by_scheme = {"http": _PatientPool, "https": _PatientSecurePool}
 
     def send(
         self, request: requests.PreparedRequest, stream: bool = False,
@@ -170,7 +190,12 @@ class PoliteAdapter(HTTPAdapter):
         timeout = self._settings.timeout_s if timeout is None else timeout
         started = time.monotonic()
         try:
-            return super().send(request, stream, timeout, verify, cert, proxies)
+            response = super().send(request, True, timeout, verify, cert, proxies)
+            if not stream or response.is_redirect:  # else requests would read it, to any length
+                response._content = read_body(response, MOST_PAGE_BYTES, LONGEST_ANSWER * self._settings.timeout_s)
+                if response._content.count(b"<") > MOST_PAGE_TAGS:
+                    raise AnswerRefused(f"the page has more than {MOST_PAGE_TAGS} tags")
+            return response
         finally:
             self._meter.add(waited_s=time.monotonic() - started)
 
@@ -187,6 +212,101 @@ class PoliteAdapter(HTTPAdapter):
         if start > now:
             time.sleep(start - now)
             self._meter.add(paused_s=start - now)
+
+
+# --- answers that would not end --------------------------------------------------------------------------------------
+
+
+class _PatientConnection(HTTPConnection):
+    """Does not wait for ever for headers that come byte by byte."""
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        return _begun_in_time(self, super().getresponse)
+
+
+class _PatientSecureConnection(HTTPSConnection):
+    """The same over TLS."""
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        return _begun_in_time(self, super().getresponse)
+
+
+class _PatientPool(HTTPConnectionPool):
+    ConnectionCls = _PatientConnection
+
+
+class _PatientSecurePool(HTTPSConnectionPool):
+    ConnectionCls = _PatientSecureConnection
+
+
+def _begun_in_time(connection: HTTPConnection, get_response: Callable[[], HTTPResponse]) -> HTTPResponse:
+    """The answer without its body, which is not read to its end either when the request is tried again."""
+    longest_s = LONGEST_ANSWER * (connection.timeout or 0.0)
+    with _hung_up_after(longest_s, lambda: connection.sock.shutdown(socket.SHUT_RDWR)):
+        response = get_response()
+
+    def let_go() -> None:
+        response.close()
+        response.release_conn()
+
+    response.drain_conn = let_go  # type: ignore[method-assign]
+    return response
+
+
+@contextlib.contextmanager
+def _hung_up_after(longest_s: float, hang_up: Callable[[], None]) -> Iterator[threading.Event]:
+    """Call ``hang_up`` when the block takes longer, and raise AnswerRefused then; yields whether that has happened.
+
+    A timeout of the socket does not help: every byte that drips in begins it anew.
+    """
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        with contextlib.suppress(OSError, RuntimeError, ValueError):  # it has ended by itself
+            hang_up()
+
+    watch = threading.Timer(longest_s, end)
+    watch.daemon = True
+    watch.start()
+    try:
+        yield is_over
+    finally:
+        watch.cancel()
+        if is_over.is_set():
+            raise AnswerRefused(f"the answer took longer than {longest_s:g} s")
+
+
+def read_body(response: requests.Response, most_bytes: int, longest_s: float) -> bytes:
+    """The whole body of a streamed answer, unpacked; its connection is given back.
+
+    ``most_bytes`` counts before and after unpacking. Raises AnswerRefused beyond the limits, urllib3's
+    HTTPError when the connection breaks off.
+    """
+    packing = response.headers.get("Content-Encoding", "").strip().lower()
+    content, received = bytearray(), 0
+    # closed at the end: a connection whose answer was read whole stays open for the next request all the same
+    with contextlib.closing(response), _hung_up_after(longest_s, response.raw.shutdown) as is_over:
+        if packing not in ("", "identity", "gzip", "x-gzip"):
+            raise AnswerRefused(f"the answer is packed as {packing[:40]!r}, which was not asked for")
+        unpacker = zlib.decompressobj(16 + zlib.MAX_WBITS) if "gzip" in packing else None
+        while not is_over.is_set() and (chunk := response.raw.read1(CHUNK_BYTES, decode_content=False)):
+            received += len(chunk)
+            try:
+                # one byte above the limit is enough to know; a few kilobytes may unpack to gigabytes
+                content += chunk if unpacker is None else unpacker.decompress(chunk, most_bytes + 1 - len(content))
+            except zlib.error:
+                raise AnswerRefused(f"the answer is not packed as it says ({packing})") from None
+            if max(received, len(content)) > most_bytes:
+                raise AnswerRefused(f"longer than {most_bytes // 2**20} MiB")
+        if unpacker is not None and received and not unpacker.eof:
+            raise ProtocolError("the packed body ends too early")
+        if unpacker is not None and unpacker.unused_data:
+            raise AnswerRefused("the answer goes on after its packed body")
+    return bytes(content)
+
+
+# --- where a password may go -----------------------------------------------------------------------------------------
 
 
 def check_password_is_safe(url: str, settings: FetchSection) -> None:
@@ -229,6 +349,7 @@ def prepare_session(address: SiteAddress, settings: FetchSection, meter: Meter) 
     session.mount("http://", adapter)
     session.headers["User-Agent"] = USER_AGENT
     session.headers["Accept-Language"] = "en"
+    session.headers["Accept-Encoding"] = "gzip"
     session.max_redirects = MOST_REDIRECTS
     # authentication that adds nothing: without one, requests would send what ~/.netrc holds
     session.auth = lambda request: request
@@ -247,10 +368,12 @@ def explain(error: BaseException, timeout_s: float) -> str:
         return "the certificate cannot be verified"
     if isinstance(error, requests.exceptions.Timeout) or "timed out" in text.lower():
         return f"no answer within {timeout_s:g} s"
-    if "IncompleteRead" in text or isinstance(error, requests.exceptions.ChunkedEncodingError):
+    if "IncompleteRead" in text or isinstance(error, (requests.exceptions.ChunkedEncodingError, ProtocolError)):
         return "the connection was cut in the middle of the file"
     if isinstance(error, requests.exceptions.ConnectionError):
         return "no connection to the site"
+    if isinstance(error, ValueError):  # what requests raises for any address it cannot use
+        return "redirected to something that is no address"
     return type(error).__name__
 
 

@@ -54,22 +54,26 @@ def survey_site(site: Site, mirror: Mirror, progress: Progress, *, today: str, f
     """
     settings, survey = site.settings, Survey()
     failed_in_a_row = 0
+    # of a patient who was asked for by number and never seen, an empty page may be all there is
+    expected = {record.patient for record in mirror.records.values()}
     try:
         patients = sorted(set(settings.patients)) or _listed_patients(site, mirror, survey, first)
         following = dict(zip(patients, [*patients[1:], None], strict=True))
-        survey.next_patient = patients[0] if patients else None
+        survey.next_patient = patients[0]
         with progress.task("reading patients' pages", len(patients), "patients") as task:
             for patient in patients:
                 files_left = False
                 try:
                     page = site.patient(patient)
+                    if page.is_blank and (patient in expected or not settings.patients):
+                        raise PageFailed("the page says nothing of the patient", where=site.address.patient(patient))
                 except PageFailed as error:
                     failed_in_a_row += 1
                     if failed_in_a_row == SILENT_PAGES:
                         raise RemoteError(
                             f"{SILENT_PAGES} patient pages in a row could not be read",
                             where=error.where,
-                            found=error.found,
+                            found=error.found or error.what,
                             hint="the same command goes on where this one stopped",
                         ) from None
                     survey.failures.append(Failure(f"patient {patient}", error.found or error.what))
@@ -100,10 +104,13 @@ def _listed_patients(site: Site, mirror: Mirror, survey: Survey, first: int | No
     survey.next_patient = first
     wanted = tuple(dict.fromkeys(site.settings.diagnoses))
     lists = wanted if len(wanted) == 1 else (*wanted, "all")
-    patients = sorted({patient for name in lists for page in site.patients_listed(name) for patient in page.patients})
-    if not patients and mirror.records:
+    pages = [page for name in lists for page in site.patients_listed(name)]
+    patients = sorted({patient for page in pages for patient in page.patients})
+    for link in dict.fromkeys(link for page in pages for link in page.not_understood):
+        survey.failures.append(Failure(f"the patient list's link {link[:80]!r}", "the number is not that of a patient"))
+    if not patients:
         raise RemoteError(
-            "the site lists no patient at all, though some are here already",
+            "the site lists no patient at all" + (", though some are here already" if mirror.records else ""),
             where=site.address.base,
             hint="look at the site in a browser; nothing here was changed",
         )

@@ -13,7 +13,7 @@ from thermocancer.config import Config
 from thermocancer.config.sources import FetchSection
 from thermocancer.data.catalog import Record
 from thermocancer.dmr.credentials import Credentials, find_credentials
-from thermocancer.dmr.mirror import Mirror, write_terms
+from thermocancer.dmr.mirror import Mirror, key_of, write_terms
 from thermocancer.errors import DataError
 from thermocancer.files import read_json, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -156,9 +156,11 @@ def _report(survey: Survey, brought: Brought, mirror: Mirror, site: Site) -> Sta
         report.notes.append(
             f"the cap on requests was reached with {len(brought.left)} files left; the next run goes on"
         )
-    known = sum(map(len, problems.values())) - len(just_found)
-    if known > 0:
-        report.notes.append(f"{known} problems known from earlier runs; --recheck validators asks again for the files")
+    known = {key_of(each) for found in problems.values() for each in found} - {key_of(each) for each in just_found}
+    if known:
+        report.notes.append(
+            f"{len(known)} problems known from earlier runs; --recheck validators asks again for the files"
+        )
     report.figures = {
         "new": len(brought.new), "changed": len(brought.changed), "unchanged": unchanged, "moved": survey.moves,
         "vanished": vanished, **{status: len(found) for status, found in problems.items()},
