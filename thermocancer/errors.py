@@ -26,13 +26,7 @@ class ThermocancerError(Exception):
     exit_code = 1
 
     def __init__(
-        self,
-        what: str,
-        *,
-        where: object = None,
-        expected: object = None,
-        found: object = None,
-        hint: str | None = None,
+        self, what: str, *, where: object = None, expected: object = None, found: object = None, hint: str | None = None
     ) -> None:
         super().__init__(what)
         self.what = what

@@ -35,7 +35,9 @@ def stage_lock(path: Path) -> Iterator[None]:
     finally:
         stop.set()
         heart.join()
-        _release(path, token)
+        with contextlib.suppress(OSError):
+            if path.read_text() == token:
+                path.unlink()
 
 
 def _acquire(path: Path) -> str:
@@ -100,9 +102,3 @@ def _beat(path: Path, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_S):
         with contextlib.suppress(OSError):
             os.utime(path)
-
-
-def _release(path: Path, token: str) -> None:
-    with contextlib.suppress(OSError):
-        if path.read_text() == token:
-            path.unlink()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -51,14 +51,5 @@ class StageReport:
         """0 done or nothing to do; 5 finished, but some items failed."""
         return 5 if self.failed else 0
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "stage": self.stage,
-            "made": self.made,
-            "current": self.current,
-            "failed": [{"item": each.item, "reason": each.reason} for each in self.failed],
-            "notes": list(self.notes),
-            "figures": dict(self.figures),
-            "outputs": list(self.outputs),
-            "exit_code": self.exit_code,
-        }
+    def as_dict(self) -> dict[str, object]:
+        return {**asdict(self), "exit_code": self.exit_code}

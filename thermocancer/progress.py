@@ -25,7 +25,7 @@ class Progress(Protocol):
         """One line worth keeping, whatever the output looks like."""
 
 
-class _SilentTask:
+class SilentTask:
     def advance(self, steps: float = 1) -> None:
         return None
 
@@ -41,7 +41,7 @@ class Silent:
 
     @contextmanager
     def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
-        yield _SilentTask()
+        yield SilentTask()
 
     def note(self, text: str) -> None:
         self.notes.append(text)

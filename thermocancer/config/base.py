@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.fields import FieldInfo
@@ -33,12 +33,10 @@ class Choice:
 
     names: Callable[[], tuple[str, ...]]
 
-    def __get_pydantic_core_schema__(self, kind: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(self, kind: object, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(self._checked, handler(kind))
 
-    def __get_pydantic_json_schema__(
-        self, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> JsonSchemaValue:  # fmt: skip
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         return {**handler(schema), "enum": list(self.names())}
 
     def _checked(self, value: str) -> str:
@@ -47,7 +45,7 @@ class Choice:
         return value
 
 
-def _shape_from_text(value: Any) -> Any:
+def _shape_from_text(value: object) -> object:
     """``480x640`` as (rows, columns); what is no text passes. Raises ValueError for other text."""
     if not isinstance(value, str):
         return value

@@ -74,13 +74,13 @@ class SweepSection(Section):
 
     @field_validator("space", mode="before")
     @classmethod
-    def _flat(cls, value: Any) -> Any:
+    def _flat(cls, value: object) -> object:
         """``fuse: {C: ...}`` and ``fuse.C: ...`` say the same."""
         return dict(_leaves(value)) if isinstance(value, dict) else value
 
     @field_validator("space")
     @classmethod
-    def _known_settings(cls, value: dict[str, Any]) -> dict[str, Any]:
+    def _known_settings(cls, value: dict[str, object]) -> dict[str, object]:
         for key in value:
             section, _, name = key.partition(".")
             if section not in _SEARCHED or name not in _SEARCHED[section].model_fields:
@@ -91,7 +91,7 @@ class SweepSection(Section):
 _SEARCHED: dict[str, type[Section]] = {"fuse": FuseSection, "features": FeaturesSection}
 
 
-def _leaves(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(values: dict[str, object], prefix: str = "") -> Iterator[tuple[str, object]]:
     for name, value in values.items():
         if isinstance(value, dict) and "low" not in value:
             yield from _leaves(value, f"{prefix}{name}.")

@@ -22,7 +22,7 @@ def load_config(
     assignments: Iterable[str] = (),
     *,
     workspace: Path | None = None,
-    options: Mapping[str, Any] | None = None,
+    options: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Config:
     """Load the config: ``--set`` > command options and ``--workspace`` > later file > earlier file > environment.
@@ -60,7 +60,9 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
     # an unknown key explains more than the type errors that may follow from it
     problem = next((each for each in problems if each["type"] == "extra_forbidden"), problems[0])
     parts = [str(part) for part in problem["loc"] if not isinstance(part, int)]
-    known = [part for part in parts if _is_key(part, settings, parts)]
+    # union members add their type's name to pydantic's location; only real keys are shown
+    names = {*settings.values, *parts[:1], *(piece for origin in settings.origins for piece in origin.split("."))}
+    known = [part for part in parts if part in names]
     key = ".".join(known)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     where = settings.origin_of(key) if key else None
@@ -85,12 +87,6 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
     )
 
 
-def _is_key(part: str, settings: Settings, parts: list[str]) -> bool:
-    """Union members add their type's name to pydantic's location; only real keys are shown."""
-    names = set(settings.values) | {piece for key in settings.origins for piece in key.split(".")}
-    return part in names or part == parts[0]
-
-
 def _as_spelt(key: str) -> str:
     """Environment variables are in capitals: give each part of a key the case the schema has."""
     parts: list[str] = []
@@ -111,7 +107,7 @@ def _valid_names(sections: Sequence[str]) -> list[str]:
     return sorted(info.alias or name for name, info in model.model_fields.items())
 
 
-def _section_type(annotation: Any) -> type[BaseModel] | None:
+def _section_type(annotation: object) -> type[BaseModel] | None:
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -139,7 +135,7 @@ class Settings:
     values: dict[str, Any] = field(default_factory=dict)
     origins: dict[str, str] = field(default_factory=dict)
 
-    def put(self, key: str, value: Any, origin: str) -> None:
+    def put(self, key: str, value: object, origin: str) -> None:
         """Set a dotted key, replacing whatever was there."""
         *sections, last = key.split(".")
         place = self.values
@@ -151,7 +147,7 @@ class Settings:
         place[last] = value
         self.origins[key] = origin
 
-    def merge(self, values: Mapping[str, Any], origins: Mapping[str, str], prefix: str = "") -> None:
+    def merge(self, values: Mapping[str, object], origins: Mapping[str, str], prefix: str = "") -> None:
         """Lay ``values`` over what is here: sections are merged, everything else is replaced."""
         for name, value in values.items():
             key = f"{prefix}{name}"
@@ -174,7 +170,7 @@ class Settings:
         return None
 
 
-def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read_yaml(path: Path) -> tuple[dict[str, object], dict[str, str]]:
     """Read one config file: its values, and ``file:line`` for each dotted key.
 
     Raises ConfigError when the file is missing, is not YAML, is no mapping or repeats a key.
@@ -216,7 +212,7 @@ def _note_lines(node: yaml.MappingNode, path: Path, prefix: str, origins: dict[s
             _note_lines(value_node, path, f"{prefix}{name}.", origins)
 
 
-def parse_assignment(text: str) -> tuple[str, Any]:
+def parse_assignment(text: str) -> tuple[str, object]:
     """Split ``a.b=value`` of ``--set``; the value is read as YAML."""
     key, sign, value = text.partition("=")
     if not sign or not key.strip():
@@ -226,14 +222,14 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     return key.strip(), _yaml_value(value, f"--set {text}")
 
 
-def _yaml_value(text: str, where: str) -> Any:
+def _yaml_value(text: str, where: str) -> object:
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError("the value is not valid YAML", where=where, found=error) from error
 
 
-def from_environment(environment: Mapping[str, str] | None = None) -> Iterable[tuple[str, Any, str]]:
+def from_environment(environment: Mapping[str, str] | None = None) -> Iterable[tuple[str, object, str]]:
     """Yield (dotted key, value, variable) for every setting in the environment.
 
     ``THERMOCANCER_WORKSPACE`` and ``THERMOCANCER_SEED``, and ``THERMOCANCER_SECTION__KEY`` for any other.

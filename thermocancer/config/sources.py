@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -61,7 +61,7 @@ class FetchSection(Section):
 
     @field_validator("since", mode="before")
     @classmethod
-    def _since_is_a_date(cls, value: Any) -> Any:
+    def _since_is_a_date(cls, value: object) -> object:
         if value is None:
             return None
         try:
@@ -106,7 +106,7 @@ class ImportSection(Section):
 
     @field_validator("dates", "match_columns", mode="before")
     @classmethod
-    def _one_is_a_list_of_one(cls, value: Any) -> Any:
+    def _one_is_a_list_of_one(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
     @field_validator("id_pattern")

@@ -53,8 +53,19 @@ def build_autoencoder(variant: str, shape: tuple[int, int], channels: int, *, se
 def restart(model: keras.Model, seed: int) -> None:
     """Give an autoencoder its first weights again: drawn from ``seed``, and for v3 the cosine basis."""
     initialise(model, seed)
-    if model.name == "autoencoder_v3":
-        _start_as_cosine_transform(model)
+    if model.name != "autoencoder_v3":
+        return
+    channels = model.output_shape[-1]
+    basis = cosine_basis(V3_WIDTH, channels)
+    code = CODE_CHANNELS["v3"]
+    starts = {
+        "read_blocks": basis,  # (8, 8, channels, width)
+        "output": basis,  # a transposed convolution with the same kernel is the inverse
+        "code": np.eye(V3_WIDTH, code)[None, None],
+        "widen": np.eye(code, V3_WIDTH)[None, None],
+    }
+    for name, kernel in starts.items():
+        model.get_layer(name).kernel.assign(kernel.astype(np.float32))
 
 
 def encoder_of(model: keras.Model) -> keras.Model:
@@ -148,20 +159,6 @@ def _v3(image: keras.KerasTensor, channels: int) -> keras.KerasTensor:
     x = layers.Conv2D(V3_WIDTH, 1, name="widen")(x)  # 60, 80, 32
     x = residual(x, "decode")  # 60, 80, 32
     return layers.Conv2DTranspose(channels, 8, strides=8, dtype="float32", name="output")(x)  # 480, 640, 3
-
-
-def _start_as_cosine_transform(model: keras.Model) -> None:
-    channels = model.output_shape[-1]
-    basis = cosine_basis(V3_WIDTH, channels)
-    code = CODE_CHANNELS["v3"]
-    starts = {
-        "read_blocks": basis,  # (8, 8, channels, width)
-        "output": basis,  # a transposed convolution with the same kernel is the inverse
-        "code": np.eye(V3_WIDTH, code)[None, None],
-        "widen": np.eye(code, V3_WIDTH)[None, None],
-    }
-    for name, kernel in starts.items():
-        model.get_layer(name).kernel.assign(kernel.astype(np.float32))
 
 
 def cosine_basis(count: int, channels: int) -> npt.NDArray[np.float64]:

@@ -29,6 +29,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 _BLOCK = re.compile(r"block\d+[a-z]_|_blocks-\d+-|block_\d+_")
 
 
+_MATTERS = ("filters", "kernel_size", "strides", "padding", "activation", "scale", "offset", "pool_size", "epsilon")
+"""The settings of a layer that decide what it computes."""
+
+
 def build_backbone(
     name: str, size: tuple[int, int], *, weights: Path | None = None, sha256: str | None = None, seed: int = 0
 ) -> keras.Model:
@@ -40,45 +44,33 @@ def build_backbone(
     """
     build = backbone(name).build()
     if weights is not None:
-        check_file(weights, sha256)
+        if not weights.is_file():
+            raise DataError(
+                "the weights file is not there", where=weights, hint="correct the path, or copy the file there"
+            )
+        if sha256 is not None and (found := hash_file(weights)) != sha256.lower():
+            raise DataError(
+                "the weights file is not the one that was meant",
+                where=weights, expected=f"SHA-256 {sha256.lower()}", found=found,
+                hint="copy the file again, or correct weights_sha256",
+            )  # fmt: skip
     model: keras.Model = build(name, size, weights, seed)
     _number_anew(model)
     model.trainable = False
     return model
 
 
-def check_file(path: Path, sha256: str | None) -> None:
-    """Raise DataError when the weights file is missing or is not the one whose checksum the config gives."""
-    if not path.is_file():
-        raise DataError("the weights file is not there", where=path, hint="correct the path, or copy the file there")
-    if sha256 is None:
-        return
-    found = hash_file(path)
-    if found != sha256.lower():
-        raise DataError(
-            "the weights file is not the one that was meant",
-            where=path, expected=f"SHA-256 {sha256.lower()}", found=found,
-            hint="copy the file again, or correct weights_sha256",
-        )  # fmt: skip
-
-
 def weights_identity(model: keras.Model) -> str:
     """SHA-256 of what the network computes with: its weights' values and shapes and its layers' settings."""
     digest = hashlib.sha256()
     for layer in model.layers:
-        digest.update(f"{type(layer).__name__} {sorted(_settings(layer).items())}\n".encode())
+        config = layer.get_config()
+        settings = sorted((key, str(config[key])) for key in _MATTERS if key in config)
+        digest.update(f"{type(layer).__name__} {settings}\n".encode())
     for weight in model.get_weights():
         digest.update(f"{weight.shape} {weight.dtype}".encode())
         digest.update(np.ascontiguousarray(weight).tobytes())
     return digest.hexdigest()
-
-
-_MATTERS = ("filters", "kernel_size", "strides", "padding", "activation", "scale", "offset", "pool_size", "epsilon")
-
-
-def _settings(layer: keras.layers.Layer) -> dict[str, str]:
-    config = layer.get_config()
-    return {key: str(config[key]) for key in _MATTERS if key in config}
 
 
 def pooled(encoder: keras.Model) -> keras.Model:
@@ -132,25 +124,20 @@ def build_mobilenet(name: str, size: tuple[int, int], weights: Path | None, seed
 
 
 def build_efficientnet(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
-    """EfficientNetB0 to B7 with ImageNet weights."""
-    model = _application(name, size, weights, f"EfficientNet{name[-2:].upper()}")
-    if weights is not None:
-        _restore_rescaling(model)
-    return model
+    """EfficientNetB0 to B7 with ImageNet weights, each channel divided by the root of ImageNet's deviation.
 
-
-def _restore_rescaling(model: keras.Model) -> None:
-    """Divide each channel by the root of ImageNet's deviation, as ``weights="imagenet"`` does and a file does not.
-
-    Keras adds a Rescaling behind the normalisation (x - mean) / sqrt(variance) only when it downloads
-    the weights itself. Multiplying the variance by the deviation is the same division.
+    Keras adds that Rescaling behind the normalisation (x - mean) / sqrt(variance) only when it downloads
+    the weights itself, not for a file. Multiplying the variance by the deviation is the same division.
     """
     import keras
 
-    layer = next(each for each in model.layers if isinstance(each, keras.layers.Normalization))
-    mean, variance, *rest = layer.get_weights()
-    layer.set_weights([mean, variance * np.asarray(IMAGENET_STD, variance.dtype), *rest])
-    layer.finalize_state()
+    model = _application(name, size, weights, f"EfficientNet{name[-2:].upper()}")
+    if weights is not None:
+        layer = next(each for each in model.layers if isinstance(each, keras.layers.Normalization))
+        mean, variance, *rest = layer.get_weights()
+        layer.set_weights([mean, variance * np.asarray(IMAGENET_STD, variance.dtype), *rest])
+        layer.finalize_state()
+    return model
 
 
 def _application(name: str, size: tuple[int, int], weights: Path | None, function: str) -> keras.Model:
@@ -203,7 +190,7 @@ def unfreeze_last_blocks(backbone: keras.Model, blocks: int) -> list[str]:
     import keras
 
     leaves = [layer for layer in _leaves(backbone) if layer.weights]
-    places = [_block_of(layer.name) for layer in leaves]
+    places = [found.group() if (found := _BLOCK.match(layer.name)) else "" for layer in leaves]
     known = list(dict.fromkeys(place for place in places if place))
     if known:
         wanted = set(known[-blocks:])
@@ -219,11 +206,6 @@ def unfreeze_last_blocks(backbone: keras.Model, blocks: int) -> list[str]:
 def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers of a model in order, those of models inside it in their place."""
     return [leaf for layer in model.layers for leaf in (_leaves(layer) if hasattr(layer, "layers") else [layer])]
-
-
-def _block_of(name: str) -> str:
-    found = _BLOCK.match(name)
-    return found.group() if found else ""
 
 
 def _number_anew(model: keras.Model) -> None:

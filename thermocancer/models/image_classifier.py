@@ -193,7 +193,13 @@ def load_old_weights(model: keras.Model, path: Path) -> list[str]:
     """
     found = read_old_weights(path)
     wanted = [layer for layer in model.layers if layer.weights]
-    problems = _misfits(found, wanted)
+    problems = []
+    if len(found) != len(wanted):
+        problems.append(f"{len(found)} layers with weights ({', '.join(layer.name for layer in found)})")
+    for old, layer in zip(found, wanted, strict=False):
+        expected = [tuple(weight.shape) for weight in layer.weights]
+        if [array.shape for array in old.arrays] != expected:
+            problems.append(f"{old.name} has {_shapes(old.arrays)} where {layer.name} needs {expected}")
     if problems:
         raise DataError(
             "the old weights do not fit this network", where=path,
@@ -204,17 +210,6 @@ def load_old_weights(model: keras.Model, path: Path) -> list[str]:
     for layer, old in zip(wanted, found, strict=True):
         layer.set_weights(list(old.arrays))
     return [f"{old.name} -> {layer.name}, {_shapes(old.arrays)}" for layer, old in zip(wanted, found, strict=True)]
-
-
-def _misfits(found: list[OldLayer], wanted: list[keras.layers.Layer]) -> list[str]:
-    problems = []
-    if len(found) != len(wanted):
-        problems.append(f"{len(found)} layers with weights ({', '.join(layer.name for layer in found)})")
-    for old, layer in zip(found, wanted, strict=False):
-        expected = [tuple(weight.shape) for weight in layer.weights]
-        if [array.shape for array in old.arrays] != expected:
-            problems.append(f"{old.name} has {_shapes(old.arrays)} where {layer.name} needs {expected}")
-    return problems
 
 
 def _shapes(arrays: tuple[npt.NDArray[np.generic], ...]) -> list[tuple[int, ...]]:

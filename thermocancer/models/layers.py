@@ -22,17 +22,21 @@ def initialise(model: keras.Model, seed: int) -> None:
     initializer is zero. Frozen layers are left alone, and so is any other weight. Keras draws from
     its backend's generator, which differs from backend to backend; this does not.
     """
-    for position, layer in enumerate(_leaves(model)):
+    leaves = [layer for layer in model._flatten_layers(include_self=False) if not list(layer._layers)]
+    for position, layer in enumerate(leaves):
+        at_zero = type(getattr(layer, "kernel_initializer", None)).__name__ == "Zeros"
+        # an LSTM's bias starts at one for its forget gate; Keras has set it already
+        recurrent = any(variable.name == "recurrent_kernel" for variable in layer.weights)
         for variable in layer.weights:
             if not layer.trainable:
                 continue
-            if variable.name == "kernel" and _starts_at_zero(layer):
+            if variable.name == "kernel" and at_zero:
                 variable.assign(np.zeros(variable.shape, "float32"))
             elif variable.name == "kernel":
                 variable.assign(_glorot_uniform(variable.shape, seed, position))
             elif variable.name == "recurrent_kernel":
                 variable.assign(_orthogonal(variable.shape, seed, position))
-            elif variable.name in CONSTANT_STARTS and not _is_recurrent(layer):
+            elif variable.name in CONSTANT_STARTS and not recurrent:
                 variable.assign(np.full(variable.shape, CONSTANT_STARTS[variable.name], "float32"))
 
 
@@ -41,19 +45,6 @@ def start_from(model: keras.Model, seed: int) -> None:
     initialise(model, seed)
     for number, variable in enumerate(each for each in model.variables if each.name == "seed_generator_state"):
         variable.assign(np.array([seed % 2**32, number], dtype="uint32"))
-
-
-def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
-    return [layer for layer in model._flatten_layers(include_self=False) if not list(layer._layers)]
-
-
-def _starts_at_zero(layer: keras.layers.Layer) -> bool:
-    return type(getattr(layer, "kernel_initializer", None)).__name__ == "Zeros"
-
-
-def _is_recurrent(layer: keras.layers.Layer) -> bool:
-    """An LSTM's bias starts at one for its forget gate; Keras has set it already."""
-    return any(variable.name == "recurrent_kernel" for variable in layer.weights)
 
 
 def _glorot_uniform(shape: tuple[int, ...], seed: int, position: int) -> npt.NDArray[np.float32]:

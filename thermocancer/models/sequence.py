@@ -28,25 +28,18 @@ def build_head(
 
     inputs = keras.Input((frames, features), name="frame_features")  # (n, T, F)
     x = keras.layers.BatchNormalization(momentum=norm_momentum, name="normalise")(inputs)  # (n, T, F)
-    x = _READERS[reader](x, units)  # (n, units)
+    if reader == "lstm":
+        x = keras.layers.LSTM(units, name="lstm")(x)  # (n, units)
+    elif reader == "gru":
+        x = keras.layers.GRU(units, name="gru")(x)  # (n, units)
+    else:
+        x = _tcn(x, units) if reader == "tcn" else _attention(x, units)  # (n, units)
     x = keras.layers.Dropout(dropout, name="dropout_1")(x)
     x = keras.layers.Dense(8, name="dense_8")(x)  # (n, 8), linear
     x = keras.layers.Dropout(dropout, name="dropout_2")(x)
     x = keras.layers.Dense(4, name="dense_4")(x)  # (n, 4), linear
     x = keras.layers.Dense(1, activation="sigmoid", dtype="float32", name="sick")(x)  # (n, 1)
     return keras.Model(inputs, x, name=f"sequence_{reader}")
-
-
-def _lstm(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
-    import keras
-
-    return keras.layers.LSTM(units, name="lstm")(x)
-
-
-def _gru(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
-    import keras
-
-    return keras.layers.GRU(units, name="gru")(x)
 
 
 def _tcn(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
@@ -76,9 +69,6 @@ def _attention(x: keras.KerasTensor, units: int) -> keras.KerasTensor:
     y = keras.layers.MultiHeadAttention(2, max(1, units // 2), name="attention")(x, x)
     x = keras.layers.LayerNormalization(name="attention_norm")(keras.layers.Add(name="attention_add")([x, y]))
     return keras.layers.GlobalAveragePooling1D(name="attention_mean")(x)  # (n, units)
-
-
-_READERS = {"lstm": _lstm, "gru": _gru, "tcn": _tcn, "attention": _attention}
 
 
 def join_backbone(backbone: keras.Model, head: keras.Model, channels: int = 1) -> keras.Model:

@@ -17,7 +17,6 @@ from thermocancer.errors import ConfigError, RunError
 from thermocancer.strategy.choice import (
     SHARING,
     Choice,
-    Counted,
     Hosts,
     Seen,
     choose_backend,
@@ -25,7 +24,7 @@ from thermocancer.strategy.choice import (
     find_hosts,
     wanted_backend,
 )
-from thermocancer.strategy.running import Engine, Running, quietly
+from thermocancer.strategy.running import Running, quietly
 
 __all__ = ["Running", "current", "describe", "is_writer", "resolved", "set_up"]
 
@@ -43,7 +42,14 @@ def set_up(section: StrategySection, seed: int) -> Running:
     known = _state.get("now")
     if known is None or known[0] != section:
         _state["now"] = (section, _start(section))
-    _set_seeds(seed, section.deterministic)
+    import keras
+
+    with quietly():  # under JAX too, Keras imports TensorFlow here if it is installed
+        keras.utils.set_random_seed(seed)
+    if section.deterministic and keras.config.backend() == "tensorflow":
+        from thermocancer.strategy import on_tensorflow
+
+        on_tensorflow.make_deterministic()
     return _state["now"][1]
 
 
@@ -76,10 +82,23 @@ def is_writer(section: StrategySection) -> bool:
 def _start(section: StrategySection) -> Running:
     backend = choose_backend(section, look())
     hosts = find_hosts(section, os.environ) if section.kind == "multi-host" else None
-    _set_environment(backend.value, section)
-    counted = _prepare(backend.value, section, hosts)
-    kind = choose_kind(section, backend.value, counted)
-    engine, devices, jit_compile = _start_engine(backend.value, kind.value, section, counted, hosts)
+    os.environ["KERAS_BACKEND"] = backend.value
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says at start is for its makers
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if backend.value == "tensorflow":
+        from thermocancer.strategy import on_tensorflow
+
+        counted = on_tensorflow.prepare(section)
+        kind = choose_kind(section, backend.value, counted)
+        engine, devices, jit_compile = on_tensorflow.start(section, kind.value, counted)
+    else:
+        if section.kind == "cpu":
+            os.environ.setdefault("JAX_PLATFORMS", "cpu")
+        from thermocancer.strategy import on_jax
+
+        counted = on_jax.prepare(section, hosts)
+        kind = choose_kind(section, backend.value, counted)
+        engine, devices, jit_compile = on_jax.start(section, kind.value, hosts)
     import keras
 
     keras.config.set_dtype_policy(section.precision)
@@ -101,63 +120,16 @@ def reasons(backend: Choice, kind: Choice, hosts: Hosts | None) -> tuple[str, ..
 
 def look() -> Seen:
     """What this process can see without importing a framework."""
-    running = None
-    if "keras" in sys.modules:
-        running = str(sys.modules["keras"].config.backend())
+    running = str(sys.modules["keras"].config.backend()) if "keras" in sys.modules else None
+    # a TPU shows as an accelerator device file and needs its own library
+    chip = any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
     return Seen(
         tensorflow=importlib.util.find_spec("tensorflow") is not None,
         jax=importlib.util.find_spec("jax") is not None,
-        tpu=_tpu_chip(),
+        tpu=chip and importlib.util.find_spec("libtpu") is not None,
         running=running,
         asked=os.environ.get("KERAS_BACKEND"),
     )
-
-
-def _tpu_chip() -> bool:
-    """A TPU shows as an accelerator device file and needs its own library."""
-    chip = any(Path("/dev").glob("accel[0-9]*")) or any(Path("/dev/vfio").glob("[0-9]*"))
-    return chip and importlib.util.find_spec("libtpu") is not None
-
-
-def _set_environment(backend: str, section: StrategySection) -> None:
-    os.environ["KERAS_BACKEND"] = backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says at start is for its makers
-    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    if backend == "jax" and section.kind == "cpu":
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
-
-
-def _prepare(backend: str, section: StrategySection, hosts: Hosts | None) -> Counted:
-    if backend == "tensorflow":
-        from thermocancer.strategy import on_tensorflow
-
-        return on_tensorflow.prepare(section)
-    from thermocancer.strategy import on_jax
-
-    return on_jax.prepare(section, hosts)
-
-
-def _start_engine(
-    backend: str, kind: str, section: StrategySection, counted: Counted, hosts: Hosts | None
-) -> tuple[Engine, tuple[str, ...], bool | str]:
-    if backend == "tensorflow":
-        from thermocancer.strategy import on_tensorflow
-
-        return on_tensorflow.start(section, kind, counted)
-    from thermocancer.strategy import on_jax
-
-    return on_jax.start(section, kind, hosts)
-
-
-def _set_seeds(seed: int, deterministic: bool) -> None:
-    import keras
-
-    with quietly():  # under JAX too, Keras imports TensorFlow here if it is installed
-        keras.utils.set_random_seed(seed)
-    if deterministic and keras.config.backend() == "tensorflow":
-        from thermocancer.strategy import on_tensorflow
-
-        on_tensorflow.make_deterministic()
 
 
 def describe(section: StrategySection, *, probe: bool = False) -> list[str]:
@@ -167,7 +139,9 @@ def describe(section: StrategySection, *, probe: bool = False) -> list[str]:
     be taken. With it the devices are started and counted, and the reason is given.
     """
     lines = [f"{name} {_version(name)}" for name in ("keras", "tensorflow", "jax")]
-    lines.append(f"accelerators: {', '.join(_device_files()) or 'no device file of a GPU or TPU'}")
+    patterns = ("nvidia[0-9]*", "accel[0-9]*", "kfd")
+    files = sorted(str(path) for pattern in patterns for path in Path("/dev").glob(pattern))
+    lines.append(f"accelerators: {', '.join(files) or 'no device file of a GPU or TPU'}")
     try:
         backend = choose_backend(section, look())
         lines.append(f"backend: {backend.value} ({backend.reason})")
@@ -185,9 +159,3 @@ def _version(package: str) -> str:
         except importlib.metadata.PackageNotFoundError:
             continue
     return "is not installed"
-
-
-def _device_files() -> list[str]:
-    folder = Path("/dev")
-    found = [*folder.glob("nvidia[0-9]*"), *folder.glob("accel[0-9]*"), *folder.glob("kfd")]
-    return sorted(str(path) for path in found)

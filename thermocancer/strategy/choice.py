@@ -74,7 +74,27 @@ def choose_backend(section: StrategySection, seen: Seen) -> Choice:
             expected=choice.value,
             hint="start a new process: a backend is chosen before Keras is first imported",
         )
-    _refuse_impossible(section, choice.value)
+    if section.shared and section.kind == "multi-host":
+        raise ConfigError(
+            "strategy.shared and strategy.kind: multi-host exclude each other",
+            where="strategy.shared",
+            expected="shared: every machine trains models of its own; multi-host: all train one model together",
+        )
+    if choice.value == "tensorflow" and section.kind in NEEDS_JAX:
+        raise ConfigError(
+            f"strategy.kind: {section.kind} cannot run on TensorFlow",
+            where="strategy.backend",
+            expected="jax: Keras 3 fails in training on TensorFlow's multi-worker strategy",
+            found="tensorflow",
+            hint="set strategy.backend: jax; for several GPUs of one host on TensorFlow: strategy.kind: mirrored",
+        )
+    if choice.value == "jax" and section.kind in NEEDS_TENSORFLOW:
+        raise ConfigError(
+            f"strategy.kind: {section.kind} is TensorFlow's; JAX spreads a batch with data-parallel",
+            where="strategy.kind",
+            expected="data-parallel",
+            found=section.kind,
+        )
     return choice
 
 
@@ -98,37 +118,31 @@ def wanted_backend(section: StrategySection, seen: Seen) -> Choice:
     return Choice("jax", "TensorFlow is not installed, JAX is")
 
 
-def _refuse_impossible(section: StrategySection, backend: str) -> None:
-    if section.shared and section.kind == "multi-host":
-        raise ConfigError(
-            "strategy.shared and strategy.kind: multi-host exclude each other",
-            where="strategy.shared",
-            expected="shared: every machine trains models of its own; multi-host: all train one model together",
-        )
-    if backend == "tensorflow" and section.kind in NEEDS_JAX:
-        raise ConfigError(
-            f"strategy.kind: {section.kind} cannot run on TensorFlow",
-            where="strategy.backend",
-            expected="jax: Keras 3 fails in training on TensorFlow's multi-worker strategy",
-            found="tensorflow",
-            hint="set strategy.backend: jax; for several GPUs of one host on TensorFlow: strategy.kind: mirrored",
-        )
-    if backend == "jax" and section.kind in NEEDS_TENSORFLOW:
-        raise ConfigError(
-            f"strategy.kind: {section.kind} is TensorFlow's; JAX spreads a batch with data-parallel",
-            where="strategy.kind",
-            expected="data-parallel",
-            found=section.kind,
-        )
-
-
 def choose_kind(section: StrategySection, backend: str, counted: Counted) -> Choice:
     """What ``auto`` becomes. Raises ConfigError for a device that is asked for and not there."""
     if section.kind == "auto":
         choice = _automatic(backend, counted, section.devices)
     else:
         choice = Choice(section.kind, f"strategy.kind: {section.kind}")
-    _check_count(section, choice.value, counted)
+    there = available(choice.value, counted)
+    least = {"cpu": 1, "gpu": 1, "tpu": 1, "mirrored": 2, "data-parallel": 2, "multi-host": 1}[choice.value]
+    wanted = section.devices or least
+    if choice.value in ("cpu", "gpu") and section.devices not in (None, 1):
+        raise ConfigError(
+            f"strategy.kind: {choice.value} is one device",
+            where="strategy.devices",
+            expected="1",
+            found=section.devices,
+            hint="for several devices use mirrored (TensorFlow) or data-parallel (JAX)",
+        )
+    if there < max(wanted, least):
+        raise ConfigError(
+            f"strategy.kind: {choice.value} needs {max(wanted, least)} device{_s(max(wanted, least))}, {there} found",
+            where="strategy.devices" if section.devices else "strategy.kind",
+            expected=f"{max(wanted, least)} device(s)",
+            found=f"{counted.gpus} GPU(s), {counted.tpus} TPU(s), {counted.cpus} CPU device(s)",
+            hint="strategy.kind: auto takes what is there; strategy.virtual_cpus rehearses on the CPU",
+        )
     return choice
 
 
@@ -143,28 +157,6 @@ def _automatic(backend: str, counted: Counted, devices: int | None) -> Choice:
     if counted.cpus > 1:
         return Choice(several, f"{counted.cpus} virtual CPU devices (strategy.virtual_cpus)")
     return Choice("cpu", "no GPU and no TPU found")
-
-
-def _check_count(section: StrategySection, kind: str, counted: Counted) -> None:
-    there = available(kind, counted)
-    least = {"cpu": 1, "gpu": 1, "tpu": 1, "mirrored": 2, "data-parallel": 2, "multi-host": 1}[kind]
-    wanted = section.devices or least
-    if kind in ("cpu", "gpu") and section.devices not in (None, 1):
-        raise ConfigError(
-            f"strategy.kind: {kind} is one device",
-            where="strategy.devices",
-            expected="1",
-            found=section.devices,
-            hint="for several devices use mirrored (TensorFlow) or data-parallel (JAX)",
-        )
-    if there < max(wanted, least):
-        raise ConfigError(
-            f"strategy.kind: {kind} needs {max(wanted, least)} device{_s(max(wanted, least))}, {there} found",
-            where="strategy.devices" if section.devices else "strategy.kind",
-            expected=f"{max(wanted, least)} device(s)",
-            found=f"{counted.gpus} GPU(s), {counted.tpus} TPU(s), {counted.cpus} CPU device(s)",
-            hint="strategy.kind: auto takes what is there; strategy.virtual_cpus rehearses on the CPU",
-        )
 
 
 def available(kind: str, counted: Counted) -> int:
@@ -220,10 +212,7 @@ def find_hosts(section: StrategySection, environment: Mapping[str, str]) -> Host
             hint="for example --set strategy.coordinator=node1:1234 --set strategy.processes=2 "
             "and on each host its own --set strategy.process_index=0, 1, ...",
         )
-    return _checked(str(coordinator), int(str(processes)), int(str(index)), bool(slurm) and not section.coordinator)
-
-
-def _checked(coordinator: str, processes: int, index: int, by_slurm: bool) -> Hosts:
+    coordinator, processes, index = str(coordinator), int(str(processes)), int(str(index))
     if not re.fullmatch(r"\S+:\d+", coordinator):
         raise ConfigError(
             "the coordinator is not an address",
@@ -238,7 +227,7 @@ def _checked(coordinator: str, processes: int, index: int, by_slurm: bool) -> Ho
             expected=f"0 to {processes - 1} (strategy.processes: {processes})",
             found=index,
         )
-    place = "a Slurm step" if by_slurm else "the config or the environment"
+    place = "a Slurm step" if slurm and not section.coordinator else "the config or the environment"
     return Hosts(coordinator, processes, index, f"process {index + 1} of {processes}, from {place}")
 
 

@@ -114,18 +114,15 @@ def folder_of(workspace: Workspace, variant: str, view: str, fold: str) -> Path:
     return folder if fold in WHOLE_SPLIT else folder / "folds" / fold
 
 
-def load_autoencoder(workspace: Workspace, variant: str, view: str, fold: str) -> keras.Model:
-    """The trained autoencoder for an outer fold. Raises DataError when it is not there."""
+def load_encoder(workspace: Workspace, variant: str, view: str, fold: str) -> keras.Model:
+    """The trained encoder for an outer fold: images (n, height, width, channels) to codes.
+
+    Raises DataError when it is not there.
+    """
+    from thermocancer.models.autoencoder import encoder_of
     from thermocancer.training.checkpoint import load_model
 
-    return load_model(_found(workspace, variant, view, fold) / MODEL)
-
-
-def load_encoder(workspace: Workspace, variant: str, view: str, fold: str) -> keras.Model:
-    """Its encoder: images (n, height, width, channels) to codes. Raises DataError when it is not there."""
-    from thermocancer.models.autoencoder import encoder_of
-
-    return encoder_of(load_autoencoder(workspace, variant, view, fold))
+    return encoder_of(load_model(_found(workspace, variant, view, fold) / MODEL))
 
 
 def trained_input(workspace: Workspace, variant: str, view: str, fold: str) -> InputSection:
@@ -162,7 +159,7 @@ def manifest_of(workspace: Workspace, variant: str, view: str, fold: str) -> Aut
     return read_autoencoder_manifest(_found(workspace, variant, view, fold) / MANIFEST)
 
 
-# --- which autoencoders a config asks for: one a view, and one inside every outer fold of ---
+# --- which autoencoders a config asks for: one a view, and one inside every outer fold ---
 
 
 @dataclass(frozen=True)
@@ -248,7 +245,6 @@ def _made_from(config: Config, source: Cohort, view: str, train: IntArray, valid
 
 
 # --- how well an image is reconstructed: PSNR and SSIM. Arrays in, numbers out ---
-
 
 Images = npt.NDArray[np.float32]
 K1, K2 = 0.01, 0.03

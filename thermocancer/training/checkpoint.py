@@ -154,18 +154,15 @@ def _make_repeatable(path: Path) -> None:
     metadata = json.loads(entries["metadata.json"])
     metadata["date_saved"] = "1980-01-01@00:00:00"
     entries["metadata.json"] = json.dumps(metadata).encode()
-    entries["config.json"] = _renumbered(entries["config.json"].decode()).encode()
+    known: dict[str, str] = {}  # objects that layers share are marked by their memory address: number them instead
+    entries["config.json"] = re.sub(
+        r'("shared_object_id": )(\d+)',
+        lambda match: match[1] + known.setdefault(match[2], str(len(known) + 1)),
+        entries["config.json"].decode(),
+    ).encode()
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in entries.items():
             archive.writestr(zipfile.ZipInfo(name, EPOCH_OF_ZIP), content)
-
-
-def _renumbered(config: str) -> str:
-    """Objects that layers share are marked by their memory address; number them instead."""
-    known: dict[str, str] = {}
-    return re.sub(
-        r'("shared_object_id": )(\d+)', lambda match: match[1] + known.setdefault(match[2], str(len(known) + 1)), config
-    )
 
 
 def load_model(path: Path) -> keras.Model:

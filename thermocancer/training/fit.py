@@ -22,7 +22,7 @@ import numpy as np
 from thermocancer import strategy
 from thermocancer.errors import Interrupted, RunError
 from thermocancer.files import PARTIAL_SUFFIX
-from thermocancer.progress import Silent, Task
+from thermocancer.progress import SilentTask, Task
 from thermocancer.runs.history import Row, write_history
 from thermocancer.strategy.running import Running
 from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
@@ -86,8 +86,8 @@ def fit_resumable(
     model as it is. SIGINT and SIGTERM write a checkpoint and raise Interrupted. Raises RunError
     when the loss is no longer a number.
     """
-    work = _Fit(model, examples, validation, folder, settings, running or strategy.current(), task or _silent_task())
-    return work.run()
+    here = running or strategy.current()
+    return _Fit(model, examples, validation, folder, settings, here, task or SilentTask()).run()
 
 
 def forget(folder: Path) -> None:
@@ -108,11 +108,6 @@ def evaluate(model: keras.Model, examples: Examples, size: int, running: Running
         for name, value in logs.items():
             sums[name] = sums.get(name, 0.0) + value * batch.count
     return {name: total / len(examples) for name, total in sums.items()}
-
-
-def _silent_task() -> Task:
-    with Silent().task("", None) as task:
-        return task
 
 
 @dataclass
@@ -137,7 +132,10 @@ class _Fit:
             resumed = self._resume()
             while not self.standing.finished:
                 self._epoch(stopping)
-            self._keep()
+            if self.best is not None:
+                self.best.put_into(self.model)
+            # with an exponential moving average the averaged weights are the result
+            self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         standing = self.standing
         return FitResult(
             standing.history, standing.best_epoch + 1, resumed, time.perf_counter() - started, self.waited, self.steps
@@ -233,15 +231,8 @@ class _Fit:
             hint="the same command goes on from exactly there",
         )
 
-    def _keep(self) -> None:
-        if self.best is not None:
-            self.best.put_into(self.model)
-        # with an exponential moving average the averaged weights are the result
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
 
-
-# --- sIGINT and SIGTERM while training: finish the step, write a checkpoint, stop ---
-
+# --- SIGINT and SIGTERM while training: finish the step, write a checkpoint, stop ---------
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Handler = Callable[[int, FrameType | None], object] | int | None
@@ -278,7 +269,6 @@ class Stopping:
 
 
 # --- learning rate over a training, and the optimizers that follow it ---------
-
 
 FLOOR = 0.01
 """A cosine schedule ends at this fraction of its peak."""

@@ -86,8 +86,7 @@ def _run_in_worker(piece: Any) -> Any:
     return _in_worker[0].run(piece)
 
 
-# --- one command on several machines: they share a workspace and share out its pieces of  ---
-
+# --- one command on several machines: they share a workspace and share out its pieces ---
 
 Piece = TypeVar("Piece")
 LOOK_AGAIN_S = 2.0
