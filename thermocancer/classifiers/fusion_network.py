@@ -12,13 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, inner_parts
-from thermocancer.classifiers.encoders import (
-    CodesFamily,
-    Encoders,
-    ensure_running,
-    load_saved_encoder,
-    save_encoder,
-)
+from thermocancer.classifiers.encoders import CodesFamily, Encoders, ensure_running, load_saved_encoder, save_encoder
 from thermocancer.classifiers.protocol import Asked, Classifier, Exportable, Fitted, Row, Settings, logit
 from thermocancer.config.learning import FuseSection, InputSection
 from thermocancer.config.preparation import FeaturesSection

@@ -9,15 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
-from thermocancer.classifiers.protocol import (
-    CLASSIFIER_FILE,
-    Asked,
-    Classifier,
-    Family,
-    Fitted,
-    Reader,
-    Settings,
-)
+from thermocancer.classifiers.protocol import CLASSIFIER_FILE, Asked, Classifier, Family, Fitted, Reader, Settings
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights

@@ -141,9 +141,7 @@ def convert(
 
 
 @stage_command("filter", example="thermocancer filter --views Frontal,Right,Left -w demo")
-def filter_exams(
-    views: Views = None,
-) -> dict[str, object]:
+def filter_exams(views: Views = None) -> dict[str, object]:
     """Keep complete and sound exams; say why each other one was dropped."""
     return {"filter.views": _listed(views)}
 

@@ -108,12 +108,7 @@ def _image_jobs(records: Iterable[Record], workspace: Workspace, section: Conver
     quality = section.jpeg_quality if section.format == "jpg" else None
     settings = [section.rendering.model_dump(), section.format, quality]
     return [
-        _Job(
-            image_name(each, suffix),
-            fingerprint(each.sha256, settings),
-            each.sha256,
-            (workspace.raw / each.path,),
-        )
+        _Job(image_name(each, suffix), fingerprint(each.sha256, settings), each.sha256, (workspace.raw / each.path,))
         for each in records
     ]
 

@@ -68,9 +68,7 @@ def _opencv() -> Check:
         importlib.import_module("cv2")
     except ImportError as error:
         return Check(
-            "opencv import",
-            "bad",
-            f"{error}; next: pip uninstall opencv-python && pip install opencv-python-headless",
+            "opencv import", "bad", f"{error}; next: pip uninstall opencv-python && pip install opencv-python-headless"
         )
     return Check("opencv import", "ok", "works")
 
