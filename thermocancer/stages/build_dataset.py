@@ -157,7 +157,20 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
                 found=failed[0].reason + (f", and {len(failed) - 1} more" if len(failed) > 1 else ""),
                 hint="run filter; it drops exams that cannot be read",
             )  # fmt: skip
-    places = {"static": work.static, "dynamic": work.dynamic}
+    entries = {
+        part: [
+            {
+                "exam": item.exam.key,
+                "label": LABELS[item.exam.label],
+                "date": item.exam.date,
+                "files": {each.place: _place_of(each, workspace) for each in item.files},
+                **({"filled": list(item.missing)} if item.missing else {}),
+            }
+            for item in items
+            if item.exam.key in stored[part]
+        ]
+        for part, items in (("static", work.static), ("dynamic", work.dynamic))
+    }
     facts = {  # what the manifest says: what went in, from where, under which settings
         "stage": STAGE,
         "name": config.dataset.name,
@@ -166,10 +179,7 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
         "fingerprints": marks,
         "static": _count(stored["static"].values()),
         "dynamic": _count(stored["dynamic"].values()),
-        "exams": {
-            part: [_facts_of(item, workspace) for item in items if item.exam.key in stored[part]]
-            for part, items in places.items()
-        },
+        "exams": entries,
         "failed": [{"item": each.item, "reason": each.reason.replace(f"{workspace.root}/", "")} for each in failed],
         "left_out": [{"item": each.item, "reason": each.reason} for each in work.left_out],
     }
@@ -205,16 +215,6 @@ def _count(exams: Collection[Exam]) -> dict[str, object]:
     labels = Counter(LABELS[exam.label] for exam in exams)
     layouts = Counter(exam.layout for exam in exams)
     return {"exams": len(exams), "patients": len({exam.patient for exam in exams}), **labels, "layouts": dict(layouts)}
-
-
-def _facts_of(item: Item, workspace: Workspace) -> dict[str, object]:
-    return {
-        "exam": item.exam.key,
-        "label": LABELS[item.exam.label],
-        "date": item.exam.date,
-        "files": {each.place: _place_of(each, workspace) for each in item.files},
-        **({"filled": list(item.missing)} if item.missing else {}),
-    }
 
 
 def _update_split(config: Config, workspace: Workspace, path: Path, facts: Json, report: StageReport) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,30 +163,6 @@ def _carry_out(
             conversions.write()
             report.made += len(work.to_remove)
         return
-    made = 0
-    with progress.task(conversions.folder.name, len(work.jobs), "files") as task:
-        try:
-            for job, outcome in _in_threads(make, work.jobs, section.processes):
-                task.advance()
-                if isinstance(outcome, ThermocancerError):
-                    conversions.files.pop(job.name, None)
-                    (conversions.folder / job.name).unlink(missing_ok=True)
-                    report.failed.append(Failure(_item(job), _reason(outcome)))
-                    continue
-                conversions.put(job.name, job.made_from, outcome, job.raw)
-                made += 1
-                if made % _MANIFEST_EVERY == 0:
-                    conversions.write()
-        finally:  # an interruption keeps what is finished
-            conversions.write()
-    report.made += made
-    report.outputs.append(str(conversions.folder))
-
-
-def _in_threads(
-    make: Callable[[_Job], str], jobs: Sequence[_Job], threads: int | None
-) -> Iterator[tuple[_Job, str | ThermocancerError]]:
-    """Yield every job with the SHA-256 of what was made, or the error, in the order of the jobs."""
 
     def attempt(job: _Job) -> str | ThermocancerError:
         try:
@@ -194,16 +170,29 @@ def _in_threads(
         except DataError as error:
             return error
 
-    pool = ThreadPoolExecutor(threads or _cores())
-    try:
-        yield from zip(jobs, pool.map(attempt, jobs), strict=True)
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _cores() -> int:
-    """The cores this process may use (a container often has fewer than the machine)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    made = 0
+    # the cores this process may use (a container often has fewer than the machine)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ThreadPoolExecutor(section.processes or cores)
+    with progress.task(conversions.folder.name, len(work.jobs), "files") as task:
+        try:
+            for job, outcome in zip(work.jobs, pool.map(attempt, work.jobs), strict=True):
+                task.advance()
+                if isinstance(outcome, ThermocancerError):
+                    conversions.files.pop(job.name, None)
+                    (conversions.folder / job.name).unlink(missing_ok=True)
+                    item = str(job.paths[0]) if len(job.paths) == 1 else job.name
+                    report.failed.append(Failure(item, _reason(outcome)))
+                    continue
+                conversions.put(job.name, job.made_from, outcome, job.raw)
+                made += 1
+                if made % _MANIFEST_EVERY == 0:
+                    conversions.write()
+        finally:  # an interruption keeps what is finished
+            pool.shutdown(wait=True, cancel_futures=True)
+            conversions.write()
+    report.made += made
+    report.outputs.append(str(conversions.folder))
 
 
 def _make_image(folder: Path, job: _Job, section: ConvertSection) -> str:
@@ -247,10 +236,6 @@ def _levels(path: Path, rendering: Rendering) -> npt.NDArray[np.uint8]:
         return levels(matrix.celsius, rendering)
     except DataError as error:
         raise DataError(error.what, where=path, expected=error.expected, found=error.found) from error
-
-
-def _item(job: _Job) -> str:
-    return str(job.paths[0]) if len(job.paths) == 1 else job.name
 
 
 def _reason(error: ThermocancerError) -> str:

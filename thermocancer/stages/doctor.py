@@ -10,11 +10,11 @@ import platform
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from thermocancer.cache import Holding, empty_cache, holdings
 from thermocancer.config import Config
 from thermocancer.errors import ThermocancerError
+from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.workspace import Workspace
 
 PACKAGES = (
@@ -36,7 +36,14 @@ class Check:
 
 def check_up(config: Config, workspace: Workspace) -> list[Check]:
     """Everything the doctor looks at, in the order in which it is shown. Touches nothing."""
-    return [*_installed(), _opencv(), *_devices(config), *_workspace(workspace)]
+    from thermocancer.strategy import describe
+
+    checks = [*_installed()]
+    # devices are started and counted, so that what is said is what a training would get; processes of
+    # a multi-host job wait for one another when they start: only look there
+    for line in describe(config.strategy, probe=config.strategy.kind != "multi-host"):
+        checks.append(Check("devices", "bad" if line.startswith("strategy: refused") else "ok", line))
+    return [*checks, *_workspace(workspace)]
 
 
 def _installed() -> Iterator[Check]:
@@ -53,6 +60,12 @@ def _installed() -> Iterator[Check]:
             yield Check(package, "bad", f"not installed; next: pip install {package}")
     for package in OPTIONAL_PACKAGES:
         yield Check(package, "ok" if _version(package) else "note", _version(package) or "not installed (optional)")
+    try:  # opencv-python needs the system's libGL, libxcb and glib, which slim servers lack
+        importlib.import_module("cv2")
+        yield Check("opencv import", "ok", "works")
+    except ImportError as error:
+        cure = "pip uninstall opencv-python && pip install opencv-python-headless"
+        yield Check("opencv import", "bad", f"{error}; next: {cure}")
 
 
 def _version(package: str) -> str | None:
@@ -60,26 +73,6 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _opencv() -> Check:
-    """opencv-python needs the system's libGL, libxcb and glib, which slim servers lack."""
-    try:
-        importlib.import_module("cv2")
-    except ImportError as error:
-        return Check(
-            "opencv import", "bad", f"{error}; next: pip uninstall opencv-python && pip install opencv-python-headless"
-        )
-    return Check("opencv import", "ok", "works")
-
-
-def _devices(config: Config) -> Iterator[Check]:
-    """The devices are started and counted, so that what is said is what a training would get."""
-    from thermocancer.strategy import describe
-
-    # processes of a multi-host job wait for one another when they start: only look there
-    for line in describe(config.strategy, probe=config.strategy.kind != "multi-host"):
-        yield Check("devices", "bad" if line.startswith("strategy: refused") else "ok", line)
 
 
 def _workspace(workspace: Workspace) -> Iterator[Check]:
@@ -98,7 +91,7 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
     yield Check("free disk", "ok" if free > LITTLE_DISK_BYTES else "note", f"{free / 1024**3:.1f} GiB")
     for lock in sorted((workspace.root / "locks").glob("*.lock")):
         yield Check("lock", "note", f"{lock.stem} is being written: {lock.read_text()}")
-    for side in _left_behind(workspace.root):
+    for side in sorted(workspace.root.rglob(f".*{PARTIAL_SUFFIX}*"))[:20]:
         yield Check("left behind", "note", f"{side}: an interrupted write; it may be deleted")
 
 
@@ -165,9 +158,3 @@ def clean_cache(workspace: Workspace, *, dry_run: bool = False) -> list[Holding]
             stack.enter_context(workspace.lock(lock.stem))
         empty_cache(workspace.cache)
     return found
-
-
-def _left_behind(root: Path) -> list[Path]:
-    from thermocancer.files import PARTIAL_SUFFIX
-
-    return sorted(root.rglob(f".*{PARTIAL_SUFFIX}*"))[:20]

@@ -6,7 +6,6 @@ import csv
 import io
 import os
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from thermocancer.config import Config
 from thermocancer.data.catalog import Conversions, Record, read_catalog
 from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, link_or_copy, write_text
+from thermocancer.files import link_or_copy, write_text
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import LABELS, Workspace
@@ -69,7 +68,12 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     kept = [exam for exam in work.exams if exam.kept]
     codes = Counter(code for exam in work.exams for code in exam.codes)
     if not kept:
-        raise _nothing_kept(codes, table)
+        found = ", ".join(f"{count} x {code}" for code, count in codes.most_common(5)) or "no exams in the catalog"
+        missing = codes and codes.most_common(1)[0][0] == "missing_view"
+        raise DataError(
+            "no exam can be kept", where=table, expected="at least one complete and sound exam", found=found,
+            hint="set filter.views to the views you have, for example --views Frontal" if missing else None,
+        )  # fmt: skip
     report = StageReport("filter", current=len(work.wanted) - len(work.to_link), notes=list(work.notes))
     report.made = len(work.to_link) or len(work.to_remove) or int(work.table_differs)
     report.figures = {"exams": len(work.exams), "kept": len(kept), "dropped": len(work.exams) - len(kept)}
@@ -97,9 +101,22 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
             unconverted += image is None
             source = image or workspace.raw / record.path
             wanted[workspace.filtered / _target_path(record, source.suffix)] = source
-    to_link = [target for target, source in wanted.items() if not _is_same(target, source, hashes)]
+
+    def stands(target: Path, source: Path) -> bool:
+        """As a link to it, or as a copy of it."""
+        if not target.is_file():
+            return False
+        return os.path.samefile(target, source) or hashes.of(target) == hashes.of(source)
+
+    to_link = [target for target, source in wanted.items() if not stands(target, source)]
     to_remove = sorted(path for path in _inside(workspace.filtered) if path.is_file() and path not in wanted)
-    table, path = _format_table(exams), _table_path(workspace)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for exam in exams:
+        kept = "yes" if exam.kept else "no"
+        writer.writerow((exam.exam, exam.patient, exam.visit, exam.label, exam.protocol, kept, exam.code, exam.reason))
+    table, path = text.getvalue(), _table_path(workspace)
     table_differs = not path.exists() or path.read_text(encoding="utf-8") != table
     notes = []
     if unconverted:
@@ -116,13 +133,6 @@ def _target_path(record: Record, suffix: str) -> str:
     return str(Path("Static", record.view, record.label, f"image_{record.exam}{suffix}"))
 
 
-def _is_same(target: Path, source: Path, hashes: HashIndex) -> bool:
-    """Is ``target`` a link to, or a copy of, ``source``?"""
-    if not target.is_file():
-        return False
-    return os.path.samefile(target, source) or hashes.of(target) == hashes.of(source)
-
-
 def _inside(filtered: Path) -> list[Path]:
     """Files and folders that are ours: everything below Static and Dynamic."""
     return [path for part in ("Static", "Dynamic") for path in (filtered / part).rglob("*")]
@@ -130,22 +140,3 @@ def _inside(filtered: Path) -> list[Path]:
 
 def _table_path(workspace: Workspace) -> Path:
     return workspace.filtered / "filter.csv"
-
-
-def _format_table(exams: Sequence[ExamVerdict]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for each in exams:
-        kept = "yes" if each.kept else "no"
-        writer.writerow((each.exam, each.patient, each.visit, each.label, each.protocol, kept, each.code, each.reason))
-    return text.getvalue()
-
-
-def _nothing_kept(codes: Counter[str], table: Path) -> DataError:
-    found = ", ".join(f"{count} x {code}" for code, count in codes.most_common(5)) or "no exams in the catalog"
-    missing = codes and codes.most_common(1)[0][0] == "missing_view"
-    return DataError(
-        "no exam can be kept", where=table, expected="at least one complete and sound exam", found=found,
-        hint="set filter.views to the views you have, for example --views Frontal" if missing else None,
-    )  # fmt: skip

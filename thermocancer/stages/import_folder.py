@@ -142,7 +142,14 @@ def _read_all(
         source, sha256, recipe = item
         try:
             earlier = by_content.get((sha256, recipe))
-            facts = _remembered(earlier) if earlier else inspect(source, section)
+            if earlier:  # the catalog knows it
+                first, extra = earlier[0], earlier[0].extra
+                height, width = extra["shape"]
+                count = sum(each.extra.get("original") == extra.get("original") for each in earlier)
+                notes = tuple(extra.get("notes", ()))
+                facts = Facts(first.layout, (height, width), extra["low"], extra["high"], notes, count)
+            else:
+                facts = inspect(source, section)
             check_shape(facts, source, section)
         except DataError as error:
             return Content(source, sha256, recipe, None, _in_one_line(error, source))
@@ -150,14 +157,6 @@ def _read_all(
 
     with progress.task("reading", len(asked), "files") as task:
         return list(_in_threads(read, asked, task))
-
-
-def _remembered(earlier: Sequence[Record]) -> Facts:
-    """What the catalog knows of a file that was imported before."""
-    first, extra = earlier[0], earlier[0].extra
-    height, width = extra["shape"]
-    count = sum(each.extra.get("original") == extra.get("original") for each in earlier)
-    return Facts(first.layout, (height, width), extra["low"], extra["high"], tuple(extra.get("notes", ())), count)
 
 
 def _write(work: _Work, section: ImportSection, workspace: Workspace, progress: Progress) -> None:

@@ -89,6 +89,10 @@ def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner
     traceback is kept in ``reproduce/rows/ROW-PROTOCOL/traceback.txt``. When no row could be made the table still
     lists why; then raises DataError, or RunError where a bug was the reason.
     """
+    from thermocancer.evaluation.replication.published import chosen_rows, table_of, terminal_lines
+    from thermocancer.evaluation.report.exams import is_phantom
+    from thermocancer.evaluation.report.page import render_page
+
     report = StageReport("reproduce")
     results: dict[tuple[str, str], Json] = {}
     jobs = find_jobs(config, workspace)
@@ -106,7 +110,16 @@ def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner
                 report.failed.append(Failure(job.name, failure))
                 results[job.row.name, job.protocol] = {"failed": failure}
             bar.advance()
-    _write_table(config, workspace, results, report)
+    sources = sorted({record.source for record in read_catalog(workspace) if record.status == "ok"})
+    table = table_of(chosen_rows(config.evaluate.rows), results, phantom=is_phantom(sources))
+    folder = workspace.root / "reproduce"
+    write_json(folder / "reproduce.json", table)
+    whose = "phantom" if table["phantom"] else "ours"
+    page = render_page("reproduce.html", table | {"title": "The published rows, made again", "whose": whose}, {})
+    write_text(folder / "report.html", page)
+    report.notes += [table["verdict"]["headline"], *terminal_lines(table)]
+    report.figures["rows"] = table["rows"]
+    report.outputs.append(str(folder / "report.html"))
     if all("failed" in each for each in results.values()):
         first = report.failed[0]
         kind = RunError if any(job.log.exists() for job in jobs) else DataError
@@ -148,22 +161,3 @@ def _run_stages(job: Job, config: Config, workspace: Workspace, runner: Runner) 
     write_json(figures, read_json(branch.run(row.name) / "metrics.json"))
     write_json(recipe, {"made_with": made_with(row, used), "deviations": differences})
     job.stamp.write(job.made_from, [figures, recipe])
-
-
-def _write_table(
-    config: Config, workspace: Workspace, results: dict[tuple[str, str], Json], report: StageReport
-) -> None:
-    from thermocancer.evaluation.replication.published import chosen_rows, table_of, terminal_lines
-    from thermocancer.evaluation.report.exams import is_phantom
-    from thermocancer.evaluation.report.page import render_page
-
-    sources = sorted({record.source for record in read_catalog(workspace) if record.status == "ok"})
-    table = table_of(chosen_rows(config.evaluate.rows), results, phantom=is_phantom(sources))
-    folder = workspace.root / "reproduce"
-    write_json(folder / "reproduce.json", table)
-    whose = "phantom" if table["phantom"] else "ours"
-    page = render_page("reproduce.html", table | {"title": "The published rows, made again", "whose": whose}, {})
-    write_text(folder / "report.html", page)
-    report.notes += [table["verdict"]["headline"], *terminal_lines(table)]
-    report.figures["rows"] = table["rows"]
-    report.outputs.append(str(folder / "report.html"))

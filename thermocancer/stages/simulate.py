@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,11 +23,13 @@ if TYPE_CHECKING:
 RECIPE = 3
 """Raise it when the same settings give other bytes, so that old cohorts are made anew."""
 
+DETECTABILITY = "detectability/manifest.json"
+
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """Which visits would be made, or that the table of what can be seen would be."""
     if config.simulate.detectability:
-        current = _detectability_stamp(workspace).is_current(_made_from(config))
+        current = Stamp(workspace.root / DETECTABILITY).is_current(_made_from(config))
         return Plan(SOURCE, current=1) if current else Plan(SOURCE, ("detectability/",))
     made_from = _made_from(config)
     visits = _visits(config)
@@ -53,7 +54,14 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     visits = _visits(config)
     made_from = _made_from(config)
     journal = _journals(workspace) / made_from[:16]
-    _refuse_strangers(workspace, {each.key for each in visits})
+    exams = {each.key for each in visits}
+    for record in read_catalog(workspace) if workspace.catalog.exists() else ():
+        if record.source != SOURCE and record.exam in exams:
+            raise DataError(
+                "this workspace already holds other thermograms under the numbers of the synthetic patients",
+                where=record.path, found=f"exam {record.exam} from {record.source}",
+                hint="simulate into a folder of its own with --workspace",
+            )  # fmt: skip
     done = _finished(workspace, made_from)
     todo = [each for each in visits if each.key not in done]
     report = StageReport(SOURCE, made=len(todo), current=len(visits) - len(todo))
@@ -68,18 +76,24 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
                 bar.advance()
         _commit(workspace, made_from, [done[each.key] for each in visits])
         report.made = max(report.made, 1)
-    _describe(report, [done[each.key] for each in visits], workspace)
+    made = [done[each.key] for each in visits]
+    peaks = [files.truth["contrast_celsius"] for files in made if files.truth["label"] == "sick"]
+    report.figures = {
+        "patients": len({files.truth["patient"] for files in made}),
+        "exams": len(made),
+        "exams_sick": len(peaks),
+        "matrices": sum(len(files.records) for files in made),
+        "bytes": sum(record.bytes for files in made for record in files.records),
+        "contrast_celsius_median": sorted(peaks)[len(peaks) // 2] if peaks else None,
+    }
+    report.outputs = [str(path.relative_to(workspace.root)) for path in (workspace.catalog, _truth(workspace))]
     return report
-
-
-def _detectability_stamp(workspace: Workspace) -> Stamp:
-    return Stamp(workspace.root / "detectability" / "manifest.json")
 
 
 def _run_detectability(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     from thermocancer.phantom.detectability import table, write
 
-    stamp, made_from = _detectability_stamp(workspace), _made_from(config)
+    stamp, made_from = Stamp(workspace.root / DETECTABILITY), _made_from(config)
     if stamp.is_current(made_from):
         return StageReport(SOURCE, current=1)
     rows = []
@@ -132,40 +146,32 @@ def _finished(workspace: Workspace, made_from: str) -> dict[str, VisitFiles]:
     """Visits whose every file stands with the right content, known from the manifest or from the journal."""
     known: dict[str, VisitFiles] = {}
     if _committed(workspace, made_from):
-        known = _from_catalog(workspace)
+        records: dict[str, list[Record]] = {}
+        for record in read_catalog(workspace):
+            if record.source == SOURCE:
+                records.setdefault(record.exam, []).append(record)
+        for each in map(json.loads, _truth(workspace).read_text("utf-8").splitlines()):
+            key = f"{each['patient']}_{each['visit']}"
+            known[key] = VisitFiles(tuple(records.get(key, ())), each, dict(each["masks"]))
     for path in sorted((_journals(workspace) / made_from[:16]).glob("*_*.json")):
         known.setdefault(path.stem, VisitFiles.from_json(read_json(path)))
     index = workspace.hashes()
     return {key: files for key, files in known.items() if files.stand(workspace, index)}
 
 
-def _from_catalog(workspace: Workspace) -> dict[str, VisitFiles]:
-    records: dict[str, list[Record]] = {}
-    for record in read_catalog(workspace):
-        if record.source == SOURCE:
-            records.setdefault(record.exam, []).append(record)
-    lines = (json.loads(line) for line in _truth(workspace).read_text("utf-8").splitlines())
-    truth = {f"{line['patient']}_{line['visit']}": line for line in lines}
-    return {key: VisitFiles(tuple(records.get(key, ())), line, dict(line["masks"])) for key, line in truth.items()}
-
-
-def _refuse_strangers(workspace: Workspace, exams: set[str]) -> None:
-    if not workspace.catalog.exists():
-        return
-    for record in read_catalog(workspace):
-        if record.source != SOURCE and record.exam in exams:
-            raise DataError(
-                "this workspace already holds other thermograms under the numbers of the synthetic patients",
-                where=record.path,
-                found=f"exam {record.exam} from {record.source}",
-                hint="simulate into a folder of its own with --workspace",
-            )
-
-
 def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> None:
     """Remove what an earlier cohort left, then write truth, catalog and, last, the manifest."""
     paths = {path for files in visits for path in files.hashes()}
-    for stale in _left_over(workspace, made_from) - paths:
+    left: set[str] = set()  # under raw/, by an earlier or interrupted cohort of other settings
+    if workspace.catalog.exists():
+        left = {each.path for each in read_catalog(workspace) if each.source == SOURCE}
+    if _truth(workspace).exists():
+        for line in _truth(workspace).read_text("utf-8").splitlines():
+            left |= set(json.loads(line)["masks"])
+    for folder in _journals(workspace).glob("*"):
+        for path in folder.glob("*_*.json") if folder.name != made_from[:16] else ():
+            left |= set(VisitFiles.from_json(read_json(path)).hashes())
+    for stale in left - paths:
         (workspace.raw / stale).unlink(missing_ok=True)
     truth = "".join(json.dumps(files.truth, sort_keys=True) + "\n" for files in visits)
     write_text(_truth(workspace), truth)
@@ -183,36 +189,7 @@ def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> N
     for fragment in workspace.raw.rglob(f".*{PARTIAL_SUFFIX}*"):
         fragment.unlink(missing_ok=True)
     index = workspace.hashes()
-    for path in sorted(paths):
-        index.of(workspace.raw / path)
+    for written in sorted(paths):
+        index.of(workspace.raw / written)
     index.save()
     shutil.rmtree(_journals(workspace), ignore_errors=True)
-
-
-def _left_over(workspace: Workspace, made_from: str) -> set[str]:
-    """Paths under raw/ that an earlier or interrupted cohort of other settings has written."""
-    found: set[str] = set()
-    if workspace.catalog.exists():
-        found = {each.path for each in read_catalog(workspace) if each.source == SOURCE}
-    if _truth(workspace).exists():
-        for line in _truth(workspace).read_text("utf-8").splitlines():
-            found |= set(json.loads(line)["masks"])
-    for folder in _journals(workspace).glob("*"):
-        for path in folder.glob("*_*.json") if folder.name != made_from[:16] else ():
-            found |= set(VisitFiles.from_json(read_json(path)).hashes())
-    return found
-
-
-def _describe(report: StageReport, visits: Iterable[VisitFiles], workspace: Workspace) -> None:
-    """The figures of the summary table."""
-    visits = list(visits)
-    peaks = [files.truth["contrast_celsius"] for files in visits if files.truth["label"] == "sick"]
-    report.figures = {
-        "patients": len({files.truth["patient"] for files in visits}),
-        "exams": len(visits),
-        "exams_sick": len(peaks),
-        "matrices": sum(len(files.records) for files in visits),
-        "bytes": sum(record.bytes for files in visits for record in files.records),
-        "contrast_celsius_median": sorted(peaks)[len(peaks) // 2] if peaks else None,
-    }
-    report.outputs = [str(path.relative_to(workspace.root)) for path in (workspace.catalog, _truth(workspace))]

@@ -6,9 +6,8 @@ finished training is stamped at once, so that a killed stage goes on with the re
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -112,9 +111,20 @@ def _train_all(work: _Work, jobs: list[Training]) -> None:
 
     All have one architecture, so that one model is compiled and started again for each.
     """
-    model = _build(work)
+    from thermocancer.models.autoencoder import build_autoencoder
+    from thermocancer.training.fit import Compilation, compile_model
+
+    section = work.config.autoencoder
+    mine: Iterator[Training] = iter(jobs)
+    with work.running.scope():
+        model = build_autoencoder(section.variant, work.source.shape, input_channels(section.input))
+        how = Compilation("mse", optimizer=section.optimizer)  # the schedule sets the rate of every step
+        compile_model(model, how, work.running)
     start = Snapshot.of(model)
-    for job in _mine(work, jobs):
+    if work.config.strategy.shared:  # those that fall to this machine
+        claim = claims(work.workspace, f"{STAGE}-{section.variant}")
+        mine = share_out(jobs, lambda job: claim(f"{job.view}-{job.fold}"), _is_done)
+    for job in mine:
         try:
             _train(work, model, start, job)
             work.report.made += 1
@@ -122,31 +132,6 @@ def _train_all(work: _Work, jobs: list[Training]) -> None:
             raise
         except (DataError, RunError) as error:
             work.report.failed.append(Failure(job.title, str(error)))
-
-
-def _mine(work: _Work, jobs: list[Training]) -> Iterable[Training]:
-    """All of them, or those that fall to this machine where several share the work."""
-    if not work.config.strategy.shared:
-        return jobs
-
-    claim = claims(work.workspace, f"{STAGE}-{work.config.autoencoder.variant}")
-    return share_out(jobs, lambda job: claim(f"{job.view}-{job.fold}"), _is_done)
-
-
-def _build(work: _Work) -> keras.Model:
-    from thermocancer.models.autoencoder import build_autoencoder
-    from thermocancer.training.fit import Compilation, compile_model
-
-    section = work.config.autoencoder
-    with work.running.scope():
-        model = build_autoencoder(section.variant, work.source.shape, _channels(work))
-        how = Compilation("mse", optimizer=section.optimizer)  # the schedule sets the rate of every step
-        compile_model(model, how, work.running)
-    return model
-
-
-def _channels(work: _Work) -> int:
-    return input_channels(work.config.autoencoder.input)
 
 
 def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> None:
@@ -189,7 +174,15 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
         save_model(model, outputs[0])
         write_history(outputs[1], result.history)
         if judged is not None:
-            outputs.append(_draw(work, job, judged, facts))
+            from thermocancer.evaluation.report.figures import draw_reconstructions
+
+            outputs.append(job.folder / ae.RECONSTRUCTIONS)
+            titles = [f"exam {work.source.exams[row].key}" for row in judged.rows]
+            headline = (
+                f"{work.config.autoencoder.variant} {job.view}, validation images: MSE {facts['val_loss']:.5f}, "
+                f"PSNR {facts['psnr']:.1f} dB, SSIM {facts['ssim']:.3f}"
+            )
+            draw_reconstructions(outputs[-1], judged.truth, judged.found, titles, headline)
         manifest = _facts(work, job, result) | facts | {"made_from": job.made_from}
         manifest["outputs"] = output_hashes(job.folder, outputs)
         AutoencoderManifest.model_validate(manifest).write(job.stamp.path)
@@ -226,19 +219,6 @@ def _judge(work: _Work, model: keras.Model, job: Training) -> _Judged:
     return _Judged(
         np.concatenate(psnrs), np.concatenate(ssims), np.concatenate(truths), np.concatenate(founds), rows[:drawn]
     )
-
-
-def _draw(work: _Work, job: Training, judged: _Judged, facts: dict[str, float]) -> Path:
-    from thermocancer.evaluation.report.figures import draw_reconstructions
-
-    path = job.folder / ae.RECONSTRUCTIONS
-    titles = [f"exam {work.source.exams[row].key}" for row in judged.rows]
-    headline = (
-        f"{work.config.autoencoder.variant} {job.view}, validation images: MSE {facts['val_loss']:.5f}, "
-        f"PSNR {facts['psnr']:.1f} dB, SSIM {facts['ssim']:.3f}"
-    )
-    draw_reconstructions(path, judged.truth, judged.found, titles, headline)
-    return path
 
 
 def _facts(work: _Work, job: Training, result: FitResult) -> dict[str, object]:
