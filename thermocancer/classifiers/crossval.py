@@ -7,7 +7,7 @@ nor an interruption changes a digit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -108,17 +108,42 @@ def cross_validate(
     if not folds or any(len(fold.test) == 0 or len(fold.train) == 0 for fold in folds):
         raise DataError("a fold has no exams", expected="training and test exams in every fold", found=len(folds))
 
+    exams = [[exam.key, exam.label] for exam in cohort.exams]
+
+    def identity(fold: Fold) -> str:
+        return fingerprint("fold", fold.name, fold.train.tolist(), fold.test.tolist(), exams, seed)
+
     def known(fold: Fold) -> FoldResult | None:
-        return _kept(folder, cohort, fold, seed, keep)
+        """A finished fold, or None when it is missing, damaged or another one of the same name."""
+        path = None if folder is None else folder / f"{fold.name}.json"
+        if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):
+            return None
+        try:
+            content = read_json(path)
+            return _read(content) if content["identity"] == identity(fold) else None
+        except (DataError, KeyError, TypeError):
+            return None
+
+    def shared_out(claim: Claim) -> Iterator[FoldResult]:
+        """This machine's part of the folds, each kept before its claim is given back; then what others have done."""
+        own = set()
+        for fold in share_out(todo, lambda each: claim(each.name), lambda each: known(each) is not None):
+            own.add(fold.name)
+            yield work.run(fold)
+        for fold in todo:
+            if fold.name not in own and (result := known(fold)):
+                yield result
 
     kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
+    todo = list(missing.values())
     work = FoldWork(classifier, cohort, seed, folder / MODELS if keep and folder is not None else None)
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
-        todo = list(missing.values())
-        for result in run_all(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
-            _keep(folder, cohort, missing[result.fold], seed, result)
+        for result in run_all(work, todo, processes) if claim is None else shared_out(claim):
+            if folder is not None:
+                content = {"identity": identity(missing[result.fold]), **asdict(result)}
+                write_json(folder / f"{result.fold}.json", content)
             kept[result.fold] = result
             task.advance()
     return CrossValidation(tuple(kept[fold.name] for fold in folds))
@@ -167,42 +192,6 @@ def _rows(
         Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(call))
         for exam, score, call in zip((cohort.exams[row] for row in rows), scores, calls, strict=True)
     )
-
-
-def _run_shared(
-    work: FoldWork, folds: Sequence[Fold], claim: Claim, known: Callable[[Fold], FoldResult | None]
-) -> Iterator[FoldResult]:
-    """This machine's part of the folds, each kept before its claim is given back; then what the others have done."""
-    own = set()
-    for fold in share_out(folds, lambda each: claim(each.name), lambda each: known(each) is not None):
-        own.add(fold.name)
-        yield work.run(fold)
-    for fold in folds:
-        if fold.name not in own and (result := known(fold)):
-            yield result
-
-
-def _identity(cohort: Cohort, fold: Fold, seed: int) -> str:
-    exams = [[exam.key, exam.label] for exam in cohort.exams]
-    return fingerprint("fold", fold.name, fold.train.tolist(), fold.test.tolist(), exams, seed)
-
-
-def _keep(folder: Path | None, cohort: Cohort, fold: Fold, seed: int, result: FoldResult) -> None:
-    if folder is not None:
-        content = {"identity": _identity(cohort, fold, seed), **asdict(result)}
-        write_json(folder / f"{fold.name}.json", content)
-
-
-def _kept(folder: Path | None, cohort: Cohort, fold: Fold, seed: int, keep: bool) -> FoldResult | None:
-    """A finished fold, or None when it is missing, damaged or another one of the same name."""
-    path = None if folder is None else folder / f"{fold.name}.json"
-    if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):
-        return None
-    try:
-        content = read_json(path)
-        return _read(content) if content["identity"] == _identity(cohort, fold, seed) else None
-    except (DataError, KeyError, TypeError):
-        return None
 
 
 def _read(content: Json) -> FoldResult:

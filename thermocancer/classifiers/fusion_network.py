@@ -280,15 +280,19 @@ class NetworkClassifier(Classifier):
 
         folds = inner_parts(cohort, rows, labels, self.held_out_folds, seed) if self.held_out_folds else []
         held = np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
-        shelf = self._shelf()
+        if not self._shelves:
+            self._shelves.append(CodeShelf(self.encoders, self.views, self.cache))
+        shelf = self._shelves[0]
         training = self._training(cohort, shelf, rows, labels, held, seed, fold)
-        slot = self._slot(training.examples.shapes)
+        shapes = repr(training.examples.shapes)
+        if shapes not in self._slots:
+            self._slots[shapes] = Slot.build(training.examples.shapes, self.fuse.learning_rate)
         folder = self.cache / "fits" / training.identity[:32]
         settings = FitSettings(
             self.fuse.epochs, self.fuse.batch, seed, training.identity, keep="best" if training.chosen else "last",
             checkpoint_every=CHECKPOINT_EVERY,
         )  # fmt: skip
-        model = slot.fresh(seed)
+        model = self._slots[shapes].fresh(seed)
         validation = training.validation if len(training.validation) else None
         result = fit_resumable(model, training.examples, folder=folder, settings=settings, validation=validation)
         forget(folder)
@@ -317,17 +321,6 @@ class NetworkClassifier(Classifier):
         return Training(
             CodeExamples(codes, *train, shapes, weights), CodeExamples(codes, *seen, shapes), bool(held.any()), identity
         )
-
-    def _shelf(self) -> CodeShelf:
-        if not self._shelves:
-            self._shelves.append(CodeShelf(self.encoders, self.views, self.cache))
-        return self._shelves[0]
-
-    def _slot(self, shapes: Mapping[str, Shape]) -> Slot:
-        key = repr(shapes)
-        if key not in self._slots:
-            self._slots[key] = Slot.build(shapes, self.fuse.learning_rate)
-        return self._slots[key]
 
 
 class FusionNetworkFamily(CodesFamily):

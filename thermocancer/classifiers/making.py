@@ -23,7 +23,7 @@ from thermocancer.classifiers.protocol import (
 from thermocancer.classifiers.seeds import SeedsFitted
 from thermocancer.config import Config
 from thermocancer.config.judging import Range, SweepSection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import fingerprint, read_json
@@ -31,7 +31,7 @@ from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
-    import optuna
+    pass
 
 
 def chosen_views(config: Config, cohort: Cohort) -> tuple[str, ...]:
@@ -158,6 +158,8 @@ class Swept(Classifier):
         self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str
     ) -> tuple[dict[str, Choice], float]:
         """The best settings by inner AUC, and that AUC. Goes on with what the journal already holds."""
+        from sklearn.metrics import roc_auc_score
+
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)
         parts = unmatched_parts(
             cohort, rows, labels, self.asked.config.split.inner_folds, seed, self.asked.config.cohort
@@ -169,31 +171,23 @@ class Swept(Classifier):
         given = dict(zip(rows.tolist(), labels.tolist(), strict=True))
 
         def judge(settings: dict[str, Choice]) -> float:
+            """Mean AUC over the inner folds whose tested exams have both classes; 0.5 where none has."""
             plain = self._plain(settings, calibrate=False)
             scores, truth = [], []
             for part in parts:
                 taught = np.array([given[row] for row in part.train.tolist()], dtype=np.int64)
                 scores.append(plain.fit(cohort, part.train, taught, seed=seed, fold=fold).scores(cohort, part.test))
                 truth.append(np.array([given[row] for row in part.test.tolist()], dtype=np.int64))
-            return _mean_auc(truth, scores)
+            both = [pair for pair in zip(truth, scores, strict=True) if len(set(pair[0].tolist())) == 2]
+            return float(np.mean([roc_auc_score(*pair) for pair in both])) if both else 0.5
 
-        name = fingerprint(
-            "sweep", cohort.fingerprint, rows.tolist(), labels.tolist(), seed, fold, _identity(self.asked.config)
-        )[:32]
-        return run_study(self.journal, name, self.asked.config.sweep.space, self.asked.config.sweep.trials, seed, judge)
-
-
-def _identity(config: Config) -> dict[str, object]:
-    sections = {"fuse", "features", "autoencoder", "split", "sweep"}
-    return config.model_dump(mode="json", include=sections, exclude={"fuse": {"name"}, "sweep": {"storage", "trials"}})
-
-
-def _mean_auc(truth: list[IntArray], scores: list[FloatArray]) -> float:
-    """Mean AUC over inner folds that hold both classes; 0.5 where none does."""
-    from sklearn.metrics import roc_auc_score
-
-    both = [(one, other) for one, other in zip(truth, scores, strict=True) if len(set(one.tolist())) == 2]
-    return float(np.mean([roc_auc_score(one, other) for one, other in both])) if both else 0.5
+        config = self.asked.config
+        identity = config.model_dump(
+            mode="json", include={"fuse", "features", "autoencoder", "split", "sweep"},
+            exclude={"fuse": {"name"}, "sweep": {"storage", "trials"}},
+        )  # fmt: skip
+        name = fingerprint("sweep", cohort.fingerprint, rows.tolist(), labels.tolist(), seed, fold, identity)[:32]
+        return run_study(self.journal, name, config.sweep.space, config.sweep.trials, seed, judge)
 
 
 def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
@@ -246,17 +240,16 @@ def run_study(
             seed=draw, n_startup_trials=min(10, max(trials // 2, 1)), constant_liar=False
         )
         trial = study.ask()
-        settings = {key: _suggest(trial, key, choice) for key, choice in sorted(space.items())}
+        settings: dict[str, Choice] = {}
+        for key, choice in sorted(space.items()):
+            if not isinstance(choice, Range):
+                settings[key] = trial.suggest_categorical(key, choice)
+            elif choice.integer:
+                settings[key] = trial.suggest_int(key, int(choice.low), int(choice.high), log=choice.log)
+            else:
+                settings[key] = trial.suggest_float(key, choice.low, choice.high, log=choice.log)
         study.tell(trial, judge(settings))
     best = max(study.get_trials(deepcopy=False, states=(complete,)), key=lambda each: (each.value, -each.number))
     chosen = ((key, best.params[key]) for key in sorted(space))
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in chosen}
     return plain, float(best.value or 0.0)
-
-
-def _suggest(trial: optuna.Trial, key: str, choice: Range | tuple[Choice, ...]) -> Choice:
-    if isinstance(choice, Range):
-        if choice.integer:
-            return trial.suggest_int(key, int(choice.low), int(choice.high), log=choice.log)
-        return trial.suggest_float(key, choice.low, choice.high, log=choice.log)
-    return trial.suggest_categorical(key, choice)

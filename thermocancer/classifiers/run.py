@@ -119,11 +119,21 @@ def train(job: Job, progress: Progress, classifier: Classifier | None = None) ->
     baseline = None
     if job.baseline is not None:
         baseline = _score_folds(job, job.baseline, job.classifier(job.baseline), progress)
+
+    def save_model(folder: Path) -> None:
+        """Fit the classifier that ``predict`` uses: on every exam, or on the training part of a hold-out."""
+        fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
+        labels = np.array([job.cohort.exams[row].label for row in fold.train], dtype=np.int64)
+        with one_thread():
+            classifier.fit(job.cohort, fold.train, labels, seed=asked.config.seed, fold=fold.name).save(folder)
+        if job.kept_folds:
+            shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
+
     for _ in by_one(job.claim(job.made_from), "whole", job.is_done):
         write_run(
             job.folder, asked.config, job.kind, job.made_from, _facts(job, scores), rows=scores.rows,
             history=scores.history, inner=scores.inner, baseline=() if baseline is None else baseline.rows,
-            save_model=lambda folder: _save_model(job, classifier, folder),
+            save_model=save_model,
         )  # fmt: skip
         return Trained(scores, baseline, True)
     return Trained(scores, baseline, False)
@@ -136,16 +146,6 @@ def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progres
         disjoint=job.asked.config.split.protocol != "thesis", processes=job.processes,
         keep=job.kept_folds and kind is job.kind, claim=job.claim(folder.name), title=f"{kind.name} folds",
     )  # fmt: skip
-
-
-def _save_model(job: Job, classifier: Classifier, folder: Path) -> None:
-    """Fit the classifier that ``predict`` uses: on every exam, or on the training part of a hold-out."""
-    fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
-    labels = np.array([job.cohort.exams[row].label for row in fold.train], dtype=np.int64)
-    with one_thread():
-        classifier.fit(job.cohort, fold.train, labels, seed=job.asked.config.seed, fold=fold.name).save(folder)
-    if job.kept_folds:
-        shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
 
 
 def _facts(job: Job, scores: CrossValidation) -> dict[str, object]:

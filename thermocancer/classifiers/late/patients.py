@@ -62,12 +62,18 @@ class PatientCohort(TableCohort):
         }
 
     def nuisance(self) -> dict[str, FloatArray]:
-        """The same over all blocks: the mean of what is known of a unit's exams, each (n,)."""
+        """The same over all blocks: the mean of what is known of a unit's exams, each (n,); NaN where nothing is."""
+
+        def mean(values: FloatArray) -> FloatArray:
+            known = np.isfinite(values)
+            total = np.where(known, values, 0.0).sum(axis=0)
+            return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
+
         found: dict[str, list[FloatArray]] = {}
         for block in range(len(self.blocks)):
             for name, values in self.nuisance_of(block).items():
                 found.setdefault(name, []).append(values)
-        return {name: _known_mean(np.stack(every)) for name, every in sorted(found.items())}
+        return {name: mean(np.stack(every)) for name, every in sorted(found.items())}
 
     def _mean(self, block: int, table: FloatArray) -> FloatArray:
         found = np.full((len(self.units), table.shape[1]), np.nan)
@@ -89,32 +95,21 @@ def gather_patients(blocks: Sequence[Block]) -> PatientCohort:
             unit = exam.patient, exam.visit if len(labels[exam.patient]) > 1 else None
             places.setdefault(unit, [[] for _ in blocks])[block].append(position)
     units = sorted(places, key=lambda unit: (unit[0], unit[1] or 0))
-    exams = tuple(
-        _one([counted[block][place] for block, own in enumerate(places[unit]) for place in own]) for unit in units
-    )
+    exams = []
+    for unit in units:  # its first exam, with the hashes of all images
+        every = [counted[block][place] for block, own in enumerate(places[unit]) for place in own]
+        hashes = tuple((f"{number}-{name}", digest) for number, one in enumerate(every) for name, digest in one.hashes)
+        exams.append(replace(every[0], visit=min(one.visit for one in every), hashes=hashes))
     members = tuple(
         tuple(np.array(places[unit][block], dtype=np.int64) for unit in units) for block in range(len(blocks))
     )
-    return PatientCohort(tuple(blocks), tuple(units), exams, members)
+    return PatientCohort(tuple(blocks), tuple(units), tuple(exams), members)
 
 
 def open_patients(names: Sequence[str], workspace: Workspace, stack: ExitStack) -> PatientCohort:
     """The patients of finished runs; their data sets are closed with ``stack``. Raises as ``Block.open`` does."""
     runs = [CombinedRun.of(read_run(workspace, name)) for name in names]
     return gather_patients([Block.open(run, stack) for run in runs])
-
-
-def _known_mean(values: FloatArray) -> FloatArray:
-    """Mean of (k, n) over its first axis where known, (n,); NaN where nothing is."""
-    known = np.isfinite(values)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    return np.where(known.any(axis=0), total / np.maximum(known.sum(axis=0), 1), np.nan)
-
-
-def _one(exams: Sequence[Exam]) -> Exam:
-    """The exams of a unit as one: its first, with the hashes of all images."""
-    hashes = tuple((f"{number}-{name}", digest) for number, exam in enumerate(exams) for name, digest in exam.hashes)
-    return replace(exams[0], visit=min(exam.visit for exam in exams), hashes=hashes)
 
 
 def patient_folds(patients: PatientCohort, runs: Sequence[Run]) -> list[Fold]:

@@ -83,7 +83,14 @@ def train_late(job: LateJob, progress: Progress) -> Trained:
     claim = claims(job.workspace, f"{chosen.stage}-{job.made_from[:16]}") if shared else None
     scores = CrossValidation(())
     for _ in by_one(claim, "whole", job.is_done):
-        scores, kept, facts = _by_features(job, progress) if job.by_features else _by_scores(job)
+        if job.by_features:
+            scores, kept, facts = _by_features(job, progress)
+        else:
+            fuse = config.fuse
+            scores = combine(job.runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
+            kept = keep_scores(job.runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
+            words = "stacking on inner scores" if fuse.stacking else "mean of logits"
+            facts = describe_combination(job.runs, scores, words)
         facts |= {
             "model": config.fuse.model, "seed": config.seed, "settings": settings_of(chosen, config),
             "threshold_source": describe_aim(
@@ -101,14 +108,6 @@ def train_late(job: LateJob, progress: Progress) -> Trained:
 
 Combined = tuple[CrossValidation, CalibratedFitted, dict[str, object]]
 """Out-of-sample scores, the model for new exams, facts for the manifest."""
-
-
-def _by_scores(job: LateJob) -> Combined:
-    fuse, runs = job.config.fuse, job.runs
-    scores = combine(runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
-    kept = keep_scores(runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
-    words = "stacking on inner scores" if fuse.stacking else "mean of logits"
-    return scores, kept, describe_combination(runs, scores, words)
 
 
 def _by_features(job: LateJob, progress: Progress) -> Combined:
@@ -130,7 +129,11 @@ def _by_features(job: LateJob, progress: Progress) -> Combined:
         facts = describe_combination(runs, scores, words)
         fold = scores.folds[0].fold
         columns = {run.name: patients.table(block, fold).shape[1] for block, run in enumerate(runs)}
-        kept = _fit_all(classifier, patients, folds, config.seed)
+        # for new exams: fitted on every patient, or on the training part of a hold-out
+        every = np.arange(len(patients.exams), dtype=np.int64)
+        whole = Fold("all", every, every) if len(folds) > 1 else folds[0]
+        labels = np.array([patients.exams[row].label for row in whole.train], dtype=np.int64)
+        kept = classifier.fit(patients, whole.train, labels, seed=config.seed, fold=whole.name)
         return scores, kept, facts | {"combined_by": BY_FEATURES, "features_by_run": columns}
 
 
@@ -151,14 +154,6 @@ def baseline_rows(runs: Sequence[Run]) -> list[Prediction]:
         if run.kind == trivial_kinds()[0]:
             return run.rows
     return []
-
-
-def _fit_all(classifier: Calibrated, patients: PatientCohort, folds: Sequence[Fold], seed: int) -> CalibratedFitted:
-    """The model for new exams: on every patient, or on the training part of a hold-out."""
-    every = np.arange(len(patients.exams), dtype=np.int64)
-    fold = Fold("all", every, every) if len(folds) > 1 else folds[0]
-    labels = np.array([patients.exams[row].label for row in fold.train], dtype=np.int64)
-    return classifier.fit(patients, fold.train, labels, seed=seed, fold=fold.name)
 
 
 # --- late fusion as a family: the model that a late run keeps, read back ------

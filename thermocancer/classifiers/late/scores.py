@@ -321,17 +321,10 @@ def keep_scores(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: f
         known = UnitScores.of([[row for row in run.inner if row.patient not in scored] for run in runs], mixed)
     (scores,) = combined_scores(known, [known], stacking=stacking)
     threshold = choose_threshold(scores, known.labels, aim, sensitivity)
-    weights = _weights(known) if stacking else None
+    weights: dict[str, LinearDecision] | None = None
+    if stacking:  # for every set of runs that scored somebody, and for each run alone, where there are enough patients
+        stack = Stack(known)
+        patterns = [*np.unique(~np.isnan(known.logits), axis=0), *np.eye(len(runs), dtype=bool)]
+        weights = {_key(each): stack.decision(each) for each in patterns if stack.can_learn(each)}
     model = ScoresModel(tuple(run.name for run in runs), weights, components_of(runs))
     return CalibratedFitted(model, model.describe(), FeaturesSection(), threshold=threshold)
-
-
-def _weights(known: UnitScores) -> dict[str, LinearDecision]:
-    """Weights for every set of runs that scored somebody, and for each run alone, where there are enough patients."""
-    stack, runs = Stack(known), known.logits.shape[1]
-    patterns = [*np.unique(~np.isnan(known.logits), axis=0), *np.eye(runs, dtype=bool)]
-    found = {}
-    for pattern in patterns:
-        if stack.can_learn(pattern):
-            found[_key(pattern)] = stack.decision(pattern)
-    return found

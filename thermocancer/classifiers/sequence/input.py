@@ -65,10 +65,19 @@ class FrameInput:
         """
         celsius = _resized(centi.astype(np.float32) / np.float32(100), self.size)  # (T, h, w)
         start = _resized(first[np.newaxis].astype(np.float32) / np.float32(100), self.size)[0]
+
+        def rate() -> Celsius:
+            """In degC a frame; the first frame takes the next one's."""
+            if len(celsius) < 2:
+                return np.zeros_like(celsius)
+            apart = np.diff(np.asarray(indices)).astype(np.float32)
+            steps = np.diff(celsius, axis=0) / apart[:, np.newaxis, np.newaxis]
+            return np.concatenate([steps[:1], steps])
+
         make: dict[Channel, Callable[[], Celsius]] = {
             "frame": lambda: celsius,
             "difference": lambda: celsius - start,
-            "rate": lambda: _rate(celsius, np.asarray(indices)),
+            "rate": rate,
             "asymmetry": lambda: _asymmetry(celsius),
         }
         images = [self._image(make[name](), span) for name, span in zip(self.channels, self.ranges, strict=True)]
@@ -90,9 +99,18 @@ class FrameInput:
         return (images * np.float32(self.top / 255))[:, np.newaxis]
 
     def _image(self, celsius: Celsius, span: CelsiusRange | None) -> Pixels:
-        """One channel (T, h, w) in degC to (T, h, w, depth) between 0 and ``top``."""
+        """One channel (T, h, w) in degC to (T, h, w, depth) between 0 and ``top``; without ``span`` by each image's own
+        range.
+        """
         if self.kind == "celsius":
-            return _scaled(celsius, span)[..., np.newaxis] * np.float32(self.top)
+            low: Celsius | np.float32
+            width: Celsius | np.float32
+            if span is None:
+                low = celsius.min(axis=(1, 2), keepdims=True)
+                width = np.maximum(celsius.max(axis=(1, 2), keepdims=True) - low, 0.01)
+            else:
+                low, width = np.float32(span.low), np.float32(span.high - span.low)
+            return np.asarray(np.clip((celsius - low) / width, 0, 1)[..., np.newaxis] * np.float32(self.top))
         from thermocancer.thermal.rendering import render
 
         rendering = Rendering(colormap=self.colormap, range="minmax" if span is None else span)
@@ -148,14 +166,6 @@ def input_from_json(found: Mapping[str, Any]) -> FrameInput:
     )
 
 
-def _rate(celsius: Celsius, indices: npt.NDArray[np.int64]) -> Celsius:
-    """Rise since the frame before, in degC a frame; the first frame takes the next one's."""
-    if len(celsius) < 2:
-        return np.zeros_like(celsius)
-    steps = np.diff(celsius, axis=0) / np.diff(indices).astype(np.float32)[:, np.newaxis, np.newaxis]
-    return np.concatenate([steps[:1], steps])
-
-
 def _asymmetry(celsius: Celsius) -> Celsius:
     """The torso less its mirror image, 0 where either side is not torso.
 
@@ -185,16 +195,6 @@ def _unlikeness(mean: npt.NDArray[np.float64], torso: npt.NDArray[np.bool_], pla
     both = torso & torso[:, columns] & inside
     alone = 1 - both.sum() / torso.sum()
     return float(np.median(np.abs(mean - mean[:, columns])[both]) + alone) if both.any() else float("inf")
-
-
-def _scaled(celsius: Celsius, span: CelsiusRange | None) -> Celsius:
-    """Temperatures (T, h, w) to [0, 1] over a fixed range, or over each image's own."""
-    if span is None:
-        low = celsius.min(axis=(1, 2), keepdims=True)
-        width: Celsius | np.float32 = np.maximum(celsius.max(axis=(1, 2), keepdims=True) - low, 0.01)
-    else:
-        low, width = np.float32(span.low), np.float32(span.high - span.low)
-    return np.asarray(np.clip((celsius - low) / width, 0, 1))
 
 
 def _resized(images: Celsius, size: tuple[int, int]) -> Celsius:

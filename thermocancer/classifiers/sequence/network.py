@@ -146,69 +146,34 @@ class SequenceClassifier(Classifier):
         with strategy.current().scope():
             reader = self.readers.of(fold)
             features = self.features_of(cohort, reader)
-            slot = self._slot(features)
-        held_out = self._held_out(cohort, rows, labels, seed)
-        parts = [(rows[~held_out], labels[~held_out], True), (rows[held_out], labels[held_out], False)]
-        if self._on_cache:
-            return self._on_features(slot, features, parts, seed)
-        return self._end_to_end(slot, features, parts, seed)
-
-    @property
-    def _on_cache(self) -> bool:
-        return self.config.dit.cache and not self.config.dit.finetune
-
-    def features_of(self, cohort: Cohort, reader: FrameReader) -> SequenceFeatures:
-        """The features of ``source`` by ``reader``, shared by all folds."""
-        key = (id(cohort), id(reader))
-        if key not in self._features:
-            cache = self.workspace.cache if self._on_cache else None
-            indices = tuple(self.config.dit.frames)
-            self._features[key] = SequenceFeatures(cohort, reader, indices, cache, self.config.seed)
-        return self._features[key]
-
-    def _slot(self, features: SequenceFeatures) -> HeadSlot:
-        shape = (len(features.indices), features.reader.features)
-        if shape not in self._slots:
-            self._slots[shape] = HeadSlot.build(self.config.dit, *shape)
-        return self._slots[shape]
-
-    def _held_out(self, cohort: Cohort, rows: IntArray, labels: IntArray, seed: int) -> npt.NDArray[np.bool_]:
+            shape = (len(features.indices), reader.features)
+            if shape not in self._slots:
+                self._slots[shape] = HeadSlot.build(self.config.dit, *shape)
         folds = inner_parts(cohort, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
-        return np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
+        held_out = np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
+        parts = [(rows[~held_out], labels[~held_out], True), (rows[held_out], labels[held_out], False)]
+        train = self._on_features if self._on_cache else self._end_to_end
+        return train(self._slots[shape], features, parts, seed)
 
     def _on_features(
         self, slot: HeadSlot, features: SequenceFeatures, parts: list[tuple[IntArray, IntArray, bool]], seed: int
     ) -> SequenceModel:
-        train, validation = (self._feature_examples(features, *part) for part in parts)
+        def examples(rows: IntArray, labels: IntArray, training: bool) -> ArrayExamples:
+            copies = range(self.config.dit.augment + 1) if training and len(rows) else range(1)
+            none = np.zeros((0, len(features.indices), features.reader.features), np.float32)
+            x = np.concatenate([features.of(rows, copy) if len(rows) else none for copy in copies])
+            y = np.tile(labels, len(copies)).astype(np.float32)[:, np.newaxis]
+            return ArrayExamples(x, y, self._weights(np.tile(rows, len(copies)), y[:, 0]))
+
+        train, validation = (examples(*part) for part in parts)
         identity = fingerprint(
             "frame features", reader_identity(features.reader), self._settings(), seed,
             *(content_hash(each.x) + content_hash(each.y) + str(each.weights) for each in (train, validation)),
         )  # fmt: skip
         model = slot.fresh(seed)
         history = self._fit(model, train, validation, identity, seed, checkpoint_every=5)
-        return SequenceModel(
-            self.kind, features.reader, features.indices, slot, slot.weights_of(model), history, features
-        )
-
-    def _feature_examples(
-        self, features: SequenceFeatures, rows: IntArray, labels: IntArray, training: bool
-    ) -> ArrayExamples:
-        copies = range(self.config.dit.augment + 1) if training and len(rows) else range(1)
-        shape = (0, len(features.indices), features.reader.features)
-        x = np.concatenate([features.of(rows, copy) if len(rows) else np.zeros(shape, np.float32) for copy in copies])
-        y = np.tile(labels, len(copies)).astype(np.float32)[:, np.newaxis]
-        return ArrayExamples(x, y, self._weights(np.tile(rows, len(copies)), y[:, 0]))
-
-    def _weights(self, rows: IntArray, labels: npt.NDArray[np.float32]) -> FloatArray | None:
-        """Weights of the examples: those of matching, and of rare classes; None when all are alike."""
-        if self.exam_weights is None and not self.config.dit.class_weights:
-            return None
-        weights = np.ones(len(rows)) if self.exam_weights is None else self.exam_weights[rows].astype(np.float64)
-        if self.config.dit.class_weights:
-            sick = float(labels.mean()) if len(labels) else 0.5
-            if 0 < sick < 1:
-                weights = weights * np.where(labels == 1, 0.5 / sick, 0.5 / (1 - sick))
-        return weights
+        weights = slot.weights_of(model)
+        return SequenceModel(self.kind, features.reader, features.indices, slot, weights, history, features)
 
     def _end_to_end(
         self, slot: HeadSlot, features: SequenceFeatures, parts: list[tuple[IntArray, IntArray, bool]], seed: int
@@ -217,7 +182,14 @@ class SequenceClassifier(Classifier):
         reader, dit = features.reader, self.config.dit
         with strategy.current().scope():
             model, backbone = compile_end_to_end(reader, slot, dit, seed)
-        train, validation = (self._image_examples(features, *part) for part in parts)
+
+        def examples(rows: IntArray, labels: IntArray, training: bool) -> ImageExamples:
+            copies = dit.augment + 1 if training else 1
+            y, every = np.tile(labels, copies).astype(np.float32)[:, np.newaxis], np.tile(rows, copies)
+            numbers = np.repeat(np.arange(copies), len(rows))
+            return ImageExamples(features, every, numbers, y, self._weights(every, y[:, 0]))
+
+        train, validation = (examples(*part) for part in parts)
         identity = fingerprint(
             "end to end", reader_identity(reader), self._settings(), seed,
             [features.content_of(row) for row in train.rows.tolist()],
@@ -232,14 +204,32 @@ class SequenceClassifier(Classifier):
         tuned = replace(reader, name=f"{reader.name}, fine-tuned", model=backbone, weights=weights_identity(backbone))
         return SequenceModel(self.kind, tuned, features.indices, slot, weights, history)
 
-    def _image_examples(
-        self, features: SequenceFeatures, rows: IntArray, labels: IntArray, training: bool
-    ) -> ImageExamples:
-        copies = self.config.dit.augment + 1 if training else 1
-        y = np.tile(labels, copies).astype(np.float32)[:, np.newaxis]
-        all_rows = np.tile(rows, copies)
-        return ImageExamples(features, all_rows, np.repeat(np.arange(copies), len(rows)), y,
-                             self._weights(all_rows, y[:, 0]))  # fmt: skip
+    def _settings(self) -> dict[str, object]:
+        return self.config.dit.model_dump(mode="json", include=_DECIDES)
+
+    @property
+    def _on_cache(self) -> bool:
+        return self.config.dit.cache and not self.config.dit.finetune
+
+    def features_of(self, cohort: Cohort, reader: FrameReader) -> SequenceFeatures:
+        """The features of ``source`` by ``reader``, shared by all folds."""
+        key = (id(cohort), id(reader))
+        if key not in self._features:
+            cache = self.workspace.cache if self._on_cache else None
+            indices = tuple(self.config.dit.frames)
+            self._features[key] = SequenceFeatures(cohort, reader, indices, cache, self.config.seed)
+        return self._features[key]
+
+    def _weights(self, rows: IntArray, labels: npt.NDArray[np.float32]) -> FloatArray | None:
+        """Weights of the examples: those of matching, and of rare classes; None when all are alike."""
+        if self.exam_weights is None and not self.config.dit.class_weights:
+            return None
+        weights = np.ones(len(rows)) if self.exam_weights is None else self.exam_weights[rows].astype(np.float64)
+        if self.config.dit.class_weights:
+            sick = float(labels.mean()) if len(labels) else 0.5
+            if 0 < sick < 1:
+                weights = weights * np.where(labels == 1, 0.5 / sick, 0.5 / (1 - sick))
+        return weights
 
     def _fit(
         self,
@@ -260,9 +250,6 @@ class SequenceClassifier(Classifier):
         result = fit_resumable(model, train, folder=folder, settings=settings, validation=held_out)
         forget(folder)
         return list(result.history)
-
-    def _settings(self) -> dict[str, object]:
-        return self.config.dit.model_dump(mode="json", include=_DECIDES)
 
 
 @dataclass(frozen=True, eq=False)
