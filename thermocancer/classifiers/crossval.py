@@ -7,7 +7,7 @@ nor an interruption changes a digit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -124,23 +124,13 @@ def cross_validate(
         except (DataError, KeyError, TypeError):
             return None
 
-    def shared_out(claim: Claim) -> Iterator[FoldResult]:
-        """This machine's part of the folds, each kept before its claim is given back; then what others have done."""
-        own = set()
-        for fold in share_out(todo, lambda each: claim(each.name), lambda each: known(each) is not None):
-            own.add(fold.name)
-            yield work.run(fold)
-        for fold in todo:
-            if fold.name not in own and (result := known(fold)):
-                yield result
-
     kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
     todo = list(missing.values())
     work = FoldWork(classifier, cohort, seed, folder / MODELS if keep and folder is not None else None)
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
-        for result in run_all(work, todo, processes) if claim is None else shared_out(claim):
+        for result in run_all(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
             if folder is not None:
                 content = {"identity": identity(missing[result.fold]), **asdict(result)}
                 write_json(folder / f"{result.fold}.json", content)
@@ -192,6 +182,19 @@ def _rows(
         Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(call))
         for exam, score, call in zip((cohort.exams[row] for row in rows), scores, calls, strict=True)
     )
+
+
+def _run_shared(
+    work: FoldWork, folds: Sequence[Fold], claim: Claim, known: Callable[[Fold], FoldResult | None]
+) -> Iterator[FoldResult]:
+    """This machine's part of the folds, each kept before its claim is given back; then what the others have done."""
+    own = set()
+    for fold in share_out(folds, lambda each: claim(each.name), lambda each: known(each) is not None):
+        own.add(fold.name)
+        yield work.run(fold)
+    for fold in folds:
+        if fold.name not in own and (result := known(fold)):
+            yield result
 
 
 def _read(content: Json) -> FoldResult:
