@@ -275,11 +275,9 @@ def check_two_classes(labels: IntArray, fold: str) -> None:
     """Raise DataError when the training part of a fold has one class only."""
     if len(set(labels.tolist())) < 2:
         raise DataError(
-            "a fold's training part has one class only",
-            where=f"fold {fold}",
-            expected="healthy and sick exams",
+            "a fold's training part has one class only", where=f"fold {fold}", expected="healthy and sick exams",
             found=f"{len(labels)} exams of class {labels[0] if len(labels) else '-'}",
-        )
+        )  # fmt: skip
 
 
 def inner_parts(cohort: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int) -> list[Fold]:

@@ -40,11 +40,9 @@ def chosen_views(config: Config, cohort: Cohort) -> tuple[str, ...]:
     missing = [view for view in wanted if view not in cohort.views]
     if missing:
         raise ConfigError(
-            "the data set lacks a view that fuse needs",
-            where="fuse.views",
-            expected=f"some of: {', '.join(cohort.views)}",
-            found=", ".join(missing),
-        )
+            "the data set lacks a view that fuse needs", where="fuse.views",
+            expected=f"some of: {', '.join(cohort.views)}", found=", ".join(missing),
+        )  # fmt: skip
     return tuple(view for view in cohort.views if view in wanted)
 
 

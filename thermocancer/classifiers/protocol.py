@@ -264,11 +264,9 @@ class Family:
     def exportable(self, folder: Path, settings: Settings, asked: Asked) -> Exportable:
         """The classifier as one network. Raises ConfigError, with the reason, where it is none."""
         raise ConfigError(
-            f"this run cannot be exported: {self.why_not_exported}",
-            where=folder / CLASSIFIER_FILE,
+            f"this run cannot be exported: {self.why_not_exported}", where=folder / CLASSIFIER_FILE,
             expected="a run of fuse with fuse.model: network, of train-dit or of train-cnn",
-            found=f"kind {settings.get('kind')}",
-            hint="predict scores new exams with any run",
-        )
+            found=f"kind {settings.get('kind')}", hint="predict scores new exams with any run",
+        )  # fmt: skip
 
     why_not_exported = "it is not a network"

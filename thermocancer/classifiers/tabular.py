@@ -158,9 +158,8 @@ class FeatureTable:
         if len(lacking):
             raise DataError(
                 "an exam lacks a view that the classifier needs",
-                where=f"exam {cohort.exams[int(rows[lacking[0]])].key}",
-                expected=", ".join(self.views),
-            )
+                where=f"exam {cohort.exams[int(rows[lacking[0]])].key}", expected=", ".join(self.views),
+            )  # fmt: skip
         return table
 
     def describe(self) -> Settings:

@@ -102,12 +102,10 @@ def check_folds(runs: Sequence[Run], mixed: set[int]) -> None:
 
 def _different_folds(found: str) -> DataError:
     return DataError(
-        "the runs to combine were scored on different folds",
-        where="fuse.combine",
-        expected="runs with one seed and one split section",
-        found=found,
+        "the runs to combine were scored on different folds", where="fuse.combine",
+        expected="runs with one seed and one split section", found=found,
         hint="train them again with the same seed, split.folds and split.repeats",
-    )
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -196,12 +194,11 @@ class Stack:
             labels = self._inner.labels[usable]
             if not self.can_learn(pattern):
                 raise DataError(
-                    "stacking has too few patients to learn from",
-                    where="fuse.stacking",
+                    "stacking has too few patients to learn from", where="fuse.stacking",
                     expected=f"inner scores by all of the runs of {FEWEST} patients of each class, in every fold",
                     found=f"{int((labels == 0).sum())} healthy, {int((labels == 1).sum())} sick",
                     hint="set fuse.stacking to false: the mean of the logits needs none",
-                )
+                )  # fmt: skip
             self._fitted[key] = fit_logistic(self._inner.logits[usable][:, pattern], labels, 1.0)
         return self._fitted[key]
 
