@@ -83,7 +83,11 @@ class Encoders:
         strategy.set_up(self.strategy, self.seed)
         identity = self.identity(view, fold)
         if self.untrained:
-            model, trained = self._random(cohort, view), self.input
+            from thermocancer.models.autoencoder import random_encoder
+
+            seed = int(np.random.default_rng([self.seed, 43, VIEWS.index(view)]).integers(2**31))
+            model = random_encoder(self.variant, cohort.shape, input_channels(self.input), seed)
+            trained = self.input
         else:
             model = autoencoders.load_encoder(self.workspace, self.variant, view, self._fold(fold))
             trained = autoencoders.trained_input(self.workspace, self.variant, view, self._fold(fold))
@@ -126,12 +130,6 @@ class Encoders:
 
     def _fold(self, fold: str) -> str:
         return fold if self.per_fold or fold in FOLDLESS else "split"
-
-    def _random(self, cohort: Cohort, view: str) -> keras.Model:
-        from thermocancer.models.autoencoder import random_encoder
-
-        seed = int(np.random.default_rng([self.seed, 43, VIEWS.index(view)]).integers(2**31))
-        return random_encoder(self.variant, cohort.shape, input_channels(self.input), seed)
 
 
 class CodesFamily(Family):

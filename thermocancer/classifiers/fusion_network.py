@@ -236,16 +236,6 @@ class Slot:
         return self.model
 
 
-@dataclass(frozen=True)
-class Training:
-    """What one training sees: training and validation examples; ``chosen`` when validation chooses the epoch."""
-
-    examples: CodeExamples
-    validation: CodeExamples
-    chosen: bool
-    identity: str
-
-
 @dataclass(frozen=True, eq=False)
 class NetworkClassifier(Classifier):
     """Trains the fusion network.
@@ -283,44 +273,34 @@ class NetworkClassifier(Classifier):
         if not self._shelves:
             self._shelves.append(CodeShelf(self.encoders, self.views, self.cache))
         shelf = self._shelves[0]
-        training = self._training(cohort, shelf, rows, labels, held, seed, fold)
-        shapes = repr(training.examples.shapes)
-        if shapes not in self._slots:
-            self._slots[shapes] = Slot.build(training.examples.shapes, self.fuse.learning_rate)
-        folder = self.cache / "fits" / training.identity[:32]
-        settings = FitSettings(
-            self.fuse.epochs, self.fuse.batch, seed, training.identity, keep="best" if training.chosen else "last",
-            checkpoint_every=CHECKPOINT_EVERY,
-        )  # fmt: skip
-        model = self._slots[shapes].fresh(seed)
-        validation = training.validation if len(training.validation) else None
-        result = fit_resumable(model, training.examples, folder=folder, settings=settings, validation=validation)
-        forget(folder)
-        weights = [np.array(each) for each in model.get_weights()]
-        return NetworkModel(
-            self.kind, self.name, self.encoders.variant, model, weights, dict(shelf.of(cohort, fold)[1]),
-            self.fuse.batch, (shelf, cohort, fold), tuple(result.history), rows[held],
-        )  # fmt: skip
-
-    def _training(
-        self, cohort: Cohort, shelf: CodeShelf, rows: IntArray, labels: IntArray, held: npt.NDArray[np.bool_],
-        seed: int, fold: str,
-    ) -> Training:  # fmt: skip
         codes, encoders = shelf.of(cohort, fold)
         shapes = {view: code_shape(encoder) for view, encoder in encoders.items()}
-        train, seen = (rows[~held], labels[~held]), (rows[held], labels[held])
-        if not held.any():
+        train, seen, chosen = (rows[~held], labels[~held]), (rows[held], labels[held]), bool(held.any())
+        if not chosen:
             watched = self.watched.get(fold, np.zeros(0, np.int64))
             seen = (watched, np.array([cohort.exams[row].label for row in watched], dtype=np.int64))
         weights = None if self.exam_weights is None else self.exam_weights[train[0]]
         identity = fingerprint(
             "fusion", [encoders[view].identity for view in self.views], cohort.fingerprint, seed, fold,
             [each.tolist() for each in (*train, *seen)], None if weights is None else weights.tolist(),
-            self.fuse.epochs, self.fuse.batch, self.fuse.learning_rate, bool(held.any()),
+            self.fuse.epochs, self.fuse.batch, self.fuse.learning_rate, chosen,
         )  # fmt: skip
-        return Training(
-            CodeExamples(codes, *train, shapes, weights), CodeExamples(codes, *seen, shapes), bool(held.any()), identity
-        )
+        examples, validation = CodeExamples(codes, *train, shapes, weights), CodeExamples(codes, *seen, shapes)
+        if repr(shapes) not in self._slots:
+            self._slots[repr(shapes)] = Slot.build(shapes, self.fuse.learning_rate)
+        folder = self.cache / "fits" / identity[:32]
+        settings = FitSettings(
+            self.fuse.epochs, self.fuse.batch, seed, identity, keep="best" if chosen else "last",
+            checkpoint_every=CHECKPOINT_EVERY,
+        )  # fmt: skip
+        model, shown = self._slots[repr(shapes)].fresh(seed), validation if len(validation) else None
+        result = fit_resumable(model, examples, folder=folder, settings=settings, validation=shown)
+        forget(folder)
+        learnt = [np.array(each) for each in model.get_weights()]
+        return NetworkModel(
+            self.kind, self.name, self.encoders.variant, model, learnt, dict(encoders),
+            self.fuse.batch, (shelf, cohort, fold), tuple(result.history), rows[held],
+        )  # fmt: skip
 
 
 class FusionNetworkFamily(CodesFamily):

@@ -265,22 +265,20 @@ class SvmModel(Fitted):
         """The form that needs no training cohort (computed once)."""
         if not self._stored:
             grams = self.classifier.grams
-            views = tuple(self._view(grams, view) for view in grams.views)
+            views, shared = [], grams.encoders.shared
+            for view in grams.views:
+                encoder = grams.encoders.load(self.cohort, view, self.fold)
+                wide = 2 * len(grams.views) * len(self.support) * encoder.size <= WIDE_BYTES
+                views.append(ViewVectors.of(
+                    encoder, self.cohort, view, self.part, self.support, grams.cache, shared=shared, wide=wide
+                ))  # fmt: skip
             squares = np.diagonal(self.gram.products)[self.support]
             scaling = None if self.part.nuisance is None else self.part.nuisance.scaling
             kept = SupportVectors(
-                views, self.classifier.kernel, self.gram.gamma, squares, self.dual, self.intercept, scaling
+                tuple(views), self.classifier.kernel, self.gram.gamma, squares, self.dual, self.intercept, scaling
             )  # fmt: skip
             self._stored.append(kept)
         return self._stored[0]
-
-    def _view(self, grams: Grams, view: str) -> ViewVectors:
-        encoder = grams.encoders.load(self.cohort, view, self.fold)
-        wide = 2 * len(grams.views) * len(self.support) * encoder.size <= WIDE_BYTES
-        shared = grams.encoders.shared
-        return ViewVectors.of(
-            encoder, self.cohort, view, self.part, self.support, grams.cache, shared=shared, wide=wide
-        )  # fmt: skip
 
     def describe(self) -> Settings:
         grams = self.classifier.grams

@@ -278,16 +278,6 @@ class AsymmetryIndex(Classifier, Fitted):
 # --- families ------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class TableReader(Reader):
-    """A table of features, as a run that is combined reads it."""
-
-    features: FeatureTable
-
-    def of(self, cohort: Cohort, rows: IntArray) -> FloatArray:
-        return self.features.of(cohort, rows)
-
-
 class TableFamily(Family):
     """Classifiers on one table; subclasses say which, and what is fitted on it."""
 
@@ -301,13 +291,13 @@ class TableFamily(Family):
         return CalibratedFitted.around(TabularModel.load(folder, settings), settings)
 
     def reader(self, asked: Asked, cohort: Cohort, fold: str) -> Reader:
-        return TableReader(self.features(asked))
+        return self.features(asked)
 
     def kept_reader(self, fitted: Fitted, cache: Path | None = None) -> Reader:
         model = fitted.model if isinstance(fitted, CalibratedFitted) else fitted
         if not isinstance(model, (TabularModel, AsymmetryIndex)):
             return super().kept_reader(fitted, cache)
-        return TableReader(replace(model.features, cache=cache))
+        return replace(model.features, cache=cache)
 
 
 class ThermalFamily(TableFamily):

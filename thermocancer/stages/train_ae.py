@@ -183,7 +183,23 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
                 f"PSNR {facts['psnr']:.1f} dB, SSIM {facts['ssim']:.3f}"
             )
             draw_reconstructions(outputs[-1], judged.truth, judged.found, titles, headline)
-        manifest = _facts(work, job, result) | facts | {"made_from": job.made_from}
+        section = work.config.autoencoder
+        manifest = facts | {
+            "stage": STAGE,
+            "variant": section.variant,
+            "view": job.view,
+            "fold": job.fold,
+            "input": section.input.model_dump(mode="json"),
+            "shape": list(work.source.shape),
+            "protocol": work.config.split.protocol,
+            "leaks": list(job.leaks),
+            "patients": sorted({work.source.exams[row].patient for row in np.concatenate([job.train, job.validate])}),
+            "images": {"train": len(job.train), "validation": len(job.validate)},
+            "best_epoch": result.best_epoch,
+            "dataset": {"name": work.config.dataset.name},
+            "seed": job.seed,
+            "made_from": job.made_from,
+        }
         manifest["outputs"] = output_hashes(job.folder, outputs)
         AutoencoderManifest.model_validate(manifest).write(job.stamp.path)
         _forget(job)
@@ -219,26 +235,6 @@ def _judge(work: _Work, model: keras.Model, job: Training) -> _Judged:
     return _Judged(
         np.concatenate(psnrs), np.concatenate(ssims), np.concatenate(truths), np.concatenate(founds), rows[:drawn]
     )
-
-
-def _facts(work: _Work, job: Training, result: FitResult) -> dict[str, object]:
-    section = work.config.autoencoder
-    seen = sorted({work.source.exams[row].patient for row in np.concatenate([job.train, job.validate])})
-    return {
-        "stage": STAGE,
-        "variant": section.variant,
-        "view": job.view,
-        "fold": job.fold,
-        "input": section.input.model_dump(mode="json"),
-        "shape": list(work.source.shape),
-        "protocol": work.config.split.protocol,
-        "leaks": list(job.leaks),
-        "patients": seen,
-        "images": {"train": len(job.train), "validation": len(job.validate)},
-        "best_epoch": result.best_epoch,
-        "dataset": {"name": work.config.dataset.name},
-        "seed": job.seed,
-    }
 
 
 def _tell(report: StageReport, job: Training, result: FitResult, facts: dict[str, float]) -> None:

@@ -218,7 +218,10 @@ class JointClassifier(Classifier):
                 where=f"fold {fold}", expected=f"{FEWEST} or more", found=len(own),
                 hint="combine scores instead (fuse.combine_by: scores), or use fewer folds",
             )  # fmt: skip
-        residual = _residual(source, block, table, own, labels[there]) if self.residualise[block] else None
+        residual = None
+        if self.residualise[block]:
+            fit = NuisanceFit.of(_Nuisance(source.nuisance_of(block)), own, labels[there])
+            residual = Residual(fit.scaling, fit.coefficients(table[fit.healthy]))
         known = _cleaned(table, residual, source, block, own)
         scaler = StandardScaler().fit(known)
         standard = scaler.transform(known)
@@ -239,11 +242,6 @@ class _Block:
     reduced: FloatArray
     variance: float
     residual: Residual | None
-
-
-def _residual(source: TableCohort, block: int, table: FloatArray, rows: IntArray, labels: IntArray) -> Residual:
-    fit = NuisanceFit.of(_Nuisance(source.nuisance_of(block)), rows, labels)
-    return Residual(fit.scaling, fit.coefficients(table[fit.healthy]))
 
 
 def _cleaned(

@@ -44,9 +44,18 @@ def combine(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float
     mixed = mixed_patients(runs)
     check_folds(runs, mixed)
     folds = sorted({row.fold for run in runs for row in run.rows}, key=fold_order)
-    return CrossValidation(
-        tuple(_combine_fold(runs, fold, mixed, stacking=stacking, aim=aim, sensitivity=sensitivity) for fold in folds)
-    )
+    results = []
+    for fold in folds:
+        test = UnitScores.of([[row for row in run.rows if row.fold == fold] for run in runs], mixed)
+        scored = set(test.units)
+        inner = UnitScores.of(
+            [[row for row in run.inner if row.fold == fold and _unit(row, mixed) not in scored] for run in runs], mixed
+        )
+        tested, learnt = combined_scores(inner, (test, inner), stacking=stacking)
+        threshold = choose_threshold(learnt, inner.labels, aim, sensitivity)
+        rows = _rows(test, fold, tested, threshold)
+        results.append(FoldResult(fold, rows, threshold, (), _rows(inner, fold, learnt, threshold)))
+    return CrossValidation(tuple(results))
 
 
 def describe_combination(runs: Sequence[Run], result: CrossValidation, how: str) -> dict[str, object]:
@@ -137,21 +146,6 @@ class UnitScores:
             tuple(units), tuple(facts[unit][0] for unit in units), logits,
             np.array([facts[unit][1] for unit in units], dtype=np.int64),
         )  # fmt: skip
-
-
-def _combine_fold(
-    runs: Sequence[Run], fold: str, mixed: set[int], *, stacking: bool, aim: str, sensitivity: float
-) -> FoldResult:
-    test = UnitScores.of([[row for row in run.rows if row.fold == fold] for run in runs], mixed)
-    scored = set(test.units)
-    inner = UnitScores.of(
-        [[row for row in run.inner if row.fold == fold and _unit(row, mixed) not in scored] for run in runs], mixed
-    )
-    test_scores, inner_scores = combined_scores(inner, (test, inner), stacking=stacking)
-    threshold = choose_threshold(inner_scores, inner.labels, aim, sensitivity)
-    return FoldResult(
-        fold, _rows(test, fold, test_scores, threshold), threshold, (), _rows(inner, fold, inner_scores, threshold)
-    )  # fmt: skip
 
 
 def combined_scores(known: UnitScores, tables: Sequence[UnitScores], *, stacking: bool) -> tuple[FloatArray, ...]:
