@@ -151,7 +151,7 @@ def test_equal_seeds_give_equal_permutations_and_leave_strangers_alone(tmp_path:
     wider = replace(scope, exams=(*scope.exams, stranger))
     assert permute_by_patient(wider, 0)[:-1].tolist() == permute_by_patient(scope, 0).tolist()
     assert permute_by_patient(wider, 0)[-1] == 1
-    assert isinstance(scope.source, ArrayCohort)
+    assert isinstance(scope.cohort, ArrayCohort)
 
 
 def test_the_twin_of_a_run_on_its_own_encoder_is_that_encoder_untrained(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.explain import occlusion as heatmap
 from thermocancer.evaluation.explain.gradcam import codes_of, explain_at_random, explain_exam, network_inside
 from thermocancer.evaluation.explain.occlusion import occlude, stretched
-from thermocancer.evaluation.explain.telling_exams import survey_run
+from thermocancer.evaluation.explain.telling_exams import explain_run
 from thermocancer.evaluation.report.judgement import judge
 from thermocancer.features.prepared import prepare
 from thermocancer.progress import Silent
@@ -129,7 +129,7 @@ def test_the_report_of_a_fusion_network_shows_both_maps_of_every_view(workspace:
 def test_the_first_view_alone_where_that_is_asked_for(workspace: Workspace) -> None:
     run = read_run(workspace, "svm")
     judged = judge(run, config_of(workspace, "svm", "svm").evaluate, 0)
-    one, every = (survey_run(judged, workspace, Silent(), first_only=first) for first in (True, False))
+    one, every = (explain_run(judged, workspace, Silent(), first_only=first) for first in (True, False))
     assert one.facts["views"] == ["Frontal"]
     assert len(every.pictures) == 3 * len(one.pictures) > 0
     assert {picture["caption"].rpartition("; ")[2] for picture in every.pictures} == set(VIEWS)

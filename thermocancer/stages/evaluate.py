@@ -80,7 +80,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
     from thermocancer.evaluation.audit.whole import audit_picture, audit_run
-    from thermocancer.evaluation.explain.telling_exams import survey_run
+    from thermocancer.evaluation.explain.telling_exams import explain_run
     from thermocancer.evaluation.report.cards import dataset_card, model_card
     from thermocancer.evaluation.report.contents import gather_contents, report_page
     from thermocancer.evaluation.report.exams import catalogued_exams
@@ -94,7 +94,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
         audit = audit_run(judged, workspace, config, exams, progress)
         judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])
     if config.evaluate.explain:
-        survey = survey_run(judged, workspace, progress, first_only=config.evaluate.explain_views == "first")
+        survey = explain_run(judged, workspace, progress, first_only=config.evaluate.explain_views == "first")
     pictures, remark = own_figures(judged.run)
     judged.pictures |= pictures
     contents = gather_contents(judged, workspace, config, exams, audit=audit, survey=survey, remark=remark)

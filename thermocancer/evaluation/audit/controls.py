@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
+from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
 from thermocancer.evaluation.statistics.intervals import Estimate, auc_interval
 from thermocancer.evaluation.statistics.units import Units, gather_units
+from thermocancer.files import Json
+from thermocancer.progress import Progress
 from thermocancer.runs.predictions import Prediction
 
 NUISANCE, CONTROL, BASELINE, INPUT = "nuisance", "control", "baseline", "input"
-"""Groups: shortcuts; checks that must behave; trivial models; the model on part of the picture."""
+GROUP_TITLES = {
+    BASELINE: "trivial models and the untrained twin",
+    NUISANCE: "no breast: nuisance variables",
+    INPUT: "part of the picture",
+    CONTROL: "checks",
+}
+"""Groups of controls, in the order of the forest plot."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +44,24 @@ class Control:
     n: int
     positives: int
     family: str = ""
-    difference: dict[str, Any] | None = None
+    difference: Json | None = None
     p: float | None = None
     p_holm: float | None = None
     flag: str = "none"
     note: str = ""
 
-    def as_dict(self) -> dict[str, Any]:
-        return {**self.__dict__, "auc": self.auc.as_dict()}
+    @property
+    def is_clearly_below_the_model(self) -> bool:
+        low = None if self.difference is None else self.difference["low"]
+        return low is not None and bool(low > 0)
 
-    def with_(self, **changes: Any) -> Control:
-        return replace(self, **changes)
+    @property
+    def is_shortcut(self) -> bool:
+        """Does it predict the label, whether the model is clearly better or not?"""
+        return self.flag in ("amber", "red")
+
+    def as_dict(self) -> Json:
+        return {**self.__dict__, "auc": self.auc.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -61,30 +78,25 @@ class Judge:
     seed: int
     rows: tuple[Prediction, ...] = ()
 
-    def control(self, name: str, title: str, group: str, rows: list[Prediction], **more: Any) -> Control:
-        """Measure a control from its out-of-sample rows and compare it with the model on the same units."""
-        units = gather_units(rows)
-        auc = auc_interval(units.labels, units.scores, self.confidence)
-        chance = mann_whitney_p(units.labels, units.scores)
-        return Control(
-            name, title, group, auc, len(units), int(units.labels.sum()), difference=self._difference(rows, units),
-            p=chance, **more,
-        )  # fmt: skip
+    def control(
+        self, name: str, title: str, group: str, rows: list[Prediction], *, family: str = "", note: str = ""
+    ) -> Control:
+        """Measure a control from its out-of-sample rows and compare it with the model on the same units.
 
-    def _difference(self, rows: list[Prediction], units: Units) -> dict[str, Any] | None:
-        """The model's AUC minus the control's; None where they have no unit of one of the classes in common."""
-        model = self._on_folds({row.fold for row in rows})
-        common = set(model.keys) & set(units.keys)
-        if len({label for key, label in zip(units.keys, units.labels.tolist(), strict=True) if key in common}) < 2:
-            return None
-        return auc_difference(
-            pair_units(model, units), confidence=self.confidence, bootstrap=self.bootstrap, seed=self.seed
-        )
-
-    def _on_folds(self, folds: set[str]) -> Units:
-        """The model on the folds that a control was scored on; on all of them where it has other folds."""
+        There is no difference where the two have no unit of one of the classes in common.
+        """
+        units, folds = gather_units(rows), {row.fold for row in rows}
         own = [row for row in self.rows if row.fold in folds]
-        return gather_units(own) if folds <= {row.fold for row in own} else self.model
+        model = gather_units(own) if folds <= {row.fold for row in own} else self.model
+        common, difference = set(model.keys) & set(units.keys), None
+        if len({label for key, label in zip(units.keys, units.labels.tolist(), strict=True) if key in common}) == 2:
+            difference = auc_difference(
+                pair_units(model, units), confidence=self.confidence, bootstrap=self.bootstrap, seed=self.seed
+            )
+        return Control(
+            name, title, group, auc_interval(units.labels, units.scores, self.confidence), len(units),
+            int(units.labels.sum()), family, difference, mann_whitney_p(units.labels, units.scores), note=note,
+        )  # fmt: skip
 
 
 MOST_EXACT = 2500
@@ -110,13 +122,48 @@ def flag_shortcut(control: Control) -> Control:
     """Amber where the interval lies above .5; red where the model is not clearly better besides."""
     if control.auc.low is None or control.auc.low <= 0.5:
         return control
-    worse = control.difference is not None and control.difference["low"] is not None and control.difference["low"] > 0
-    return control.with_(flag="amber" if worse else "red")
+    return replace(control, flag="amber" if control.is_clearly_below_the_model else "red")
 
 
-def rows_of(exams: tuple[Exam, ...], fold: Fold, scores: FloatArray) -> list[Prediction]:
-    """Scores of a fold's test part as prediction rows; decided at 0.5, which no control's AUC depends on."""
+def rows_of(
+    exams: Sequence[Exam], fold: Fold, scores: FloatArray, labels: IntArray | None = None
+) -> list[Prediction]:  # fmt: skip
+    """Scores of a fold's test part as prediction rows; decided at 0.5, which no control's AUC depends on.
+
+    ``labels`` (one an exam) stand in for the exams' own.
+    """
     return [
-        Prediction(exams[row].patient, exams[row].visit, fold.name, exams[row].label, float(score), int(score >= 0.5))
+        Prediction(
+            exams[row].patient, exams[row].visit, fold.name, exams[row].label if labels is None else int(labels[row]),
+            float(score), int(score >= 0.5),
+        )
         for row, score in zip(fold.test, scores, strict=True)
-    ]
+    ]  # fmt: skip
+
+
+LeftOut = list[dict[str, str]]
+"""``name`` of each control that was not done, and the ``reason``."""
+
+Subject = TypeVar("Subject")
+"""What controls are measured on: a run on exams, or on images."""
+
+
+def measure_controls(
+    run: str,
+    wanted: Sequence[tuple[str, Callable[[Subject], Control | list[Control]]]],
+    subject: Subject,
+    progress: Progress,
+) -> tuple[list[Control], LeftOut]:
+    """Every control that can be had, and what could not be done with its reason."""
+    controls: list[Control] = []
+    left_out: LeftOut = []
+    with progress.task(f"audit of {run}", len(wanted), "controls") as bar:
+        for name, control in wanted:
+            bar.say(name)
+            try:
+                made = control(subject)
+                controls += made if isinstance(made, list) else [made]
+            except (DataError, ConfigError) as error:
+                left_out.append({"name": name, "reason": error.what})
+            bar.advance()
+    return controls, left_out

@@ -19,12 +19,12 @@ from thermocancer.classifiers.logistic import ColumnsClassifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
 from thermocancer.data.class_images import ImageFolder, read_image_folder
-from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, Rgb, colours
+from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, colours
 from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge
-from thermocancer.evaluation.audit.refits import judge_permuted
+from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge, LeftOut, measure_controls, rows_of
+from thermocancer.evaluation.audit.refits import judge_permuted, judge_untrained
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress
@@ -83,12 +83,7 @@ class ImageBench:
 
     def rows(self, scores: FloatArray, labels: IntArray | None = None) -> list[Prediction]:
         """Scores (len(test),) of the test images as prediction rows."""
-        labels = self.images.labels if labels is None else labels
-        return [
-            Prediction(image.patient, image.visit, "test", int(labels[row]), float(score), int(score >= 0.5))
-            for row, score in zip(self.test, scores, strict=True)
-            for image in [self.images.images[row]]
-        ]
+        return rows_of(self.cohort.exams, self.fold, scores, labels)
 
     def scores(self, name: str, classifier: Classifier, rows: IntArray, labels: IntArray, *parts: object) -> FloatArray:
         """Scores of the test images by a classifier taught some rows, whose labels are among those of all images.
@@ -96,19 +91,17 @@ class ImageBench:
         They are computed once: an interrupted audit goes on where it stopped.
         """
         own = self.config.cnn.model_dump(mode="json", exclude={"name", "data"})
-        key = fingerprint(
-            __version__, name, own, self.images.fingerprint, self.config.seed, self.run.manifest.made_from, parts
-        )
-        path = self.workspace.cache / "audit" / f"{key[:32]}.json"
+        seed, made_from = self.config.seed, self.run.manifest.made_from
+        key = fingerprint(__version__, name, own, self.images.fingerprint, seed, made_from, parts)
 
         def make() -> FloatArray:
-            fitted = classifier.fit(self.cohort, rows, labels[rows], seed=self.config.seed, fold=self.fold.name)
+            fitted = classifier.fit(self.cohort, rows, labels[rows], seed=seed, fold=self.fold.name)
             return fitted.scores(self.cohort, self.test)
 
-        def read(found: list[float]) -> FloatArray:
-            return np.array(found, dtype=np.float64).reshape(len(self.test))
-
-        return cached_json(path, make, encode=lambda made: made.tolist(), decode=read)
+        return cached_json(
+            self.workspace.cache / "audit" / f"{key[:32]}.json", make, encode=lambda made: made.tolist(),
+            decode=lambda found: np.array(found, dtype=np.float64).reshape(len(self.test)),
+        )  # fmt: skip
 
 
 def open_images(
@@ -119,9 +112,7 @@ def open_images(
         return None, "the run kept no config that this version can read"
     index = HashIndex(workspace.cache / "image_hashes.json")
     try:
-        images = read_image_folder(
-            Path(str(own.cnn.data)), positive=own.cnn.positive, group=own.cnn.group, index=index
-        )  # fmt: skip
+        images = read_image_folder(Path(str(own.cnn.data)), positive=own.cnn.positive, group=own.cnn.group, index=index)
         parts = images.parts(own.cnn.validation_fraction, own.seed)
     except (DataError, ConfigError) as error:
         return None, error.what
@@ -137,23 +128,15 @@ def image_scope(bench: ImageBench) -> Scope:
     return Scope(bench.run, exams, bench.test, (bench.fold,), None, {}, patients_known=grouped)
 
 
-def image_controls(
-    bench: ImageBench, skip: tuple[str, ...], progress: Progress
-) -> tuple[list[Control], list[dict[str, str]]]:
+def image_controls(bench: ImageBench, skip: tuple[str, ...], progress: Progress) -> tuple[list[Control], LeftOut]:
     """Every control that single images allow, and what was not done with its reason."""
-    controls: list[Control] = []
-    left_out = [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES]
-    with progress.task(f"audit of {bench.run.name}", len(IMAGE_REFITS), "controls") as bar:
-        for name, control in IMAGE_REFITS:
-            bar.say(name)
-            try:
-                if name in skip:
-                    raise Unavailable("skipped by evaluate.audit_skip")
-                controls.append(control(bench))
-            except (DataError, ConfigError) as error:
-                left_out.append({"name": name, "reason": error.what})
-            bar.advance()
-    return controls, left_out
+
+    def skipped(bench: ImageBench) -> Control:
+        raise Unavailable("skipped by evaluate.audit_skip")
+
+    wanted = [(name, skipped if name in skip else control) for name, control in IMAGE_REFITS]
+    controls, left_out = measure_controls(bench.run.name, wanted, bench, progress)
+    return controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out
 
 
 def permuted_labels(bench: ImageBench) -> Control:
@@ -164,7 +147,6 @@ def permuted_labels(bench: ImageBench) -> Control:
     epochs = min(bench.config.cnn.epochs, bench.epochs)
     if any(len(set(labels[part].tolist())) < 2 for part in (bench.train, bench.validation, bench.test)):
         raise Unavailable("too few images to shuffle their labels")
-
     network = bench.family.network(bench.asked.with_settings("cnn", epochs=epochs))
     scores = bench.scores("permuted", network, bench.fold.train, labels, epochs)
     note = f"one seed, {epochs} of {bench.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
@@ -184,8 +166,7 @@ def untrained_twin(bench: ImageBench) -> Control:
     """A logistic regression on what the network's convolutions give with random weights."""
     twin, note = bench.family.twin(bench.asked)
     scores = bench.scores("untrained", twin, bench.train, bench.images.labels)
-    words = "untrained twin: random weights, never trained"
-    return bench.judge.control("untrained", words, BASELINE, bench.rows(scores)).with_(note=note)
+    return judge_untrained(bench.judge, bench.rows(scores), note)
 
 
 def brightness(bench: ImageBench) -> Control:
@@ -196,13 +177,11 @@ def brightness(bench: ImageBench) -> Control:
 
 def grey_levels(cohort: Cohort) -> FloatArray:
     """Mean, spread and percentiles of each image's grey levels, (n, k)."""
-    images = (colours(cohort, IMAGE, np.array([row]))[0] for row in range(len(cohort.exams)))
-    return np.stack([_grey_statistics(image) for image in images])
-
-
-def _grey_statistics(image: Rgb) -> FloatArray:
-    grey = image.astype(np.float64).mean(axis=-1)
-    return np.array([grey.mean(), grey.std(), *np.percentile(grey, PERCENTILES)])
+    found = []
+    for row in range(len(cohort.exams)):
+        grey = colours(cohort, IMAGE, np.array([row]))[0].astype(np.float64).mean(axis=-1)
+        found.append([grey.mean(), grey.std(), *np.percentile(grey, PERCENTILES)])
+    return np.array(found)
 
 
 IMAGE_REFITS: tuple[tuple[str, Callable[[ImageBench], Control]], ...] = (

@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, FloatArray, IntArray
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.intervals import percentile_interval
 from thermocancer.evaluation.statistics.resampling import patient_counts
+from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
 
 FEW_PAIRS, FEW_EXAMS = 100, 15
@@ -32,15 +31,15 @@ class Matching:
     room_celsius: float | None
 
     def words(self) -> str:
-        parts = [] if self.days is None else [f"exam dates within {self.days:g} days"]
-        parts += [] if self.room_celsius is None else [f"background within {self.room_celsius:g} degC"]
-        return " and ".join(parts)
+        return self._joined("exam dates within {:g} days", "background within {:g} degC")
 
     def title(self) -> str:
         """The same, short enough for a plot."""
-        parts = [] if self.days is None else [f"{self.days:g} days"]
-        parts += [] if self.room_celsius is None else [f"{self.room_celsius:g} degC of background"]
-        return f"pairs within {' and '.join(parts)}"
+        return f"pairs within {self._joined('{:g} days', '{:g} degC of background')}"
+
+    def _joined(self, *forms: str) -> str:
+        limits = zip(forms, (self.days, self.room_celsius), strict=True)
+        return " and ".join(form.format(limit) for form, limit in limits if limit is not None)
 
 
 def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
@@ -51,12 +50,7 @@ def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
         place = places[row.patient, row.visit]
         total[place] += row.score
         count[place] += 1
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
-
-
-def room_temperature(scope: Scope) -> FloatArray:
-    """Background temperature of each exam, degC; NaN where it was not measured. Shape (n,)."""
-    return scope.nuisance("room_celsius")
+    return np.asarray(np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0))
 
 
 def matched_auc(
@@ -67,10 +61,10 @@ def matched_auc(
     confidence: float,
     bootstrap: int,
     seed: int,
-    keep: npt.NDArray[np.bool_] | None = None,
+    keep: BoolArray | None = None,
     within: str | None = None,
     across_folds: bool = False,
-) -> dict[str, Any] | None:
+) -> Json | None:
     """Share of matched sick-healthy pairs of exams that the scores rank right, ties counting half.
 
     A pair counts once for every fold that tested both; with ``across_folds`` every pair counts once, by mean
@@ -81,36 +75,38 @@ def matched_auc(
     usable = np.isfinite(scores) if keep is None else np.isfinite(scores) & keep
     sick = np.flatnonzero(usable & (scope.labels == 1))
     healthy = np.flatnonzero(usable & (scope.labels == 0))
-    match = _matches(scope, matching, sick, healthy)
+    patients = np.array([exam.patient for exam in scope.exams], dtype=np.int64)
+    match = patients[sick][:, None] != patients[healthy]
+    for values, limit in ((scope.dates(), matching.days), (scope.nuisance("room_celsius"), matching.room_celsius)):
+        if limit is not None:
+            match &= np.abs(values[sick][:, None] - values[healthy]) <= limit  # NaN: not within
+    folds: dict[str, list[Prediction]] = {}
+    for row in rows:
+        folds.setdefault(row.fold, []).append(row)
     every = match * _meetings(scope, [rows], sick, healthy)  # (2, s, h): how often they met, and the sick one won
-    met, won = every if across_folds else match * _meetings(scope, _by_fold(rows), sick, healthy)
+    met, won = every if across_folds else match * _meetings(scope, list(folds.values()), sick, healthy)
     if not met.any():
         return None
-    patients = np.array([scope.exams[row].patient for row in (*sick, *healthy)], dtype=np.int64)
-    counts = patient_counts(patients, bootstrap, seed, key=2)
-    draws = _weighted_share(met, won, counts[:, : len(sick)], counts[:, len(sick) :])
+    counts = patient_counts(patients[np.concatenate([sick, healthy])], bootstrap, seed, key=2)
+    of_sick, of_healthy = counts[:, : len(sick)], counts[:, len(sick) :]
+    above = np.einsum("bs,bs->b", of_sick, of_healthy @ won.T)
+    below = np.einsum("bs,bs->b", of_sick, of_healthy @ met.T)
+    draws = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
     where = "" if across_folds else " scored in one fold"
     method = f"patient bootstrap over matched pairs{where}, percentiles"
     estimate = percentile_interval(draws, float(won.sum() / met.sum()), confidence, method)
-    pairs, of_sick, of_healthy = (int(np.count_nonzero(each)) for each in (met, met.any(axis=1), met.any(axis=0)))
+    pairs, met_sick, met_healthy = (int(np.count_nonzero(each)) for each in (met, met.any(axis=1), met.any(axis=0)))
     return {
         "title": matching.title() + (f", within {within}" if within else ""),
         "matching": matching.words(),
         "auc": estimate.as_dict(),
         "pairs": pairs,
-        "sick": of_sick,
-        "healthy": of_healthy,
-        "few": pairs < FEW_PAIRS or min(of_sick, of_healthy) < FEW_EXAMS,
+        "sick": met_sick,
+        "healthy": met_healthy,
+        "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS,
         "stratum": within,
         "all_pairs": {"pairs": int(match.sum()), "auc": float(every[1].sum() / every[0].sum())},
     }
-
-
-def _by_fold(rows: Sequence[Prediction]) -> list[list[Prediction]]:
-    folds: dict[str, list[Prediction]] = {}
-    for row in rows:
-        folds.setdefault(row.fold, []).append(row)
-    return list(folds.values())
 
 
 def _meetings(scope: Scope, groups: Sequence[Sequence[Prediction]], sick: IntArray, healthy: IntArray) -> FloatArray:
@@ -124,27 +120,7 @@ def _meetings(scope: Scope, groups: Sequence[Sequence[Prediction]], sick: IntArr
     return found
 
 
-def _matches(scope: Scope, matching: Matching, sick: IntArray, healthy: IntArray) -> npt.NDArray[np.bool_]:
-    match = np.ones((len(sick), len(healthy)), bool)
-    if matching.days is not None:
-        days = scope.dates()
-        match &= np.abs(days[sick][:, None] - days[healthy]) <= matching.days  # NaN: not within
-    if matching.room_celsius is not None:
-        room = room_temperature(scope)
-        match &= np.abs(room[sick][:, None] - room[healthy]) <= matching.room_celsius
-    patients = np.array([exam.patient for exam in scope.exams])
-    match &= patients[sick][:, None] != patients[healthy]
-    return match
-
-
-def _weighted_share(met: FloatArray, won: FloatArray, sick: FloatArray, healthy: FloatArray) -> FloatArray:
-    """For each replicate of drawn counts, sick (B, s) and healthy (B, h), the share of meetings won."""
-    above = np.einsum("bs,bs->b", sick, healthy @ won.T)
-    below = np.einsum("bs,bs->b", sick, healthy @ met.T)
-    return np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-
-
-def largest_stratum(scope: Scope) -> tuple[str, npt.NDArray[np.bool_]] | None:
+def largest_stratum(scope: Scope) -> tuple[str, BoolArray] | None:
     """The acquisition layout with most scored exams; None where all share one or it holds one class only."""
     layouts = np.array([exam.layout for exam in scope.exams])
     scored = np.zeros(len(scope.exams), bool)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from thermocancer.classifiers.logistic import ridge_logistic
-from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.data.nuisance import OUTSIDE_THE_BREAST
-from thermocancer.data.split import Fold
+from thermocancer.data.cohort import FloatArray
+from thermocancer.data.nuisance import LAYOUT, OUTSIDE_THE_BREAST
 from thermocancer.evaluation.audit.controls import NUISANCE, Control, Judge, flag_shortcut, rows_of
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.report.exams import ExamFacts
 from thermocancer.evaluation.statistics.comparison import holm
+from thermocancer.evaluation.statistics.intervals import midranks
 from thermocancer.runs.predictions import Prediction
 from thermocancer.workspace import VIEWS
 
@@ -66,55 +66,34 @@ class Variable:
     measured: bool
     """True when it was measured in the picture, False when the catalog knows it."""
 
-    @property
-    def varies(self) -> bool:
-        return bool(np.any(np.nanmax(self._filled, axis=0) > np.nanmin(self._filled, axis=0)))
-
-    @property
-    def _filled(self) -> FloatArray:
-        return np.where(np.isfinite(self.columns), self.columns, -1e9)
-
 
 def variables(scope: Scope) -> list[Variable]:
-    """Every variable that differs among the scored exams."""
-    found = [*_from_catalog(scope), *_from_pictures(scope)]
-    return [each for each in found if _at(each, scope.scored).varies]
-
-
-def _at(variable: Variable, rows: IntArray) -> Variable:
-    return Variable(variable.name, variable.title, variable.family, variable.columns[rows], variable.measured)
-
-
-def _from_catalog(scope: Scope) -> list[Variable]:
+    """Every variable that differs among the scored exams: those of the catalog, then those of the pictures."""
     exams, empty = scope.exams, ExamFacts()
     facts = [scope.facts.get((exam.patient, exam.visit), empty) for exam in exams]
-    values = {
-        "date_ordinal": scope.dates(),
-        "patient": np.array([float(exam.patient) for exam in exams]),
-        "visit": np.array([float(exam.visit) for exam in exams]),
-        "file_bytes": np.array([float(each.bytes or np.nan) for each in facts]),
-    }
-    result = [Variable("layout", "acquisition format", "camera", _indicators([e.layout for e in exams]), False)]
-    result += [Variable(name, *CATALOG[name], column[:, None], False) for name, column in values.items()]
+    layouts = sorted({exam.layout for exam in exams})
+    formats = np.array([[float(exam.layout == layout) for layout in layouts] for exam in exams])
+    found = [Variable("layout", "acquisition format", "camera", formats, False)]
+    for name, values in (
+        ("date_ordinal", scope.dates()),
+        ("patient", np.array([float(exam.patient) for exam in exams])),
+        ("visit", np.array([float(exam.visit) for exam in exams])),
+        ("file_bytes", np.array([float(each.bytes or np.nan) for each in facts])),
+    ):
+        found.append(Variable(name, *CATALOG[name], values[:, None], False))
     if any(each.files for each in facts):
         views = np.array([[float(view in each.files) for view in VIEWS] for each in facts])
-        result.append(Variable("views", "which views there are", "visit", views, False))
-    return result
-
-
-def _from_pictures(scope: Scope) -> list[Variable]:
-    measured = {} if scope.source is None else scope.source.nuisance()
-    result = []
+        found.append(Variable("views", "which views there are", "visit", views, False))
+    measured = {} if scope.cohort is None else scope.cohort.nuisance()
     for name in sorted(measured, key=lambda each: (list(PICTURE).index(each) if each in PICTURE else 99, each)):
-        if name not in CATALOG and not name.startswith("layout_"):
+        if name not in CATALOG and not name.startswith(LAYOUT):
             title, family = PICTURE.get(name, (name.replace("_", " "), "other"))
-            result.append(Variable(name, title, family, np.asarray(measured[name], float)[:, None], True))
-    return result
+            found.append(Variable(name, title, family, np.asarray(measured[name], float)[:, None], True))
+    return [each for each in found if _differs(each.columns[scope.scored])]
 
 
-def _indicators(values: list[str]) -> FloatArray:
-    levels = sorted(set(values))
-    return np.array([[float(value == level) for level in levels] for value in values])
+def _differs(columns: FloatArray) -> bool:
+    return bool(np.any(np.ptp(np.where(np.isfinite(columns), columns, -1e9), axis=0) > 0))
 
 
 def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
@@ -124,19 +103,17 @@ def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
         judge.control(each.name, each.title, NUISANCE, score_alone(scope, each.columns), family=each.family)
         for each in found
     ]
-    corrected = holm([control.p if control.p is not None else 1.0 for control in alone])
-    controls = [flag_shortcut(control.with_(p_holm=chance)) for control, chance in zip(alone, corrected, strict=True)]
+    corrected = holm([1.0 if control.p is None else control.p for control in alone])
+    controls = [replace(control, p_holm=chance) for control, chance in zip(alone, corrected, strict=True)]
+    outside = [each for each in found if each.name in OUTSIDE_THE_BREAST] or [each for each in found if each.measured]
     for name, title, members in (
-        ("outside_the_breast", "room, marker and framing together", _outside(found)),
+        ("outside_the_breast", "room, marker and framing together", outside),
         ("no_breast", "everything together: the model that sees no breast", found),
     ):
         if len(members) > 1:
-            table = np.hstack([each.columns for each in members])
-            note = f"RBF SVM on {len(members)} variables"
-            controls.append(
-                flag_shortcut(judge.control(name, title, NUISANCE, score_together(scope, table), note=note))
-            )
-    return controls
+            rows = score_together(scope, np.hstack([each.columns for each in members]))
+            controls.append(judge.control(name, title, NUISANCE, rows, note=f"RBF SVM on {len(members)} variables"))
+    return [flag_shortcut(control) for control in controls]
 
 
 def association(scope: Scope, first: str, second: str) -> float:
@@ -144,8 +121,6 @@ def association(scope: Scope, first: str, second: str) -> float:
 
     Looking inside each class keeps the label itself from tying them. Categories count by their first column.
     """
-    from thermocancer.evaluation.statistics.intervals import midranks
-
     columns = {each.name: each.columns[:, 0] for each in variables(scope)}
     values = []
     for label in (0, 1):
@@ -157,25 +132,15 @@ def association(scope: Scope, first: str, second: str) -> float:
     return float(np.mean(values)) if values else 0.0
 
 
-def _outside(found: list[Variable]) -> list[Variable]:
-    """The nine numbers from outside the breast; whatever was measured where those are not there."""
-    nine = [each for each in found if each.name in OUTSIDE_THE_BREAST]
-    return nine or [each for each in found if each.measured]
-
-
 def score_alone(scope: Scope, columns: FloatArray) -> list[Prediction]:
     """Out-of-fold scores of one variable: its rank among the training exams, direction learnt there."""
     rows: list[Prediction] = []
     for fold in scope.folds:
-        rows += rows_of(scope.exams, fold, _logistic_scores(scope, fold, columns))
+        known = columns[fold.train]
+        weights = ridge_logistic(ranked(known, known), scope.labels[fold.train])
+        odds = np.column_stack([np.ones(len(fold.test)), ranked(known, columns[fold.test])]) @ weights
+        rows += rows_of(scope.exams, fold, 1 / (1 + np.exp(-odds)))
     return rows
-
-
-def _logistic_scores(scope: Scope, fold: Fold, columns: FloatArray) -> FloatArray:
-    train, test = ranked(columns[fold.train], columns[fold.train]), ranked(columns[fold.train], columns[fold.test])
-    weights = ridge_logistic(train, scope.labels[fold.train])
-    scores: FloatArray = 1 / (1 + np.exp(-(np.column_stack([np.ones(len(test)), test]) @ weights)))
-    return scores
 
 
 def ranked(reference: FloatArray, values: FloatArray) -> FloatArray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,13 @@ from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray, centi_celsius
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
-from thermocancer.evaluation.audit.controls import (
-    BASELINE,
-    CONTROL,
-    INPUT,
-    Control,
-    Judge,
-    flag_shortcut,
-)
+from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, Control, Judge, flag_shortcut
 from thermocancer.evaluation.audit.scope import Refitting, Scope
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import fingerprint
 from thermocancer.kinds import Reads, trivial_kinds
 from thermocancer.runs.predictions import Prediction
+from thermocancer.thermal.regions import background_only, torso_only
 
 LATE_SHARE = 0.35
 """The latest patients, so many of them, are tested in the split by time."""
@@ -36,7 +31,7 @@ def permuted_labels(refitting: Refitting) -> Control:
     labels = permute_by_patient(scope, refitting.config.seed)
     rows = refitting.scores("permuted", refitting.classifier(), labels=labels)
     truth = {(exam.patient, exam.visit): int(label) for exam, label in zip(scope.exams, labels, strict=True)}
-    relabelled = [Prediction(r.patient, r.visit, r.fold, truth[r.patient, r.visit], r.score, r.predicted) for r in rows]
+    relabelled = [replace(row, label=truth[row.patient, row.visit]) for row in rows]
     return judge_permuted(refitting.judge, relabelled)
 
 
@@ -47,7 +42,7 @@ def judge_permuted(judge: Judge, relabelled: list[Prediction], how: str = "") ->
     passed = control.auc.low is None or control.auc.low <= 0.5
     words = "its interval includes .5 or lies below, as it must" if passed else "above chance: information leaks"
     note = f"{words}; {how}" if how else words
-    return control.with_(difference=None, flag="none" if passed else "failed", note=note)
+    return replace(control, difference=None, flag="none" if passed else "failed", note=note)
 
 
 def permute_by_patient(scope: Scope, seed: int) -> IntArray:
@@ -85,8 +80,9 @@ def leaky_twin(refitting: Refitting) -> Control:
         if len(set(refitting.scope.labels[part].tolist())) < 2:
             raise Unavailable("divided by exam, a part would hold one class only")
     rows = refitting.scores("leaky", refitting.classifier(), folds=folds)
-    control = refitting.judge.control("leaky", "LEAKY: split by exam, not by patient", CONTROL, rows)
-    return control.with_(flag="leaky", note=f"{repeated} exams have another exam of the same patient to be known by")
+    note = f"{repeated} exams have another exam of the same patient to be known by"
+    control = refitting.judge.control("leaky", "LEAKY: split by exam, not by patient", CONTROL, rows, note=note)
+    return replace(control, flag="leaky")
 
 
 def leaky_folds(folds: Sequence[Fold], seed: int) -> list[Fold]:
@@ -114,20 +110,25 @@ def untrained_twin(refitting: Refitting) -> Control:
     """The same model whose network has random weights and was never trained."""
     _needs_one_run(refitting)
     twin, note = refitting.twin()
-    rows = refitting.scores("untrained", twin)
-    control = refitting.judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows)
-    return control.with_(note=note)
+    return judge_untrained(refitting.judge, refitting.scores("untrained", twin), note)
+
+
+def judge_untrained(judge: Judge, rows: list[Prediction], note: str) -> Control:
+    """The control from the rows of a twin that was never trained."""
+    return judge.control("untrained", "untrained twin: random weights, never trained", BASELINE, rows, note=note)
 
 
 def trivial_baselines(refitting: Refitting) -> list[Control]:
     """Thermal statistics, left-right asymmetry and the plain asymmetry index on the same folds."""
     _needs_static_views(refitting)
-    controls = []
-    for each in trivial_kinds():
-        if each != refitting.kind:
-            rows = refitting.scores(each.name, refitting.classifier(each.name))
-            controls.append(refitting.judge.control(each.name.replace("-", "_"), each.trivial, BASELINE, rows))
-    return controls
+    return [
+        refitting.judge.control(
+            each.name.replace("-", "_"), each.trivial, BASELINE,
+            refitting.scores(each.name, refitting.classifier(each.name)),
+        )
+        for each in trivial_kinds()
+        if each != refitting.kind
+    ]  # fmt: skip
 
 
 def _needs_one_run(refitting: Refitting) -> None:
@@ -143,40 +144,31 @@ def _needs_static_views(refitting: Refitting) -> None:
 
 def torso_alone(refitting: Refitting) -> Control:
     """The same recipe where background and marker are gone."""
-    from thermocancer.thermal.regions import torso_only
-
-    _needs_static_views(refitting)
-    source = MaskedCohort(refitting.source, torso_only, "torso-only", refitting.workspace.cache / "masked")
-    rows = refitting.scores("torso_only", refitting.classifier(), source=source)
-    return refitting.judge.control("torso_only", "torso only: background and marker removed", INPUT, rows)
+    return _masked(refitting, "torso_only", torso_only, "torso only: background and marker removed")
 
 
 def background_alone(refitting: Refitting) -> Control:
     """The same recipe where the torso is blanked: what it can tell without any breast."""
-    from thermocancer.thermal.regions import background_only
+    return flag_shortcut(_masked(refitting, "background_only", background_only, "background only: torso blanked"))
 
+
+def _masked(refitting: Refitting, name: str, change: Change, title: str) -> Control:
     _needs_static_views(refitting)
-    source = MaskedCohort(refitting.source, background_only, "background-only", refitting.workspace.cache / "masked")
-    rows = refitting.scores("background_only", refitting.classifier(), source=source)
-    control = refitting.judge.control("background_only", "background only: torso blanked", INPUT, rows)
-    return flag_shortcut(control)
+    folder = refitting.workspace.cache / "masked"
+    cohort = MaskedCohort(refitting.cohort, change, name.replace("_", "-"), folder)
+    return refitting.judge.control(name, title, INPUT, refitting.scores(name, refitting.classifier(), cohort=cohort))
 
 
 def early_to_late(refitting: Refitting) -> Control:
-    """Trained on the early patients, tested on the late ones."""
+    """Trained on the early patients, tested on the late ones; says how many of those the encoders had seen."""
     _needs_one_run(refitting)
     fold = time_fold(refitting.scope)
     rows = refitting.scores("late", refitting.classifier(), folds=[fold])
-    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones" + _seen_by_encoders(refitting, fold)
+    note = f"{len(fold.train)} early exams, {len(fold.test)} late ones"
+    if refitting.kind.reads is Reads.CODES:
+        seen = refitting.kind.family().shown(refitting.asked, refitting.cohort, fold)
+        note += f"; the encoders had seen {len(seen)} of the late patients, without labels" if seen else ""
     return refitting.judge.control("late", "trained on early exams, tested on late ones", CONTROL, rows, note=note)
-
-
-def _seen_by_encoders(refitting: Refitting, fold: Fold) -> str:
-    """A remark where the split's encoders have seen (without labels) some of the tested patients."""
-    if refitting.kind.reads is not Reads.CODES:
-        return ""
-    seen = refitting.kind.family().shown(refitting.asked, refitting.source, fold)
-    return f"; the encoders had seen {len(seen)} of the late patients, without labels" if seen else ""
 
 
 def time_fold(scope: Scope) -> Fold:
@@ -212,34 +204,29 @@ REFITS: tuple[tuple[str, Callable[[Refitting], Control | list[Control]]], ...] =
 """Every control that trains again, by the name shown while it runs."""
 
 
-# --- a data set seen otherwise: only the torso, or only what is around it -----
-
+# --- a data set seen otherwise: only the torso, or only what is around it ---------------------------------------------
 
 Change = Callable[[CentiCelsius], CentiCelsius]
 
 
 class MaskedCohort(ChangedCohort):
-    """``source`` with every matrix changed by ``change``; each is computed once and kept in ``folder``."""
+    """``cohort`` with every matrix changed by ``change``; each is computed once and kept in ``folder``."""
 
-    def __init__(self, source: Cohort, change: Change, name: str, folder: Path) -> None:
-        if source.kind != "celsius":
+    def __init__(self, cohort: Cohort, change: Change, name: str, folder: Path) -> None:
+        if cohort.kind != "celsius":
             raise DataError("colour images hold no degrees to find the body by", expected="a data set of matrices")
-        super().__init__(source)
+        super().__init__(cohort)
         self._change, self.name = change, name
-        self.fingerprint = fingerprint(source.fingerprint, name)
+        self.fingerprint = fingerprint(cohort.fingerprint, name)
         self._folder = folder / self.fingerprint[:32]
         self._views: dict[str, CentiCelsius] = {}
 
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
-        if view not in self._views:
-            self._views[view] = self._changed(view)
-        return np.asarray(self._views[view][rows])[:, np.newaxis]
-
-    def _changed(self, view: str) -> CentiCelsius:
-        """Every matrix of a view, changed: shape (n, height, width), mapped from disk."""
-
         def fill(matrices: CentiCelsius) -> None:
             for row in np.flatnonzero(self.present(view)):
                 matrices[row] = self._change(centi_celsius(self.original, view, np.array([row]))[0])
 
-        return mapped_array(self._folder / f"{view}.npy", (len(self.exams), *self.shape), np.uint16, fill)
+        if view not in self._views:
+            path, shape = self._folder / f"{view}.npy", (len(self.exams), *self.shape)
+            self._views[view] = mapped_array(path, shape, np.uint16, fill)
+        return np.asarray(self._views[view][rows])[:, np.newaxis]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from typing import Any
 
 import numpy as np
 
@@ -19,7 +18,7 @@ from thermocancer.data.matching import MatchWeights
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.audit.controls import Judge, rows_of
 from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
-from thermocancer.files import fingerprint
+from thermocancer.files import Json, fingerprint
 from thermocancer.kinds import Kind, kind
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run
@@ -30,7 +29,7 @@ from thermocancer.workspace import Workspace
 class Scope:
     """``folds`` hold positions in ``exams``; ``scored`` are those that the run has predictions for.
 
-    ``source`` is the data set behind the run, with the same positions, or None where it is gone (or holds
+    ``cohort`` is the data set behind the run, with the same positions, or None where it is gone (or holds
     no static exams): then only what the predictions and the catalog say can be audited.
     """
 
@@ -38,7 +37,7 @@ class Scope:
     exams: tuple[Exam, ...]
     scored: IntArray
     folds: tuple[Fold, ...]
-    source: Cohort | None
+    cohort: Cohort | None
     facts: dict[ExamKey, ExamFacts]
     patients_known: bool = True
     """False for image files whose patients nobody knows: each then counts as a patient of its own."""
@@ -47,18 +46,13 @@ class Scope:
     def labels(self) -> IntArray:
         return np.array([exam.label for exam in self.exams], dtype=np.int64)
 
-    def first_repeats(self, count: int) -> tuple[Fold, ...]:
-        """The folds of the first ``count`` repeats (all of them where folds are not numbered so)."""
-        wanted = {str(number) for number in range(1, count + 1)}
-        return tuple(fold for fold in self.folds if "." not in fold.name or fold.name.split(".")[0] in wanted)
-
     def dates(self) -> FloatArray:
         """Days since year 1 of each exam, NaN where unknown. Shape (n,)."""
         return np.array([_day(exam.date) for exam in self.exams])
 
     def nuisance(self, name: str) -> FloatArray:
         """One measured variable by name, all NaN where it was not measured. Shape (n,)."""
-        measured = {} if self.source is None else self.source.nuisance()
+        measured = {} if self.cohort is None else self.cohort.nuisance()
         return np.asarray(measured.get(name, np.full(len(self.exams), np.nan)), dtype=np.float64)
 
 
@@ -69,54 +63,45 @@ def _day(text: str | None) -> float:
         return np.nan
 
 
-def make_scope(run: Run, source: Cohort | None, facts: dict[ExamKey, ExamFacts]) -> Scope:
-    """Place the run's predictions on the exams of its data set."""
-    exams = _exams_of(run.rows, facts) if source is None else tuple(source.exams)
+def make_scope(run: Run, cohort: Cohort | None, facts: dict[ExamKey, ExamFacts]) -> Scope:
+    """Place the run's predictions on the exams of its data set.
+
+    The folds are those that the predictions show; what was not tested was trained on.
+    """
+    if cohort is None:
+        labels, empty = {(row.patient, row.visit): row.label for row in run.rows}, ExamFacts()
+        known = [(key, label, facts.get(key, empty)) for key, label in sorted(labels.items())]
+        exams = tuple(Exam(*key, label, fact.date, fact.layout) for key, label, fact in known)
+    else:
+        exams = tuple(cohort.exams)
     places = {(exam.patient, exam.visit): row for row, exam in enumerate(exams)}
-    if source is not None and any((row.patient, row.visit) not in places for row in run.rows):
+    if any((row.patient, row.visit) not in places for row in run.rows):
         return make_scope(run, None, facts)  # the data set has changed since the run was made
-    scored = np.array(sorted({places[row.patient, row.visit] for row in run.rows}), dtype=np.int64)
-    folds = _folds_of(run, exams, places, scored)
-    return Scope(run, exams, scored, folds, source, facts)
-
-
-def _exams_of(rows: Sequence[Prediction], facts: dict[ExamKey, ExamFacts]) -> tuple[Exam, ...]:
-    labels = {(row.patient, row.visit): row.label for row in rows}
-    empty = ExamFacts()
-    return tuple(
-        Exam(*key, label, facts.get(key, empty).date, facts.get(key, empty).layout)
-        for key, label in sorted(labels.items())
-    )
-
-
-def _folds_of(run: Run, exams: Sequence[Exam], places: dict[ExamKey, int], scored: IntArray) -> tuple[Fold, ...]:
-    """The folds as the predictions show them; what was not tested was trained on."""
     tested: dict[str, set[int]] = {}
     for row in run.rows:
         tested.setdefault(row.fold, set()).add(places[row.patient, row.visit])
-    pool = set(scored.tolist()) if len(tested) > 1 else _training_pool(run, exams, scored)
-    folds = []
-    for name in sorted(tested, key=_fold_order):
-        test = np.array(sorted(tested[name]), dtype=np.int64)
-        train = np.array(sorted(pool - tested[name]), dtype=np.int64)
-        folds.append(Fold(name, train, test))
-    return tuple(folds)
+    scored = set().union(*tested.values())
+    pool = scored if len(tested) > 1 else _training_pool(run, exams, scored)
+    folds = tuple(
+        Fold(name, np.array(sorted(pool - rows), dtype=np.int64), np.array(sorted(rows), dtype=np.int64))
+        for name, rows in sorted(tested.items(), key=lambda each: _fold_order(each[0]))
+    )
+    return Scope(run, exams, np.array(sorted(scored), dtype=np.int64), folds, cohort, facts)
 
 
-def _training_pool(run: Run, exams: Sequence[Exam], scored: IntArray) -> set[int]:
+def _training_pool(run: Run, exams: Sequence[Exam], scored: set[int]) -> set[int]:
     """With a single fold: exams that were not scored, nor left out, nor (unless thesis) of a scored patient."""
     left_out = {each.exam for each in run.manifest.excluded}
     seen = set() if run.manifest.protocol == "thesis" else {exams[row].patient for row in scored}
-    return {
-        row for row, exam in enumerate(exams) if exam.key not in left_out and exam.patient not in seen
-    } - set(scored.tolist())  # fmt: skip
+    allowed = {row for row, exam in enumerate(exams) if exam.key not in left_out and exam.patient not in seen}
+    return allowed - scored
 
 
-def _fold_order(name: str) -> tuple[object, ...]:
+def _fold_order(name: str) -> tuple[tuple[int, int | str], ...]:
     return tuple((0, int(part)) if part.isdigit() else (1, part) for part in name.split("."))
 
 
-# --- where controls are trained again: the run's own classifier, data set and folds ---
+# --- where controls are trained again: the run's own classifier, data set and folds -----------------------------------
 
 
 @dataclass(frozen=True)
@@ -124,7 +109,7 @@ class Refitting:
     """What refits need: the run's own settings and where results are remembered."""
 
     scope: Scope
-    source: Cohort
+    cohort: Cohort
     config: Config
     workspace: Workspace
     judge: Judge
@@ -132,7 +117,9 @@ class Refitting:
 
     @property
     def folds(self) -> tuple[Fold, ...]:
-        return self.scope.first_repeats(self.repeats)
+        """Those of the first ``repeats`` (all of them where folds are not numbered so)."""
+        wanted = {str(number) for number in range(1, self.repeats + 1)}
+        return tuple(fold for fold in self.scope.folds if "." not in fold.name or fold.name.split(".")[0] in wanted)
 
     @property
     def kind(self) -> Kind:
@@ -147,13 +134,28 @@ class Refitting:
     @property
     def asked(self) -> Asked:
         """What the run's classifier was asked for, without inner folds: only the order of its scores is audited."""
-        found = asked_for(self.config, self.workspace, self.scope.run.manifest.views)
-        return replace(found, calibrate=False, exam_weights=self._exam_weights())
+        weighed = self.config.cohort.match == "weight"
+        return replace(
+            asked_for(self.config, self.workspace, self.scope.run.manifest.views),
+            calibrate=False,
+            exam_weights=MatchWeights.of(self.cohort, self.config.cohort) if weighed else None,
+        )
 
     def classifier(self, name: str | None = None) -> Classifier:
-        """The run's own classifier, or the one of another kind on the same views."""
+        """The run's own classifier, or the one of another kind on the same views.
+
+        Raises Unavailable for a late run that weighs scores.
+        """
         if self.combines:
-            return self._late()
+            from thermocancer.classifiers.late.patients import PatientCohort
+            from thermocancer.classifiers.late.run import BY_FEATURES, late_classifier
+
+            if self.config.fuse.combine_by != BY_FEATURES or not isinstance(self.cohort, PatientCohort):
+                raise Unavailable(
+                    f"the run only weighs scores of {', '.join(self.combines)}, which it cannot train again; "
+                    "their own audits have this control"
+                )
+            return late_classifier(self.config, self.cohort, calibrate=False)
         if self.kind.runs_network:
             strategy.set_up(self.config.strategy, self.config.seed)
         own: Classifier = (self.kind if name is None else kind(name)).family().make(self.asked)
@@ -164,63 +166,35 @@ class Refitting:
         found: tuple[Classifier, str] = self.kind.family().twin(self.asked)
         return found
 
-    def _late(self) -> Classifier:
-        from thermocancer.classifiers.late.patients import PatientCohort
-        from thermocancer.classifiers.late.run import BY_FEATURES, late_classifier
-
-        if self.config.fuse.combine_by != BY_FEATURES or not isinstance(self.source, PatientCohort):
-            raise Unavailable(
-                f"the run only weighs scores of {', '.join(self.combines)}, which it cannot train again; "
-                "their own audits have this control"
-            )
-        return late_classifier(self.config, self.source, calibrate=False)
-
-    def _exam_weights(self) -> MatchWeights | None:
-        """Weights of matched exams in training, as the run itself used them."""
-        if self.config.cohort.match != "weight":
-            return None
-        return MatchWeights.of(self.source, self.config.cohort)
-
     def scores(
-        self,
-        name: str,
-        classifier: Classifier,
-        *,
-        source: Cohort | None = None,
-        labels: IntArray | None = None,
+        self, name: str, classifier: Classifier, *, cohort: Cohort | None = None, labels: IntArray | None = None,
         folds: Sequence[Fold] | None = None,
-    ) -> list[Prediction]:
+    ) -> list[Prediction]:  # fmt: skip
         """Out-of-fold rows of a classifier, computed once: an interrupted audit goes on where it stopped."""
         folds = self.folds if folds is None else folds
-        source = self.source if source is None else source
+        cohort = self.cohort if cohort is None else cohort
         labels = self.scope.labels if labels is None else labels
         settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
         parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
         made_from = self.scope.run.manifest.made_from
-        key = fingerprint(__version__, name, settings, source.fingerprint, labels.tolist(), parts, made_from)
+        key = fingerprint(__version__, name, settings, cohort.fingerprint, labels.tolist(), parts, made_from)
 
-        def read(rows: list[dict[str, Any]]) -> list[Prediction]:
+        def fit_and_score() -> list[Prediction]:
+            from thermocancer.training.workers import one_thread
+
+            rows: list[Prediction] = []
+            with one_thread():
+                for fold in folds:
+                    fitted = classifier.fit(
+                        cohort, fold.train, labels[fold.train], seed=self.config.seed, fold=fold.name
+                    )
+                    rows += rows_of(self.scope.exams, fold, fitted.scores(cohort, fold.test))
+            return rows
+
+        def read(rows: list[Json]) -> list[Prediction]:
             if len(rows) != sum(len(fold.test) for fold in folds):
                 raise ValueError("rows of other folds")
             return [Prediction(**row) for row in rows]
 
-        return cached_json(
-            self.workspace.cache / "audit" / f"{key[:32]}.json",
-            lambda: fit_and_score(classifier, source, self.scope, labels, folds, self.config.seed),
-            encode=lambda rows: [asdict(row) for row in rows],
-            decode=read,
-        )
-
-
-def fit_and_score(
-    classifier: Classifier, source: Cohort, scope: Scope, labels: IntArray, folds: Sequence[Fold], seed: int
-) -> list[Prediction]:
-    """Fit on each fold's training part with ``labels`` (n,) and score its test part."""
-    from thermocancer.training.workers import one_thread
-
-    rows: list[Prediction] = []
-    with one_thread():
-        for fold in folds:
-            fitted = classifier.fit(source, fold.train, labels[fold.train], seed=seed, fold=fold.name)
-            rows += rows_of(scope.exams, fold, fitted.scores(source, fold.test))
-    return rows
+        path = self.workspace.cache / "audit" / f"{key[:32]}.json"
+        return cached_json(path, fit_and_score, encode=lambda rows: [asdict(row) for row in rows], decode=read)

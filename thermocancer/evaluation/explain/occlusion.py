@@ -7,17 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.classifiers.protocol import Fitted
-from thermocancer.data.cohort import ArrayCohort, CentiCelsius, Cohort, Exam, FloatArray, centi_celsius
+from thermocancer.data.cohort import ArrayCohort, Cohort, FloatArray, centi_celsius
 from thermocancer.evaluation.report.figures import mark_sides, new_figure, png_bytes
 from thermocancer.thermal.regions import torso_mask
-
-Boxes = list[tuple[slice, slice]]
 
 
 @dataclass(frozen=True)
@@ -52,90 +49,64 @@ def stretched(grid: FloatArray, shape: tuple[int, int]) -> FloatArray:
 
 def occlude(
     fitted: Fitted,
-    source: Cohort,
+    cohort: Cohort,
     row: int,
     view: str,
     *,
     grid: tuple[int, int] = (8, 10),
     batch: int = 16,
-    as_trained: Callable[[ArrayCohort], Cohort] = lambda source: source,
+    as_trained: Callable[[ArrayCohort], Cohort] = lambda cohort: cohort,
 ) -> Occlusion:
     """Occlusion map of one exam's view on a grid of patches; patches off the body are left out.
 
     Each patch is replaced by the body's median temperature, so that nothing but its pattern goes.
-    ``source`` holds degrees; ``as_trained`` turns copies of the exam into what the classifier reads.
+    ``cohort`` holds degrees; ``as_trained`` turns copies of the exam into what the classifier reads.
     """
-    exam = {name: centi_celsius(source, name, np.array([row]))[0] for name in source.views if source.present(name)[row]}
-    torso = torso_mask(exam[view] / 100.0)
-    median = np.uint16(np.median(exam[view][torso]))
-    boxes = patches(exam[view].shape, grid)
+    exam = {name: centi_celsius(cohort, name, np.array([row]))[0] for name in cohort.views if cohort.present(name)[row]}
+    shown, torso = exam[view], torso_mask(exam[view] / 100.0)
+    median = np.uint16(np.median(shown[torso]))
+    boxes = patches(shown.shape, grid)
     on_body = [place for place, box in enumerate(boxes) if torso[box].mean() > 0.3]
-    copies = [exam[view], *(_patched(exam[view], boxes[place], torso, median) for place in on_body)]
-    measured = {name: values[[row]] for name, values in source.nuisance().items()}
-    scores = np.concatenate(
-        [
-            _scores_of(
-                fitted, as_trained, source.exams[row], exam | {view: np.stack(copies[start : start + batch])}, measured
-            )
-            for start in range(0, len(copies), batch)
-        ]
-    )
+    copies = [shown, *(shown.copy() for _ in on_body)]
+    for copy, place in zip(copies[1:], on_body, strict=True):
+        copy[boxes[place]] = np.where(torso[boxes[place]], median, shown[boxes[place]])
+    measured = {name: values[row] for name, values in cohort.nuisance().items()}
+    scores = []
+    for start in range(0, len(copies), batch):
+        some = np.stack(copies[start : start + batch])
+        same = {name: np.broadcast_to(each, (len(some), *each.shape)) for name, each in exam.items()}
+        known = {name: np.repeat(value, len(some)) for name, value in measured.items()}
+        many = ArrayCohort((cohort.exams[row],) * len(some), same | {view: some}, measured=known)
+        scores.append(np.asarray(fitted.scores(as_trained(many), np.arange(len(some))), dtype=np.float64))
+    whole, *hidden = np.concatenate(scores)
     effect = np.zeros(len(boxes))
-    effect[on_body] = scores[0] - scores[1:]
-    return Occlusion(view, float(scores[0]), effect.reshape(grid))
+    effect[on_body] = whole - np.array(hidden)
+    return Occlusion(view, float(whole), effect.reshape(grid))
 
 
-def patches(shape: tuple[int, ...], grid: tuple[int, int]) -> Boxes:
+def patches(shape: tuple[int, ...], grid: tuple[int, int]) -> list[tuple[slice, slice]]:
     """The grid's boxes, row by row, over a frame of ``shape`` (height, width)."""
-    rows = np.linspace(0, shape[0], grid[0] + 1).round().astype(int)
-    columns = np.linspace(0, shape[1], grid[1] + 1).round().astype(int)
+    rows, columns = (np.linspace(0, shape[axis], grid[axis] + 1).round().astype(int).tolist() for axis in (0, 1))
     return [
-        (slice(int(rows[i]), int(rows[i + 1])), slice(int(columns[j]), int(columns[j + 1])))
-        for i in range(grid[0])
-        for j in range(grid[1])
+        (slice(*above_below), slice(*left_right)) for above_below in pairwise(rows) for left_right in pairwise(columns)
     ]
 
 
-def _patched(
-    matrix: CentiCelsius, box: tuple[slice, slice], torso: npt.NDArray[np.bool_], median: np.uint16
-) -> CentiCelsius:
-    copy = matrix.copy()
-    copy[box] = np.where(torso[box], median, matrix[box])
-    return copy
-
-
-def _scores_of(
-    fitted: Fitted,
-    as_trained: Callable[[ArrayCohort], Cohort],
-    exam: Exam,
-    views: dict[str, CentiCelsius],
-    measured: dict[str, FloatArray],
-) -> FloatArray:
-    """Scores of several versions of one exam; views with a single matrix (H, W) stay the same in all."""
-    count = max(len(each) for each in views.values() if each.ndim == 3)
-    matrices = {
-        name: each if each.ndim == 3 else np.broadcast_to(each, (count, *each.shape)) for name, each in views.items()
-    }
-    many = ArrayCohort(
-        (exam,) * count,
-        matrices,
-        measured={name: np.repeat(values, count) for name, values in measured.items()},
-    )
-    return np.asarray(fitted.scores(as_trained(many), np.arange(count, dtype=np.int64)), dtype=np.float64)
-
-
-# --- an effect laid over its thermogram: degrees in grey, the effect in colour, left and  ---
-
+# --- an effect laid over its thermogram: degrees in grey, the effect in colour, left and right marked -----------------
 
 PICTURE, LEFT_BAR, RIGHT_BAR = (0.125, 0.03, 0.655, 0.94), (0.09, 0.08, 0.02, 0.84), (0.8, 0.08, 0.02, 0.84)
 """Left, bottom, width and height as parts of the figure."""
 
+LOST = "score lost when hidden"
+"""The unit of an occlusion map."""
 
-def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, view: str, *, unit: str) -> bytes:
+
+def draw_heatmap(celsius: FloatArray, effect: FloatArray, view: str, *, unit: str) -> bytes:
     """A thermogram (height, width) in degC with ``effect`` (height, width) over it, as PNG.
 
     Red speaks for sick, blue for healthy; the grey scale is in degC.
     """
+    from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize, TwoSlopeNorm
 
     figure, axes = new_figure(5.6, 3.3)
@@ -158,13 +129,7 @@ def draw_heatmap(celsius: npt.NDArray[np.floating[Any]], effect: FloatArray, vie
     axes.set_xticks([])
     axes.set_yticks([])
     figure.colorbar(grey, cax=figure.add_axes(LEFT_BAR), location="left", label="degC")
-    figure.colorbar(_solid(strongest), cax=figure.add_axes(RIGHT_BAR), location="right", label=unit)
+    # the effect's own scale without its transparency
+    solid = ScalarMappable(TwoSlopeNorm(0, -strongest, strongest), "RdBu_r")
+    figure.colorbar(solid, cax=figure.add_axes(RIGHT_BAR), location="right", label=unit)
     return png_bytes(figure, dpi=100)
-
-
-def _solid(strongest: float) -> Any:
-    """The effect's own scale without its transparency."""
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import TwoSlopeNorm
-
-    return ScalarMappable(TwoSlopeNorm(0, -strongest, strongest), "RdBu_r")

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
-from thermocancer.data.cohort import Cohort, FloatArray, centi_celsius
+from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, centi_celsius
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.audit.refits import permute_by_patient
 from thermocancer.evaluation.audit.scope import Scope, make_scope
-from thermocancer.evaluation.explain.occlusion import Occlusion, draw_heatmap, occlude, stretched
+from thermocancer.evaluation.explain.occlusion import LOST, Occlusion, draw_heatmap, occlude, stretched
 from thermocancer.evaluation.report.judgement import Judgement
 from thermocancer.evaluation.statistics.intervals import midranks, wilson
+from thermocancer.evaluation.statistics.units import Units
+from thermocancer.files import Json
 from thermocancer.kinds import Reads
 from thermocancer.progress import Progress
 from thermocancer.thermal.regions import torso_mask
@@ -33,32 +33,33 @@ Place = tuple[int, str]
 
 
 @dataclass
-class Survey:
+class Explanation:
     """``facts`` go to ``report.json``; ``pictures`` hold PNG bytes; ``note`` is for people."""
 
-    facts: dict[str, Any] = field(default_factory=dict)
-    pictures: list[dict[str, Any]] = field(default_factory=list)
+    facts: Json = field(default_factory=dict)
+    pictures: list[Json] = field(default_factory=list)
     note: str = ""
 
 
-def survey_run(judged: Judgement, workspace: Workspace, progress: Progress, *, first_only: bool = False) -> Survey:
-    """Explain a run of ``fuse`` by occlusion of its views; an empty survey where that cannot be done.
+def explain_run(
+    judged: Judgement, workspace: Workspace, progress: Progress, *, first_only: bool = False
+) -> Explanation:  # fmt: skip
+    """Explain a run of ``fuse`` by occlusion of its views; nothing but a note where that cannot be done.
 
     ``first_only`` explains the first view alone, in a fifth of the time.
     """
-    config = judged.run.config()
-    if config is None or judged.run.reads not in (Reads.CODES, Reads.TABLES):
-        return Survey(note="This kind of run has no occlusion maps.")
+    run, config = judged.run, judged.run.config()
+    if config is None or run.reads not in (Reads.CODES, Reads.TABLES):
+        return Explanation(note="This kind of run has no occlusion maps.")
     try:
-        with StoredCohort(workspace.dataset(config.dataset.name)) as source:
-            scope = make_scope(judged.run, source, {})
-            if scope.source is None or source.kind != "celsius":
-                return Survey(note="The data set behind this run is gone or holds no degrees.")
-            views = judged.run.manifest.views
-            case = Case(scope, source, config, workspace, views[:1] if first_only else views)
-            return _survey(judged, case, progress)
+        with StoredCohort(workspace.dataset(config.dataset.name)) as cohort:
+            scope = make_scope(run, cohort, {})
+            if scope.cohort is None or cohort.kind != "celsius":
+                return Explanation(note="The data set behind this run is gone or holds no degrees.")
+            views = run.manifest.views[:1] if first_only else run.manifest.views
+            return _explained(Case(scope, cohort, config, workspace, views), judged.units, progress)
     except ThermocancerError as error:
-        return Survey(note=f"No occlusion maps: {error.what}.")
+        return Explanation(note=f"No occlusion maps: {error.what}.")
 
 
 @dataclass(frozen=True)
@@ -66,60 +67,101 @@ class Case:
     """What is explained: the run's exams where they lie, and the views to look at."""
 
     scope: Scope
-    source: Cohort
+    cohort: Cohort
     config: Config
     workspace: Workspace
     views: tuple[str, ...]
 
-    def places(self, rows: list[int]) -> list[Place]:
+    def places(self, rows: Sequence[int]) -> list[Place]:
         """Every view of these exams that is there."""
-        present = {view: self.source.present(view) for view in self.views}
+        present = {view: self.cohort.present(view) for view in self.views}
         return [(row, view) for row in rows for view in self.views if present[view][row]]
 
     def celsius(self, row: int, view: str) -> FloatArray:
         """One matrix (height, width) in degC."""
-        return np.asarray(centi_celsius(self.source, view, np.array([row]))[0] / 100.0)
+        return np.asarray(centi_celsius(self.cohort, view, np.array([row]))[0] / 100.0)
 
     def mask_path(self, row: int, view: str) -> Path:
         """Where the phantom keeps the true place of a tumour."""
         return self.workspace.raw / "truth" / self.scope.exams[row].key / f"{view}.png"
 
-    def words(self, row: int) -> str:
-        exam = self.scope.exams[row]
-        return f"exam {exam.key}, {LABELS[exam.label]}"
+    def picture(
+        self, place: Place, effect: FloatArray, method: str, unit: str, *, score: str = "", remark: str = ""
+    ) -> Json:  # fmt: skip
+        """A map (height, width) drawn over its thermogram."""
+        row, view = place
+        words = f"exam {self.scope.exams[row].key}, {LABELS[self.scope.exams[row].label]}{score}"
+        return {
+            "picture": draw_heatmap(self.celsius(row, view), effect, view, unit=unit),
+            "alternative": f"{method} map of {words}, {view} view",
+            "caption": f"{words}; {view}{remark}",
+        }
 
 
-def _survey(judged: Judgement, case: Case, progress: Progress) -> Survey:
+def _explained(case: Case, units: Units, progress: Progress) -> Explanation:
     from thermocancer.classifiers.making import load_fitted
     from thermocancer.training.workers import one_thread
 
-    shown = case.places(telling_rows(judged, case.scope))
-    pointed = _places_with_truth(case)
+    scope, run, shape = case.scope, case.scope.run, case.cohort.shape
+    exams = telling_rows(units, scope)
+    shown = case.places(exams)
+    sick = [row for row in scope.scored.tolist() if scope.exams[row].label == 1]
+    known = [row for row in sick if any(case.mask_path(row, view).exists() for view in case.views)]
+    pointed = [place for place in case.places(known[:POINTED]) if case.mask_path(*place).exists()]
     with one_thread():
-        fitted = load_fitted(judged.run.model_folder, case.workspace)
+        fitted = load_fitted(run.model_folder, case.workspace)
         maps: dict[Place, Occlusion] = {}
         places = list(dict.fromkeys([*shown, *pointed]))
-        with progress.task(f"occlusion of {judged.run.name}", len(places), "maps") as bar:
+        with progress.task(f"occlusion of {run.name}", len(places), "maps") as bar:
             for row, view in places:
-                maps[row, view] = occlude(fitted, case.source, row, view)
+                maps[row, view] = occlude(fitted, case.cohort, row, view)
                 bar.advance()
-        compared = [place for place in shown if place[0] in list(dict.fromkeys(row for row, _ in shown))[:COMPARED]]
-        sanity = _sanity(case, {place: maps[place] for place in compared})
+        compared = list(dict.fromkeys(row for row, _ in shown))[:COMPARED]
+        sanity = _against_permuted_labels(case, {place: maps[place] for place in shown if place[0] in compared})
         cams, cam_sanity = _class_activation(fitted, case, shown)
-    survey = Survey({"views": list(case.views), "methods": ["occlusion"], "sanity": sanity})
-    survey.pictures = [_picture(case, place, maps[place]) for place in shown]
+    facts: Json = {"views": list(case.views), "methods": ["occlusion"], "sanity": sanity}
+    pictures = [
+        case.picture(each, maps[each].full_size(shape), "Occlusion", LOST, score=f", score {maps[each].score:.3f}")
+        for each in shown
+    ]
     if cams:
-        survey.facts |= {"methods": ["occlusion", "Grad-CAM"], "sanity_grad_cam": cam_sanity}
-        survey.pictures += [_cam_picture(case, place, cam) for place, cam in cams.items()]
+        facts |= {"methods": ["occlusion", "Grad-CAM"], "sanity_grad_cam": cam_sanity}
+        remark = ", Grad-CAM (strongest is 1)"
+        pictures += [
+            case.picture(place, stretched(cam, shape), "Grad-CAM", "Grad-CAM", remark=remark)
+            for place, cam in cams.items()
+        ]
     if pointed:
-        survey.facts["pointing"] = _pointing(case, {place: maps[place] for place in pointed})
-    survey.note = _note(survey.facts)
-    return survey
+        facts["pointing"] = _pointing(case, {place: maps[place] for place in pointed})
+    return Explanation(facts, pictures, _note(facts))
 
 
-def _class_activation(
-    fitted: Fitted, case: Case, places: list[Place]
-) -> tuple[dict[Place, FloatArray], dict[str, Any]]:
+def telling_rows(units: Units, scope: Scope) -> list[int]:
+    """The exams of the highest sick, the lowest sick, the highest healthy and the lowest healthy unit."""
+    chosen = []
+    for label, sign in ((1, -1), (1, 1), (0, -1), (0, 1)):
+        rows = np.flatnonzero(units.labels == label)
+        place = rows[np.argsort(sign * units.scores[rows], kind="stable")[0]]
+        patient, visit = units.patients[place], units.visits[place]
+        own = (row for row in scope.scored.tolist() if scope.exams[row].patient == patient)
+        chosen.append(next(row for row in own if visit in (0, scope.exams[row].visit)))
+    return list(dict.fromkeys(chosen))[:SHOWN]
+
+
+def _against_permuted_labels(case: Case, maps: Mapping[Place, Occlusion]) -> Json:
+    """How like these maps are those of the same recipe taught permuted labels."""
+    from thermocancer.classifiers.making import make_classifier
+
+    scope, config = case.scope, case.config
+    classifier = make_classifier(config, case.workspace, views=scope.run.manifest.views, calibrate=False)
+    fold, labels = scope.folds[0], permute_by_patient(scope, config.seed)
+    stupid = classifier.fit(case.cohort, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
+    return judge_similarities(
+        [map_similarity(each.effect, occlude(stupid, case.cohort, *place).effect) for place, each in maps.items()]
+    )
+
+
+def _class_activation(fitted: Fitted, case: Case, places: Sequence[Place]) -> tuple[dict[Place, FloatArray], Json]:
     """Grad-CAM maps of the codes, -1 to 1, and how like they are those of the network with random weights.
 
     None where the model is no network. Maps that are flat say nothing of likeness and are left out of it.
@@ -128,94 +170,31 @@ def _class_activation(
 
     if network_inside(fitted) is None:
         return {}, {}
-    cams = {(row, view): explain_exam(fitted, case.source, row, view) for row, view in places}
-    alike = []
-    for (row, view), cam in cams.items():
-        other = explain_at_random(fitted, case.source, row, view, case.config.seed)
-        if np.ptp(cam) > 0 and np.ptp(other) > 0:
-            alike.append(map_similarity(cam, other))
-    return cams, judge_similarities(alike)
+    cams = {place: explain_exam(fitted, case.cohort, *place) for place in places}
+    random = {place: explain_at_random(fitted, case.cohort, *place, case.config.seed) for place in places}
+    uneven = [place for place in places if np.ptp(cams[place]) > 0 and np.ptp(random[place]) > 0]
+    return cams, judge_similarities([map_similarity(cams[place], random[place]) for place in uneven])
 
 
-def telling_rows(judged: Judgement, scope: Scope) -> list[int]:
-    """The exams of the highest sick, the lowest sick, the highest healthy and the lowest healthy unit."""
-    units, chosen = judged.units, []
-    for label, sign in ((1, -1), (1, 1), (0, -1), (0, 1)):
-        rows = np.flatnonzero(units.labels == label)
-        place = rows[np.argsort(sign * units.scores[rows], kind="stable")[0]]
-        patient, visit = units.patients[place], units.visits[place]
-        chosen.append(
-            next(
-                row
-                for row in scope.scored.tolist()
-                if scope.exams[row].patient == patient and visit in (0, scope.exams[row].visit)
-            )
-        )
-    return list(dict.fromkeys(chosen))[:SHOWN]
-
-
-def _places_with_truth(case: Case) -> list[Place]:
-    scope = case.scope
-    sick = [row for row in scope.scored.tolist() if scope.exams[row].label == 1]
-    known = [row for row in sick if any(case.mask_path(row, view).exists() for view in case.views)]
-    return [place for place in case.places(known[:POINTED]) if case.mask_path(*place).exists()]
-
-
-def _sanity(case: Case, maps: dict[Place, Occlusion]) -> dict[str, Any]:
-    """The same exams explained by the same recipe taught permuted labels."""
-    from thermocancer.classifiers.making import make_classifier
-
-    scope, config = case.scope, case.config
-    classifier = make_classifier(config, case.workspace, views=scope.run.manifest.views, calibrate=False)
-    fold = scope.folds[0]
-    labels = permute_by_patient(scope, config.seed)
-    stupid: Fitted = classifier.fit(case.source, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
-    return judge_similarities(
-        [
-            map_similarity(one.effect, occlude(stupid, case.source, row, view).effect)
-            for (row, view), one in maps.items()
-        ]
-    )
-
-
-def _pointing(case: Case, maps: dict[Place, Occlusion]) -> dict[str, Any]:
+def _pointing(case: Case, maps: Mapping[Place, Occlusion]) -> Json:
     import cv2
 
     hits, chances = [], []
-    shape = case.source.shape
-    for place, one in maps.items():
-        mask = read_mask(case.mask_path(*place))
-        if mask is None or not mask.any():
+    shape = case.cohort.shape
+    for place, each in maps.items():
+        image = cv2.imread(str(case.mask_path(*place)), cv2.IMREAD_GRAYSCALE)
+        if image is None or not image.any():
             continue
+        mask = np.asarray(image > 0)
         if mask.shape != shape:
             mask = cv2.resize(mask.astype(np.uint8), shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
-        if not mask.any():
-            continue
-        hits.append(points_at(one.peak(shape), mask))
-        chances.append(chance_to_hit(mask, torso_mask(case.celsius(*place))))
+        if mask.any():
+            hits.append(points_at(each.peak(shape), mask))
+            chances.append(chance_to_hit(mask, torso_mask(case.celsius(*place))))
     return judge_pointing(hits, chances)
 
 
-def _picture(case: Case, place: Place, one: Occlusion) -> dict[str, Any]:
-    celsius, words = case.celsius(*place), f"{case.words(place[0])}, score {one.score:.3f}"
-    return {
-        "picture": draw_heatmap(celsius, one.full_size(celsius.shape), one.view, unit="score lost when hidden"),
-        "alternative": f"Occlusion map of {words}, {one.view} view",
-        "caption": f"{words}; {one.view}",
-    }
-
-
-def _cam_picture(case: Case, place: Place, cam: FloatArray) -> dict[str, Any]:
-    celsius, words, view = case.celsius(*place), case.words(place[0]), place[1]
-    full = stretched(cam, (celsius.shape[0], celsius.shape[1]))
-    return {
-        "picture": draw_heatmap(celsius, full, view, unit="Grad-CAM"),
-        "alternative": f"Grad-CAM map of {words}, {view} view",
-        "caption": f"{words}; {view}, Grad-CAM (strongest is 1)",
-    }
-
-
-def _note(facts: dict[str, Any]) -> str:
+def _note(facts: Json) -> str:
     sanity, pointing = facts["sanity"], facts.get("pointing")
     words = "The model shown was fitted on every exam, so that these scores are not out of sample."
     if sanity["mean_rank_correlation"] is not None:
@@ -239,8 +218,7 @@ def _note(facts: dict[str, Any]) -> str:
     return words
 
 
-# --- can a heat map be trusted? It must change when the model is made stupid, and on the  ---
-
+# --- can a heat map be trusted? It must change with what was learnt, and on the phantom point at the tumour -----------
 
 ALIKE = 0.5
 """Maps of the trained and of a randomised model that agree more than this say little about the training."""
@@ -258,23 +236,13 @@ def map_similarity(first: FloatArray, second: FloatArray) -> float:
     return float(np.corrcoef(one, other)[0, 1])
 
 
-def judge_similarities(similarities: Sequence[float]) -> dict[str, Any]:
+def judge_similarities(similarities: Sequence[float]) -> Json:
     """The mean over exams, and whether the check is passed."""
     mean = float(np.mean(similarities)) if len(similarities) else None
     return {"exams": len(similarities), "mean_rank_correlation": mean, "passed": mean is not None and mean < ALIKE}
 
 
-def read_mask(path: Path) -> npt.NDArray[np.bool_] | None:
-    """The true footprint of a simulated tumour, bool (height, width); None where there is none."""
-    if not path.exists():
-        return None
-    import cv2
-
-    image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-    return None if image is None else image > 0
-
-
-def points_at(peak: tuple[int, int], mask: npt.NDArray[np.bool_], tolerance: float = 0.05) -> bool:
+def points_at(peak: tuple[int, int], mask: BoolArray, tolerance: float = 0.05) -> bool:
     """True when the peak lies on the mask, or within ``tolerance`` (share of the height) of it.
 
     The pointing game of Zhang et al. 2016, with its tolerance in place of 15 pixels.
@@ -284,7 +252,7 @@ def points_at(peak: tuple[int, int], mask: npt.NDArray[np.bool_], tolerance: flo
     return bool(distance <= tolerance * mask.shape[0])
 
 
-def judge_pointing(hits: Sequence[bool], chances: Sequence[float]) -> dict[str, Any]:
+def judge_pointing(hits: Sequence[bool], chances: Sequence[float]) -> Json:
     """Share of maps that point at the tumour, beside what a random point on the body would score."""
     return {
         "exams": len(hits),
@@ -294,7 +262,7 @@ def judge_pointing(hits: Sequence[bool], chances: Sequence[float]) -> dict[str, 
     }
 
 
-def chance_to_hit(mask: npt.NDArray[np.bool_], torso: npt.NDArray[np.bool_], tolerance: float = 0.05) -> float:
+def chance_to_hit(mask: BoolArray, torso: BoolArray, tolerance: float = 0.05) -> float:
     """Share of the body on which a random peak would count as pointing at the mask."""
     import cv2
 

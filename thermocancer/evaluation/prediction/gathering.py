@@ -1,4 +1,4 @@
-"""From a path to exams: which file is which view of which exam, and whether it is fit to be scored."""
+"""From a path to exams: which file is which view of which exam, whether it is fit, and what a run reads of it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,29 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from thermocancer.config.preparation import FilterSection
+from thermocancer.config import Config
+from thermocancer.config.preparation import ConvertSection, FilterSection
+from thermocancer.data.cohort import (
+    ArrayCohort,
+    ChangedCohort,
+    Cohort,
+    Exam,
+    FloatArray,
+    Frames,
+    IntArray,
+    Kind,
+    Rgb,
+    centi_celsius,
+)
 from thermocancer.data.names import parse_name
+from thermocancer.data.nuisance import catalog_measures, measure_matrix, nuisance_columns
+from thermocancer.data.store.reading import DYNAMIC_VIEW
+from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
 from thermocancer.errors import DataError
+from thermocancer.files import Json, fingerprint
 from thermocancer.workspace import VIEWS
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
@@ -41,19 +56,21 @@ class NewFile:
     verdicts: list[dict[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     layout: str = ""
-    celsius: npt.NDArray[np.float64] | None = None
+    celsius: FloatArray | None = None
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Json:
         found = None if self.celsius is None else [float(np.min(self.celsius)), float(np.max(self.celsius))]
         return {
-            "file": self.path.name,
-            "view": self.view,
-            "frame": self.frame,
-            "layout": self.layout,
-            "range_celsius": found,
-            "verdicts": self.verdicts,
-            "notes": self.notes,
-        }
+            "file": self.path.name, "view": self.view, "frame": self.frame, "layout": self.layout,
+            "range_celsius": found, "verdicts": self.verdicts, "notes": self.notes,
+        }  # fmt: skip
+
+    def not_used(self) -> str:
+        """The note on a file of the other protocol than the one that a run reads."""
+        return "not used: " + ("a static thermogram" if self.frame is None else "a frame of a dynamic exam")
+
+    def reject(self, code: str, reason: str) -> None:
+        self.verdicts.append({"code": code, "reason": reason})
 
 
 @dataclass
@@ -85,37 +102,28 @@ def gather_exams(path: Path, run_views: Sequence[str]) -> list[NewExam]:
     """
     if not path.exists():
         raise DataError("there is no such file or folder", where=path, hint="predict FILE or FOLDER --run NAME")
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and _may_be_matrix(p))
+    files = [path]
+    if not path.is_file():
+        every = (each for each in path.rglob("*") if each.is_file() and not each.name.startswith("."))
+        files = sorted(each for each in every if each.suffix.lower() in SUFFIXES)
     if not files:
         raise DataError("there is no matrix here", where=path, expected=f"files ending in {', '.join(SUFFIXES)}")
     exams: dict[str, NewExam] = {}
     for file in files:
-        name, patient, visit, found = _place(file, path, run_views, alone=len(files) == 1)
+        parsed = parse_name(file.name)
+        if parsed is not None:
+            name, patient, visit = parsed.exam, parsed.patient, parsed.visit
+            found = NewFile(file, parsed.view, parsed.index if parsed.protocol == "D" else None)
+        else:
+            patient, visit, view = 0, 0, view_in_name(file.stem)
+            folder = file.parent.relative_to(path) if path.is_dir() else Path()
+            name = file.stem if path.is_file() else folder.as_posix() if folder != Path() else path.resolve().name
+            found = NewFile(file, view, notes=[] if view else ["the name does not tell the view"])
+            if view is None and len(files) == len(run_views) == 1:
+                notes = [f"the name does not tell the view; taken for {run_views[0]}"]
+                found = NewFile(file, run_views[0], notes=notes)
         exams.setdefault(name, NewExam(name, [], patient, visit)).files.append(found)
     return [exams[name] for name in sorted(exams)]
-
-
-def _may_be_matrix(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def _place(file: Path, root: Path, run_views: Sequence[str], *, alone: bool) -> tuple[str, int, int, NewFile]:
-    """Exam name, patient, visit and what the name says of a file."""
-    parsed = parse_name(file.name)
-    if parsed is not None:
-        frame = parsed.index if parsed.protocol == "D" else None
-        return parsed.exam, parsed.patient, parsed.visit, NewFile(file, parsed.view, frame)
-    name = file.stem if root.is_file() else _folder_name(file, root)
-    view = view_in_name(file.stem)
-    if view is None and alone and len(run_views) == 1:
-        notes = [f"the name does not tell the view; taken for {run_views[0]}"]
-        return name, 0, 0, NewFile(file, run_views[0], notes=notes)
-    return name, 0, 0, NewFile(file, view, notes=[] if view else ["the name does not tell the view"])
-
-
-def _folder_name(file: Path, root: Path) -> str:
-    folder = file.parent.relative_to(root)
-    return folder.as_posix() if folder != Path() else root.resolve().name
 
 
 def view_in_name(stem: str) -> str | None:
@@ -136,37 +144,126 @@ def read_files(exam: NewExam, checks: FilterSection, shape: tuple[int, int] | No
 
     A run on static views leaves the frames of dynamic exams alone, and the other way round.
     """
-    seen: dict[str, str] = {}
-    for file in exam.files:
-        if (file.frame is not None) != dynamic:
-            file.notes.append("not used: " + ("a static thermogram" if dynamic else "a frame of a dynamic exam"))
-        elif dynamic and file.view != "Frontal":
-            file.notes.append("not used: no frontal frame")
-        elif file.view is None:
-            file.verdicts.append({"code": "unknown_view", "reason": "; ".join(file.notes) or "no such view"})
-        else:
-            _read_file(file, seen, checks, shape)
-
-
-def _read_file(file: NewFile, seen: dict[str, str], checks: FilterSection, shape: tuple[int, int] | None) -> None:
     from thermocancer.thermal.quality import judge_matrix
     from thermocancer.thermal.reading import read_matrix
 
-    place = str(file.view if file.frame is None else file.frame)
-    if place in seen:
-        file.verdicts.append({"code": "extra_view", "reason": f"{seen[place]} is the same view"})
-        return
-    try:
-        matrix = read_matrix(file.path)
-    except DataError as error:
-        file.verdicts.append({"code": "unreadable", "reason": error.what})
-        return
-    file.layout = matrix.layout
-    file.notes += [str(note) for note in matrix.notes]
-    found = judge_matrix(
-        matrix.celsius, low=checks.low, high=checks.high, minimum_spread=checks.minimum_spread, shape=shape
-    )
-    file.verdicts += [{"code": verdict.code, "reason": verdict.reason} for verdict in found]
+    seen: dict[str, str] = {}
+    for file in exam.files:
+        place = str(file.view if file.frame is None else file.frame)
+        if (file.frame is not None) != dynamic:
+            file.notes.append(file.not_used())
+        elif dynamic and file.view != "Frontal":
+            file.notes.append("not used: no frontal frame")
+        elif file.view is None:
+            file.reject("unknown_view", "; ".join(file.notes) or "no such view")
+        elif place in seen:
+            file.reject("extra_view", f"{seen[place]} is the same view")
+        else:
+            try:
+                matrix = read_matrix(file.path)
+            except DataError as error:
+                file.reject("unreadable", error.what)
+                continue
+            file.layout = matrix.layout
+            file.notes += [str(note) for note in matrix.notes]
+            found = judge_matrix(
+                matrix.celsius, low=checks.low, high=checks.high, minimum_spread=checks.minimum_spread, shape=shape
+            )
+            for verdict in found:
+                file.reject(verdict.code, verdict.reason)
+            if not found:
+                file.celsius, seen[place] = matrix.celsius, file.path.name
+
+
+# --- an exam as the cohort of one that a run's classifier reads -------------------------------------------------------
+
+Shape = tuple[int, int]
+"""Height and width of the frames that a run was trained on."""
+
+
+def readable(exam: NewExam, config: Config, shape: Shape | None, *, dynamic: bool) -> Cohort:
+    """The exam as the run's classifier reads it: a sequence of frames, or static views in degrees or colours."""
+    if dynamic:
+        return sequence_of(exam, config, shape)
+    return as_trained(views_of(exam, shape), config)
+
+
+def views_of(exam: NewExam, shape: Shape | None) -> ArrayCohort:
+    """The exam's static views in degrees, with its nuisance as far as names and files tell it; NaN where not."""
+    from thermocancer.data.store.writing import resize_centi
+    from thermocancer.thermal.reading import to_centi
+
+    files = exam.matrix_files()
+    matrices = {view: resize_centi(to_centi(np.asarray(file.celsius)), shape)[None] for view, file in files.items()}
+    first = next(iter(files.values()))
+    described, name = Exam(exam.patient, exam.visit, 0, None, first.layout), parse_name(first.path.name)
+    dated = Exam(exam.patient, exam.visit, 0, None if name is None else name.date)
+    facts = measure_matrix(np.asarray(first.celsius)) | catalog_measures(dated, first.path.stat().st_size)
+    if name is None:
+        facts |= {"patient": float("nan"), "visit": float("nan")}
+    return ArrayCohort((described,), matrices, name=exam.name, measured=nuisance_columns([described], [facts]))
+
+
+def as_trained(cohort: ArrayCohort, config: Config) -> Cohort:
+    """What the run's classifier reads of static views: the degrees themselves, or their colours."""
+    return ColouredCohort(cohort, config.convert) if config.dataset.source == "images" else cohort
+
+
+class ColouredCohort(ChangedCohort):
+    """``cohort`` (degrees) coloured as ``convert`` does it, JPEG loss included."""
+
+    def __init__(self, cohort: Cohort, settings: ConvertSection) -> None:
+        super().__init__(cohort)
+        self._settings = settings
+
+    @property
+    def kind(self) -> Kind:
+        return "rgb"
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint("coloured", self.original.fingerprint, self._settings.model_dump(mode="json"))
+
+    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        from thermocancer.thermal.rendering import render_centi
+
+        coloured = render_centi(centi_celsius(self.original, view, rows), self._settings.rendering)
+        if self._settings.format == "jpg":
+            coloured = np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
+        return coloured[:, np.newaxis]
+
+
+def _through_jpeg(image: Rgb, quality: int) -> Rgb:
+    """RGB (height, width, 3) written as JPEG and read again."""
+    import cv2
+
+    flipped = np.ascontiguousarray(image[..., ::-1])
+    written, content = cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if written else None
+    if decoded is None:
+        raise DataError("an image could not be written as JPEG")
+    return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
+
+
+def gap_problem(exam: NewExam, config: Config) -> str | None:
+    """Why the frames make no sequence that the run can read; None when they do."""
+    found = list(exam.frame_files())
     if not found:
-        file.celsius = matrix.celsius
-        seen[place] = file.path.name
+        return "the run reads the frames of a dynamic exam, and there is none that is fit"
+    problem = find_gap_problem(found, config.filter.frames, config.dit.allow_gaps)
+    if problem is None and config.dataset.source != "matrices":
+        return "the run was trained on rendered frames; only runs on matrices score a new dynamic exam"
+    return problem
+
+
+def sequence_of(exam: NewExam, config: Config, shape: Shape | None) -> ArrayCohort:
+    """The exam's frames as a cohort of one, gaps filled as in training, at the size that the run was trained on."""
+    from thermocancer.data.store.writing import resize_centi
+    from thermocancer.thermal.reading import to_centi
+
+    files = exam.frame_files()
+    centi = {number: resize_centi(to_centi(np.asarray(file.celsius)), shape) for number, file in files.items()}
+    whole, _ = fill_gaps(centi, config.filter.frames)
+    first = next(iter(files.values()))
+    described = Exam(exam.patient, exam.visit, 0, None, first.layout)
+    return ArrayCohort((described,), {DYNAMIC_VIEW: np.stack(whole)[np.newaxis]}, name=exam.name)

@@ -9,13 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
-import numpy.typing as npt
 
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.cache import cached_json
+from thermocancer.config import Config
+from thermocancer.data.cohort import FloatArray, centi_celsius
 from thermocancer.data.nuisance import measure_matrix
+from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
+from thermocancer.files import Json, fingerprint
+from thermocancer.kinds import Reads
+from thermocancer.runs.run import Run
 from thermocancer.thermal.regions import torso_mask
 
 MARGIN = 0.1
@@ -25,7 +30,22 @@ MOST_EXAMS = 60
 NOT_COMPARED = ("marker_celsius",)
 """Unknown wherever there is no marker; its area and contrast say the rest."""
 
-Celsius = npt.NDArray[np.floating[Any]]
+
+class Doubt(TypedDict):
+    """How unlike the training exams one is: ``reasons`` in words, its ``distance`` and the ``limit`` that it is held
+    against; None where nothing was compared, and ``note`` says why.
+    """
+
+    flag: bool
+    reasons: list[str]
+    distance: float | None
+    limit: float | None
+    note: str
+
+
+def uncompared(note: str) -> Doubt:
+    """No doubt, because there was nothing to compare with."""
+    return {"flag": False, "reasons": [], "distance": None, "limit": None, "note": note}
 
 
 @dataclass(frozen=True)
@@ -36,13 +56,13 @@ class Reference:
     values: FloatArray
     layouts: tuple[str, ...]
 
-    def as_json(self) -> dict[str, object]:
+    def as_json(self) -> Json:
         """For a file; ``from_json`` reads it. What is not a number is null there."""
         values = [[float(each) if np.isfinite(each) else None for each in row] for row in self.values]
         return {"names": list(self.names), "values": values, "layouts": list(self.layouts)}
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Reference:
+    def from_json(cls, content: Json) -> Reference:
         """What ``as_json`` gave. Raises ValueError where the table is not one value a name."""
         names, values = tuple(map(str, content["names"])), np.array(content["values"], dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != len(names):
@@ -50,7 +70,7 @@ class Reference:
         return cls(names, values, tuple(map(str, content["layouts"])))
 
 
-def describe(celsius: Celsius) -> dict[str, float]:
+def describe(celsius: FloatArray) -> dict[str, float]:
     """The numbers that are compared, of one frontal (or first) view in degC, (height, width)."""
     measured = {name: value for name, value in measure_matrix(celsius).items() if name not in NOT_COMPARED}
     body = celsius[torso_mask(celsius)]
@@ -58,7 +78,7 @@ def describe(celsius: Celsius) -> dict[str, float]:
     return measured | {"body_5th": float(low), "body_median": float(middle), "body_95th": float(high)}
 
 
-def make_reference(matrices: Iterable[Celsius], layouts: Iterable[str]) -> Reference:
+def make_reference(matrices: Iterable[FloatArray], layouts: Iterable[str]) -> Reference:
     """Measure training exams, one matrix (height, width) in degC each."""
     measured = [describe(celsius) for celsius in matrices]
     names = tuple(sorted(measured[0]))
@@ -66,14 +86,32 @@ def make_reference(matrices: Iterable[Celsius], layouts: Iterable[str]) -> Refer
     return Reference(names, values, tuple(sorted(set(layouts))))
 
 
-def evenly(count: int) -> IntArray:
-    """Up to sixty positions among ``count``, evenly spaced."""
-    chosen: IntArray = np.unique(np.linspace(0, count - 1, min(MOST_EXAMS, count)).round().astype(np.int64))
-    return chosen
+def training_exams(run: Run, config: Config) -> tuple[Reference | None, tuple[int, int] | None]:
+    """What the exams of a run's data set look like, remembered in the cache, and the shape of their frames.
+
+    None where the data set is gone; no look either where it holds colours. Up to sixty exams are measured.
+    """
+    path = run.workspace.dataset(config.dataset.name)
+    if not path.exists():
+        return None, None
+    with StoredCohort(path, DYNAMIC if run.reads is Reads.FRAMES else STATIC) as cohort:
+        if cohort.kind != "celsius":
+            return None, cohort.shape
+        view = run.manifest.views[0]
+
+        def measure() -> Reference:
+            present = np.flatnonzero(cohort.present(view))
+            some = np.linspace(0, len(present) - 1, min(MOST_EXAMS, len(present))).round().astype(np.int64)
+            matrices = (centi_celsius(cohort, view, np.array([row]))[0] / 100.0 for row in present[np.unique(some)])
+            return make_reference(matrices, [cohort.exams[row].layout for row in present])
+
+        memory = run.workspace.cache / "likeness" / f"{fingerprint(cohort.fingerprint, view)[:32]}.json"
+        made = cached_json(memory, measure, encode=Reference.as_json, decode=Reference.from_json)
+        return made, cohort.shape
 
 
-def judge_novelty(reference: Reference, celsius: Celsius, layout: str) -> dict[str, Any]:
-    """``flag``, the ``reasons`` in words, ``distance`` and the ``limit`` it is held against."""
+def judge_novelty(reference: Reference, celsius: FloatArray, layout: str) -> Doubt:
+    """What speaks against answering for one frontal (or first) view in degC, (height, width)."""
     described = describe(celsius)
     new = np.array([described[name] for name in reference.names])
     reasons = []
@@ -91,7 +129,7 @@ def judge_novelty(reference: Reference, celsius: Celsius, layout: str) -> dict[s
     distance, limit = distance_to(reference.values, new)
     if distance > limit:
         reasons.append(f"taken together it lies at distance {distance:.1f}, training exams reach {limit:.1f}")
-    return {"flag": bool(reasons), "reasons": reasons, "distance": distance, "limit": limit}
+    return {"flag": bool(reasons), "reasons": reasons, "distance": distance, "limit": limit, "note": ""}
 
 
 def distance_to(values: FloatArray, new: FloatArray) -> tuple[float, float]:

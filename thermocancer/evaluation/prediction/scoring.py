@@ -2,178 +2,174 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
-from thermocancer.config.preparation import ConvertSection
-from thermocancer.data.cohort import ArrayCohort, ChangedCohort, Cohort, Exam, Frames, IntArray, Kind, centi_celsius
-from thermocancer.data.names import parse_name
-from thermocancer.data.nuisance import catalog_measures, measure_matrix, nuisance_columns
-from thermocancer.data.store.reading import DYNAMIC_VIEW
-from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
-from thermocancer.errors import ConfigError, DataError, ThermocancerError
-from thermocancer.evaluation.prediction.gathering import NewExam, NewFile
-from thermocancer.evaluation.prediction.novelty import Reference, judge_novelty
+from thermocancer.data.cohort import Cohort, Exam, FloatArray
+from thermocancer.errors import ConfigError, ThermocancerError
+from thermocancer.evaluation.prediction.gathering import NewExam, Shape, gap_problem, read_files, readable
+from thermocancer.evaluation.prediction.novelty import Doubt, Reference, judge_novelty, training_exams, uncompared
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.units import Units, gather_units
+from thermocancer.files import Json
 from thermocancer.kinds import Reads
-from thermocancer.runs.run import Run
-from thermocancer.workspace import Workspace
+from thermocancer.runs.run import Run, read_run
+from thermocancer.workspace import VIEWS, Workspace
 
 LIKE_SCORES = 0.1
 FEWEST_FOLDS = 3
 
+UNCOMPARED = uncompared("this kind of run is not compared with what it was trained on")
 
-@dataclass
-class Oracle:
-    """A trained run ready to answer."""
+ONE = np.zeros(1, dtype=np.int64)
+"""The row of the one exam in a cohort."""
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained run ready to answer; a late run with the ``parts`` that it combines, in its own order.
+
+    ``folds`` are classifiers of single folds, where the run kept them; ``reference`` is what its training exams
+    look like, and ``shape`` their frames' size, where its data set is here.
+    """
 
     run: Run
-    config: Config
     fitted: Fitted
-    folds: list[Fitted]
-    views: tuple[str, ...]
-    threshold: float
-    units: Units
-    shape: tuple[int, int] | None
-    reference: Reference | None
+    folds: tuple[Fitted, ...] = ()
+    reference: Reference | None = None
+    shape: Shape | None = None
+    parts: tuple[LoadedRun, ...] = ()
+
+    @cached_property
+    def config(self) -> Config:
+        """The settings that made it. Raises ConfigError where this version cannot read them."""
+        return self.run.required_config()
+
+    @cached_property
+    def units(self) -> Units:
+        """Its own out-of-sample scores."""
+        return gather_units(self.run.rows)
 
     @property
     def dynamic(self) -> bool:
         """True for a run on the frames of dynamic exams."""
         return self.run.reads is Reads.FRAMES
 
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Views that it reads; of a late run those that its static runs read."""
+        if not self.parts:
+            return self.run.manifest.views
+        wanted = {view for part in self.parts if not part.dynamic for view in part.views}
+        return tuple(view for view in VIEWS if view in wanted)
 
-def load_oracle(run: Run, workspace: Workspace, reference: Reference | None, shape: Any) -> Oracle:
-    """Load the run's classifier. Raises ConfigError for runs that score something other than thermograms."""
+    def read(self, exam: NewExam) -> None:
+        """Read and judge the exam's files by the run's own rules."""
+        expected = self.config.filter.shape or (None if self.config.dataset.size else self.shape)
+        read_files(exam, self.config.filter, expected, dynamic=self.dynamic)
+
+    def readable(self, exam: NewExam) -> Cohort:
+        """The exam as its classifier reads it."""
+        return readable(exam, self.config, self.shape, dynamic=self.dynamic)
+
+
+def load_run(run: Run, workspace: Workspace) -> LoadedRun:
+    """Load what a run keeps, with its training exams to compare with where the data set is here.
+
+    Raises ConfigError for runs that score something other than thermograms and for late runs of late runs, DataError
+    where something is damaged, or a combined run is gone or no longer the one that was combined.
+    """
+    from thermocancer import strategy
     from thermocancer.classifiers.making import load_fitted
 
+    if run.reads is Reads.RUNS:
+        return _load_late(run, workspace)
     config = run.required_config()
     if run.reads is Reads.IMAGES:
         raise ConfigError(
             f"run {run.name!r} cannot score a new exam",
-            where=run.folder,
-            expected="a run of fuse or train-dit",
-            found=run.manifest.stage,
-        )
+            where=run.folder, expected="a run of fuse or train-dit", found=run.manifest.stage,
+        )  # fmt: skip
+    reference, shape = training_exams(run, config)
     if run.reads is Reads.FRAMES:
-        from thermocancer import strategy
-
         strategy.set_up(config.strategy, config.seed)
-    folder = run.model_folder
-    fitted = load_fitted(folder, workspace)
-    threshold = getattr(fitted, "threshold", None)
-    units = gather_units(run.rows)
-    return Oracle(
-        run, config, fitted, _fold_models(folder, workspace), run.manifest.views,
-        run.facts().threshold if threshold is None else float(threshold), units, shape, reference,
-    )  # fmt: skip
+    fitted = load_fitted(run.model_folder, workspace)
+    kept = sorted(run.model_folder.glob("folds/*/classifier.json"))
+    return LoadedRun(run, fitted, tuple(load_fitted(each.parent, workspace) for each in kept), reference, shape)
 
 
-def _fold_models(folder: Path, workspace: Workspace) -> list[Fitted]:
-    """The classifiers of single folds, where the run kept them."""
-    from thermocancer.classifiers.making import load_fitted
-
-    return [load_fitted(each.parent, workspace) for each in sorted(folder.glob("folds/*/classifier.json"))]
+# --- the answer -------------------------------------------------------------------------------------------------------
 
 
-def source_of(exam: NewExam, oracle: Oracle) -> ArrayCohort:
-    """The exam as a data set of one row, in degrees, at the size that the run was trained on."""
-    from thermocancer.data.store.writing import resize_centi
-    from thermocancer.thermal.reading import to_centi
+@dataclass(frozen=True)
+class Answer:
+    """Everything to be said of one exam.
 
-    files = exam.matrix_files()
-    matrices = {
-        view: resize_centi(to_centi(np.asarray(file.celsius)), oracle.shape)[None] for view, file in files.items()
-    }
-    first = next(iter(files.values()))
-    described = Exam(exam.patient, exam.visit, 0, None, first.layout)
-    facts = measure_matrix(np.asarray(first.celsius)) | _facts_of(exam, first)
-    measured = nuisance_columns([described], [facts])
-    return ArrayCohort((described,), matrices, name=exam.name, measured=measured)
+    ``reason`` says why it was refused, or why nothing is decided; ``parts`` what each combined run made of it, and
+    ``note`` which of those are missing. Only an exam with a score has what comes after it.
+    """
 
+    exam: NewExam
+    views: Sequence[str]
+    views_needed: Sequence[str]
+    status: Literal["scored", "abstained", "refused"] = "refused"
+    reason: str = ""
+    parts: Sequence[Json] = ()
+    score: float | None = None
+    note: str = ""
+    interval: Json = field(default_factory=dict)
+    like_scores: Json = field(default_factory=dict)
+    threshold: float = 0.5
+    decision: str | None = None
+    doubt: Doubt = field(default_factory=lambda: UNCOMPARED)
 
-def _facts_of(exam: NewExam, file: NewFile) -> dict[str, float]:
-    """What a data set takes from its catalog, as far as the file tells it; NaN where the name does not."""
-    name = parse_name(file.path.name)
-    if name is None:
-        unknown = dict.fromkeys(("patient", "visit"), float("nan"))
-        return catalog_measures(Exam(0, 0, 0), file.path.stat().st_size) | unknown
-    return catalog_measures(Exam(exam.patient, exam.visit, 0, name.date), file.path.stat().st_size)
+    def as_dict(self) -> Json:
+        late = bool(self.parts)
+        said: Json = {
+            "exam": self.exam.name,
+            "files": [file.as_dict() for file in self.exam.files],
+            "views": list(self.views),
+            "views_needed": list(self.views_needed),
+            **({"parts": list(self.parts)} if late else {}),
+            "status": self.status,
+            "reason": self.reason,
+        }
+        if self.score is None:
+            return said
+        return said | {
+            "score": self.score,
+            **({"note": self.note} if late else {}),
+            "interval": self.interval,
+            "like_scores": self.like_scores,
+            "threshold": self.threshold,
+            "decision": self.decision,
+            "out_of_distribution": self.doubt,
+        }
 
+    def refused(self, reason: str) -> Answer:
+        return replace(self, status="refused", reason=reason)
 
-def as_trained(source: ArrayCohort, config: Config) -> Cohort:
-    """What the run's classifier reads: the degrees themselves, or their colours."""
-    if config.dataset.source != "images":
-        return source
-
-    return ColouredCohort(source, config.convert)
-
-
-def answer(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
-    """Everything to be said of one exam; ``status`` is ``scored``, ``abstained`` or ``refused``."""
-    result: dict[str, Any] = {
-        "exam": exam.name,
-        "files": [file.as_dict() for file in exam.files],
-        "views": ["Frontal"] if oracle.dynamic and exam.frame_files() else list(exam.matrix_files()),
-        "views_needed": list(oracle.views),
-    }
-    reason = _why_not(exam, oracle)
-    if reason:
-        return result | {"status": "refused", "reason": reason}
-    try:
-        source = readable(exam, oracle)
-        score = float(oracle.fitted.scores(source, np.array([0]))[0])
-    except ThermocancerError as error:
-        return result | {"status": "refused", "reason": str(error)}
-    novelty = _novelty(exam, oracle)
-    abstains = bool(novelty["flag"])
-    return result | {
-        "status": "abstained" if abstains else "scored",
-        "reason": "; ".join(novelty["reasons"]) if abstains else "",
-        "score": score,
-        "interval": _interval(source, oracle),
-        "like_scores": like_scores(oracle.units, score),
-        "threshold": oracle.threshold,
-        "decision": None if abstains else decision_words(score >= oracle.threshold),
-        "out_of_distribution": novelty,
-    }
-
-
-def _why_not(exam: NewExam, oracle: Oracle) -> str | None:
-    """Why an exam cannot be scored for want of views or frames; None when it can."""
-    if oracle.dynamic:
-        return gap_problem(exam, oracle.config)
-    fit = exam.matrix_files()
-    missing = [view for view in oracle.views if view not in fit]
-    if not missing:
-        return None
-    return f"the run needs the views {', '.join(oracle.views)}; missing or unfit: {', '.join(missing)}"
-
-
-def readable(exam: NewExam, oracle: Oracle) -> Any:
-    """The exam as the run's classifier reads it: one row of static views, or one sequence of frames."""
-    if oracle.dynamic:
-        return sequence_of(exam, oracle.config, oracle.shape)
-    return as_trained(source_of(exam, oracle), oracle.config)
-
-
-def main_file(exam: NewExam, oracle: Oracle) -> NewFile:
-    """The file that stands for the exam: its first view, or the first frame."""
-    return next(iter(exam.frame_files().values())) if oracle.dynamic else exam.matrix_files()[oracle.views[0]]
-
-
-UNCOMPARED = {
-    "flag": False, "reasons": [], "distance": None, "limit": None,
-    "note": "this kind of run is not compared with what it was trained on",
-}  # fmt: skip
+    def scored(self, loaded: LoadedRun, score: float, interval: Json, doubt: Doubt) -> Answer:
+        """With a score, and a decision unless the exam is unlike those that the run was trained on."""
+        near = np.abs(loaded.units.scores - score) <= LIKE_SCORES
+        sick, threshold = int(loaded.units.labels[near].sum()), float(loaded.fitted.threshold)
+        return replace(
+            self,
+            status="abstained" if doubt["flag"] else "scored",
+            reason="; ".join(doubt["reasons"]),
+            score=score,
+            interval=interval,
+            like_scores={"n": int(near.sum()), "sick": sick, "share": wilson(sick, int(near.sum())).as_dict()},
+            threshold=threshold,
+            decision=None if doubt["flag"] else decision_words(score >= threshold),
+            doubt=doubt,
+        )
 
 
 def decision_words(above: bool) -> str:
@@ -181,93 +177,149 @@ def decision_words(above: bool) -> str:
     return "at or above the operating point" if above else "below the operating point"
 
 
-def _novelty(exam: NewExam, oracle: Oracle) -> dict[str, Any]:
-    if oracle.reference is None:
-        words = "the data set of the run is not here, so that this exam could not be compared with it"
-        return {"flag": False, "reasons": [], "distance": None, "limit": None, "note": words}
-    file = main_file(exam, oracle)
-    return judge_novelty(oracle.reference, np.asarray(file.celsius), file.layout) | {"note": ""}
+def answer(exam: NewExam, loaded: LoadedRun) -> Answer:
+    """Read and judge the exam's files, and say what the run makes of them."""
+    if loaded.parts:
+        return _answer_together(exam, loaded)
+    loaded.read(exam)
+    return _answer_alone(exam, loaded)
 
 
-def _interval(source: Cohort, oracle: Oracle) -> dict[str, Any]:
-    if len(oracle.folds) < FEWEST_FOLDS:
+def _answer_alone(exam: NewExam, loaded: LoadedRun) -> Answer:
+    fit, frames = exam.matrix_files(), exam.frame_files()
+    said = Answer(exam, ["Frontal"] if loaded.dynamic and frames else list(fit), loaded.views)
+    missing = [] if loaded.dynamic else [view for view in loaded.views if view not in fit]
+    problem = gap_problem(exam, loaded.config) if loaded.dynamic else None
+    if missing:
+        problem = f"the run needs the views {', '.join(loaded.views)}; missing or unfit: {', '.join(missing)}"
+    if problem:
+        return said.refused(problem)
+    try:
+        cohort = loaded.readable(exam)
+        score = float(loaded.fitted.scores(cohort, ONE)[0])
+    except ThermocancerError as error:
+        return said.refused(str(error))
+    if loaded.reference is None:
+        doubt = uncompared("the data set of the run is not here, so that this exam could not be compared with it")
+    else:
+        file = next(iter(frames.values())) if loaded.dynamic else fit[loaded.views[0]]
+        doubt = judge_novelty(loaded.reference, np.asarray(file.celsius), file.layout)
+    if len(loaded.folds) < FEWEST_FOLDS:
         method = "not available: the run kept no models of its folds (fuse.keep_folds)"
-        return {"low": None, "high": None, "method": method}
-    scores = np.array([float(fitted.scores(source, np.array([0]))[0]) for fitted in oracle.folds])
+        return said.scored(loaded, score, {"low": None, "high": None, "method": method}, doubt)
+    scores = [float(fitted.scores(cohort, ONE)[0]) for fitted in loaded.folds]
     low, high = np.percentile(scores, [2.5, 97.5])
-    return {"low": float(low), "high": float(high), "method": f"percentiles over {len(scores)} models of folds"}
+    interval = {"low": float(low), "high": float(high), "method": f"percentiles over {len(scores)} models of folds"}
+    return said.scored(loaded, score, interval, doubt)
 
 
-def like_scores(units: Units, score: float) -> dict[str, Any]:
-    """Among the run's own out-of-sample units with a score within 0.1: how many are sick."""
-    near = np.abs(units.scores - score) <= LIKE_SCORES
-    sick = int(units.labels[near].sum())
-    return {"n": int(near.sum()), "sick": sick, "share": wilson(sick, int(near.sum())).as_dict()}
+# --- a late run: each combined run reads what it can, the late run decides --------------------------------------------
+
+NO_INTERVAL = {
+    "low": None, "high": None,
+    "method": "not available: a late run keeps one model, and none of its folds, whose spread an interval would show",
+}  # fmt: skip
 
 
-# --- a new exam as the colour images that a run of the original recipe was trained on ---
+def _load_late(run: Run, workspace: Workspace) -> LoadedRun:
+    from thermocancer.classifiers.late.scores import check_components
+    from thermocancer.classifiers.making import load_fitted
+
+    fitted = load_fitted(run.model_folder, workspace)
+    components = fitted.describe()["components"]
+    check_components(workspace, components, run.name)
+    found = {each["run"]: read_run(workspace, each["run"]) for each in components}
+    nested = [name for name, each in found.items() if each.reads is Reads.RUNS]
+    if nested:
+        raise ConfigError(
+            f"run {run.name!r} cannot score a new exam",
+            where=run.folder, expected="a late run that combines runs of fuse and train-dit",
+            found=f"it combines the late run {nested[0]}", hint="combine all the runs at once",
+        )  # fmt: skip
+    # sequence networks first: they bring their own strategy, which encoders then share
+    order = sorted(found, key=lambda name: found[name].reads is not Reads.FRAMES)
+    loaded = {name: load_run(found[name], workspace) for name in order}
+    return LoadedRun(run, fitted, parts=tuple(loaded[name] for name in found))
 
 
-class ColouredCohort(ChangedCohort):
-    """``source`` (degrees) coloured as ``convert`` does it, JPEG loss included."""
+def _answer_together(exam: NewExam, late: LoadedRun) -> Answer:
+    from thermocancer.classifiers.calibrated import CalibratedFitted
+    from thermocancer.classifiers.late.features import JointModel, OneExam
 
-    def __init__(self, source: Cohort, settings: ConvertSection) -> None:
-        super().__init__(source)
-        self._settings = settings
-
-    @property
-    def kind(self) -> Kind:
-        return "rgb"
-
-    @property
-    def fingerprint(self) -> str:
-        from thermocancer.files import fingerprint
-
-        return fingerprint("coloured", self.original.fingerprint, self._settings.model_dump(mode="json"))
-
-    def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
-        from thermocancer.thermal.rendering import render_centi
-
-        coloured = render_centi(centi_celsius(self.original, view, rows), self._settings.rendering)
-        if self._settings.format == "jpg":
-            coloured = np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
-        return coloured[:, np.newaxis]
-
-
-def _through_jpeg(image: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
-    """RGB (height, width, 3) written as JPEG and read again."""
-    import cv2
-
-    flipped = np.ascontiguousarray(image[..., ::-1])
-    written, content = cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if written else None
-    if decoded is None:
-        raise DataError("an image could not be written as JPEG")
-    return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
-
-
-# --- the frames of a new dynamic exam as a sequence that a trained sequence network reads ---
-
-
-def gap_problem(exam: NewExam, config: Config) -> str | None:
-    """Why the frames make no sequence that the run can read; None when they do."""
-    found = list(exam.frame_files())
-    if not found:
-        return "the run reads the frames of a dynamic exam, and there is none that is fit"
-    problem = find_gap_problem(found, config.filter.frames, config.dit.allow_gaps)
-    if problem is None and config.dataset.source != "matrices":
-        return "the run was trained on rendered frames; only runs on matrices score a new dynamic exam"
-    return problem
+    exams = []
+    for part in late.parts:  # its own protocol's files, by its own rules
+        own = [file for file in exam.files if (file.frame is not None) == part.dynamic]
+        files = [replace(file, verdicts=[], notes=list(file.notes)) for file in own]
+        exams.append(NewExam(exam.name, files, exam.patient, exam.visit))
+        part.read(exams[-1])
+    said = [_answer_alone(each, part) for each, part in zip(exams, late.parts, strict=True)]
+    read = {file.path: file for each in reversed(exams) for file in each.files}
+    unread = {file.path: replace(file, notes=[*file.notes, file.not_used()]) for file in exam.files}
+    exam.files = [(unread | read)[file.path] for file in exam.files]  # as the first run that reads them judged them
+    parts: list[Json] = [
+        {
+            "run": part.run.name, "model": part.run.manifest.model, "status": each.status, "reason": each.reason,
+            "score": each.score,
+        }
+        for part, each in zip(late.parts, said, strict=True)
+    ]  # fmt: skip
+    views = dict.fromkeys(view for each in said for view in each.views)
+    together = Answer(exam, list(views), late.views, parts=parts)
+    silent = [each for each in parts if each["status"] == "refused"]
+    why = "; ".join(f"{each['run']}: {each['reason']}" for each in silent)
+    if len(silent) == len(parts):
+        return together.refused(why)
+    model = late.fitted.model if isinstance(late.fitted, CalibratedFitted) else None
+    joint = model if isinstance(model, JointModel) else None
+    try:
+        given = [_given(*each, by_features=joint is not None) for each in zip(exams, late.parts, said, strict=True)]
+        one = OneExam((Exam(exam.patient, exam.visit, 0),), *zip(*given, strict=True))
+        score = float(late.fitted.scores(one, ONE)[0])
+        if joint is not None:
+            for each, added in zip(parts, joint.contributions(one, ONE)[0], strict=True):
+                each["adds_log_odds"] = float(added)
+    except ThermocancerError as error:
+        return together.refused(str(error))
+    if silent:
+        place = "the others decide" if joint is None else "the training patients' mean stands for it"
+        why = silent[0]["reason"] if len(silent) == 1 else why
+        together = replace(together, note=f"without {', '.join(each['run'] for each in silent)} ({place}): {why}")
+    doubts = {part.run.name: each.doubt for part, each in zip(late.parts, said, strict=True) if each.score is not None}
+    return together.scored(late, score, dict(NO_INTERVAL), _doubt_of(doubts))
 
 
-def sequence_of(exam: NewExam, config: Config, shape: tuple[int, int] | None) -> ArrayCohort:
-    """The exam's frames as a cohort of one, gaps filled as in training, at the size that the run was trained on."""
-    from thermocancer.data.store.writing import resize_centi
-    from thermocancer.thermal.reading import to_centi
+def _given(
+    exam: NewExam, part: LoadedRun, said: Answer, *, by_features: bool
+) -> tuple[FloatArray | None, Mapping[str, FloatArray]]:
+    """What a late run reads of a combined one: its logit (1,), or features (p,) by its frozen parts with nuisance."""
+    from thermocancer.classifiers.calibrated import CalibratedFitted
+    from thermocancer.classifiers.protocol import logit
+    from thermocancer.features.prepared import prepare
 
-    files = exam.frame_files()
-    centi = {number: resize_centi(to_centi(np.asarray(file.celsius)), shape) for number, file in files.items()}
-    whole, _ = fill_gaps(centi, config.filter.frames)
-    first = next(iter(files.values()))
-    described = Exam(exam.patient, exam.visit, 0, None, first.layout)
-    return ArrayCohort((described,), {DYNAMIC_VIEW: np.stack(whole)[np.newaxis]}, name=exam.name)
+    if said.score is None:
+        return None, {}
+    if not by_features:
+        return logit(np.array([said.score])), {}
+    cohort = part.readable(exam)
+    if not part.dynamic and isinstance(part.fitted, CalibratedFitted):
+        cohort = prepare(cohort, part.fitted.preparation)
+    features: FloatArray = part.run.kind.family().kept_reader(part.fitted).of(cohort, ONE)[0]
+    return features, cohort.nuisance()
+
+
+def _doubt_of(doubts: Mapping[str, Doubt]) -> Doubt:
+    """The doubts of every run that took part, under its name; of the distances the one furthest beyond its limit."""
+    distances = [
+        (each["distance"], each["limit"])
+        for each in doubts.values()
+        if each["distance"] is not None and each["limit"] is not None
+    ]
+    distance, limit = max(distances, key=lambda pair: pair[0] / pair[1]) if distances else (None, None)
+    note = "the data set of a combined run is not here, so that this exam could not be compared with it"
+    return {
+        "flag": any(each["flag"] for each in doubts.values()),
+        "reasons": [f"{name}: {reason}" for name, each in doubts.items() for reason in each["reasons"]],
+        "distance": distance,
+        "limit": limit,
+        "note": "" if len(distances) == len(doubts) else note,
+    }

@@ -33,7 +33,7 @@ from thermocancer.runs.run import Run
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
 if TYPE_CHECKING:
-    from thermocancer.evaluation.explain.telling_exams import Survey
+    from thermocancer.evaluation.explain.telling_exams import Explanation
 
 
 @dataclass
@@ -42,7 +42,7 @@ class ReportContents:
 
     facts: Json
     gallery: list[Json] = field(default_factory=list)
-    survey: Survey | None = None
+    survey: Explanation | None = None
 
 
 def gather_contents(
@@ -52,7 +52,7 @@ def gather_contents(
     exams: Mapping[ExamKey, ExamFacts],
     *,
     audit: Json | None = None,
-    survey: Survey | None = None,
+    survey: Explanation | None = None,
     remark: str = "",
 ) -> ReportContents:
     """Everything the report says, from the judgement, the workspace and (if it was run) the audit.
