@@ -13,9 +13,14 @@ from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source,
 from thermocancer.config import Config
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.prediction.gathering import gather_exams, read_files, view_in_name
+from thermocancer.evaluation.prediction.gathering import (
+    gap_problem,
+    gather_exams,
+    read_files,
+    sequence_of,
+    view_in_name,
+)
 from thermocancer.evaluation.prediction.novelty import distance_to, judge_novelty, make_reference
-from thermocancer.evaluation.prediction.scoring import gap_problem, sequence_of
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, predict

@@ -9,10 +9,10 @@ import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, DataError, RunError
-from thermocancer.files import fingerprint, hash_file, write_json
+from thermocancer.files import Json, fingerprint, hash_file, write_json
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
@@ -94,11 +94,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if any(len(sample) == 0 for sample in subject.samples.values()):
         raise DataError("no exam to compare the exported model on", where=workspace.dataset(job.own.dataset.name))
     with progress.task(f"export {job.name}", len(job.formats), "formats") as task:
-        reference, keras_ms = _timed(
-            lambda inputs: running.engine.predict(subject.model, _bare(inputs)), subject.samples
-        )
+        engine, model = running.engine, subject.model
+        reference, keras_ms = _timed(lambda inputs: engine.predict(model, _bare(inputs)), subject.samples)
         report.figures["keras"] = {"latency_ms": keras_ms}
-        written: dict[str, dict[str, Any]] = {}
+        written: dict[str, Json] = {}
         for each in job.formats:
             task.say(each)
             try:
@@ -139,16 +138,13 @@ def _job(config: Config, workspace: Workspace) -> Job:
             )  # fmt: skip
     formats: tuple[str, ...] = config.evaluate.formats or tuple(each for each in NAMES if not missing[each])
     model = sorted(path for path in found.model_folder.rglob("*") if path.is_file())
-    made_from = fingerprint(STAGE, formats, [[path.name, hash_file(path)] for path in model], _versions())
+    known = ("tensorflow", "keras", "tf2onnx", "onnx")
+    versions = {lib: importlib.metadata.version(lib) for lib in known if importlib.util.find_spec(lib) is not None}
+    made_from = fingerprint(STAGE, formats, [[path.name, hash_file(path)] for path in model], versions)
     own = found.required_config()
     if config.cnn.data is not None:
         own = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": config.cnn.data})})
     return Job(name, found.folder, own, formats, {each: libs for each, libs in missing.items() if libs}, made_from)
-
-
-def _versions() -> dict[str, str]:
-    known = ("tensorflow", "keras", "tf2onnx", "onnx")
-    return {name: importlib.metadata.version(name) for name in known if importlib.util.find_spec(name) is not None}
 
 
 def _left_out(job: Job) -> list[str]:
@@ -159,17 +155,22 @@ def _left_out(job: Job) -> list[str]:
     ]
 
 
-def _write(job: Job, form: str, subject: Exportable, reference: Output) -> dict[str, Any]:
+def _write(job: Job, form: str, subject: Exportable, reference: Output) -> Json:
     """Write one format aside, compare it, time it, rename it into place."""
     final = job.target / NAMES[form]
     side = final.with_name(f".partial-{final.name}")
     job.target.mkdir(parents=True, exist_ok=True)
     _remove(side)
     try:
-        with _explained(form, "converted"):
-            _convert(subject.model, form, side)
+        with _explained(form, "converted"), quietly(1, 2), warnings.catch_warnings():
+            # tf2onnx probes NumPy's retired names, LiteRT's converter announces its successor
+            warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
+            warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow")
+            warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
+            name = "tf_saved_model" if form == "saved_model" else form
+            subject.model.export(str(side), format=name, verbose=False)
         with _explained(form, "run"):
-            found, latency_ms = _timed(_open(form, side), subject.samples)
+            found, latency_ms = _timed(_opened(form, side), subject.samples)
         difference = float(np.abs(found - reference).max())
         if not difference <= TOLERANCE:
             raise RunError(
@@ -180,7 +181,8 @@ def _write(job: Job, form: str, subject: Exportable, reference: Output) -> dict[
         side.rename(final)
     finally:
         _remove(side)
-    return {"parity": difference, "latency_ms": latency_ms, "bytes": _size(final), "exams": len(reference)}
+    size = sum(each.stat().st_size for each in _files(final))
+    return {"parity": difference, "latency_ms": latency_ms, "bytes": size, "exams": len(reference)}
 
 
 @contextlib.contextmanager
@@ -195,59 +197,35 @@ def _explained(form: str, done: str) -> Iterator[None]:
         ) from error
 
 
-def _convert(model: Any, form: str, path: Path) -> None:
-    with quietly(1, 2), warnings.catch_warnings():
-        # tf2onnx probes NumPy's retired names, LiteRT's converter announces its successor
-        warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
-        warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
-        model.export(str(path), format="tf_saved_model" if form == "saved_model" else form, verbose=False)
-
-
-def _bare(inputs: Inputs) -> Any:
+def _bare(inputs: Inputs) -> Inputs | Output:
     """A network with one input takes the array itself."""
     return inputs if len(inputs) > 1 else next(iter(inputs.values()))
 
 
-def _open(form: str, path: Path) -> Runner:
-    return {"saved_model": _open_saved_model, "onnx": _open_onnx, "litert": _open_litert}[form](path)
+def _opened(form: str, path: Path) -> Runner:
+    """What runs an exported file."""
+    if form == "onnx":
+        import onnxruntime
 
-
-def _open_saved_model(path: Path) -> Runner:
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        return _by_name([each.name for each in session.get_inputs()], lambda given: session.run(None, given)[0])
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(str(path))
-
-    def call(inputs: Inputs) -> Output:
-        return np.asarray(loaded.serve(_bare(inputs)))
-
-    return call
-
-
-def _open_onnx(path: Path) -> Runner:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    names = [each.name for each in session.get_inputs()]
-
-    def call(inputs: Inputs) -> Output:
-        by_name = inputs if len(inputs) > 1 else dict.fromkeys(names, next(iter(inputs.values())))
-        return np.asarray(session.run(None, {name: by_name[name] for name in names})[0])
-
-    return call
-
-
-def _open_litert(path: Path) -> Runner:
-    import tensorflow as tf
-
+    if form == "saved_model":
+        loaded = tf.saved_model.load(str(path))
+        return lambda inputs: np.asarray(loaded.serve(_bare(inputs)))
     with quietly(1, 2), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the interpreter is to move to a package of its own
         runner = tf.lite.Interpreter(str(path)).get_signature_runner()
-    names = list(runner.get_input_details())
+    return _by_name(list(runner.get_input_details()), lambda given: next(iter(runner(**given).values())))
+
+
+def _by_name(names: list[str], answer: Runner) -> Runner:
+    """A runtime that is given each of its inputs by name; what it calls a single input may be its own word."""
 
     def call(inputs: Inputs) -> Output:
         by_name = inputs if len(inputs) > 1 else dict.fromkeys(names, next(iter(inputs.values())))
-        return np.asarray(next(iter(runner(**{name: by_name[name] for name in names}).values())))
+        return np.asarray(answer({name: by_name[name] for name in names}))
 
     return call
 
@@ -267,7 +245,7 @@ def _timed(call: Runner, samples: Inputs) -> tuple[Output, float]:
     return np.concatenate(found), round(statistics.median(spent[1:]), 3)
 
 
-def _commit(job: Job, subject: Exportable, written: dict[str, dict[str, Any]], *, complete: bool) -> None:
+def _commit(job: Job, subject: Exportable, written: Mapping[str, Json], *, complete: bool) -> None:
     """The manifest: what goes in, what comes out, how close each format is. Latencies are not kept in it."""
     facts = {
         "run": job.name,
@@ -285,10 +263,6 @@ def _commit(job: Job, subject: Exportable, written: dict[str, dict[str, Any]], *
 
 def _files(path: Path) -> list[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-
-
-def _size(path: Path) -> int:
-    return sum(each.stat().st_size for each in _files(path))
 
 
 def _remove(path: Path) -> None:
