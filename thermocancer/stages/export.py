@@ -25,7 +25,7 @@ from thermocancer.files import Json, fingerprint, hash_file, write_json
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.runs.run import read_run
+from thermocancer.runs.run import Run, read_run
 from thermocancer.strategy.running import quietly
 from thermocancer.workspace import Stamp, Workspace
 
@@ -48,18 +48,17 @@ Runner = Callable[[Inputs], Output]
 
 @dataclass(frozen=True)
 class Job:
-    """One run to export: its folder, its own config, the formats to write."""
+    """One run to export: its own config, the formats to write, and which are left out for want of a library."""
 
-    name: str
-    folder: Path
+    run: Run
     own: Config
     formats: tuple[str, ...]
-    missing: dict[str, list[str]]
+    left_out: tuple[str, ...]
     made_from: str
 
     @property
     def target(self) -> Path:
-        return self.folder / "export"
+        return self.run.folder / "export"
 
     @property
     def stamp(self) -> Stamp:
@@ -71,7 +70,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     job = _job(config, workspace)
     if job.stamp.is_current(job.made_from):
         return Plan(STAGE, current=len(job.formats))
-    return Plan(STAGE, tuple(f"{job.target / NAMES[each]}" for each in job.formats), notes=tuple(_left_out(job)))
+    return Plan(STAGE, tuple(f"{job.target / NAMES[each]}" for each in job.formats), notes=job.left_out)
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
@@ -81,7 +80,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     RunError when no format could be written.
     """
     job = _job(config, workspace)
-    report = StageReport(STAGE, notes=_left_out(job), outputs=[str(job.target)])
+    report = StageReport(STAGE, notes=list(job.left_out), outputs=[str(job.target)])
     if job.stamp.is_current(job.made_from):
         report.current = len(job.formats)
         return report
@@ -89,11 +88,12 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), config.seed)
     from thermocancer.classifiers.making import asked_for, family_of
 
-    _, family, settings = family_of(job.folder / "model")
-    subject = family.exportable(job.folder / "model", settings, asked_for(job.own, workspace))
+    folder = job.run.model_folder
+    _, family, settings = family_of(folder)
+    subject = family.exportable(folder, settings, asked_for(job.own, workspace))
     if any(len(sample) == 0 for sample in subject.samples.values()):
         raise DataError("no exam to compare the exported model on", where=workspace.dataset(job.own.dataset.name))
-    with progress.task(f"export {job.name}", len(job.formats), "formats") as task:
+    with progress.task(f"export {job.run.name}", len(job.formats), "formats") as task:
         engine, model = running.engine, subject.model
         reference, keras_ms = _timed(lambda inputs: engine.predict(model, _bare(inputs)), subject.samples)
         report.figures["keras"] = {"latency_ms": keras_ms}
@@ -144,15 +144,12 @@ def _job(config: Config, workspace: Workspace) -> Job:
     own = found.required_config()
     if config.cnn.data is not None:
         own = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": config.cnn.data})})
-    return Job(name, found.folder, own, formats, {each: libs for each, libs in missing.items() if libs}, made_from)
-
-
-def _left_out(job: Job) -> list[str]:
-    return [
+    left_out = tuple(
         f"{each} is left out: {', '.join(libraries)} not installed; next: {INSTALL}"
-        for each, libraries in job.missing.items()
-        if each not in job.formats
-    ]
+        for each, libraries in missing.items()
+        if libraries and each not in formats
+    )
+    return Job(found, own, formats, left_out, made_from)
 
 
 def _write(job: Job, form: str, subject: Exportable, reference: Output) -> Json:
@@ -248,7 +245,7 @@ def _timed(call: Runner, samples: Inputs) -> tuple[Output, float]:
 def _commit(job: Job, subject: Exportable, written: Mapping[str, Json], *, complete: bool) -> None:
     """The manifest: what goes in, what comes out, how close each format is. Latencies are not kept in it."""
     facts = {
-        "run": job.name,
+        "run": job.run.name,
         "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
         "output": "probability of the second class; score = logistic(slope * logit(probability) + intercept)",
         "formats": {each: {"file": NAMES[each], "parity": found["parity"]} for each, found in written.items()},

@@ -44,7 +44,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if images:
         answers, pictures = image_answers(trained, trained.required_config(), path)
     else:
-        answers, pictures = _exam_answers(trained, path, config, workspace, progress)
+        answers, pictures = _exam_answers(trained, path, config, progress)
     report = StageReport("predict", figures={"exams": answers})
     for each in answers:
         if each["status"] == "refused":
@@ -80,7 +80,7 @@ def _asked(config: Config, workspace: Workspace) -> tuple[Run, Path]:
 
 
 def _exam_answers(
-    trained: Run, path: Path, config: Config, workspace: Workspace, progress: Progress
+    trained: Run, path: Path, config: Config, progress: Progress
 ) -> tuple[list[Json], dict[str, list[Json]]]:
     """What is said of each exam, and the pictures of its page.
 
@@ -90,7 +90,7 @@ def _exam_answers(
     from thermocancer.evaluation.prediction.page import pictures_of
     from thermocancer.evaluation.prediction.scoring import answer, load_run
 
-    loaded = load_run(trained, workspace)
+    loaded = load_run(trained)
     exams = gather_exams(path, loaded.views)
     answers: list[Json] = []
     pictures: dict[str, list[Json]] = {}

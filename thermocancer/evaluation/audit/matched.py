@@ -54,17 +54,9 @@ def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
 
 
 def matched_auc(
-    scope: Scope,
-    rows: Sequence[Prediction],
-    matching: Matching,
-    *,
-    confidence: float,
-    bootstrap: int,
-    seed: int,
-    keep: BoolArray | None = None,
-    within: str | None = None,
-    across_folds: bool = False,
-) -> Json | None:
+    scope: Scope, rows: Sequence[Prediction], matching: Matching, *, confidence: float, bootstrap: int, seed: int,
+    keep: BoolArray | None = None, within: str | None = None, across_folds: bool = False,
+) -> Json | None:  # fmt: skip
     """Share of matched sick-healthy pairs of exams that the scores rank right, ties counting half.
 
     A pair counts once for every fold that tested both; with ``across_folds`` every pair counts once, by mean
@@ -98,15 +90,11 @@ def matched_auc(
     pairs, met_sick, met_healthy = (int(np.count_nonzero(each)) for each in (met, met.any(axis=1), met.any(axis=0)))
     return {
         "title": matching.title() + (f", within {within}" if within else ""),
-        "matching": matching.words(),
-        "auc": estimate.as_dict(),
-        "pairs": pairs,
-        "sick": met_sick,
-        "healthy": met_healthy,
-        "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS,
-        "stratum": within,
+        "matching": matching.words(), "auc": estimate.as_dict(),
+        "pairs": pairs, "sick": met_sick, "healthy": met_healthy,
+        "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS, "stratum": within,
         "all_pairs": {"pairs": int(match.sum()), "auc": float(every[1].sum() / every[0].sum())},
-    }
+    }  # fmt: skip
 
 
 def _meetings(scope: Scope, groups: Sequence[Sequence[Prediction]], sick: IntArray, healthy: IntArray) -> FloatArray:
@@ -128,6 +116,6 @@ def largest_stratum(scope: Scope) -> tuple[str, BoolArray] | None:
     names, counts = np.unique(layouts[scored], return_counts=True)
     if len(names) < 2:
         return None
-    name = str(names[np.argmax(counts)])
-    keep = scored & (layouts == name)
-    return (name, keep) if len(set(scope.labels[keep].tolist())) == 2 else None
+    keep = scored & (layouts == names[np.argmax(counts)])
+    both = len(set(scope.labels[keep].tolist())) == 2
+    return (str(names[np.argmax(counts)]), keep) if both else None

@@ -123,7 +123,6 @@ class Refitting:
 
     @property
     def kind(self) -> Kind:
-        """The kind of the run's classifier."""
         return self.scope.run.kind
 
     @property
@@ -134,12 +133,9 @@ class Refitting:
     @property
     def asked(self) -> Asked:
         """What the run's classifier was asked for, without inner folds: only the order of its scores is audited."""
-        weighed = self.config.cohort.match == "weight"
-        return replace(
-            asked_for(self.config, self.workspace, self.scope.run.manifest.views),
-            calibrate=False,
-            exam_weights=MatchWeights.of(self.cohort, self.config.cohort) if weighed else None,
-        )
+        own, asked = self.config.cohort, asked_for(self.config, self.workspace, self.scope.run.manifest.views)
+        weights = MatchWeights.of(self.cohort, own) if own.match == "weight" else None
+        return replace(asked, calibrate=False, exam_weights=weights)
 
     def classifier(self, name: str | None = None) -> Classifier:
         """The run's own classifier, or the one of another kind on the same views.
@@ -185,9 +181,8 @@ class Refitting:
             rows: list[Prediction] = []
             with one_thread():
                 for fold in folds:
-                    fitted = classifier.fit(
-                        cohort, fold.train, labels[fold.train], seed=self.config.seed, fold=fold.name
-                    )
+                    known, seed = labels[fold.train], self.config.seed
+                    fitted = classifier.fit(cohort, fold.train, known, seed=seed, fold=fold.name)
                     rows += rows_of(self.scope.exams, fold, fitted.scores(cohort, fold.test))
             return rows
 

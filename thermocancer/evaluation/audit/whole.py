@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 
 from thermocancer.config import Config
 from thermocancer.config.judging import EvaluateSection
@@ -42,37 +43,30 @@ def audit_run(
     run, settings = judged.run, config.evaluate
     judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed, tuple(run.rows))
     if run.reads is Reads.IMAGES:
-        scope, controls, unavailable = _of_images(run, workspace, settings, judge, progress)
+        scope, controls, unavailable = _of_images(run, settings, judge, progress)
     else:
-        scope, controls, unavailable = _of_exams(run, workspace, settings, facts, judge, progress)
+        scope, controls, unavailable = _of_exams(run, settings, facts, judge, progress)
     largest = largest_stratum(scope)
     matched = _matched(scope, judge, settings, largest)
     checks = leak_checks(scope, controls)
+    verdict = audit_verdict(controls, matched, checks, judged.document["auc"], partial(association, scope))
     return {
-        "controls": [control.as_dict() for control in controls],
-        "matched": matched,
-        "stratum": None if largest is None else _within(scope, judge, *largest),
-        "unavailable": unavailable,
-        "leak_checks": checks,
-        "repeats": settings.audit_repeats,
-        "verdict": audit_verdict(
-            controls, matched, checks, judged.document["auc"], lambda one, other: association(scope, one, other)
-        ),
-    }
+        "controls": [control.as_dict() for control in controls], "matched": matched,
+        "stratum": None if largest is None else _within(scope, judge, *largest), "unavailable": unavailable,
+        "leak_checks": checks, "repeats": settings.audit_repeats, "verdict": verdict,
+    }  # fmt: skip
 
 
 Examined = tuple[Scope, list[Control], LeftOut]
-"""What was audited, the controls, and what was not done with its reason."""
 
 
 def _of_exams(
-    run: Run, workspace: Workspace, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts], judge: Judge,
-    progress: Progress,
-) -> Examined:  # fmt: skip
+    run: Run, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts], judge: Judge, progress: Progress
+) -> Examined:
     """A run on thermograms, with its data set where that is still there."""
     own = run.config()
     with ExitStack() as stack:
-        cohort, why = _open_cohort(own, run, workspace, stack)
+        cohort, why = _open_cohort(own, run, stack)
         scope = make_scope(run, cohort, facts)
         if cohort is not None and scope.cohort is None:
             why = "the data set has changed since the run was made"
@@ -85,27 +79,23 @@ def _of_exams(
         controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
         if scope.cohort is None or own is None:
             return scope, controls, [{"name": TRAINED_AGAIN, "reason": why or "the data set is gone"}]
-        refitting = Refitting(scope, scope.cohort, own, workspace, judge, settings.audit_repeats)
+        refitting = Refitting(scope, scope.cohort, own, run.workspace, judge, settings.audit_repeats)
         wanted = [(name, control) for name, control in REFITS if name not in settings.audit_skip]
         refits, left_out = measure_controls(run.name, wanted, refitting, progress)
     left_out += [{"name": name, "reason": "skipped by evaluate.audit_skip"} for name in settings.audit_skip]
     return scope, controls + refits, left_out
 
 
-def _of_images(
-    run: Run, workspace: Workspace, settings: EvaluateSection, judge: Judge, progress: Progress
-) -> Examined:  # fmt: skip
+def _of_images(run: Run, settings: EvaluateSection, judge: Judge, progress: Progress) -> Examined:
     """A run on a folder of images: their numbers follow the folders, so that nuisance variables would mislead."""
-    refitting, why = open_images(run, run.config(), workspace, judge, settings.audit_image_epochs)
+    refitting, why = open_images(run, run.config(), run.workspace, judge, settings.audit_image_epochs)
     if refitting is None:
         scope = replace(make_scope(run, None, {}), patients_known=run.facts().unit != "exam")
         return scope, [], [{"name": TRAINED_AGAIN, "reason": why}]
     return image_scope(refitting), *image_controls(refitting, settings.audit_skip, progress)
 
 
-def _open_cohort(
-    own: Config | None, run: Run, workspace: Workspace, stack: ExitStack
-) -> tuple[Cohort | None, str]:  # fmt: skip
+def _open_cohort(own: Config | None, run: Run, stack: ExitStack) -> tuple[Cohort | None, str]:
     """The data set behind a run, or None and why; of a late run its patients, of whom there are no thermograms."""
     from thermocancer.classifiers.late.patients import open_patients
     from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
@@ -114,9 +104,9 @@ def _open_cohort(
         return None, "the run kept no config that this version can read"
     try:
         if run.reads is Reads.RUNS:
-            return open_patients(run.manifest.combine, workspace, stack), ""
+            return open_patients(run.manifest.combine, run.workspace, stack), ""
         part = DYNAMIC if run.reads is Reads.FRAMES else STATIC
-        return stack.enter_context(StoredCohort(workspace.dataset(own.dataset.name), part)), ""
+        return stack.enter_context(StoredCohort(run.workspace.dataset(own.dataset.name), part)), ""
     except (DataError, ConfigError) as error:
         return None, error.what
 

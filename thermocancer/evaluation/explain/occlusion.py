@@ -48,15 +48,9 @@ def stretched(grid: FloatArray, shape: tuple[int, int]) -> FloatArray:
 
 
 def occlude(
-    fitted: Fitted,
-    cohort: Cohort,
-    row: int,
-    view: str,
-    *,
-    grid: tuple[int, int] = (8, 10),
-    batch: int = 16,
+    fitted: Fitted, cohort: Cohort, row: int, view: str, *, grid: tuple[int, int] = (8, 10), batch: int = 16,
     as_trained: Callable[[ArrayCohort], Cohort] = lambda cohort: cohort,
-) -> Occlusion:
+) -> Occlusion:  # fmt: skip
     """Occlusion map of one exam's view on a grid of patches; patches off the body are left out.
 
     Each patch is replaced by the body's median temperature, so that nothing but its pattern goes.

@@ -198,17 +198,17 @@ def _note(facts: Json) -> str:
     sanity, pointing = facts["sanity"], facts.get("pointing")
     words = "The model shown was fitted on every exam, so that these scores are not out of sample."
     if sanity["mean_rank_correlation"] is not None:
-        verdict = "the maps depend on what was learnt" if sanity["passed"] else "the maps say little about the training"
         words += (
             f" Randomisation check: rank correlation with the maps of the same recipe taught permuted labels "
-            f"{sanity['mean_rank_correlation']:.2f}; {verdict}."
+            f"{sanity['mean_rank_correlation']:.2f}; the maps "
+            + ("depend on what was learnt." if sanity["passed"] else "say little about the training.")
         )
     cams = facts.get("sanity_grad_cam", {})
     if cams.get("mean_rank_correlation") is not None:
         words += (
             f" Grad-CAM against the same network with random weights: rank correlation "
-            f"{cams['mean_rank_correlation']:.2f}; "
-            + ("its maps depend on the weights." if cams["passed"] else "its maps say little about the training.")
+            f"{cams['mean_rank_correlation']:.2f}; its maps "
+            + ("depend on the weights." if cams["passed"] else "say little about the training.")
         )
     if pointing and pointing["exams"]:
         words += (
@@ -254,12 +254,8 @@ def points_at(peak: tuple[int, int], mask: BoolArray, tolerance: float = 0.05) -
 
 def judge_pointing(hits: Sequence[bool], chances: Sequence[float]) -> Json:
     """Share of maps that point at the tumour, beside what a random point on the body would score."""
-    return {
-        "exams": len(hits),
-        "hits": int(sum(hits)),
-        "share": wilson(int(sum(hits)), len(hits)).as_dict(),
-        "by_chance": float(np.mean(chances)) if len(chances) else None,
-    }
+    count, chance = int(sum(hits)), float(np.mean(chances)) if len(chances) else None
+    return {"exams": len(hits), "hits": count, "share": wilson(count, len(hits)).as_dict(), "by_chance": chance}
 
 
 def chance_to_hit(mask: BoolArray, torso: BoolArray, tolerance: float = 0.05) -> float:

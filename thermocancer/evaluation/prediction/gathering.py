@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -19,8 +20,6 @@ from thermocancer.data.cohort import (
     FloatArray,
     Frames,
     IntArray,
-    Kind,
-    Rgb,
     centi_celsius,
 )
 from thermocancer.data.names import parse_name
@@ -217,7 +216,7 @@ class ColouredCohort(ChangedCohort):
         self._settings = settings
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> Literal["rgb"]:
         return "rgb"
 
     @property
@@ -225,24 +224,19 @@ class ColouredCohort(ChangedCohort):
         return fingerprint("coloured", self.original.fingerprint, self._settings.model_dump(mode="json"))
 
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
+        import cv2
+
         from thermocancer.thermal.rendering import render_centi
 
         coloured = render_centi(centi_celsius(self.original, view, rows), self._settings.rendering)
-        if self._settings.format == "jpg":
-            coloured = np.stack([_through_jpeg(each, self._settings.jpeg_quality) for each in coloured])
+        for image in coloured if self._settings.format == "jpg" else ():
+            quality = [cv2.IMWRITE_JPEG_QUALITY, self._settings.jpeg_quality]
+            written, content = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)
+            decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if written else None
+            if decoded is None:
+                raise DataError("an image could not be written as JPEG")
+            image[:] = decoded[..., ::-1]
         return coloured[:, np.newaxis]
-
-
-def _through_jpeg(image: Rgb, quality: int) -> Rgb:
-    """RGB (height, width, 3) written as JPEG and read again."""
-    import cv2
-
-    flipped = np.ascontiguousarray(image[..., ::-1])
-    written, content = cv2.imencode(".jpg", flipped, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if written else None
-    if decoded is None:
-        raise DataError("an image could not be written as JPEG")
-    return np.ascontiguousarray(decoded[..., ::-1]).astype(np.uint8)
 
 
 def gap_problem(exam: NewExam, config: Config) -> str | None:

@@ -20,7 +20,7 @@ from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
 from thermocancer.runs.run import Run, read_run
-from thermocancer.workspace import VIEWS, Workspace
+from thermocancer.workspace import VIEWS
 
 LIKE_SCORES = 0.1
 FEWEST_FOLDS = 3
@@ -79,7 +79,7 @@ class LoadedRun:
         return readable(exam, self.config, self.shape, dynamic=self.dynamic)
 
 
-def load_run(run: Run, workspace: Workspace) -> LoadedRun:
+def load_run(run: Run) -> LoadedRun:
     """Load what a run keeps, with its training exams to compare with where the data set is here.
 
     Raises ConfigError for runs that score something other than thermograms and for late runs of late runs, DataError
@@ -89,7 +89,7 @@ def load_run(run: Run, workspace: Workspace) -> LoadedRun:
     from thermocancer.classifiers.making import load_fitted
 
     if run.reads is Reads.RUNS:
-        return _load_late(run, workspace)
+        return _load_late(run)
     config = run.required_config()
     if run.reads is Reads.IMAGES:
         raise ConfigError(
@@ -99,9 +99,9 @@ def load_run(run: Run, workspace: Workspace) -> LoadedRun:
     reference, shape = training_exams(run, config)
     if run.reads is Reads.FRAMES:
         strategy.set_up(config.strategy, config.seed)
-    fitted = load_fitted(run.model_folder, workspace)
+    fitted = load_fitted(run.model_folder, run.workspace)
     kept = sorted(run.model_folder.glob("folds/*/classifier.json"))
-    return LoadedRun(run, fitted, tuple(load_fitted(each.parent, workspace) for each in kept), reference, shape)
+    return LoadedRun(run, fitted, tuple(load_fitted(each.parent, run.workspace) for each in kept), reference, shape)
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -132,25 +132,17 @@ class Answer:
     def as_dict(self) -> Json:
         late = bool(self.parts)
         said: Json = {
-            "exam": self.exam.name,
-            "files": [file.as_dict() for file in self.exam.files],
-            "views": list(self.views),
-            "views_needed": list(self.views_needed),
-            **({"parts": list(self.parts)} if late else {}),
-            "status": self.status,
-            "reason": self.reason,
-        }
+            "exam": self.exam.name, "files": [file.as_dict() for file in self.exam.files],
+            "views": list(self.views), "views_needed": list(self.views_needed),
+            **({"parts": list(self.parts)} if late else {}), "status": self.status, "reason": self.reason,
+        }  # fmt: skip
         if self.score is None:
             return said
         return said | {
-            "score": self.score,
-            **({"note": self.note} if late else {}),
-            "interval": self.interval,
-            "like_scores": self.like_scores,
-            "threshold": self.threshold,
-            "decision": self.decision,
+            "score": self.score, **({"note": self.note} if late else {}), "interval": self.interval,
+            "like_scores": self.like_scores, "threshold": self.threshold, "decision": self.decision,
             "out_of_distribution": self.doubt,
-        }
+        }  # fmt: skip
 
     def refused(self, reason: str) -> Answer:
         return replace(self, status="refused", reason=reason)
@@ -160,16 +152,11 @@ class Answer:
         near = np.abs(loaded.units.scores - score) <= LIKE_SCORES
         sick, threshold = int(loaded.units.labels[near].sum()), float(loaded.fitted.threshold)
         return replace(
-            self,
-            status="abstained" if doubt["flag"] else "scored",
-            reason="; ".join(doubt["reasons"]),
-            score=score,
-            interval=interval,
+            self, status="abstained" if doubt["flag"] else "scored", reason="; ".join(doubt["reasons"]), score=score,
+            interval=interval, threshold=threshold, doubt=doubt,
             like_scores={"n": int(near.sum()), "sick": sick, "share": wilson(sick, int(near.sum())).as_dict()},
-            threshold=threshold,
             decision=None if doubt["flag"] else decision_words(score >= threshold),
-            doubt=doubt,
-        )
+        )  # fmt: skip
 
 
 def decision_words(above: bool) -> str:
@@ -221,14 +208,14 @@ NO_INTERVAL = {
 }  # fmt: skip
 
 
-def _load_late(run: Run, workspace: Workspace) -> LoadedRun:
+def _load_late(run: Run) -> LoadedRun:
     from thermocancer.classifiers.late.scores import check_components
     from thermocancer.classifiers.making import load_fitted
 
-    fitted = load_fitted(run.model_folder, workspace)
+    fitted = load_fitted(run.model_folder, run.workspace)
     components = fitted.describe()["components"]
-    check_components(workspace, components, run.name)
-    found = {each["run"]: read_run(workspace, each["run"]) for each in components}
+    check_components(run.workspace, components, run.name)
+    found = {each["run"]: read_run(run.workspace, each["run"]) for each in components}
     nested = [name for name, each in found.items() if each.reads is Reads.RUNS]
     if nested:
         raise ConfigError(
@@ -238,7 +225,7 @@ def _load_late(run: Run, workspace: Workspace) -> LoadedRun:
         )  # fmt: skip
     # sequence networks first: they bring their own strategy, which encoders then share
     order = sorted(found, key=lambda name: found[name].reads is not Reads.FRAMES)
-    loaded = {name: load_run(found[name], workspace) for name in order}
+    loaded = {name: load_run(found[name]) for name in order}
     return LoadedRun(run, fitted, parts=tuple(loaded[name] for name in found))
 
 
@@ -309,17 +296,12 @@ def _given(
 
 def _doubt_of(doubts: Mapping[str, Doubt]) -> Doubt:
     """The doubts of every run that took part, under its name; of the distances the one furthest beyond its limit."""
-    distances = [
-        (each["distance"], each["limit"])
-        for each in doubts.values()
-        if each["distance"] is not None and each["limit"] is not None
-    ]
+    both = [(each["distance"], each["limit"]) for each in doubts.values()]
+    distances = [(distance, limit) for distance, limit in both if distance is not None and limit is not None]
     distance, limit = max(distances, key=lambda pair: pair[0] / pair[1]) if distances else (None, None)
     note = "the data set of a combined run is not here, so that this exam could not be compared with it"
     return {
         "flag": any(each["flag"] for each in doubts.values()),
         "reasons": [f"{name}: {reason}" for name, each in doubts.items() for reason in each["reasons"]],
-        "distance": distance,
-        "limit": limit,
-        "note": "" if len(distances) == len(doubts) else note,
-    }
+        "distance": distance, "limit": limit, "note": "" if len(distances) == len(doubts) else note,
+    }  # fmt: skip
