@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from thermocancer.data.class_images import is_image, read_image
 from thermocancer.data.cohort import IMAGE, ArrayCohort, Exam
 from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.scoring import UNCOMPARED, decision_words
-from thermocancer.evaluation.report.page import render_page
 from thermocancer.files import Json
 from thermocancer.runs.run import Run
 
@@ -49,15 +48,6 @@ def image_answers(run: Run, config: Config, path: Path) -> tuple[list[Json], dic
         answers.append(_answer(fitted, run.manifest.classes, config.cnn, file, name))
         pictures[name] = [_picture(file)] if answers[-1]["status"] == "scored" else []
     return answers, pictures
-
-
-def image_page(run: Run, answers: Sequence[Json], pictures: Mapping[str, Sequence[Json]]) -> str:
-    """The page for people."""
-    facts = {
-        "title": f"Scores by run {run.name}", "answers": answers, "exam_pictures": pictures, "run": run.name,
-        "model": run.manifest.model, "leaks": list(run.manifest.leaks),
-    }  # fmt: skip
-    return render_page("predict.html", facts, {})
 
 
 def _answer(fitted: SeedsFitted, classes: tuple[str, str], cnn: CnnSection, path: Path, name: str) -> Json:
