@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -81,14 +82,18 @@ def reproduce(
     """
     names = None if rows is None else [name.strip() for name in rows.split(",") if name.strip()]
     config = call.load({"evaluate.rows": names})
-
-    def run_one(stage: str, config: Config, workspace: Workspace) -> StageReport:
-        """One stage under its lock, in whatever workspace it is given."""
-        progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
-        with workspace.lock(stage):
-            report: StageReport = stage_module(stage).run(config, workspace, progress)
-        return report
-
-    code, content = run_stage("reproduce", config, call, runner=run_one)
+    code, content = run_stage("reproduce", config, call, runner=_stage_runner(call))
     write_json_report(content, call)
     return code
+
+
+def _stage_runner(call: Call) -> Callable[[str, Config, Workspace], StageReport]:
+    """Runs one stage under its lock, in whatever workspace it is given."""
+
+    def run_one(name: str, config: Config, workspace: Workspace) -> StageReport:
+        progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
+        with workspace.lock(name):
+            report: StageReport = stage_module(name).run(config, workspace, progress)
+        return report
+
+    return run_one
