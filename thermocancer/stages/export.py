@@ -9,7 +9,7 @@ import shutil
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +114,18 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     ]
     if not written:
         raise RunError("no format could be written", found="; ".join(each.reason for each in report.failed))
-    _commit(job, subject, written, complete=not report.failed)
+    # the manifest: what goes in, what comes out, how close each format is; latencies are not kept in it
+    facts = {
+        "run": job.run.name,
+        "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
+        "output": "probability of the second class; score = logistic(slope * logit(probability) + intercept)",
+        "formats": {each: {"file": NAMES[each], "parity": found["parity"]} for each, found in written.items()},
+        **subject.facts,
+    }
+    if report.failed:
+        write_json(job.stamp.path, {"made_from": "", "outputs": {}, **facts})
+    else:
+        job.stamp.write(job.made_from, [path for each in written for path in _files(job.target / NAMES[each])], **facts)
     return report
 
 
@@ -240,22 +251,6 @@ def _timed(call: Runner, samples: Inputs) -> tuple[Output, float]:
             if number < count:
                 found.append(output)
     return np.concatenate(found), round(statistics.median(spent[1:]), 3)
-
-
-def _commit(job: Job, subject: Exportable, written: Mapping[str, Json], *, complete: bool) -> None:
-    """The manifest: what goes in, what comes out, how close each format is. Latencies are not kept in it."""
-    facts = {
-        "run": job.run.name,
-        "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
-        "output": "probability of the second class; score = logistic(slope * logit(probability) + intercept)",
-        "formats": {each: {"file": NAMES[each], "parity": found["parity"]} for each, found in written.items()},
-        **subject.facts,
-    }
-    outputs = [path for each in written for path in _files(job.target / NAMES[each])]
-    if complete:
-        job.stamp.write(job.made_from, outputs, **facts)
-    else:
-        write_json(job.stamp.path, {"made_from": "", "outputs": {}, **facts})
 
 
 def _files(path: Path) -> list[Path]:

@@ -30,10 +30,9 @@ Association = Callable[[str, str], float]
 
 
 class Check(TypedDict):
-    """One check of the leak audit: what it is called, what it finds where it fails, whether it passed.
+    """One check of the leak audit; ``problem`` is what one that fails has found.
 
-    ``passed`` is None for what these files cannot tell; ``found`` then says why. ``declared`` tells the leaks that
-    the run's own protocol names from those that were found.
+    ``passed`` is None for what these files cannot tell, and ``found`` says why. ``declared``: by the run's protocol.
     """
 
     name: str
@@ -46,8 +45,7 @@ class Check(TypedDict):
 class Shortcut(TypedDict):
     """A family of nuisance variables that predicts the label, with its best variable.
 
-    ``goes_with`` is True where it follows the strongest one (a warmer room makes blurred edges), so that it is no
-    shortcut of its own.
+    ``goes_with``: it only follows the strongest one, as a warmer room makes blurred edges.
     """
 
     family: str

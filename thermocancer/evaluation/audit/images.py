@@ -24,7 +24,7 @@ from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge, LeftOut, measure_controls, rows_of
-from thermocancer.evaluation.audit.refits import judge_permuted, judge_untrained
+from thermocancer.evaluation.audit.refits import judge_permuted, judge_untrained, shuffled
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress
@@ -156,9 +156,7 @@ def permuted_labels(bench: ImageBench) -> Control:
 def permute_by_group(images: ImageFolder, seed: int) -> IntArray:
     """Labels (n,) shuffled among the groups of both parts, each group's images keeping one label."""
     first = {image.patient: image.label for image in reversed(images.images)}
-    patients = sorted(first)
-    shuffled = np.random.default_rng([seed, 0xA0D1]).permutation([first[patient] for patient in patients])
-    given = dict(zip(patients, shuffled.tolist(), strict=True))
+    given = shuffled(first, np.random.default_rng([seed, 0xA0D1]))
     return np.array([given[image.patient] for image in images.images], dtype=np.int64)
 
 

@@ -89,11 +89,8 @@ def variables(scope: Scope) -> list[Variable]:
         if name not in CATALOG and not name.startswith(LAYOUT):
             title, family = PICTURE.get(name, (name.replace("_", " "), "other"))
             found.append(Variable(name, title, family, np.asarray(measured[name], float)[:, None], True))
-    return [each for each in found if _differs(each.columns[scope.scored])]
-
-
-def _differs(columns: FloatArray) -> bool:
-    return bool(np.any(np.ptp(np.where(np.isfinite(columns), columns, -1e9), axis=0) > 0))
+    known = [np.where(np.isfinite(each.columns), each.columns, -1e9)[scope.scored] for each in found]
+    return [each for each, columns in zip(found, known, strict=True) if np.any(np.ptp(columns, axis=0) > 0)]
 
 
 def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:

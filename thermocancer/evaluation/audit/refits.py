@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,13 +58,16 @@ def permute_by_patient(scope: Scope, seed: int) -> IntArray:
     random = np.random.default_rng([seed, 0xA0D1])
     given: dict[int, int] = {}
     for rows in (scored, sorted(trained)):
-        first = {scope.exams[row].patient: int(labels[row]) for row in reversed(rows)}
-        patients = sorted(first)
-        shuffled = random.permutation([first[patient] for patient in patients])
-        given |= dict(zip(patients, (int(label) for label in shuffled), strict=True))
+        given |= shuffled({scope.exams[row].patient: int(labels[row]) for row in reversed(rows)}, random)
     for row, exam in enumerate(scope.exams):
         labels[row] = given.get(exam.patient, labels[row])
     return labels
+
+
+def shuffled(labels: Mapping[int, int], random: np.random.Generator) -> dict[int, int]:
+    """The same labels, as many of each, on the same patients in another order."""
+    patients = sorted(labels)
+    return dict(zip(patients, random.permutation([labels[each] for each in patients]).tolist(), strict=True))
 
 
 def leaky_twin(refitting: Refitting) -> Control:
@@ -121,14 +124,11 @@ def judge_untrained(judge: Judge, rows: list[Prediction], note: str) -> Control:
 def trivial_baselines(refitting: Refitting) -> list[Control]:
     """Thermal statistics, left-right asymmetry and the plain asymmetry index on the same folds."""
     _needs_static_views(refitting)
-    return [
-        refitting.judge.control(
-            each.name.replace("-", "_"), each.trivial, BASELINE,
-            refitting.scores(each.name, refitting.classifier(each.name)),
-        )
-        for each in trivial_kinds()
-        if each != refitting.kind
-    ]  # fmt: skip
+    controls = []
+    for each in (trivial for trivial in trivial_kinds() if trivial != refitting.kind):
+        rows = refitting.scores(each.name, refitting.classifier(each.name))
+        controls.append(refitting.judge.control(each.name.replace("-", "_"), each.trivial, BASELINE, rows))
+    return controls
 
 
 def _needs_one_run(refitting: Refitting) -> None:
@@ -156,7 +156,8 @@ def _masked(refitting: Refitting, name: str, change: Change, title: str) -> Cont
     _needs_static_views(refitting)
     folder = refitting.workspace.cache / "masked"
     cohort = MaskedCohort(refitting.cohort, change, name.replace("_", "-"), folder)
-    return refitting.judge.control(name, title, INPUT, refitting.scores(name, refitting.classifier(), cohort=cohort))
+    rows = refitting.scores(name, refitting.classifier(), cohort=cohort)
+    return refitting.judge.control(name, title, INPUT, rows)
 
 
 def early_to_late(refitting: Refitting) -> Control:

@@ -57,7 +57,7 @@ def explain_run(
             if scope.cohort is None or cohort.kind != "celsius":
                 return Explanation(note="The data set behind this run is gone or holds no degrees.")
             views = run.manifest.views[:1] if first_only else run.manifest.views
-            return _explained(Case(scope, cohort, config, workspace, views), judged.units, progress)
+            return _explained(Case(scope, cohort, config, views), judged.units, progress)
     except ThermocancerError as error:
         return Explanation(note=f"No occlusion maps: {error.what}.")
 
@@ -69,11 +69,9 @@ class Case:
     scope: Scope
     cohort: Cohort
     config: Config
-    workspace: Workspace
     views: tuple[str, ...]
 
     def places(self, rows: Sequence[int]) -> list[Place]:
-        """Every view of these exams that is there."""
         present = {view: self.cohort.present(view) for view in self.views}
         return [(row, view) for row in rows for view in self.views if present[view][row]]
 
@@ -83,7 +81,7 @@ class Case:
 
     def mask_path(self, row: int, view: str) -> Path:
         """Where the phantom keeps the true place of a tumour."""
-        return self.workspace.raw / "truth" / self.scope.exams[row].key / f"{view}.png"
+        return self.scope.run.workspace.raw / "truth" / self.scope.exams[row].key / f"{view}.png"
 
     def picture(
         self, place: Place, effect: FloatArray, method: str, unit: str, *, score: str = "", remark: str = ""
@@ -103,13 +101,12 @@ def _explained(case: Case, units: Units, progress: Progress) -> Explanation:
     from thermocancer.training.workers import one_thread
 
     scope, run, shape = case.scope, case.scope.run, case.cohort.shape
-    exams = telling_rows(units, scope)
-    shown = case.places(exams)
+    shown = case.places(telling_rows(units, scope))
     sick = [row for row in scope.scored.tolist() if scope.exams[row].label == 1]
     known = [row for row in sick if any(case.mask_path(row, view).exists() for view in case.views)]
     pointed = [place for place in case.places(known[:POINTED]) if case.mask_path(*place).exists()]
     with one_thread():
-        fitted = load_fitted(run.model_folder, case.workspace)
+        fitted = load_fitted(run.model_folder, run.workspace)
         maps: dict[Place, Occlusion] = {}
         places = list(dict.fromkeys([*shown, *pointed]))
         with progress.task(f"occlusion of {run.name}", len(places), "maps") as bar:
@@ -152,10 +149,10 @@ def _against_permuted_labels(case: Case, maps: Mapping[Place, Occlusion]) -> Jso
     """How like these maps are those of the same recipe taught permuted labels."""
     from thermocancer.classifiers.making import make_classifier
 
-    scope, config = case.scope, case.config
-    classifier = make_classifier(config, case.workspace, views=scope.run.manifest.views, calibrate=False)
-    fold, labels = scope.folds[0], permute_by_patient(scope, config.seed)
-    stupid = classifier.fit(case.cohort, fold.train, labels[fold.train], seed=config.seed, fold=fold.name)
+    scope, run, seed = case.scope, case.scope.run, case.config.seed
+    classifier = make_classifier(case.config, run.workspace, views=run.manifest.views, calibrate=False)
+    fold, labels = scope.folds[0], permute_by_patient(scope, seed)
+    stupid = classifier.fit(case.cohort, fold.train, labels[fold.train], seed=seed, fold=fold.name)
     return judge_similarities(
         [map_similarity(each.effect, occlude(stupid, case.cohort, *place).effect) for place, each in maps.items()]
     )

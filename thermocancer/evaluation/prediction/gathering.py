@@ -180,13 +180,6 @@ Shape = tuple[int, int]
 """Height and width of the frames that a run was trained on."""
 
 
-def readable(exam: NewExam, config: Config, shape: Shape | None, *, dynamic: bool) -> Cohort:
-    """The exam as the run's classifier reads it: a sequence of frames, or static views in degrees or colours."""
-    if dynamic:
-        return sequence_of(exam, config, shape)
-    return as_trained(views_of(exam, shape), config)
-
-
 def views_of(exam: NewExam, shape: Shape | None) -> ArrayCohort:
     """The exam's static views in degrees, with its nuisance as far as names and files tell it; NaN where not."""
     from thermocancer.data.store.writing import resize_centi

@@ -13,7 +13,15 @@ from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, Exam, FloatArray
 from thermocancer.errors import ConfigError, ThermocancerError
-from thermocancer.evaluation.prediction.gathering import NewExam, Shape, gap_problem, read_files, readable
+from thermocancer.evaluation.prediction.gathering import (
+    NewExam,
+    Shape,
+    as_trained,
+    gap_problem,
+    read_files,
+    sequence_of,
+    views_of,
+)
 from thermocancer.evaluation.prediction.novelty import Doubt, Reference, judge_novelty, training_exams, uncompared
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.units import Units, gather_units
@@ -75,8 +83,10 @@ class LoadedRun:
         read_files(exam, self.config.filter, expected, dynamic=self.dynamic)
 
     def readable(self, exam: NewExam) -> Cohort:
-        """The exam as its classifier reads it."""
-        return readable(exam, self.config, self.shape, dynamic=self.dynamic)
+        """The exam as its classifier reads it: a sequence of frames, or static views in degrees or colours."""
+        if self.dynamic:
+            return sequence_of(exam, self.config, self.shape)
+        return as_trained(views_of(exam, self.shape), self.config)
 
 
 def load_run(run: Run) -> LoadedRun:
