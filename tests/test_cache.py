@@ -38,11 +38,11 @@ from thermocancer.config import dump_yaml
 from thermocancer.data.selection import measure_records
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError, LockedError, RunError
+from thermocancer.evaluation.prediction.novelty import training_exams
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import HashIndex
 from thermocancer.progress import Silent
 from thermocancer.runs.run import read_run
-from thermocancer.stages import predict
 from thermocancer.stages.doctor import check_up, clean_cache
 from thermocancer.thermal.quality import Measured
 from thermocancer.workspace import Workspace
@@ -214,14 +214,14 @@ def audit_scores(root: Path, slices: Path) -> np.ndarray:
 
 def audit_scores_of_images(root: Path, slices: Path) -> np.ndarray:
     from thermocancer.evaluation.audit.controls import Judge
-    from thermocancer.evaluation.audit.images import ColumnsClassifier, ImageBench, grey_levels
+    from thermocancer.evaluation.audit.images import ColumnsClassifier, ImageRefitting, grey_levels
 
     config, cohort = _images(root, slices)
     rows, workspace = toy_rows(20, repeats=1), Workspace(root)
     write_run(workspace, "toy", rows)
     train, test = cohort.folder.rows("Train"), cohort.folder.rows("Test")
     judge = Judge(gather_units(rows), 0.95, 50, 0)
-    bench = ImageBench(read_run(workspace, "toy"), config, workspace, judge, 1, cohort, train, train, test)
+    bench = ImageRefitting(read_run(workspace, "toy"), config, workspace, judge, 1, cohort, train, train, test)
     return bench.scores("brightness", ColumnsClassifier("brightness", grey_levels), train, cohort.folder.labels)
 
 
@@ -231,7 +231,7 @@ def likeness(root: Path, slices: Path) -> np.ndarray:
     if not workspace.dataset("cohort").exists():
         write_dataset(workspace, toy_source(rows))
         write_run(workspace, "toy", rows)
-    reference, _ = predict._reference(pixels_config(workspace), workspace, read_run(workspace, "toy"))
+    reference, _ = training_exams(read_run(workspace, "toy"), pixels_config(workspace))
     assert reference is not None
     return reference.values
 

@@ -89,15 +89,15 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
     exams = catalogued_exams(workspace)
-    audit, survey = None, None
+    audit, explained = None, None
     if config.evaluate.audit:
         audit = audit_run(judged, workspace, config, exams, progress)
         judged.pictures["audit"] = audit_picture(audit, judged.document["auc"])
     if config.evaluate.explain:
-        survey = explain_run(judged, workspace, progress, first_only=config.evaluate.explain_views == "first")
+        explained = explain_run(judged, workspace, progress, first_only=config.evaluate.explain_views == "first")
     pictures, remark = own_figures(judged.run)
     judged.pictures |= pictures
-    contents = gather_contents(judged, workspace, config, exams, audit=audit, survey=survey, remark=remark)
+    contents = gather_contents(judged, workspace, config, exams, audit=audit, explained=explained, remark=remark)
     folder, facts = task.folder, contents.facts
     written = [folder / "figures" / f"{name}.png" for name in judged.pictures]
     for path, picture in zip(written, judged.pictures.values(), strict=True):

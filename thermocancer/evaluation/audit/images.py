@@ -46,7 +46,7 @@ NOT_FOR_IMAGES = (
 
 
 @dataclass(frozen=True)
-class ImageBench:
+class ImageRefitting:
     """The folder behind a run, divided as the run divided it, and what controls need besides.
 
     ``config`` is the run's own; ``train``, ``validation`` and ``test`` are rows of ``cohort``.
@@ -106,7 +106,7 @@ class ImageBench:
 
 def open_images(
     run: Run, own: Config | None, workspace: Workspace, judge: Judge, epochs: int
-) -> tuple[ImageBench | None, str]:
+) -> tuple[ImageRefitting | None, str]:
     """The run's images as they lie there now, or None and why they cannot be audited."""
     if own is None:
         return None, "the run kept no config that this version can read"
@@ -119,38 +119,40 @@ def open_images(
     if images.fingerprint != run.manifest.dataset.fingerprint:
         return None, "the images have changed since the run was made"
     cohort = ImageCohort(images, own.cnn.size, own.cnn.color, workspace.cache)
-    return ImageBench(run, own, workspace, judge, epochs, cohort, *parts), ""
+    return ImageRefitting(run, own, workspace, judge, epochs, cohort, *parts), ""
 
 
-def image_scope(bench: ImageBench) -> Scope:
+def image_scope(refitting: ImageRefitting) -> Scope:
     """The images as exams, each with its picture's hash, and the one fold."""
-    exams, grouped = bench.cohort.exams, bench.images.grouped
-    return Scope(bench.run, exams, bench.test, (bench.fold,), None, {}, patients_known=grouped)
+    exams, grouped = refitting.cohort.exams, refitting.images.grouped
+    return Scope(refitting.run, exams, refitting.test, (refitting.fold,), None, {}, patients_known=grouped)
 
 
-def image_controls(bench: ImageBench, skip: tuple[str, ...], progress: Progress) -> tuple[list[Control], LeftOut]:
+def image_controls(
+    refitting: ImageRefitting, skip: tuple[str, ...], progress: Progress
+) -> tuple[list[Control], LeftOut]:
     """Every control that single images allow, and what was not done with its reason."""
 
-    def skipped(bench: ImageBench) -> Control:
+    def skipped(refitting: ImageRefitting) -> Control:
         raise Unavailable("skipped by evaluate.audit_skip")
 
     wanted = [(name, skipped if name in skip else control) for name, control in IMAGE_REFITS]
-    controls, left_out = measure_controls(bench.run.name, wanted, bench, progress)
+    controls, left_out = measure_controls(refitting.run.name, wanted, refitting, progress)
     return controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out
 
 
-def permuted_labels(bench: ImageBench) -> Control:
+def permuted_labels(refitting: ImageRefitting) -> Control:
     """The run's own network taught shuffled labels, and asked for them."""
-    if not bench.config.cnn.train:
+    if not refitting.config.cnn.train:
         raise Unavailable("the run judges weights as they are and trains nothing")
-    labels = permute_by_group(bench.images, bench.config.seed)
-    epochs = min(bench.config.cnn.epochs, bench.epochs)
-    if any(len(set(labels[part].tolist())) < 2 for part in (bench.train, bench.validation, bench.test)):
+    labels = permute_by_group(refitting.images, refitting.config.seed)
+    epochs = min(refitting.config.cnn.epochs, refitting.epochs)
+    if any(len(set(labels[part].tolist())) < 2 for part in (refitting.train, refitting.validation, refitting.test)):
         raise Unavailable("too few images to shuffle their labels")
-    network = bench.family.network(bench.asked.with_settings("cnn", epochs=epochs))
-    scores = bench.scores("permuted", network, bench.fold.train, labels, epochs)
-    note = f"one seed, {epochs} of {bench.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
-    return judge_permuted(bench.judge, bench.rows(scores, labels), note)
+    network = refitting.family.network(refitting.asked.with_settings("cnn", epochs=epochs))
+    scores = refitting.scores("permuted", network, refitting.fold.train, labels, epochs)
+    note = f"one seed, {epochs} of {refitting.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
+    return judge_permuted(refitting.judge, refitting.rows(scores, labels), note)
 
 
 def permute_by_group(images: ImageFolder, seed: int) -> IntArray:
@@ -160,17 +162,19 @@ def permute_by_group(images: ImageFolder, seed: int) -> IntArray:
     return np.array([given[image.patient] for image in images.images], dtype=np.int64)
 
 
-def untrained_twin(bench: ImageBench) -> Control:
+def untrained_twin(refitting: ImageRefitting) -> Control:
     """A logistic regression on what the network's convolutions give with random weights."""
-    twin, note = bench.family.twin(bench.asked)
-    scores = bench.scores("untrained", twin, bench.train, bench.images.labels)
-    return judge_untrained(bench.judge, bench.rows(scores), note)
+    twin, note = refitting.family.twin(refitting.asked)
+    scores = refitting.scores("untrained", twin, refitting.train, refitting.images.labels)
+    return judge_untrained(refitting.judge, refitting.rows(scores), note)
 
 
-def brightness(bench: ImageBench) -> Control:
+def brightness(refitting: ImageRefitting) -> Control:
     """What the grey levels alone tell: their mean, spread and percentiles, without any place."""
-    scores = bench.scores("brightness", ColumnsClassifier("brightness", grey_levels), bench.train, bench.images.labels)
-    return bench.judge.control("brightness", "global brightness statistics", BASELINE, bench.rows(scores))
+    scores = refitting.scores(
+        "brightness", ColumnsClassifier("brightness", grey_levels), refitting.train, refitting.images.labels
+    )
+    return refitting.judge.control("brightness", "global brightness statistics", BASELINE, refitting.rows(scores))
 
 
 def grey_levels(cohort: Cohort) -> FloatArray:
@@ -182,7 +186,7 @@ def grey_levels(cohort: Cohort) -> FloatArray:
     return np.array(found)
 
 
-IMAGE_REFITS: tuple[tuple[str, Callable[[ImageBench], Control]], ...] = (
+IMAGE_REFITS: tuple[tuple[str, Callable[[ImageRefitting], Control]], ...] = (
     ("permuted labels", permuted_labels),
     ("untrained twin", untrained_twin),
     ("trivial baselines", brightness),

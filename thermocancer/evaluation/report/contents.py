@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class ReportContents:
-    """``facts`` are ``report.json``; the pictures of ``gallery`` and ``survey`` only reach the page."""
+    """``facts`` are ``report.json``; the pictures of ``gallery`` and ``explained`` only reach the page."""
 
     facts: Json
     gallery: list[Json] = field(default_factory=list)
-    survey: Explanation | None = None
+    explained: Explanation | None = None
 
 
 def gather_contents(
@@ -52,7 +52,7 @@ def gather_contents(
     exams: Mapping[ExamKey, ExamFacts],
     *,
     audit: Json | None = None,
-    survey: Explanation | None = None,
+    explained: Explanation | None = None,
     remark: str = "",
 ) -> ReportContents:
     """Everything the report says, from the judgement, the workspace and (if it was run) the audit.
@@ -80,7 +80,7 @@ def gather_contents(
         "subgroups": groups,
         "misclassified": wrong,
         "audit": audit,
-        "explanation": None if survey is None else survey.facts | {"note": survey.note},
+        "explanation": None if explained is None else explained.facts | {"note": explained.note},
         "checklist": checklist(
             document, run, flow, sources=sources, audit=audit, subgroups=groups
         ),
@@ -91,7 +91,7 @@ def gather_contents(
         "config_text": None if kept is None else dump_yaml(kept.model_copy(update={"workspace": "WORKSPACE"})),
     }  # fmt: skip
     gallery = [item | _thumbnail_of(item, exams, workspace) for item in wrong[: config.report.gallery]]
-    return ReportContents(content, gallery, survey)
+    return ReportContents(content, gallery, explained)
 
 
 def report_page(contents: ReportContents, judged: Judgement) -> str:
@@ -99,7 +99,7 @@ def report_page(contents: ReportContents, judged: Judgement) -> str:
     beside = {
         "metric_titles": METRICS.items(),
         "gallery": contents.gallery,
-        "survey": contents.survey,
+        "explained": contents.explained,
         "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(OWN_FIGURE)],
     }
     return render_page("report.html", contents.facts | beside, judged.pictures)
