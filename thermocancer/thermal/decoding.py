@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
+
+if TYPE_CHECKING:
+    from thermocancer.thermal.units import Unit
 
 Bytes = npt.NDArray[np.uint8]
 Float64 = npt.NDArray[np.float64]
@@ -26,6 +30,7 @@ NUMBER = re.compile(rb"[+-]?(\d+([.,]\d*)?|[.,]\d+)(e[+-]?\d+)?|[+-]?(nan|inf|in
 SEPARATORS = {"space": b" ", "semicolon": b";", "comma": b",", "tab": b"\t"}
 """What may stand between numbers, by the name that a layout has of it."""
 
+_SEPARATOR_NAMES = {separator: name for name, separator in SEPARATORS.items()}
 BETWEEN = rb"[%b]+" % re.escape(b"".join(SEPARATORS.values()))
 """Separators, as a regular expression."""
 
@@ -39,13 +44,15 @@ _ZERO, _NINE, _MINUS, _NEWLINE, _SPACE = b"09-\n "
 class Decoded:
     """Numbers as read, (height, width): integers in units of 10**-``decimals`` degrees, or float64 degrees.
 
-    ``decimals`` is the most that any number in the text has.
+    ``layout`` says how they were written: the separator's name and the most decimals that any number has,
+    or the format of the file. ``unit`` is what the file itself states, None where it states nothing.
     """
 
     numbers: Integers | Float64
-    separator: bytes
+    layout: str
     decimals: int
     notes: tuple[str, ...] = ()
+    unit: Unit | None = None
 
 
 # --- all of one width: what the cameras write ---------------------------------
@@ -98,7 +105,8 @@ def decode_fixed_width(content: bytes) -> Decoded | None:
             return None
     if not _is_regular(np.frombuffer(content, np.uint8).reshape(-1, grid.stride), grid):
         return None
-    return Decoded(_join(_digit_groups(content, grid)), grid.separator, grid.width - grid.point - 1, grid.notes)
+    decimals = grid.width - grid.point - 1
+    return Decoded(_join(_digit_groups(content, grid)), layout_name(grid.separator, decimals), decimals, grid.notes)
 
 
 def _measure_first_line(content: bytes) -> _Grid | None:
@@ -179,15 +187,14 @@ class _Block:
     decimals: int
     columns: int
     trailing: bool
-    blank: bool
 
 
 def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | None:
     """Decode lines of numbers of any widths, ``separator`` between them, ``mark`` before decimals.
 
-    Spaces around numbers and blank lines do no harm. Returns None when a cell is not
-    ``[-]digits[mark digits]``, a cell is empty, or the lines are of unequal length: the caller then
-    goes through the text line by line and says what is wrong.
+    Spaces around numbers do no harm. Returns None when a cell is not ``[-]digits[mark digits]``, a cell
+    is empty, or the lines are of unequal length: the caller then goes through the text line by line and
+    says what is wrong.
     """
     blocks: list[_Block] = []
     for text in _cut_at_lines(body):
@@ -204,9 +211,9 @@ def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | No
     ]
     if max(abs(int(part.max())) for part in parts) >= 10**_MOST_DIGITS:
         return None
-    notes = ["blank lines"] if any(block.blank for block in blocks) else []
-    notes += ["trailing separators"] if blocks[0].trailing else []
-    return Decoded(np.concatenate(parts).reshape(-1, blocks[0].columns), separator, decimals, tuple(notes))
+    notes = ("trailing separators",) if blocks[0].trailing else ()
+    numbers = np.concatenate(parts).reshape(-1, blocks[0].columns)
+    return Decoded(numbers, layout_name(separator, decimals), decimals, notes)
 
 
 def _cut_at_lines(body: bytes) -> Iterator[Bytes]:
@@ -224,17 +231,25 @@ def _decode_block(text: Bytes, separator: bytes, mark: bytes) -> _Block | None:
     edges = np.flatnonzero(np.diff(inside, prepend=False, append=False))
     starts, ends = edges[::2], edges[1::2]
     line_ends = np.flatnonzero(text == _NEWLINE)
-    widths = np.diff(np.searchsorted(starts, line_ends), prepend=0, append=starts.size)
-    blank = bool((widths[:-1] == 0).any())
-    widths = widths[widths > 0]
-    if widths.size == 0 or (widths != widths[0]).any():
+    widths = np.diff(np.searchsorted(starts, line_ends), prepend=0)
+    columns = int(widths[0])
+    if columns == 0 or (widths != columns).any():
         return None
     trailing = False
     if separator != b" ":
-        separators = np.count_nonzero(text == separator[0])
-        trailing = separators == starts.size
-        if separators not in (starts.size, starts.size - widths.size):
+        separators = np.flatnonzero(text == separator[0])
+        trailing = separators.size == starts.size
+        if separators.size != starts.size - (0 if trailing else widths.size):
             return None  # an empty cell
+        # one separator behind each number, before the next number or the line's end: no empty cell here that is
+        # made up for by a separator too few elsewhere
+        nexts = np.append(starts[1:], 0).reshape(-1, columns)
+        nexts[:, -1] = line_ends
+        inner = slice(columns if trailing else columns - 1)
+        if (separators < ends.reshape(-1, columns)[:, inner].ravel()).any() or (
+            separators >= nexts[:, inner].ravel()
+        ).any():
+            return None
     negative = text[starts] == _MINUS
     starts = starts + negative
     points = _find_marks(text == mark[0], starts, ends)
@@ -247,7 +262,7 @@ def _decode_block(text: Bytes, separator: bytes, mark: bytes) -> _Block | None:
     numbers = _join(groups)
     if negative.any():
         numbers = np.where(negative, -numbers.astype(np.int64), numbers.astype(np.int64))
-    return _Block(numbers, int(after.max()), int(widths[0]), trailing, blank)
+    return _Block(numbers, int(after.max()), columns, trailing)
 
 
 def _find_marks(is_mark: npt.NDArray[np.bool_], starts: Places, ends: Places) -> Places | None:
@@ -288,63 +303,95 @@ def _digits_around(text: Bytes, points: Places, before: Places, after: Places) -
 
 
 @dataclass(frozen=True)
-class MatrixText:
-    """``body``: the lines of numbers, the first of them being line ``first_line`` (from 1) of the file.
+class NumberLines:
+    """Lines of numbers without their line ends, and the number (from 1) that each has in the file ``where``.
 
-    ``where`` is the file's name, for errors; ``notes`` says what was unusual before the numbers.
+    ``open_end``: the file ends with the last of them, and that one has no line end.
     """
 
-    body: bytes
-    first_line: int
+    lines: tuple[bytes, ...]
+    numbers: tuple[int, ...]
     where: str
-    notes: tuple[str, ...]
+    open_end: bool = False
+
+    def place(self, row: int, column: int | None = None) -> str:
+        """Where a line, and a value in it, stand in the file; both from 0."""
+        return f"{self.where}:{self.numbers[row]}" + ("" if column is None else f" (value {column + 1})")
 
 
-def decode_line_by_line(text: MatrixText, separator: bytes, mark: bytes) -> tuple[Float64, int]:
-    """Decode the slow way. Returns celsius (height, width) and the most decimals.
+def layout_name(separator: bytes, decimals: int) -> str:
+    return f"{_SEPARATOR_NAMES[separator]}{decimals}"
 
-    Raises DataError naming line and value of the first cell that is no number, or the first line
-    that has another number of values than the first.
+
+def split_cells(line: bytes, separator: bytes) -> list[bytes]:
+    return line.split() if separator == b" " else [cell.strip() for cell in line.split(separator)]
+
+
+def decode_lines(text: NumberLines, separator: bytes, mark: bytes) -> Decoded:
+    """Decode lines of numbers in whichever way is the fastest that can.
+
+    Raises DataError naming line and value of the first cell that is no number, the first line that has
+    another number of values than the first, and a last number in which the file breaks off.
     """
-    body = text.body if mark == b"." else text.body.replace(mark, b".")
-    lines = [(number, line.strip(b" \r")) for number, line in enumerate(body.split(b"\n"), text.first_line)]
-    lines = [(number, line) for number, line in lines if line]
-    trailing = separator != b" " and all(line.endswith(separator) for _, line in lines)
+    body = b"\n".join(text.lines) + b"\n"
+    decoded = decode_fixed_width(body)
+    if decoded is not None:  # then a last line without its end is as long as all others
+        return decoded
+    decoded = decode_any_width(body, separator, mark) or _decode_line_by_line(text, separator, mark)
+    if text.open_end and len(text.lines) > 1:
+        _refuse_broken_last_number(text, separator, mark)
+    return replace(decoded, notes=(*(("decimal commas",) if mark == b"," else ()), *decoded.notes))
+
+
+def _decode_line_by_line(text: NumberLines, separator: bytes, mark: bytes) -> Decoded:
+    """The slow way: exponents, signs, NaN, and what is wrong."""
+    other = b"." if mark == b"," else b","
+    ends = [separator != b" " and line.endswith(separator) for line in text.lines]
+    trailing = all(ends[: -1 if text.open_end else None])
     rows: list[list[float]] = []
-    for number, line in lines:
-        cells = line.split() if separator == b" " else line.split(separator)[: -1 if trailing else None]
+    for row, line in enumerate(text.lines):
+        cells = split_cells(line, separator)
+        cells = cells[: -1 if trailing and ends[row] else None]
         width = len(rows[0]) if rows else len(cells)
-        try:
-            if b"_" in line or len(cells) != width:  # Python reads 1_000 as a number; nobody else does
-                raise ValueError
-            rows.append([float(cell) for cell in cells])
-        except ValueError:
-            may_be_cut = number == lines[-1][0] and not body.endswith(b"\n")
-            raise _explain_line(cells, width, f"{text.where}:{number}", may_be_cut) from None
-    beginning = np.frombuffer(body[: 1 << 16] + b"\n", np.uint8)  # the first lines tell how many decimals there are
-    points = np.flatnonzero(beginning == ord("."))
-    others = np.flatnonzero((beginning < _ZERO) | (beginning > _NINE))
-    decimals = others[np.searchsorted(others, points, side="right")] - points - 1
-    return np.array(rows), int(np.max(decimals, initial=0))
+        if text.open_end and row == len(text.lines) - 1 and len(cells) < width:
+            raise truncated(width, len(cells), text.place(row))
+        wrong = [column for column, cell in enumerate(cells) if NUMBER.fullmatch(cell) is None or other in cell]
+        if wrong:
+            if text.open_end and row == len(text.lines) - 1 and wrong == [len(cells) - 1]:
+                raise truncated(width, len(cells), text.place(row))
+            cell = cells[wrong[0]]
+            raise DataError(
+                "this cell is not a number" if cell else "this cell is empty",
+                where=text.place(row, wrong[0]),
+                expected="a temperature" + (", with the decimal mark of the others" if other in cell else ""),
+                found=shown(cell),
+            )
+        if len(cells) != width:
+            raise DataError(
+                "lines of unequal length", where=text.place(row), expected=f"{width} values as in the first",
+                found=len(cells),
+            )  # fmt: skip
+        rows.append([float(cell.replace(mark, b".")) for cell in cells])
+    decimals = max(_written(cell, mark)[1] for line in text.lines[:64] for cell in split_cells(line, separator))
+    return Decoded(np.array(rows), layout_name(separator, decimals), decimals, ("trailing separators",) * trailing)
 
 
-def _explain_line(cells: list[bytes], width: int, place: str, may_be_cut: bool) -> DataError:
-    """Why a line of the matrix is no line of ``width`` numbers."""
-    cells = [cell.strip() for cell in cells]
-    wrong = [column for column, cell in enumerate(cells) if NUMBER.fullmatch(cell) is None]
-    if may_be_cut and (wrong == [len(cells) - 1] or (not wrong and len(cells) < width)):
-        return truncated(width, len(cells), place)
-    if wrong:
-        cell = cells[wrong[0]]
-        return DataError(
-            "this cell is not a number" if cell else "this cell is empty",
-            where=f"{place} (value {wrong[0] + 1})",
-            expected="a temperature in degrees Celsius",
-            found=shown(cell),
-        )
-    return DataError(
-        "lines of unequal length", where=place, expected=f"{width} values as in the first", found=len(cells)
-    )
+def _written(cell: bytes, mark: bytes) -> tuple[int, int, int]:
+    """How many digits a number has before its decimal mark, behind it, and in its exponent."""
+    mantissa, _, exponent = cell.lower().partition(b"e")
+    whole, _, fraction = mantissa.partition(mark)
+    return len(whole.strip(b"+-")), len(fraction), len(exponent.strip(b"+-"))
+
+
+def _refuse_broken_last_number(text: NumberLines, separator: bytes, mark: bytes) -> None:
+    """A file without a last line end whose last number alone is shorter than all others was cut off in it."""
+    *others, last = [cell for line in text.lines for cell in split_cells(line, separator) if cell]
+    shortest = [min(parts) for parts in zip(*(_written(cell, mark) for cell in others), strict=True)]
+    digits, decimals, exponent = _written(last, mark)
+    shorter = decimals < shortest[1] or exponent < shortest[2] or (decimals == 0 and digits < shortest[0])
+    if last.endswith(mark) or shorter:
+        width = len(split_cells(text.lines[-1], separator))
+        raise truncated(width, width, text.place(len(text.lines) - 1))
 
 
 def truncated(expected: int, found: int, place: str) -> DataError:

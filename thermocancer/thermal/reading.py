@@ -1,12 +1,11 @@
-"""Read one temperature matrix from text, in any of the layouts that cameras and their exports write.
+"""Read one temperature matrix from a file: text in any layout, images, arrays and videos' stills with temperatures.
 
-Nothing is guessed silently: whatever is unusual leaves a note, and what could mean two things is an error.
+Nothing is guessed in silence: whatever is unusual leaves a note, and what could mean two things is an error.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,34 +13,22 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.decoding import (
-    BETWEEN,
-    NUMBER,
-    SEPARATORS,
-    Decoded,
-    MatrixText,
-    decode_any_width,
-    decode_fixed_width,
-    decode_line_by_line,
-    shown,
-    truncated,
-)
+from thermocancer.thermal.decoding import Decoded
+from thermocancer.thermal.formats import MOST_FILE_BYTES, read_binary
+from thermocancer.thermal.layouts import read_text
+from thermocancer.thermal.units import Calibration, Unit, to_celsius
 
-_SEPARATOR_NAMES = {separator: name for name, separator in SEPARATORS.items()}
 _HIGHEST_CENTI = np.iinfo(np.uint16).max
-_BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
-_CELLS = re.compile(BETWEEN)
-_PADDING = b"".join(SEPARATORS.values()) + b"\r"
-_MOST_HEADER_LINES = 100
 
 
 @dataclass(frozen=True)
 class ThermalMatrix:
-    """One matrix as the text gives it; ``celsius`` and ``centi`` are formed when they are asked for.
+    """One matrix as the file gives it; ``celsius`` and ``centi`` are formed when they are asked for.
 
-    ``numbers`` (height, width) are integers in units of 10**-``decimals`` degrees, or degrees where the
-    text has exponents or NaN. ``layout`` is the separator's name and the most decimals any number has
-    (``space2``, ``semicolon5``). ``notes`` names everything unusual that was understood (line ends, ...).
+    ``numbers`` (height, width) are integers in units of 10**-``decimals`` degrees Celsius, or degrees where
+    a text has exponents or NaN and where the file is no text. ``layout`` is the separator's name and the
+    most decimals any number has (``space2``, ``semicolon5``), or the format (``tiff-float32``, ``flir``).
+    ``notes`` names everything unusual that was understood (line ends, header, row numbers, unit, ...).
     """
 
     numbers: npt.NDArray[np.integer] | npt.NDArray[np.float64]
@@ -69,31 +56,81 @@ class ThermalMatrix:
         return to_centi(self.celsius)
 
 
-def read_matrix(path: Path) -> ThermalMatrix:
-    """Read a file. Raises DataError naming file and line when it holds no whole matrix."""
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError("this matrix cannot be read", where=path, found=error.strerror or error) from error
-    return parse_matrix(content, where=str(path))
+def read_matrix(
+    path: Path, *, frame: int | None = None, unit: Unit | None = None, calibration: Calibration | None = None
+) -> ThermalMatrix:
+    """Read a file as ``parse_matrix`` does. Raises DataError naming file and line when it holds no whole matrix."""
+    return parse_matrix(_content_of(path), where=str(path), frame=frame, unit=unit, calibration=calibration)
 
 
-def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
+def read_frames(
+    path: Path, *, unit: Unit | None = None, calibration: Calibration | None = None
+) -> tuple[ThermalMatrix, ...]:
+    """Every frame of a file in order, all of one shape; a file with one matrix has one. Raises as ``read_matrix``."""
+    return parse_frames(_content_of(path), where=str(path), unit=unit, calibration=calibration)
+
+
+def parse_matrix(
+    content: bytes,
+    *,
+    where: str = "",
+    frame: int | None = None,
+    unit: Unit | None = None,
+    calibration: Calibration | None = None,
+) -> ThermalMatrix:
     """Parse a file's bytes; ``where`` is the name that errors carry.
 
-    Understands space, tab, ``;`` and ``,`` as separators, decimal commas, LF, CR LF, CR CR LF and CR
-    line ends, byte-order marks, trailing separators, header lines and blank lines. Numbers that no
-    skin can have (NaN, 99) are read as they are: judging them is the part of ``thermal.quality``.
+    Understands the text layouts of ``layouts.read_text`` and the formats of ``formats.read_binary``.
+    ``frame`` (from 0) chooses one of a file with several; ``unit`` says what the numbers are, and they
+    are converted exactly (raw counts by ``calibration``); None takes what the file states, or degrees
+    Celsius if they can be that. Numbers that no skin can have (NaN, 99) are read as they are: judging
+    them is the part of ``thermal.quality``.
 
-    Raises DataError (file and line, what was expected, what was found) for an empty file, a web page,
-    binary content, a truncated or ragged matrix, a cell that is no number, and commas that could be
-    separators as well as decimal marks.
+    Raises DataError (file and line, what was expected, what was found, what to do) for a file with
+    several frames when none is chosen, for numbers that look like another unit, for an empty, truncated
+    or ragged file, a cell that is no number, and everything that could be read in two ways.
     """
-    decoded = decode_fixed_width(content)
-    if decoded is None:
-        text = find_numbers(content, where)
-        decoded = _decode_unusual(text, maybe_regular=text.body is not content)
-    height, width = decoded.numbers.shape
+    frames = _all_frames(content, where)
+    if frame is None and len(frames) > 1:
+        raise DataError(
+            "this file holds several frames, not one matrix",
+            where=where,
+            expected="one matrix",
+            found=_count(frames),
+            hint=f"choose one with frame=0 to frame={len(frames) - 1}, or take all of them with read_frames",
+        )
+    if frame is not None and not 0 <= frame < len(frames):
+        raise DataError("there is no such frame", where=where, expected=_count(frames), found=f"frame={frame}")
+    return _finish(frames[frame or 0], unit, calibration, where)
+
+
+def parse_frames(
+    content: bytes, *, where: str = "", unit: Unit | None = None, calibration: Calibration | None = None
+) -> tuple[ThermalMatrix, ...]:
+    """Every frame of a file's bytes in order. Raises DataError as ``parse_matrix`` does."""
+    return tuple(_finish(each, unit, calibration, where) for each in _all_frames(content, where))
+
+
+def _content_of(path: Path) -> bytes:
+    try:
+        size = Path(path).stat().st_size
+        if size > MOST_FILE_BYTES:
+            raise DataError(
+                "this file is too large to be read at once",
+                where=path,
+                expected=f"{MOST_FILE_BYTES >> 20} MB or less",
+                found=f"{size >> 20} MB",
+            )
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise DataError("this matrix cannot be read", where=path, found=error.strerror or error) from error
+
+
+def _all_frames(content: bytes, where: str) -> list[Decoded]:
+    frames = read_binary(content, where)
+    if frames is None:
+        frames = read_text(content, where)
+    height, width = frames[0].numbers.shape
     if height < 2 or width < 2:
         raise DataError(
             "this is no matrix, or it is cut off",
@@ -101,126 +138,17 @@ def parse_matrix(content: bytes, *, where: str = "") -> ThermalMatrix:
             expected="two or more rows and columns",
             found=f"{height}x{width}",
         )
-    layout = f"{_SEPARATOR_NAMES[decoded.separator]}{decoded.decimals}"
-    return ThermalMatrix(decoded.numbers, decoded.decimals, layout, decoded.notes)
+    return frames
 
 
-def _decode_unusual(text: MatrixText, *, maybe_regular: bool) -> Decoded:
-    """Decode what does not look like a camera's own file from the first byte on."""
-    below_header = decode_fixed_width(text.body) if maybe_regular else None
-    if below_header is not None:
-        return replace(below_header, notes=(*text.notes, *below_header.notes))
-    separator, mark = find_separator(text)
-    notes = [*text.notes]
-    if b"\r" in text.body:
-        notes.append("CR CR LF line ends" if b"\r\r\n" in text.body else "CR LF line ends")
-    notes += ["decimal commas"] if mark == b"," else []
-    decoded = decode_any_width(text.body, separator, mark)
-    if decoded is None:
-        celsius, decimals = decode_line_by_line(text, separator, mark)
-        decoded = Decoded(celsius, separator, decimals)
-    # a file without a last line end whose last number alone is shorter than all others was cut off
-    last = text.body[text.body.rfind(b"\n") + 1 :]
-    regular = decode_fixed_width(text.body.removesuffix(last)) if last.strip() else None
-    if regular is not None:
-        cells = last.strip().split(regular.separator)
-        if len(cells[-1].strip()) - 1 - max(cells[-1].find(b"."), cells[-1].find(b",")) < regular.decimals:
-            line = text.first_line + text.body.count(b"\n")
-            raise truncated(len(cells), len(cells), f"{text.where}:{line}")
-    return replace(decoded, notes=(*notes, *decoded.notes))
+def _count(frames: list[Decoded]) -> str:
+    height, width = frames[0].numbers.shape
+    return f"{len(frames)} frame{'s' * (len(frames) > 1)} of {height}x{width}"
 
 
-# --- the layout: where the numbers begin, and what stands between them ------
-
-
-def find_numbers(content: bytes, where: str) -> MatrixText:
-    """Skip a byte-order mark and header lines, and end every line with LF (or CR LF, CR CR LF).
-
-    Raises DataError for an empty file, a web page, binary content and text without numbers.
-    """
-    notes: list[str] = []
-    text = content
-    for mark, encoding in _BYTE_ORDER_MARKS.items():
-        if content.startswith(mark):
-            notes.append(f"{encoding.upper()} byte-order mark")
-            text = content[len(mark) :]
-            if encoding != "utf-8":
-                text = text.decode(encoding, errors="replace").encode("ascii", errors="replace")
-            break
-    start, expected = text[:4096].strip(), "lines of temperatures"
-    if not start and not text.strip():
-        raise DataError("this file is empty", where=where, expected=expected, found=f"{len(text)} bytes")
-    if start.startswith(b"<"):
-        raise DataError(
-            "this is a web page, not a temperature matrix",
-            where=f"{where}:1",
-            expected=expected,
-            found=shown(start),
-            hint="the site may have asked for a login; fetch the file again",
-        )
-    if b"\0" in text:
-        raise DataError("this is a binary file, not text", where=where, expected=expected, found=shown(start))
-    if b"\n" not in text and b"\r" in text:
-        text = text.replace(b"\r", b"\n")
-        notes.append("CR line ends")
-    header = _header_lines(text, where)
-    if header:
-        *skipped, text = text.split(b"\n", header)
-        if any(line.strip() for line in skipped):
-            notes.append(f"{header} header line{'s' * (header > 1)}")
-    return MatrixText(text, header + 1, where, tuple(notes))
-
-
-def _header_lines(text: bytes, where: str) -> int:
-    """How many lines stand before the numbers."""
-    lines = text.split(b"\n", _MOST_HEADER_LINES + 1)[: _MOST_HEADER_LINES + 1]
-    filled = [number for number, line in enumerate(lines) if line.strip()]
-    for number, below in zip(filled, [*filled[1:], None], strict=True):
-        cells = _CELLS.split(lines[number].strip(_PADDING))
-        width_below = 0 if below is None else len(_CELLS.split(lines[below].strip(_PADDING)))
-        numbers = sum(NUMBER.fullmatch(cell) is not None for cell in cells)
-        if numbers == len(cells):
-            if len(cells) == 2 and width_below > 2 and all(cell.isdigit() for cell in cells):
-                continue  # "480 640": the size, not a line of the matrix
-            return number
-        if 2 * numbers > len(cells) and len(cells) == width_below:
-            return number  # a line of the matrix with a broken cell, which the decoder will name
-    raise DataError(
-        "no line of numbers in this file",
-        where=f"{where}:1",
-        expected="lines of temperatures",
-        found=shown(text.strip()),
-    )
-
-
-def find_separator(text: MatrixText) -> tuple[bytes, bytes]:
-    """The byte between numbers and the decimal mark, from the first line of numbers.
-
-    Raises DataError for commas that could be separators as well as decimal marks, and for a single column.
-    """
-    body, place = text.body, f"{text.where}:{text.first_line}"
-    line = body[: body.find(b"\n")].strip(b" \r") if b"\n" in body else body.strip(b" \r")
-    for separator in (each for each in SEPARATORS.values() if each not in b" ,"):
-        if separator in line:
-            return separator, b"," if b"," in body else b"."
-    cells = line.split()
-    listed = len(cells) > 1 and all(cell.endswith(b",") for cell in cells[:-1])  # "20, 21" rather than "20,5 21,0"
-    if len(cells) > 1 and not listed:
-        return b" ", b"," if b"," in body else b"."
-    if b"," in line and (b"." in body or (listed and not any(b"," in cell[:-1] for cell in cells))):
-        return b",", b"."
-    if b"," in line:
-        raise DataError(
-            "commas could be separators or decimal marks here",
-            where=place,
-            expected="decimal points, or another separator beside decimal commas",
-            found=shown(line),
-            hint="write ';' between the numbers",
-        )
-    raise DataError("only one number in a line", where=place, expected="a matrix", found=shown(line))
-
-
-# --- hundredths of a degree -----------------------------------------------------
+def _finish(frame: Decoded, unit: Unit | None, calibration: Calibration | None, where: str) -> ThermalMatrix:
+    celsius = to_celsius(frame, unit, calibration, where)
+    return ThermalMatrix(celsius.numbers, celsius.decimals, celsius.layout, celsius.notes)
 
 
 def to_centi(celsius: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:

@@ -1,0 +1,122 @@
+"""From a block of lines to a matrix: column numbers, row numbers and tables of places are told from temperatures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from thermocancer.errors import DataError
+from thermocancer.thermal.decoding import NUMBER, Decoded, NumberLines, decode_lines, shown, split_cells
+
+_AXES = {"x": (b"x", b"col", b"column", b"j", b"px"), "y": (b"y", b"row", b"line", b"i", b"py")}
+
+
+def cells_of(line: bytes, separator: bytes) -> list[bytes]:
+    """The cells of a line, without the empty one behind a trailing separator."""
+    cells = split_cells(line, separator)
+    return cells[:-1] if len(cells) > 1 and not cells[-1] else cells
+
+
+def is_number(cell: bytes) -> bool:
+    return NUMBER.fullmatch(cell) is not None
+
+
+def decode_block(text: NumberLines, separator: bytes, mark: bytes, names: bytes) -> Decoded:
+    """Decode lines, and take off column numbers and row numbers; ``names`` is the line of words above, or empty.
+
+    Raises DataError as ``layouts.read_text`` does.
+    """
+    notes, numbered = [], False
+    cells = cells_of(text.lines[0], separator)
+    bare = len(cells) > 2 and not is_number(cells[0])
+    if len(text.lines) > 2 and _is_count(cells[1:] if bare else cells):
+        text = replace(text, lines=text.lines[1:], numbers=text.numbers[1:])
+        numbered = len(cells_of(text.lines[0], separator)) == len(cells) + (not bare)
+        notes.append("a line of column numbers")
+    decoded = decode_lines(text, separator, mark)
+    height, width = decoded.numbers.shape
+    if width == 3 and height >= 4:
+        table = _as_table(decoded, names, separator, text)
+        if table is not None:
+            return table
+    steps = np.diff(decoded.numbers[:, 0]) == 10**decoded.decimals if _are_whole(decoded) else np.zeros(1, bool)
+    first = decoded.numbers[0, 0] / 10**decoded.decimals
+    if height >= 3 and width >= 3 and steps.all():
+        if not numbered and first not in (0, 1):
+            raise DataError(
+                "the first column counts upwards", where=text.place(0),
+                expected="temperatures, or row numbers from 0 or 1 on",
+                found=f"{first:g} to {first + height - 1:g}: row numbers of a matrix of {height}x{width - 1}, "
+                f"or the first of {width} columns of temperatures",
+            )  # fmt: skip
+        notes.append(f"a column of row numbers ({first:g} to {first + height - 1:g})")
+        decoded = replace(decoded, numbers=decoded.numbers[:, 1:].copy())
+    elif numbered:
+        raise DataError(
+            "the line of column numbers leaves the first column without one, and that is no column of row numbers",
+            where=text.place(0), expected="whole numbers one apart", found=shown(text.lines[0]),
+        )  # fmt: skip
+    refuse_strange_columns(decoded, text.place(0))
+    return replace(decoded, notes=(*notes, *decoded.notes))
+
+
+def _is_count(cells: Sequence[bytes]) -> bool:
+    """0, 1, 2 ... or 1, 2, 3 ...: five or more."""
+    whole = len(cells) >= 5 and all(cell.isdigit() for cell in cells)
+    return whole and int(cells[0]) in (0, 1) and [int(cell) - int(cells[0]) for cell in cells] == [*range(len(cells))]
+
+
+def _are_whole(decoded: Decoded) -> bool:
+    return bool(np.issubdtype(decoded.numbers.dtype, np.integer))
+
+
+def _as_table(decoded: Decoded, names: bytes, separator: bytes, text: NumberLines) -> Decoded | None:
+    """The matrix of a table of x, y and temperature; None where the three columns are no such table.
+
+    Raises DataError for a table whose columns have no names, and for one with holes.
+    """
+    titles = [cell.strip(b'"#[]() ').lower() for cell in cells_of(names, separator)] if names else []
+    axes = {axis: [titles.index(each) for each in known if each in titles] for axis, known in _AXES.items()}
+    named = len(titles) == 3 and all(len(places) == 1 for places in axes.values())
+    columns = [axes["x"][0], axes["y"][0]] if named else [0, 1]
+    (xs, across), (ys, down) = (np.unique(decoded.numbers[:, each], return_inverse=True) for each in columns)
+    whole = len(np.unique(down * len(xs) + across)) == len(xs) * len(ys) == len(decoded.numbers)
+    if not named:
+        step = 10**decoded.decimals if _are_whole(decoded) else 1
+        counts = not (decoded.numbers[:, :2] % step).any() and len(decoded.numbers) > 2 * max(len(xs), len(ys))
+        if min(len(xs), len(ys)) < 2 or not (whole or counts):
+            return None
+        raise DataError(
+            "this looks like a table of places and temperatures whose columns have no names", where=text.place(0),
+            expected="a first line with the names of the columns, such as x,y,temperature",
+            found=f"{len(ys)}x{len(xs)} if the first column is x, {len(xs)}x{len(ys)} if it is y",
+        )  # fmt: skip
+    if not whole:
+        raise DataError(
+            "this table of places and temperatures has holes or doubles", where=text.place(0),
+            expected=f"{len(ys)}x{len(xs)} places, each once", found=f"{len(decoded.numbers)} lines",
+        )  # fmt: skip
+    matrix = decoded.numbers[np.lexsort((across, down)), 3 - sum(columns)].reshape(len(ys), len(xs))
+    note = (
+        f"a table with the columns {', '.join(each.decode('ascii', 'replace') for each in cells_of(names, separator))}"
+    )
+    return replace(decoded, numbers=matrix, notes=(note, *decoded.notes))
+
+
+def refuse_strange_columns(decoded: Decoded, where: str) -> None:
+    """Refuse a first column that is one number far from all others: a frame's number or time, not temperatures."""
+    numbers = decoded.numbers
+    if numbers.shape[0] < 3 or numbers.shape[1] < 5 or not (numbers[:, 0] == numbers[0, 0]).all():
+        return
+    scale = 10.0**decoded.decimals if _are_whole(decoded) else 1.0
+    low, high = np.nanpercentile(numbers[:, 1:], (10, 90)) / scale
+    first = numbers[0, 0] / scale
+    margin = (high - low) / 2
+    if high > low and not low - margin <= first <= high + margin:
+        raise DataError(
+            "the first column holds one number, far from all others", where=where,
+            expected="temperatures only", found=f"{first:g} in every line, beside {low:g} to {high:g}",
+            hint="if it is the number or the time of a frame, take the column out",
+        )  # fmt: skip
