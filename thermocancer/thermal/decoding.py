@@ -1,9 +1,8 @@
 """Numbers from bytes in three ways: all of one width, of any width, and line by line.
 
-The first two are NumPy: exact, and many times faster than a text parser. A number with at most 15
-digits is an integer below 2**53 divided by a power of ten below 10**22: both are exact in float64, so
-the one division rounds correctly and the result is bit for bit what ``strtod`` (and with it
-``numpy.loadtxt``) gives (Clinger 1990, "How to read floating point numbers accurately", the fast path).
+The first two are NumPy: exact, and many times faster than a text parser. A number with at most 15 digits is an
+integer below 2**53 divided by a power of ten below 10**22: both are exact in float64, so that one division gives
+bit for bit what ``strtod`` does (Clinger 1990, "How to read floating point numbers accurately", the fast path).
 """
 
 from __future__ import annotations
@@ -196,6 +195,8 @@ def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | No
     is empty, or the lines are of unequal length: the caller then goes through the text line by line and
     says what is wrong.
     """
+    if b"\t" in body and separator in b";,":
+        return None  # no padding, but a second separator
     blocks: list[_Block] = []
     for text in _cut_at_lines(body):
         block = _decode_block(text, separator, mark)
@@ -203,16 +204,11 @@ def decode_any_width(body: bytes, separator: bytes, mark: bytes) -> Decoded | No
             return None
         blocks.append(block)
     decimals = max(block.decimals for block in blocks)
-    parts: list[Integers] = [
-        block.numbers
-        if block.decimals == decimals
-        else block.numbers.astype(np.int64) * 10 ** (decimals - block.decimals)
-        for block in blocks
-    ]
+    finer = [10 ** (decimals - block.decimals) for block in blocks]
+    parts = [b.numbers if f == 1 else b.numbers.astype(np.int64) * f for b, f in zip(blocks, finer, strict=True)]
     if max(abs(int(part.max())) for part in parts) >= 10**_MOST_DIGITS:
         return None
-    notes = ("trailing separators",) if blocks[0].trailing else ()
-    numbers = np.concatenate(parts).reshape(-1, blocks[0].columns)
+    numbers, notes = np.concatenate(parts).reshape(-1, blocks[0].columns), ("trailing separators",) * blocks[0].trailing
     return Decoded(numbers, layout_name(separator, decimals), decimals, notes)
 
 
@@ -241,14 +237,12 @@ def _decode_block(text: Bytes, separator: bytes, mark: bytes) -> _Block | None:
         trailing = separators.size == starts.size
         if separators.size != starts.size - (0 if trailing else widths.size):
             return None  # an empty cell
-        # one separator behind each number, before the next number or the line's end: no empty cell here that is
-        # made up for by a separator too few elsewhere
+        # each behind its number and before the next one or the line's end: no empty cell made up for elsewhere
         nexts = np.append(starts[1:], 0).reshape(-1, columns)
         nexts[:, -1] = line_ends
         inner = slice(columns if trailing else columns - 1)
-        if (separators < ends.reshape(-1, columns)[:, inner].ravel()).any() or (
-            separators >= nexts[:, inner].ravel()
-        ).any():
+        behind, before = ends.reshape(-1, columns)[:, inner].ravel(), nexts[:, inner].ravel()
+        if (separators < behind).any() or (separators >= before).any():
             return None
     negative = text[starts] == _MINUS
     starts = starts + negative
@@ -304,10 +298,7 @@ def _digits_around(text: Bytes, points: Places, before: Places, after: Places) -
 
 @dataclass(frozen=True)
 class NumberLines:
-    """Lines of numbers without their line ends, and the number (from 1) that each has in the file ``where``.
-
-    ``open_end``: the file ends with the last of them, and that one has no line end.
-    """
+    """Lines without their ends, their numbers (from 1) in the file ``where``; ``open_end``: the last had no end."""
 
     lines: tuple[bytes, ...]
     numbers: tuple[int, ...]
@@ -324,7 +315,7 @@ def layout_name(separator: bytes, decimals: int) -> str:
 
 
 def split_cells(line: bytes, separator: bytes) -> list[bytes]:
-    return line.split() if separator == b" " else [cell.strip() for cell in line.split(separator)]
+    return line.split() if separator == b" " else [cell.strip(b" ") for cell in line.split(separator)]
 
 
 def decode_lines(text: NumberLines, separator: bytes, mark: bytes) -> Decoded:
@@ -348,17 +339,18 @@ def _decode_line_by_line(text: NumberLines, separator: bytes, mark: bytes) -> De
     other = b"." if mark == b"," else b","
     ends = [separator != b" " and line.endswith(separator) for line in text.lines]
     trailing = all(ends[: -1 if text.open_end else None])
+    if trailing and len(ends) > 1 and not ends[-1]:
+        first, last = (len(split_cells(line, separator)) for line in (text.lines[0], text.lines[-1]))
+        raise truncated(first - 1, last, text.place(len(ends) - 1))
     rows: list[list[float]] = []
     for row, line in enumerate(text.lines):
-        cells = split_cells(line, separator)
-        cells = cells[: -1 if trailing and ends[row] else None]
+        cells = split_cells(line, separator)[: -1 if trailing else None]
         width = len(rows[0]) if rows else len(cells)
-        if text.open_end and row == len(text.lines) - 1 and len(cells) < width:
-            raise truncated(width, len(cells), text.place(row))
         wrong = [column for column, cell in enumerate(cells) if NUMBER.fullmatch(cell) is None or other in cell]
+        may_be_cut = text.open_end and row == len(text.lines) - 1
+        if may_be_cut and (len(cells) < width or wrong == [len(cells) - 1]):
+            raise truncated(width, len(cells), text.place(row))
         if wrong:
-            if text.open_end and row == len(text.lines) - 1 and wrong == [len(cells) - 1]:
-                raise truncated(width, len(cells), text.place(row))
             cell = cells[wrong[0]]
             raise DataError(
                 "this cell is not a number" if cell else "this cell is empty",

@@ -132,9 +132,15 @@ def _read_npy(content: bytes, where: str) -> list[Decoded]:
         *frames, height, width = shape
         check_size(frames[0] if frames else 1, height, width, where)
         array = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError, TypeError, SyntaxError, OverflowError, MemoryError) as error:
-        raise broken("NumPy", where, str(error).splitlines()[0] if str(error) else "no header") from error
+    except DataError:
+        raise
+    except Exception as error:  # the header is a Python expression: whatever a broken one leads the reader to
+        raise broken("NumPy", where, _first_line(error)) from error
     return _frames_of(array, "npy", where, first_counts=True)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _no_matrix(found: str, where: str) -> DataError:
@@ -176,7 +182,7 @@ def _read_mat(content: bytes, where: str) -> list[Decoded]:
     except DataError:
         raise
     except Exception as error:  # the reader raises whatever a broken file leads it to
-        raise broken("MATLAB", where, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise broken("MATLAB", where, _first_line(error)) from error
     return _frames_of(array, "mat", where, first_counts=False)
 
 
@@ -194,7 +200,7 @@ def _read_mat_73(content: bytes, where: str) -> list[Decoded]:
     except DataError:
         raise
     except Exception as error:  # h5py raises whatever a broken file leads it to
-        raise broken("MATLAB", where, str(error).splitlines()[0] if str(error) else type(error).__name__) from error
+        raise broken("MATLAB", where, _first_line(error)) from error
     return _frames_of(array, "mat", where, first_counts=False)
 
 

@@ -42,7 +42,7 @@ _TOKENS = re.compile(BETWEEN)
 _QUOTED = re.compile(rb'" *([+-]?\d[\d.,]*(?:[eE][+-]?\d+)?) *"')
 _WITH_UNIT = re.compile(rb"(?<=[\d.]) ?(?:\xc2\xb0|\xb0|deg ?)?([CKF])(?=%b|\Z)" % BETWEEN)
 _DATE_OR_TIME = re.compile(rb"\d+([-/.])\d+\1\d+(T[\d:.]+Z?)?|\d+:\d+(:\d+(\.\d+)?)?")
-_WORD = re.compile(rb"[A-Za-z\x80-\xff]{2}")
+_WORD = re.compile(rb"[A-Za-z]{2}|[\x80-\xff]{6}")  # two letters, in whatever script (damage makes shorter runs)
 _SIZES = (2, 3)  # numbers in a line such as "480 640", with the number of frames
 _LINES_THAT_TELL = 12
 _MOST_VALUES = 4  # numbers in a line such as "Frame 1 of 20, emissivity 0.98"
@@ -228,6 +228,7 @@ def _take_apart(text: bytes, where: str, unseen: int = 0) -> _Parts:
         parts.blocks = [first]
         parts.notes.append("blank lines")
     parts.notes += [f"{header} header line{'s' * (header > 1)}"] if header else []
+    parts.notes += [f"{between} line{'s' * (between > 1)} between frames"] if between else []
     parts.notes += [f"{footer} footer line{'s' * (footer > 1)}"] if footer else []
     parts.notes += ["quoted numbers"] if any(row and row.quoted for row in rows) else []
     _refuse_uneven_blocks(parts, where)
@@ -311,8 +312,8 @@ def _is_words(line: bytes, parts: _Parts) -> bool:
     if numbers == 0:
         tokens = _TOKENS.split(line.strip(_PADDING))
         starts = [token.lstrip(b"\"'#%")[:1] for token in tokens]
-        named = all(start.isalpha() or start > b"\x7f" for start in starts) or all(map(_DATE_OR_TIME.fullmatch, tokens))
-        return named or _WORD.search(line) is not None
+        named = len(tokens) > 1 and all(start.isalpha() for start in starts)  # "x,y,T"
+        return named or all(map(_DATE_OR_TIME.fullmatch, tokens)) or _WORD.search(line) is not None
     return len(cells) != parts.width and numbers <= _MOST_VALUES and _WORD.search(cells[0]) is not None
 
 
@@ -324,6 +325,10 @@ def _is_size(block: _Block, parts: _Parts, rows: int, where: str) -> bool:
     tokens = _TOKENS.split(block.lines[0].strip(_PADDING))
     if len(tokens) not in _SIZES or parts.width <= _SIZES[-1] + 1 or not all(token.isdigit() for token in tokens):
         return False
+    if parts.mark == b"," and b"," in block.lines[0]:
+        return False  # "33,1" is one number
+    if not rows and block is not parts.blocks[0]:
+        return False  # below the matrix it sizes nothing
     sizes = [int(token) for token in tokens[:2]]
     stated = sizes[1 - sizes.index(parts.width)] if parts.width in sizes else 0
     if stated > rows > 0:
