@@ -203,6 +203,14 @@ DRESSES = {
     "pandas, index and columns": (f";{COUNT}\n{NUMBERED}", ("column numbers", "row numbers (0 to 11)")),
     "pandas, columns only": (f"{COUNT}\n{PLAIN}", ("column numbers",)),
     "pandas, names and index": (f";{NAMES}\n{NUMBERED}", ("1 header line", "row numbers")),
+    "columns counted with decimals": (
+        ";".join(f"{number}.0" for number in range(WIDTH)) + "\n" + PLAIN,
+        ("column numbers",),
+    ),
+    "row numbers beside exponents": (
+        "".join(f"{number} {line}\n" for number, line in enumerate(text_of(separator=" ", form="%.4e").splitlines())),
+        ("row numbers (0 to 11)",),
+    ),
     "names only": (f"{NAMES}\n{PLAIN}", ("1 header line",)),
     "row numbers from 1": (
         "".join(f"{n};{line}\n" for n, line in enumerate(COMMAS.splitlines(), 1)),
@@ -265,6 +273,16 @@ def test_a_dress_that_can_only_be_one_thing_is_taken_off_and_noted(text: str, no
         assert np.array_equal(matrix.celsius, CELSIUS)
         for note in notes:
             assert note in " | ".join(matrix.notes)
+
+
+def test_a_ramp_is_no_count() -> None:
+    for ramp in (
+        np.arange(100.0).reshape(10, 10),
+        np.add.outer(np.arange(8.0), np.arange(9.0)),
+        np.arange(12.0).reshape(4, 3),
+    ):
+        assert np.array_equal(read(text_of(ramp, form="%d"), unit="C"), ramp)
+        assert np.array_equal(read(text_of(ramp, form="%.2f"), unit="C"), ramp)
 
 
 def test_a_chinese_header_is_a_header() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import numpy as np
 from thermocancer.errors import DataError
 from thermocancer.thermal.decoding import NUMBER, Decoded, NumberLines, decode_lines, shown, split_cells
 
+_COUNT = re.compile(rb"\d{1,6}([.,]0*)?")
 _AXES = {"x": (b"x", b"col", b"column", b"j", b"px"), "y": (b"y", b"row", b"line", b"i", b"py")}
 
 
@@ -29,21 +31,26 @@ def decode_block(text: NumberLines, separator: bytes, mark: bytes, names: bytes)
     Raises DataError as ``layouts.read_text`` does.
     """
     notes, numbered = [], False
-    cells = cells_of(text.lines[0], separator)
-    bare = len(cells) > 2 and not is_number(cells[0])
-    if len(text.lines) > 2 and _is_count(cells[1:] if bare else cells):
-        text = replace(text, lines=text.lines[1:], numbers=text.numbers[1:])
-        numbered = len(cells_of(text.lines[0], separator)) == len(cells) + (not bare)
-        notes.append("a line of column numbers")
+    if len(text.lines) > 2:
+        top, below = (cells_of(line, separator) for line in text.lines[:2])
+        corner = len(top) > 2 and not is_number(top[0])
+        counts = top[1:] if corner else top
+        if _count_up(counts) and _whole(counts[0]) in (0, 1) and not (_count_up(below) and len(below) == len(top)):
+            text = replace(text, lines=text.lines[1:], numbers=text.numbers[1:])
+            numbered = len(below) == len(counts) + 1
+            notes.append("a line of column numbers")
     decoded = decode_lines(text, separator, mark)
     height, width = decoded.numbers.shape
+    if width < 2:
+        return decoded  # no matrix, as the caller will find
     if width == 3 and height >= 4:
         table = _as_table(decoded, names, separator, text)
         if table is not None:
             return table
-    steps = np.diff(decoded.numbers[:, 0]) == 10**decoded.decimals if _are_whole(decoded) else np.zeros(1, bool)
-    first = decoded.numbers[0, 0] / 10**decoded.decimals
-    if height >= 3 and width >= 3 and steps.all():
+    column, next_column = decoded.numbers[:, :2].T.astype(np.float64) / _scale(decoded)
+    first = column[0]
+    steps = np.array_equal(column, first + np.arange(height)) and first == np.rint(first)
+    if height >= 3 and width >= 3 and steps and not (np.diff(next_column) == 1).all():
         if not numbered and first not in (0, 1):
             raise DataError(
                 "the first column counts upwards", where=text.place(0),
@@ -62,14 +69,21 @@ def decode_block(text: NumberLines, separator: bytes, mark: bytes, names: bytes)
     return replace(decoded, notes=(*notes, *decoded.notes))
 
 
-def _is_count(cells: Sequence[bytes]) -> bool:
-    """0, 1, 2 ... or 1, 2, 3 ...: five or more."""
-    whole = len(cells) >= 5 and all(cell.isdigit() for cell in cells)
-    return whole and int(cells[0]) in (0, 1) and [int(cell) - int(cells[0]) for cell in cells] == [*range(len(cells))]
+def _whole(cell: bytes) -> int:
+    return int(cell.replace(b",", b".").partition(b".")[0])
 
 
-def _are_whole(decoded: Decoded) -> bool:
-    return bool(np.issubdtype(decoded.numbers.dtype, np.integer))
+def _count_up(cells: Sequence[bytes]) -> bool:
+    """Five or more whole numbers, each one more than the one before."""
+    if len(cells) < 5 or not all(_COUNT.fullmatch(cell) for cell in cells):
+        return False
+    numbers = [_whole(cell) for cell in cells]
+    return numbers == [*range(numbers[0], numbers[0] + len(numbers))]
+
+
+def _scale(decoded: Decoded) -> float:
+    """By what the numbers as decoded are to be divided."""
+    return 10.0**decoded.decimals if np.issubdtype(decoded.numbers.dtype, np.integer) else 1.0
 
 
 def _as_table(decoded: Decoded, names: bytes, separator: bytes, text: NumberLines) -> Decoded | None:
@@ -84,7 +98,7 @@ def _as_table(decoded: Decoded, names: bytes, separator: bytes, text: NumberLine
     (xs, across), (ys, down) = (np.unique(decoded.numbers[:, each], return_inverse=True) for each in columns)
     whole = len(np.unique(down * len(xs) + across)) == len(xs) * len(ys) == len(decoded.numbers)
     if not named:
-        step = 10**decoded.decimals if _are_whole(decoded) else 1
+        step = int(_scale(decoded))
         counts = not (decoded.numbers[:, :2] % step).any() and len(decoded.numbers) > 2 * max(len(xs), len(ys))
         if min(len(xs), len(ys)) < 2 or not (whole or counts):
             return None
@@ -110,7 +124,7 @@ def refuse_strange_columns(decoded: Decoded, where: str) -> None:
     numbers = decoded.numbers
     if numbers.shape[0] < 3 or numbers.shape[1] < 5 or not (numbers[:, 0] == numbers[0, 0]).all():
         return
-    scale = 10.0**decoded.decimals if _are_whole(decoded) else 1.0
+    scale = _scale(decoded)
     low, high = np.nanpercentile(numbers[:, 1:], (10, 90)) / scale
     first = numbers[0, 0] / scale
     margin = (high - low) / 2
