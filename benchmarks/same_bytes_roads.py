@@ -233,7 +233,7 @@ filter: {{views: [Frontal]}}
             (SOME_FAILED, "fetch --recheck always --connections 2"),
             "rm w/raw/Static/Frontal/healthy",
             "doctor --fix",
-            "fetch",
+            (SOME_FAILED, "fetch"),
         ),
         site=True,
     ),
