@@ -18,13 +18,15 @@ class Failure:
 class Plan:
     """What a stage would do: ``todo`` items to make, ``current`` items that are up to date.
 
-    ``todo`` holds one readable line an item; ``notes`` whatever else ``--dry-run`` should show.
+    ``todo`` holds one readable line an item; ``notes`` whatever else ``--dry-run`` should show; ``figures`` what
+    ``--dry-run --json`` adds for programs.
     """
 
     stage: str
     todo: tuple[str, ...] = ()
     current: int = 0
     notes: tuple[str, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass

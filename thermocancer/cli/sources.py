@@ -68,6 +68,9 @@ ask_with(_ask_for_account)
 @stage_command("import", example="thermocancer import scans --labels labels.csv --view Frontal -w study")
 def import_folder(
     folder: Annotated[Path, typer.Argument(help="Folder of matrices, images or radiometric videos.")],
+    source: Annotated[
+        str | None, typer.Option(help="Cohort this folder belongs to: one patient number is one woman within it.")
+    ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="CSV, JSON or .xlsx file with one label a patient or exam.")
     ] = None,
@@ -79,6 +82,13 @@ def import_folder(
     view: Annotated[
         str | None, typer.Option(help="View of files whose names do not tell, for example Frontal.")
     ] = None,
+    view_map: Annotated[
+        list[str] | None,
+        typer.Option(help="Your words for views, WORD=VIEW,... (none: left out), or a file of two columns; repeat."),
+    ] = None,
+    unit: Annotated[
+        str | None, typer.Option(help="Unit of the numbers: C, K, F, or cC, dK, cK, mK (parts of a degree).")
+    ] = None,
     protocol: Annotated[
         str | None, typer.Option(help="S (static) or D (dynamic), for files whose names do not tell.")
     ] = None,
@@ -86,18 +96,29 @@ def import_folder(
     dates: Annotated[
         list[Path] | None, typer.Option(help="JSON or CSV file of exam dates, or a folder of them; repeat it.")
     ] = None,
+    date_format: Annotated[
+        str | None, typer.Option(help="How dates are written: YMD, DMY, MDY, or a pattern such as %d.%m.%Y.")
+    ] = None,
+    keep_columns: Annotated[
+        list[str] | None, typer.Option(help="Other column of the labels file to keep (all are); repeat it.")
+    ] = None,
 ) -> dict[str, object]:
-    """Bring a folder somebody already has into raw/."""
+    """Bring a folder somebody already has into raw/, and say how it was read (alone with --dry-run)."""
     return {
         "import.folder": str(folder),
+        "import.source": source,
         "import.labels": None if labels is None else str(labels),
         "import.id_column": id_column,
         "import.label_column": label_column,
         "import.id_pattern": id_pattern,
         "import.view": view,
+        "import.view_map": view_map or None,
+        "import.unit": unit,
         "import.protocol": protocol,
         "import.visit": visit,
         "import.dates": [str(path) for path in dates] if dates else None,
+        "import.date_format": date_format,
+        "import.keep_columns": keep_columns or None,
     }
 
 

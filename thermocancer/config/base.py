@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
@@ -54,6 +63,9 @@ def _shape_from_text(value: object) -> object:
         raise ValueError("ROWSxCOLUMNS, such as 480x640")
     return tuple(int(part) for part in parts)
 
+
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A file or folder; ``~`` is the home folder, also where no shell has seen it."""
 
 Shape = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_shape_from_text)]
 """Rows and columns; ``480x640`` in text."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from thermocancer.config.base import ASIDE, Fraction, PositiveInt, Section
+from thermocancer.config.base import ASIDE, Fraction, PathText, PositiveInt, Section
 from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
 
@@ -22,8 +22,10 @@ class EvaluateSection(Section):
 
     run: str | None = Field(None, description="name of the run; null: every run of the workspace")
     compare: tuple[str, ...] = Field((), description="names of the runs that ``compare`` compares")
-    exam: str | None = Field(None, description="file or folder that ``predict`` scores")
-    page: str | None = Field(None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none")
+    exam: PathText | None = Field(None, description="file or folder that ``predict`` scores")
+    page: PathText | None = Field(
+        None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none"
+    )
     formats: tuple[Literal["saved_model", "onnx", "litert"], ...] = Field(
         (), description="what ``export`` writes; none: every format whose converter is installed"
     )

@@ -11,6 +11,7 @@ from thermocancer.config.base import (
     CelsiusRange,
     Choice,
     Fraction,
+    PathText,
     PositiveInt,
     Rendering,
     Section,
@@ -122,7 +123,7 @@ class DitSection(Section):
 
     name: Annotated[str, ASIDE] = "dit"
     backbone: BackboneName = "autoencoder"
-    weights: Annotated[str | None, ASIDE] = Field(None, description="local weights file of the backbone")
+    weights: Annotated[PathText | None, ASIDE] = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
     size: Shape = (224, 224)
     rendering: Rendering = Rendering()
@@ -157,13 +158,13 @@ class CnnSection(Section):
     """``train-cnn``: image-folder classification."""
 
     name: Annotated[str, ASIDE] = "cnn"
-    data: Annotated[str | None, ASIDE] = None
+    data: Annotated[PathText | None, ASIDE] = None
     positive: str | None = Field(None, description="class that counts as positive; null: the last")
     size: Shape = (331, 331)
     color: Literal["rgb", "gray"] = "rgb"
     model: Literal["study", "pooled", "backbone"] = "study"
     backbone: BackboneName = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")
-    weights: Annotated[str | None, ASIDE] = Field(None, description="local weights file of the backbone")
+    weights: Annotated[PathText | None, ASIDE] = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
     epochs: PositiveInt = 15
     batch: PositiveInt = 64
@@ -180,5 +181,5 @@ class CnnSection(Section):
     mixup: Annotated[float, Field(ge=0)] = 0.0
     test_time_augmentation: bool = False
     seeds: PositiveInt = 1
-    init: Annotated[str | None, ASIDE] = Field(None, description="Keras 2 HDF5 weights to start from")
+    init: Annotated[PathText | None, ASIDE] = Field(None, description="Keras 2 HDF5 weights to start from")
     train: bool = Field(True, description="false: judge the weights of cnn.init as they are")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from thermocancer.config.base import Section
+from thermocancer.config.base import PathText, Section
 from thermocancer.config.judging import EvaluateSection, ReportSection, SweepSection
 from thermocancer.config.learning import (
     AutoencoderSection,
@@ -35,7 +35,7 @@ StageName = Literal[
 class Config(Section):
     """A whole run. YAML files hold only what differs from these defaults."""
 
-    workspace: str = Field("workspace", description="folder of the data road")
+    workspace: PathText = Field("workspace", description="folder of the data road")
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     pipeline: tuple[StageName, ...] = (
         "simulate", "convert", "filter", "build-dataset", "train-ae", "fuse", "evaluate",

@@ -13,6 +13,7 @@ from thermocancer.config.base import (
     NOT_REPEATED,
     CelsiusRange,
     Fraction,
+    PathText,
     PositiveInt,
     ProtocolLetter,
     Section,
@@ -43,7 +44,7 @@ class FetchSection(Section):
     backoff_s: Annotated[float, Field(ge=0)] = Field(2.0, description="first pause between tries; it doubles")
     max_requests: PositiveInt | None = Field(None, description="stop after so many requests; the next run goes on")
     clinical: bool = Field(True, description="keep the clinical fields in raw/patients.jsonl")
-    ca_bundle: str | None = Field(None, description="PEM file of certificates to trust")
+    ca_bundle: PathText | None = Field(None, description="PEM file of certificates to trust")
     insecure: bool = Field(False, description="do not verify TLS; the password then needs insecure_password too")
     insecure_password: bool = Field(False, description="send the password over an unverified connection")
     shape: Shape = Field((480, 640), description="expected rows and columns of a matrix")
@@ -79,35 +80,77 @@ class FetchSection(Section):
 class ImportSection(Section):
     """``import DIR``: a folder somebody already has."""
 
-    folder: str | None = Field(None, description="the folder to import")
-    labels: str | None = Field(
+    folder: PathText | None = Field(None, description="the folder to import")
+    source: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="name of the cohort this folder belongs to: a patient's number is one woman within it; "
+        "null: the folder's own name",
+    )  # fmt: skip
+    labels: PathText | None = Field(
         None, description="CSV, JSON or .xlsx file with one label a patient or exam; null: folders named healthy, sick"
     )
     id_column: str | None = Field(None, description="column of the labels file that names the patient; null: detected")
     label_column: str | None = Field(None, description="column that holds the label; null: detected")
     visit_column: str | None = Field(None, description="column that holds the visit's number")
-    date_column: str | None = Field(None, description="column that holds the exam's date, YYYY-MM-DD")
+    date_column: str | None = Field(None, description="column that holds the exam's date; null: one named so")
+    date_format: str | None = Field(
+        None, description="how dates are written: YMD, DMY, MDY, or a pattern such as %d.%m.%Y; null: detected"
+    )
+    keep_columns: tuple[str, ...] | None = Field(
+        None, description="other columns of the labels file to keep with the records; null: all of them"
+    )
     match_columns: tuple[str, ...] = Field(
         (), description="columns whose value must be a folder's or the file's name: several exams a patient"
     )
-    healthy_values: tuple[str, ...] = ("healthy", "0", "negative", "normal", "no", "false")
-    sick_values: tuple[str, ...] = ("sick", "1", "positive", "cancer", "yes", "true")
+    healthy_values: tuple[str, ...] = Field(
+        ("healthy", "0", "negative", "normal", "no", "false"),
+        description="values that mean healthy, besides the field's own words in several languages",
+    )
+    sick_values: tuple[str, ...] = Field(
+        ("sick", "1", "positive", "cancer", "yes", "true"), description="values that mean sick, likewise"
+    )
+    birads_sick_from: Annotated[int, Field(ge=2, le=6)] | None = Field(
+        None, description="the lowest BI-RADS category that counts as sick, where the label is one"
+    )
     id_pattern: str | None = Field(
         None, description="regular expression on the path below the folder; group 1 is the patient"
     )
     view: ViewName | None = Field(None, description="view of files whose names do not tell")
+    view_map: tuple[str, ...] = Field(
+        (), description="your own words for views: WORD=VIEW (or =none: left out), or files of two such columns"
+    )
+    unit: Literal["C", "K", "F", "cC", "dK", "cK", "mK"] | None = Field(
+        None, description="unit of the numbers: degrees C, K or F, or hundredths (c), tenths (d), thousandths (m)"
+    )
     protocol: ProtocolLetter = Field("S", description="protocol of files whose names do not tell")
     visit: PositiveInt | None = Field(None, description="visit of files whose names do not tell; null: 1")
-    dates: tuple[str, ...] = Field((), description="JSON or CSV files of exam dates, or folders of such files")
+    dates: tuple[PathText, ...] = Field((), description="JSON or CSV files of exam dates, or folders of such files")
     range: CelsiusRange | None = Field(None, description="degC of an image's grey level 0 and of its highest")
     shape: Shape | None = Field(None, description="refuse matrices of any other shape")
     frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
     frames: PositiveInt = Field(20, description="radiometric videos: keep at most so many frames")
 
-    @field_validator("dates", "match_columns", mode="before")
+    @field_validator("dates", "match_columns", "keep_columns", mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @field_validator("view_map", mode="before")
+    @classmethod
+    def _pairs_of_words(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return tuple(f"{word}={view}" for word, view in value.items())
+        given = [value] if isinstance(value, str) else value
+        return tuple(each.strip() for text in given for each in (text.split(",") if "=" in text else [text]))
+
+    @field_validator("date_format")
+    @classmethod
+    def _order_or_pattern(cls, value: str | None) -> str | None:
+        if value is None or "%" in value:
+            return value
+        if value.upper() not in ("YMD", "DMY", "MDY"):
+            raise ValueError("YMD, DMY, MDY, or a pattern such as %d.%m.%Y")
+        return value.upper()
 
     @field_validator("id_pattern")
     @classmethod

@@ -12,14 +12,19 @@ from typing import TypeVar
 from thermocancer.config import Config
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source
-from thermocancer.data.folder.decide import SOURCE, Content, Placed, merge, place_files
+from thermocancer.data.folder.dates import ExamDates, date_files
+from thermocancer.data.folder.decide import STAGE, Cohorts, Content, Placed, label_counts, merge, place_files
 from thermocancer.data.folder.files import Facts, SourceFile, check_shape, find_sources, inspect, make
-from thermocancer.data.folder.labels import ExamDates, date_files, read_labels
+from thermocancer.data.folder.labels import Labels, id_columns, label_of_paths
+from thermocancer.data.folder.names import FileIdentity, keys_in, read_names
+from thermocancer.data.folder.plan import ReadingPlan
+from thermocancer.data.folder.tables import read_table
+from thermocancer.data.names import LEFT_OUT, safe_name
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex
+from thermocancer.files import HashIndex, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent, Task
-from thermocancer.workspace import LABELS, Workspace
+from thermocancer.workspace import Workspace
 
 _THREADS = 4
 Item = TypeVar("Item")
@@ -31,29 +36,34 @@ class _Work:
     """Everything decided about a folder, before anything is written."""
 
     placed: list[Placed]
-    previous: list[Record]
+    cohorts: Cohorts
     todo: list[Placed]
+    read_as: ReadingPlan
     notes: list[str]
 
     @property
     def records(self) -> list[Record]:
         return [record for each in self.placed for record in each.records]
 
+    @property
+    def figures(self) -> dict[str, object]:
+        return {"read_as": self.read_as.as_dict()}
+
 
 def plan(config: Config, workspace: Workspace) -> Plan:
-    """Say where every file would go; reads the folder and touches nothing."""
+    """Say how the folder is read and where every file would go; reads the folder and touches nothing."""
     work = _survey(config, workspace, workspace.hashes(), Silent())
-    todo = [f"{each.source.relative} -> {record.path}" for each in work.todo for record in each.records]
-    failed = [f"{each.source.relative}: {each.problem}" for each in work.placed if each.problem]
+    todo = [f"{safe_name(each.source.relative)} -> {record.path}" for each in work.todo for record in each.records]
+    failed = [f"{safe_name(each.source.relative)}: {each.problem}" for each in work.placed if each.problem]
     current = len(work.placed) - len(work.todo) - len(failed)
-    return Plan("import", tuple(todo), current, (*work.notes, *failed))
+    return Plan("import", tuple(todo), current, (*work.notes, *failed), work.figures)
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
-    """Link, copy or convert every file that has a place, then write the catalog.
+    """Link, copy or convert every file that has a place, then write the catalog and how the folder was read.
 
-    Raises ConfigError for a folder, labels file, column or date file that is not there, DataError for
-    an exam with two labels, and when not one file could be imported.
+    Raises ConfigError for a folder, labels file, column or date file that is not there and for whatever can be
+    read in two ways, DataError for an exam with two labels, and when not one file could be imported.
     """
     hashes = workspace.hashes()
     work = _survey(config, workspace, hashes, progress)
@@ -67,46 +77,64 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             found=f"{count} of {len(work.placed)} files: {most}",
             hint="see the options --labels, --id-pattern and --view of: thermocancer import --help",
         )  # fmt: skip
-    merged = merge(work.previous, work.records)
-    gone = {each.path for each in work.previous if each.path} - {each.path for each in merged}
+    previous, merged = work.cohorts.previous, merge(work.cohorts, work.records)
+    gone = {each.path for each in previous if each.path} - {each.path for each in merged}
     for path in gone:  # before the catalog: a run killed here finds them missing, and drops them again
         (workspace.raw / path).unlink(missing_ok=True)
     before, after = (
-        sorted(records, key=lambda each: (each.path, str(each.extra.get("original"))))
-        for records in (work.previous, merged)
+        sorted(records, key=lambda each: (each.path, str(each.extra.get("original")), str(each.extra.get("folder"))))
+        for records in (previous, merged)
     )
     changed = before != after
     if changed:
-        replace_source(workspace, SOURCE, merged)
+        replace_source(workspace, STAGE, merged)
+    write_json(workspace.raw / f"read-as-{work.cohorts.name}.json", work.read_as.as_dict())
     hashes.save()
     made = sum(len(each.records) for each in work.todo if not each.problem)
     report = StageReport("import", made=made or int(changed), current=len(usable) - made, notes=work.notes)
-    report.failed = [Failure(str(each.source.relative), each.problem) for each in work.placed if each.problem]
+    report.failed = [Failure(safe_name(each.source.relative), each.problem) for each in work.placed if each.problem]
     report.figures = {"matrices": len(usable), "patients": len({each.patient for each in usable})}
-    exams = {(each.exam, each.label) for each in usable}
-    report.figures |= {f"exams_{label}": sum(found == label for _, found in exams) for label in LABELS}
+    report.figures |= {f"exams_{label}": count for label, count in label_counts(usable).items()}
     report.figures |= {"dated": sum(each.date is not None for each in usable)}
     report.figures |= {f"layout_{name}": count for name, count in sorted(Counter(r.layout for r in usable).items())}
+    report.figures |= work.figures
     if report.made:
         report.outputs = [str(workspace.catalog)]
     return report
 
 
 def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: Progress) -> _Work:
-    """Read tables and files, and decide; nothing is written."""
+    """Read tables, names and files, and decide; nothing is written."""
     section = config.import_
     tables = [Path(section.labels)] if section.labels else []
-    sources, notes = find_sources(section, [workspace.root, *tables, *date_files(section)])
-    labels, dates = read_labels(section), ExamDates(section)
+    found = find_sources(section, [workspace.root, *tables, *date_files(section)])
     catalog = read_catalog(workspace) if workspace.catalog.exists() else []
-    previous = [each for each in catalog if each.source == SOURCE]
-    contents = _read_all(sources, section, previous, hashes, progress)
-    placed = place_files(contents, section, labels, dates, previous)
+    previous = [each for each in catalog if each.source == STAGE]
+    relatives = [each.relative for each in found.sources]
+    label_of = label_of_paths(relatives, section)
+    if tables:
+        table = read_table(tables[0], "import.labels")
+        names, ids = read_names(relatives, section, id_columns(table, section))
+        labels = Labels(table, ids, section) if ids is not None else None
+    else:
+        names, _ = read_names(relatives, section, (), label_of)
+        labels = None
+    identities = [each for each in names.identities.values() if isinstance(each, FileIdentity)]
+    known = {each.key for each in identities}
+    dates = ExamDates(section, lambda text: keys_in(text, known, section))
+    for relative, identity in names.identities.items():
+        if isinstance(identity, FileIdentity) and identity.problem == LEFT_OUT:
+            found.left_out.setdefault(LEFT_OUT, []).append(safe_name(relative))
+            found.sources = [each for each in found.sources if each.relative != relative]
+    cohorts = Cohorts.of(section, previous, hashes.of(tables[0]) if tables else "")
+    contents = _read_all(found.sources, section, previous, hashes, progress)
+    placed = place_files(contents, names, section, labels, label_of, dates, cohorts)
     records = [record for each in placed for record in each.records]
-    check_labels([*(each for each in catalog if each.source != SOURCE), *merge(previous, records)])
+    check_labels([*(each for each in catalog if each.source != STAGE), *merge(cohorts, records)])
     standing = {each.path: each for each in previous if each.path}
     todo = [each for each in placed if not each.problem and not _adopt(each, standing, workspace, hashes)]
-    return _Work(placed, previous, todo, [*notes, *(labels.notes() if labels else [])])
+    read_as = ReadingPlan.of(cohorts.name, section, placed, names, labels, dates, found.left_out)
+    return _Work(placed, cohorts, todo, read_as, [*found.notes, *read_as.lines()])
 
 
 def _adopt(each: Placed, standing: Mapping[str, Record], workspace: Workspace, hashes: HashIndex) -> bool:
@@ -134,7 +162,8 @@ def _read_all(
     known: defaultdict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in previous:
         if record.status == "ok":
-            known[record.extra.get("original_sha256"), record.extra.get("recipe", ""), record.layout].append(record)
+            file = [record.extra.get(key) for key in ("original", "cohort", "folder")]
+            known[record.extra.get("original_sha256"), record.extra.get("recipe", ""), *file].append(record)
     by_content = {key[:2]: records for key, records in known.items()}
     asked = [(source, source.sha256(hashes), source.recipe(section)) for source in sources]
 
@@ -161,7 +190,7 @@ def _read_all(
 
 def _write(work: _Work, section: ImportSection, workspace: Workspace, progress: Progress) -> None:
     """Write what is missing; a file that fails only now keeps its place in the catalog, with the reason."""
-    keep = {record.path for record in work.previous}
+    keep = {record.path for record in work.cohorts.previous}
 
     def write(each: Placed) -> list[tuple[str, int]] | DataError:
         targets = [workspace.raw / record.path for record in each.records]

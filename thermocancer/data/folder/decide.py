@@ -5,18 +5,104 @@ Decisions only: the stage reads the files before, and writes afterwards.
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record
+from thermocancer.data.folder.dates import ExamDates
 from thermocancer.data.folder.files import Facts, SourceFile
-from thermocancer.data.folder.labels import ExamDates, Labelled, Labels, label_value
-from thermocancer.data.folder.names import FileIdentity, PatientKey, identify
-from thermocancer.errors import DataError
+from thermocancer.data.folder.labels import Labelled, Labels
+from thermocancer.data.folder.names import FileIdentity, NamesRead
+from thermocancer.data.folder.patients import PatientKey
+from thermocancer.data.names import parse_name, safe_name
+from thermocancer.errors import ConfigError, DataError
 
-SOURCE = "import"
+STAGE = "import"
+"""What the records of every imported folder name as their source; ``extra`` tells the folders apart."""
+
+
+@dataclass(frozen=True)
+class Cohorts:
+    """Which cohort a folder belongs to, and which others are in the catalog.
+
+    A patient's number is one woman within a cohort (``name``). ``folder`` marks the folder itself: a file is the
+    one imported before only where cohort, folder and name are the same. ``ids`` marks the labels file: folders
+    that were labelled by one file are of the same women.
+    """
+
+    name: str
+    folder: str
+    ids: str
+    given: bool
+    previous: tuple[Record, ...]
+
+    @classmethod
+    def of(cls, section: ImportSection, previous: Sequence[Record], labels_sha256: str) -> Cohorts:
+        path = Path(section.folder or ".").resolve()
+        folder = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+        name = section.source or re.sub(r"[^\w.-]+", "-", path.name, flags=re.ASCII).strip("-._") or "folder"
+        known = {(each.extra.get("cohort"), each.extra.get("folder")) for each in previous}
+        if section.source is None and (name, folder) not in known and name in {cohort for cohort, _ in known}:
+            name = f"{name}-{folder[:4]}"  # another folder of this name was imported before
+        return cls(name, folder, labels_sha256, section.source is not None, tuple(previous))
+
+    def is_own(self, record: Record) -> bool:
+        """Was this record imported from the same folder into the same cohort?"""
+        return record.extra.get("cohort") == self.name and record.extra.get("folder") == self.folder
+
+    def known_numbers(self) -> dict[str, int]:
+        """The numbers that ids of this cohort were given."""
+        return {
+            str(each.extra["original_id"]): each.patient
+            for each in self.previous
+            if "original_id" in each.extra and each.extra.get("cohort", self.name) == self.name
+        }
+
+    def numbers(self, identities: Iterable[FileIdentity], everywhere: set[PatientKey]) -> dict[PatientKey, int]:
+        """A number for every patient; ``everywhere`` are ids that mean the same woman in any cohort.
+
+        A number stays what it is, unless it is a woman's of another cohort; ids that are no numbers keep what they
+        were given before, or get their own digits, or the next free number. Raises ConfigError where nobody has
+        said whether two folders with the same numbers are of the same women.
+        """
+        keys = list(dict.fromkeys(each.key for each in identities))
+        others: defaultdict[int, set[str]] = defaultdict(set)
+        for each in self.previous:
+            cohort = str(each.extra.get("cohort", self.name))
+            same = cohort == self.name or (self.ids and each.extra.get("ids") == self.ids) or "dmr" in each.extra
+            if each.status == "ok" and not same:
+                others[each.patient] |= set() if each.extra.get("patient_made_up") else {cohort}
+        clashing = [key for key in keys if isinstance(key, int) and key in others and key not in everywhere]
+        cohorts = sorted({name for key in clashing if isinstance(key, int) for name in others[key]})
+        if cohorts and not self.given:
+            listed = ", ".join(map(str, clashing[:5])) + (", ..." if len(clashing) > 5 else "")
+            raise ConfigError(
+                f"the catalog has patients of these numbers already, from another folder ({', '.join(cohorts)})",
+                where="import.source", expected="to know whether they are the same women",
+                found=f"{len(clashing)} numbers: {listed}",
+                hint=f"the same women: --source {cohorts[0]}; other women: --source {self.name} "
+                "(their numbers are then given by the tool)",
+            )  # fmt: skip
+        known = self.known_numbers()
+        numbers: dict[PatientKey, int] = {
+            key: key for key in keys if isinstance(key, int) and key not in clashing and str(key) not in known
+        }
+        rest = [key for key in keys if key not in numbers]
+        numbers |= {key: known[str(key)] for key in rest if str(key) in known}
+        taken = set(numbers.values()) | {each.patient for each in self.previous}
+        for key in sorted((key for key in rest if key not in numbers), key=lambda key: (isinstance(key, str), key)):
+            digits = re.sub(r"\D", "", key) if isinstance(key, str) else ""
+            number = int(digits) if 0 < len(digits) < 9 else 0
+            if number < 1 or number in taken:
+                number = max(taken, default=0) + 1
+            numbers[key] = number
+            taken.add(number)
+        return numbers
 
 
 @dataclass(frozen=True)
@@ -59,74 +145,62 @@ class _Candidate:
 
 def place_files(
     contents: Sequence[Content],
+    names: NamesRead,
     section: ImportSection,
     labels: Labels | None,
+    label_of: Callable[[PurePosixPath], str | None],
     dates: ExamDates,
-    previous: Sequence[Record],
+    cohorts: Cohorts,
 ) -> list[Placed]:
     """Give every file its patient, visit, view, index, date and label.
 
-    Ids that are no numbers keep the number that they have among ``previous`` records. Files without a
-    visit are visit 1; several videos of a patient are visits 1, 2, ... in their order.
-    Raises DataError for an exam with two labels. Whatever else is wrong with a file becomes a record
-    with a status and a reason. The answer is in the order of ``contents``.
+    ``label_of`` says what a path tells of the label, where there is no labels file. Files without a visit are
+    visit 1; several videos of a patient are visits 1, 2, ... in their order. Whatever is wrong with a file becomes
+    a record with a status and a reason. The answer is in the order of ``contents``.
     """
     placed, candidates = [], []
     videos: defaultdict[PatientKey, int] = defaultdict(int)
     for content in contents:
-        identity, why = None, "neither name nor folder says which view this is; say it with --view"
-        try:
-            identity = identify(content.source.relative, section)
-        except DataError as error:
-            why = error.what
-        if identity is not None:
-            visit = identity.visit or section.visit
-            labelled = labels.of(identity, visit) if labels is not None else _label_of_folder(identity, section)
-        if identity is None or identity.view is None:
+        identity = names.identities[content.source.relative]
+        why = "neither name nor folder says which view this is; say it with --view or --view-map"
+        if isinstance(identity, str):
+            why = identity
+        elif identity.problem:
+            why = f"the view in this name is not one of ours: {identity.problem}; say it with --view-map"
+        if isinstance(identity, str) or identity.view is None:
             reason = "; ".join(filter(None, (content.problem, why)))
-            nowhere = Record("", 0, 0, "", "", None, 0, "unknown", source=SOURCE, status="failed", reason=reason)
-            placed.append(Placed(content, [replace(nowhere, extra=_extra(content, None))]))
+            nowhere = Record("", 0, 0, "", "", None, 0, "unknown", source=STAGE, status="failed", reason=reason)
+            placed.append(Placed(content, [replace(nowhere, extra=_extra(content, cohorts))]))
             continue
+        visit = identity.visit or section.visit
+        if labels is not None:
+            labelled = labels.of(identity, visit)
+        else:
+            labelled = _label_in_path(label_of(content.source.relative))
         visit = visit or labelled.visit
         if visit is None and content.source.kind == "video":
             videos[identity.key] += 1
             visit = videos[identity.key]
         candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view))
-    known = {str(each.extra["original_id"]): each.patient for each in previous if "original_id" in each.extra}
-    numbers = _numbers([each.identity for each in candidates], known)
+    everywhere: set[PatientKey] = {each.identity.key for each in candidates if _is_of_the_site(each.content)}
+    numbers = cohorts.numbers([each.identity for each in candidates], everywhere)
     indices = _indices(candidates)
     for each in candidates:
-        records = _records(each, numbers[each.identity.key], indices[each.content.source], dates)
+        records = _records(each, numbers[each.identity.key], indices[each.content.source], dates, cohorts)
         placed.append(Placed(each.content, records))
     order = {content.source: number for number, content in enumerate(contents)}
     return sorted(_without_clashes(placed), key=lambda each: order[each.source])
 
 
-def _label_of_folder(identity: FileIdentity, section: ImportSection) -> Labelled:
-    """Without a labels file: folders and words named healthy or sick (0 and 1 are too common to count)."""
-    found = {label for word in identity.words if not word.isdigit() and (label := label_value(word, section))}
-    if len(found) == 1:
-        return Labelled(found.pop())
-    return Labelled(None, "no labels file, and the path says neither healthy nor sick" if not found else "two labels")
+def _is_of_the_site(content: Content) -> bool:
+    """Is the name in the DMR grammar, whose patient numbers are the site's own?"""
+    return parse_name(f"{content.source.relative.stem}.txt") is not None
 
 
-def _numbers(identities: Iterable[FileIdentity], known: Mapping[str, int]) -> dict[PatientKey, int]:
-    """A number for every patient: the id itself, the number it had before, its own digits, or the next free one."""
-    keys = list(dict.fromkeys(each.key for each in identities))
-    numbers: dict[PatientKey, int] = {key: key for key in keys if isinstance(key, int)}
-    texts = sorted(key for key in keys if isinstance(key, str))
-    numbers |= {key: known[key] for key in texts if key in known}
-    taken = set(numbers.values()) | set(known.values())
-    for key in texts:
-        if key in numbers:
-            continue
-        digits = "".join(character for character in key if character.isdigit())
-        number = int(digits) if digits and len(digits) < 9 else 0
-        if number < 1 or number in taken:
-            number = max(taken, default=0) + 1
-        numbers[key] = number
-        taken.add(number)
-    return numbers
+def _label_in_path(found: str | None) -> Labelled:
+    if found in ("healthy", "sick"):
+        return Labelled(found)
+    return Labelled(None, "two labels" if found else "no labels file, and the path says neither healthy nor sick")
 
 
 def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
@@ -143,7 +217,7 @@ def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
     return indices
 
 
-def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates) -> list[Record]:
+def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates, cohorts: Cohorts) -> list[Record]:
     identity, content, facts = candidate.identity, candidate.content, candidate.content.facts
     date = identity.date or candidate.labelled.date
     if date is None and facts is not None:
@@ -155,22 +229,31 @@ def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates) 
         status, reason = "unlabelled", candidate.labelled.why
     label, layout = candidate.labelled.label or "unknown", facts.layout if facts else ""
     record = Record("", patient, candidate.visit, candidate.view, identity.protocol, date, index, label, layout=layout)
-    extra = _extra(content, identity)
-    record = replace(record, source=SOURCE, status=status, reason=reason, extra=extra)
+    extra = _extra(content, cohorts)
+    if identity.key != patient:
+        extra |= {"original_id": str(identity.key), "patient_made_up": True}
+    if _is_of_the_site(content):
+        extra["dmr"] = True
+    if candidate.labelled.facts:
+        extra["columns"] = dict(candidate.labelled.facts)
+    record = replace(record, source=STAGE, status=status, reason=reason, extra=extra)
     if status != "ok" or facts is None:
         return [record]
     frames = [replace(record, index=index + number) for number in range(facts.count)]
     return [replace(each, path=each.name.tree_path(each.label)) for each in frames]
 
 
-def _extra(content: Content, identity: FileIdentity | None) -> dict[str, object]:
-    extra: dict[str, object] = {"original": str(content.source.relative), "original_sha256": content.sha256}
+def _extra(content: Content, cohorts: Cohorts) -> dict[str, object]:
+    extra: dict[str, object] = {
+        "original": safe_name(content.source.relative), "original_sha256": content.sha256, "cohort": cohorts.name,
+        "folder": cohorts.folder,
+    }  # fmt: skip
+    if cohorts.ids:
+        extra["ids"] = cohorts.ids
     if content.recipe:
         extra["recipe"] = content.recipe
     if content.facts is not None:
         extra |= content.facts.as_extra()
-    if identity is not None and isinstance(identity.key, str):
-        extra["original_id"] = identity.key
     return extra
 
 
@@ -185,37 +268,51 @@ def _without_clashes(placed: Sequence[Placed]) -> list[Placed]:
         elif clash.content.sha256 == each.content.sha256:
             continue  # the same file twice, under one name in two folders
         else:
-            reason = f"{clash.source.relative} has the same place with other content: {each.records[0].path}"
+            rival = safe_name(clash.source.relative)
+            reason = f"{rival} has the same place with other content: {each.records[0].path}"
             each.records = [replace(each.records[0], path="", status="failed", reason=reason)]
         kept.append(each)
     return kept
 
 
-def merge(previous: Iterable[Record], new: Sequence[Record]) -> list[Record]:
-    """The import's part of the catalog: new records, and earlier ones of other folders.
+def merge(cohorts: Cohorts, new: Sequence[Record]) -> list[Record]:
+    """The import's part of the catalog: new records, and earlier ones of other folders and cohorts.
 
-    An earlier record makes way for a new one of the same original file. Raises DataError when another
-    file, with other content, was imported under the same patient, visit, view, protocol and index.
+    An earlier record makes way for a new one of the same file of the same folder and cohort. Raises DataError when
+    another file, with other content, was imported under the same patient, visit, view, protocol and index.
     """
 
     def place(record: Record) -> tuple[object, ...]:
         return record.patient, record.visit, record.view, record.protocol, record.index
 
-    originals = {(each.extra.get("original"), each.extra.get("original_sha256")) for each in new}
+    def stands_for(old: Record) -> bool:
+        own = cohorts.is_own(old) and old.extra.get("original") in names
+        return own or (
+            "cohort" not in old.extra and (old.extra.get("original"), old.extra.get("original_sha256")) in same
+        )
+
     names = {each.extra.get("original") for each in new}
+    same = {(each.extra.get("original"), each.extra.get("original_sha256")) for each in new}
     places = {place(each): each for each in new if each.status == "ok"}
     kept = []
-    for old in previous:
-        if (old.extra.get("original"), old.extra.get("original_sha256")) in originals:
+    for old in cohorts.previous:
+        if stands_for(old):
             continue
         rival = places.get(place(old)) if old.status == "ok" else None
         if rival is None:
-            if old.status == "ok" or old.extra.get("original") not in names:
-                kept.append(old)
-        elif old.extra.get("original") != rival.extra.get("original") and old.sha256 != rival.sha256:
+            kept.append(old)
+        elif old.extra.get("original_sha256") != rival.extra.get("original_sha256"):
             raise DataError(
                 f"exam {old.exam} has a {old.view} image already, with other content",
-                where=rival.extra.get("original"), found=f"{old.path}, imported from {old.extra.get('original')}",
-                hint="say which visit or view these files are with --visit or --view",
+                where=rival.extra.get("original"),
+                found=f"{old.path}, imported from {old.extra.get('original')} of {old.extra.get('cohort', 'a folder')}",
+                hint="say which visit or view these files are with --visit or --view, or that they are other women "
+                "with --source",
             )  # fmt: skip
     return [*kept, *new]
+
+
+def label_counts(records: Iterable[Record]) -> Mapping[str, int]:
+    """How many exams of each label were placed."""
+    exams = {(each.exam, each.label) for each in records if each.status == "ok"}
+    return {label: sum(found == label for _, found in exams) for label in ("healthy", "sick")}

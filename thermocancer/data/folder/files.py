@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.folder.names import natural_order
 from thermocancer.data.folder.tables import read_table
+from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint, hash_file, link_or_copy, write_bytes
 from thermocancer.thermal.reading import read_matrix, to_centi
@@ -21,6 +24,7 @@ from thermocancer.thermal.writing import format_matrix
 
 _RANGES_SUFFIX = "_temp.csv"
 _NO_MATRICES = ("readme", "license", "licence", "changelog", "requirements")
+JUNK = "left by an editor, a file manager or a download"
 Kind = Literal["text", "image", "video"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "text": (".txt", ".csv", ".tsv", ".asc", ".dat"),
@@ -53,7 +57,7 @@ class SourceFile:
             return fingerprint("video", section.frame_step, section.frames)
         if self.kind == "image":
             return fingerprint("image", section.range.model_dump() if section.range else None)
-        return ""
+        return "" if section.unit in (None, "C") else fingerprint("text", section.unit)
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,17 @@ class Facts:
         return extra | ({"notes": list(self.notes)} if self.notes else {})
 
 
-def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[SourceFile], list[str]]:
-    """Every file of ``import.folder`` that can hold a matrix, in natural order, and notes on what was left out.
+@dataclass
+class Found:
+    """The files to import, in natural order; every other file under the reason why it is not taken."""
+
+    sources: list[SourceFile]
+    left_out: dict[str, list[str]]
+    notes: list[str]
+
+
+def find_sources(section: ImportSection, apart: Iterable[Path]) -> Found:
+    """Every file of ``import.folder`` that can hold a matrix; links to other folders are followed.
 
     ``apart`` are files with another role (labels, dates) and folders to stay out of (the workspace).
     Of a folder with radiometric videos the videos are taken when ``import.protocol`` is D, everything
@@ -85,25 +98,66 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[So
     folder = Path(section.folder)
     if not folder.is_dir():
         raise ConfigError("there is no such folder", where="import.folder", found=folder)
-    excluded = {path.resolve() for path in apart}
     found: dict[Kind, list[SourceFile]] = {"text": [], "image": [], "video": []}
-    for path in folder.rglob("*"):
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    links: list[str] = []
+    for path in _walk(folder, {path.resolve() for path in apart}, left_out, links):
         relative = PurePosixPath(path.relative_to(folder).as_posix())
-        kind = next((kind for kind, suffixes in SUFFIXES.items() if path.suffix.casefold() in suffixes), None)
-        no_matrices = path.stem.casefold() in _NO_MATRICES or any(part.startswith(".") for part in relative.parts)
-        if kind is None or no_matrices or not path.is_file():
-            continue
-        of_a_video = path.with_name(path.name.removesuffix(_RANGES_SUFFIX) + ".avi")
-        if path.name.endswith(_RANGES_SUFFIX) and of_a_video.exists():
-            continue
-        if excluded.isdisjoint((path.resolve(), *path.resolve().parents)):
+        suffix = path.suffix.casefold()
+        kind = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
+        if path.stem.casefold() in _NO_MATRICES:
+            left_out["a text for people by its name"].append(safe_name(relative))
+        elif kind is None:
+            left_out[f"a format that is not read, {suffix or 'without a suffix'}"].append(safe_name(relative))
+        elif not (path.name.endswith(_RANGES_SUFFIX) and path.with_name(_of_video(path)).exists()):
             found[kind].append(SourceFile(kind, path, relative))
+    chosen, notes = _choose(found, section, folder, left_out)
+    if links:
+        notes.append(f"{len(links)} folders are links to elsewhere and were followed: {', '.join(links[:3])}")
+    odd = [safe_name(each.relative) for each in chosen if safe_name(each.relative) != str(each.relative)]
+    if odd:
+        notes.append(f"{len(odd)} names hold bytes that are no text, and are shown escaped: {', '.join(odd[:3])}")
+    return Found(sorted(chosen, key=lambda each: natural_order(each.relative)), dict(left_out), notes)
+
+
+def _of_video(path: Path) -> str:
+    return path.name.removesuffix(_RANGES_SUFFIX) + ".avi"
+
+
+def _walk(folder: Path, apart: set[Path], left_out: dict[str, list[str]], links: list[str]) -> Iterator[Path]:
+    """Every file below a folder that is no junk; each folder once, however many links lead to it."""
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        here = Path(place)
+        real = here.resolve()
+        if real in seen or real in apart:
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(folders):
+            if is_junk(name):
+                left_out[JUNK].append(safe_name((here / name).relative_to(folder)) + "/")
+            elif (here / name).is_symlink():
+                links.append(safe_name((here / name).relative_to(folder)))
+        folders[:] = sorted(name for name in folders if not is_junk(name))
+        for name in sorted(files):
+            path = here / name
+            if is_junk(name):
+                left_out[JUNK].append(safe_name(path.relative_to(folder)))
+            elif not path.is_file():
+                left_out["a link that leads nowhere, or no regular file"].append(safe_name(path.relative_to(folder)))
+            elif path.resolve() not in apart:
+                yield path
+
+
+def _choose(
+    found: dict[Kind, list[SourceFile]], section: ImportSection, folder: Path, left_out: dict[str, list[str]]
+) -> tuple[list[SourceFile], list[str]]:
     texts, images, videos = found["text"], found["image"], found["video"]
     radiometric = [each for each in videos if each.ranges.exists()]
     if section.protocol == "D" and radiometric:
         others = len(texts) + len(images) + len(videos) - len(radiometric)
-        notes = [f"{others} files beside the radiometric videos were left out"] if others else []
-        return sorted(radiometric, key=lambda each: natural_order(each.relative)), notes
+        return radiometric, [f"{others} files beside the radiometric videos were left out"] if others else []
     notes = [f"{len(videos)} videos were left out: --protocol D imports them"] if videos else []
     if images and section.range is None:
         if not texts:
@@ -114,12 +168,13 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> tuple[list[So
         notes.append(f"{len(images)} images were left out: no import.range says what their grey levels mean")
         images = []
     if not texts and not images:
+        listed = [*notes, *(f"{len(names)} files: {why} ({names[0]})" for why, names in left_out.items())]
         raise DataError(
             "there is nothing to import in this folder", where=folder,
             expected=f"files ending in {', '.join((*SUFFIXES['text'], *SUFFIXES['image']))}",
-            found="; ".join(notes) or "none",
+            found="; ".join(listed) or "none",
         )  # fmt: skip
-    return sorted(texts + images, key=lambda each: natural_order(each.relative)), notes
+    return texts + images, notes
 
 
 # --- Reading ----------------------------------------------------------------------------------------------------------
@@ -129,13 +184,26 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
     """Read a file and say what it is. Raises DataError for anything that cannot be imported."""
     if source.kind == "text":
         matrix = read_matrix(source.path)
-        finite = matrix.celsius[np.isfinite(matrix.celsius)]
+        celsius = _in_celsius(matrix.celsius, section.unit)
+        finite = celsius[np.isfinite(celsius)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
         return Facts(matrix.layout, matrix.shape, low, high, matrix.notes)
     if source.kind == "image":
         celsius, bits = _read_grey(source.path, section)
         return Facts(f"grey{bits}", celsius.shape, float(celsius.min()), float(celsius.max()))
     return _inspect_video(source, section)
+
+
+def _in_celsius(values: npt.NDArray[np.float64], unit: str | None) -> npt.NDArray[np.float64]:
+    """Numbers in ``import.unit`` as degrees Celsius."""
+    if unit in (None, "C"):
+        return values
+    if unit == "F":
+        return (values - 32) * 5 / 9
+    scale, zero = {"K": (1, 273.15), "cC": (100, 0), "dK": (10, 273.15), "cK": (100, 273.15), "mK": (1000, 273.15)}[
+        str(unit)
+    ]
+    return values / scale - zero
 
 
 def check_shape(facts: Facts, source: SourceFile, section: ImportSection) -> None:
@@ -148,13 +216,16 @@ def check_shape(facts: Facts, source: SourceFile, section: ImportSection) -> Non
 def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) -> list[tuple[str, int]]:
     """Write the matrices of ``source`` as ``targets``: text is linked or copied as it is, the rest becomes text.
 
-    Returns the SHA-256 and the number of bytes of each.
+    Text in another unit is converted. Returns the SHA-256 and the number of bytes of each.
     """
-    if source.kind == "text":
+    if source.kind == "text" and section.unit in (None, "C"):
         link_or_copy(source.path, targets[0])
         return [(hash_file(targets[0]), targets[0].stat().st_size)]
-    if source.kind == "image":
-        frames: Iterable[npt.NDArray[np.float64]] = [_read_grey(source.path, section)[0]]
+    frames: Iterable[npt.NDArray[np.float64]]
+    if source.kind == "text":
+        frames = [_in_celsius(read_matrix(source.path).celsius, section.unit)]
+    elif source.kind == "image":
+        frames = [_read_grey(source.path, section)[0]]
     else:
         frames = _frames(source, section, len(targets))
     made = []

@@ -1,21 +1,39 @@
-"""Labels and exam dates from tables: which column, which line, and no contradictions."""
+"""Labels from a table: which column, what each value means, which line, and no contradictions.
+
+Nothing is guessed among several columns: where two could be the label, both are named and somebody has to choose.
+What is taken is said, with the meaning and the number of every value.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import functools
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from thermocancer.config.sources import ImportSection
-from thermocancer.data.folder.names import FileIdentity, PatientKey, date_in, identify, patient_key, view_in
-from thermocancer.data.folder.tables import TABLE_SUFFIXES, Row, Table, read_table
+from thermocancer.data.folder.dates import mostly_dates, read_dates
+from thermocancer.data.folder.names import FileIdentity
+from thermocancer.data.folder.patients import Ids, PatientKey, patient_key
+from thermocancer.data.folder.tables import Row, Table
+from thermocancer.data.folder.words import (
+    DATE_COLUMNS,
+    ID_COLUMNS,
+    NO,
+    YES,
+    bare,
+    is_of_others,
+    names_a_label,
+    polarity,
+)
+from thermocancer.data.names import plain_text
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.workspace import LABELS
 
-# --- Labels -----------------------------------------------------------------------------------------------------------
-
-_ID_NAMES = {"id", "patient", "patientid", "patientnumber", "case", "caseid", "subject", "subjectid", "record"}
-_LABEL_NAMES = {"diagnosis", "label", "class", "target", "status", "result", "value"}
+_BIRADS = re.compile(r"(?:bi ?-? ?rads|acr|cat(?:egory)?)?[ :_-]*([0-6])[abc]?")
+MOST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -26,6 +44,7 @@ class Labelled:
     why: str = ""
     visit: int | None = None
     date: str | None = None
+    facts: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -37,6 +56,7 @@ class _Entry:
     date: str | None
     matches: tuple[str, ...]
     place: str
+    facts: tuple[tuple[str, str], ...]
 
     def fits(self, identity: FileIdentity, visit: int | None) -> bool:
         if self.visit is not None and visit is not None and self.visit != visit:
@@ -44,197 +64,311 @@ class _Entry:
         return all(match in identity.words for match in self.matches)
 
 
-class Labels:
-    """A labels table, asked file by file."""
-
-    def __init__(self, table: Table, section: ImportSection) -> None:
-        self._table, self._section = table, section
-        self._entries: defaultdict[PatientKey, list[_Entry]] = defaultdict(list)
-        self._asked: set[PatientKey] = set()
-        id_column, label_column = _columns(table, section)
-        written: dict[PatientKey, str] = {}
-        for row in table.rows:
-            own, visit = row.cells.get(id_column, ""), row.cells.get(section.visit_column or "", "")
-            if visit and not visit.isdigit():
-                raise DataError("a visit must be a whole number", where=table.place(row), found=visit)
-            entry = _Entry(
-                patient_key(own, section),
-                label_value(row.cells.get(label_column, ""), section),
-                row.cells.get(label_column, ""),
-                int(visit) if visit else None,
-                date_in(row.cells.get(section.date_column or "", "")),
-                tuple(row.cells.get(name, "").casefold() for name in section.match_columns),
-                table.place(row),
-            )
-            first = written.setdefault(entry.key, own)
-            if len({text.strip().casefold().lstrip("t").lstrip("0") for text in (first, own)}) > 1:
-                raise DataError(
-                    f"the ids {first!r} and {own!r} are both read as patient {entry.key}", where=entry.place,
-                    hint="tell them apart with --id-pattern, group 1 being the patient",
-                )  # fmt: skip
-            self._entries[entry.key].append(entry)
-
-    def of(self, identity: FileIdentity, visit: int | None) -> Labelled:
-        """The label of a file; ``visit`` is its visit if that is known.
-
-        Raises DataError when lines that fit the same exam carry two labels.
-        """
-        self._asked.add(identity.key)
-        fitting = [each for each in self._entries.get(identity.key, []) if each.fits(identity, visit)]
-        if not fitting:
-            return Labelled(None, f"no line for patient {identity.written} in {self._table.path.name}")
-        first = fitting[0]
-        for other in fitting[1:]:
-            if other.label != first.label and other.visit == first.visit:
-                raise DataError(
-                    f"patient {identity.written} has two labels", where=other.place,
-                    expected=f"{first.label or 'no label'} as in {first.place}", found=other.label or "no label",
-                    hint="correct the labels file, or name the columns that tell exams apart: import.visit_column, "
-                    "import.match_columns",
-                )  # fmt: skip
-        if len({each.label for each in fitting}) > 1:
-            return Labelled(None, f"patient {identity.written} has several visits and the name does not say which")
-        if first.label is None:
-            what = f"label {first.written!r} is neither healthy nor sick" if first.written else "its label is blank"
-            return Labelled(None, f"{what} ({Path(first.place).name})")
-        return Labelled(first.label, "", first.visit, first.date)
-
-    def notes(self) -> list[str]:
-        """Label values that are neither healthy nor sick, and patients of the table nobody has asked for."""
-        entries = [each for entries in self._entries.values() for each in entries]
-        unknown = sorted({each.written for each in entries if each.label is None and each.written})
-        without_file = len(set(self._entries) - self._asked)
-        notes = [f"label values that are neither healthy nor sick: {', '.join(unknown[:10])}"] if unknown else []
-        return notes + ([f"{without_file} patients of the labels file have no file here"] if without_file else [])
+# --- What a value means -----------------------------------------------------------------------------------------------
 
 
-def read_labels(section: ImportSection) -> Labels | None:
-    """Read ``import.labels``. Raises ConfigError when columns are missing or cannot be told, DataError as tables do."""
-    if section.labels is None:
+def label_value(written: str, section: ImportSection, *, turned: bool = False, words_only: bool = False) -> str | None:
+    """healthy, sick, or None for any other value; ``turned`` where yes and 1 mean healthy.
+
+    The values of ``import.healthy_values`` and ``import.sick_values`` come first, then the field's own words in
+    several languages, then yes and no. ``words_only`` leaves out whatever may answer any question.
+    """
+    text = plain_text(written.strip())
+    text = re.sub(r"^(\d+)[.,]0+$", r"\1", text)
+    if not text:
         return None
-    return Labels(read_table(Path(section.labels), "import.labels"), section)
+    answers = text in YES | NO
+    if not (answers and (turned or words_only)):
+        for label, values in zip(LABELS, (section.healthy_values, section.sick_values), strict=True):
+            if text in {plain_text(each) for each in values}:
+                return label
+    if answers and not words_only:
+        return LABELS[(text in YES) != turned]
+    if words_only and answers:
+        return None
+    return polarity(text)
 
 
-def label_value(written: str, section: ImportSection) -> str | None:
-    """healthy, sick, or None for any other value."""
-    text = written.strip().casefold()
-    if text in {each.casefold() for each in section.healthy_values}:
-        return "healthy"
-    return "sick" if text in {each.casefold() for each in section.sick_values} else None
+def _is_birads(column: str, values: Sequence[str]) -> bool:
+    named = "rads" in plain_text(column)
+    return bool(values) and all(
+        _BIRADS.fullmatch(plain_text(each).strip()) and (named or "rads" in plain_text(each)) for each in values
+    )
 
 
-def _columns(table: Table, section: ImportSection) -> tuple[str, str]:
-    """The id column and the label column, as configured or found."""
+@dataclass(frozen=True)
+class Meaning:
+    """What the values of one column mean: a label for each value as written, None where it says neither."""
+
+    column: str
+    labels: dict[str, str | None]
+    counts: Counter[str]
+    note: str = ""
+
+    @classmethod
+    def of(cls, table: Table, column: str, section: ImportSection) -> Meaning:
+        """Raises ConfigError for BI-RADS categories without a limit."""
+        counts = Counter(table.values(column))
+        if _is_birads(column, list(counts)):
+            if section.birads_sick_from is None:
+                listed = ", ".join(f"{value} {count}" for value, count in sorted(counts.items()))
+                raise ConfigError(
+                    f"column `{column}` holds BI-RADS categories: from which one on is a patient sick?",
+                    where="import.birads_sick_from", expected="2 to 6", found=listed,
+                    hint="for example --set import.birads_sick_from=4; category 0 is no assessment",
+                )  # fmt: skip
+            limit = section.birads_sick_from
+            levels = {
+                value: int(match[1]) for value in counts if (match := _BIRADS.fullmatch(plain_text(value).strip()))
+            }
+            labels = {value: None if not level else LABELS[level >= limit] for value, level in levels.items()}
+            return cls(column, labels, counts, f", sick from BI-RADS {limit} on")
+        turned = polarity(column) == "healthy"
+        labels = {value: label_value(value, section, turned=turned) for value in counts}
+        if names_a_label(column):  # B and M stand for benign and malignant where pathologists write
+            letters = {"b": "healthy", "m": "sick"}
+            if {plain_text(value).strip() for value, label in labels.items() if label is None} <= set(letters):
+                labels |= {v: letters[plain_text(v).strip()] for v, label in labels.items() if label is None}
+        return cls(column, labels, counts)
+
+    @property
+    def understood(self) -> bool:
+        return any(self.labels.values())
+
+    def said(self) -> str:
+        """``label from column `diagnosis`: sick = Malignant 41, healthy = Benign 63``."""
+        parts = []
+        for label in reversed(LABELS):
+            own = [f"{value} {self.counts[value]}" for value in sorted(self.counts) if self.labels[value] == label]
+            parts.append(f"{label} = {', '.join(own) or 'nobody'}")
+        return f"label from column `{self.column}`: {', '.join(parts)}{self.note}"
+
+    def unknown(self) -> list[str]:
+        """Values that say neither, with their numbers."""
+        return [f"{value} {count}" for value, count in sorted(self.counts.items()) if self.labels[value] is None]
+
+
+# --- Which column -----------------------------------------------------------------------------------------------------
+
+
+def id_columns(table: Table, section: ImportSection) -> list[Ids]:
+    """The columns that may name the patient: the one configured, those with a usual name, or all that may.
+
+    Raises ConfigError for a configured column that is not there.
+    """
     named = {
         "import.id_column": section.id_column,
         "import.label_column": section.label_column,
         "import.visit_column": section.visit_column,
         "import.date_column": section.date_column,
         **{f"import.match_columns ({name})": name for name in section.match_columns},
+        **{f"import.keep_columns ({name})": name for name in section.keep_columns or ()},
     }
-    choice = f"one of: {', '.join(table.columns)}"
     for setting, name in named.items():
         if name is not None and name not in table.columns:
+            expected = f"one of: {', '.join(table.columns)}"
             what = f"the labels file has no column {name!r}"
-            raise ConfigError(what, where=setting, expected=choice, found=table.path)
-
-    def one_of(fitting: Sequence[str]) -> str | None:
-        return fitting[0] if len(fitting) == 1 else None
-
-    def named_as(names: set[str]) -> list[str]:
-        return [each for each in table.columns if "".join(c for c in each.casefold() if c.isalnum()) in names]
-
-    def holds_labels(column: str) -> bool:  # every value, and not one value throughout
-        filled = {value for row in table.rows if (value := row.cells.get(column, ""))}
-        return len(filled) > 1 and all(label_value(value, section) is not None for value in filled)
-
-    id_column = section.id_column or one_of(named_as(_ID_NAMES))
-    by_values = [name for name in table.columns if holds_labels(name)]
-    label_column = section.label_column or one_of(named_as(_LABEL_NAMES)) or one_of(by_values)
-    if id_column is None and label_column is not None and len(table.columns) == 2:
-        id_column = next(name for name in table.columns if name != label_column)
-    if id_column is None or label_column is None:
-        role, option = ("patient", "id") if id_column is None else ("label", "label")
-        raise ConfigError(
-            f"which column of the labels file is the {role}?", where=f"import.{option}_column",
-            expected=choice, found=table.path, hint=f"name it with --{option}-column",
-        )  # fmt: skip
-    return id_column, label_column
+            raise ConfigError(what, where=setting, expected=expected, found=table.path)
+    if section.id_column is not None:
+        chosen = [section.id_column]
+    else:
+        usual = [each for each in table.columns if bare(each) in ID_COLUMNS]
+        others = [each for each in table.columns if each not in named.values() and not names_a_label(each)]
+        chosen = usual if len(usual) == 1 else usual or others
+    return [Ids(column, table.values(column)) for column in chosen]
 
 
-# --- Dates ------------------------------------------------------------------------------------------------------------
+def choose_label_column(table: Table, ids: Ids, section: ImportSection) -> list[Meaning]:
+    """The column that holds the label, with what its values mean; several where they say the same of everybody.
 
-TOLERANCE_CELSIUS = 0.006
-"""Files of dates may hold ranges rounded to hundredths of a degree."""
-
-
-@dataclass(frozen=True)
-class _Dated:
-    date: str
-    view: str | None
-    visit: int | None
-    low: float | None
-    high: float | None
-
-    def fits(self, view: str, visit: int, low: float, high: float) -> bool:
-        if (self.view is not None and self.view != view) or (self.visit is not None and self.visit != visit):
-            return False
-        if self.low is not None and abs(self.low - low) > TOLERANCE_CELSIUS:
-            return False
-        return self.high is None or abs(self.high - high) <= TOLERANCE_CELSIUS
-
-
-class ExamDates:
-    """Every entry of the files in ``import.dates``.
-
-    A patient may have several exams on different days. Where a file says what the lowest and the highest
-    temperature of a matrix are, they identify the exam; else only a patient with one date has a date.
+    Raises ConfigError where no column, or more than one, can be it.
     """
+    if section.label_column is not None:
+        return [Meaning.of(table, section.label_column, section)]
+    apart = {ids.column, section.visit_column, section.date_column, *section.match_columns}
+    columns = [each for each in table.columns if each not in apart]
+    strong, weak = [], []
+    for column in columns:
+        values = {plain_text(each).strip() for each in table.values(column)}
+        named = names_a_label(column) or (polarity(column) is not None and not is_of_others(column))
+        if not values or (len(values) > 20 and not named):
+            continue
+        answers = [label_value(each, section) for each in values]
+        words = [label_value(each, section, words_only=True) for each in values]
+        clear = named and Meaning.of(table, column, section).understood
+        if clear or _is_birads(column, sorted(values)) or (len(values) > 1 and None not in words):
+            strong.append(column)
+        elif named or (len(values) > 1 and None not in answers):
+            weak.append(column)
+    possible = strong or weak
+    if strong and len(possible) == 1:
+        return [Meaning.of(table, possible[0], section)]
+    if len(strong) > 1:
+        meanings = [Meaning.of(table, column, section) for column in strong]
+        said = [tuple(each.labels.get(row.cells.get(each.column, "")) for row in table.rows) for each in meanings]
+        if len(set(said)) == 1:
+            return meanings
+    raise _which_label(table, possible, section)
 
-    def __init__(self, section: ImportSection) -> None:
-        self._entries: defaultdict[PatientKey, list[_Dated]] = defaultdict(list)
-        for path in date_files(section):
-            table = read_table(path, "import.dates")
-            found = [entry for row in table.rows if (entry := _dated(row, section)) is not None]
-            if not found:
-                raise DataError("this file holds no dates", where=path, expected="patients with dates YYYY-MM-DD")
-            for key, dated in found:
-                self._entries[key].append(dated)
 
-    def of(self, key: PatientKey, view: str, visit: int, low: float, high: float) -> str | None:
-        """The one date that fits an exam, or None when none or more than one does."""
-        fitting = {each.date for each in self._entries.get(key, []) if each.fits(view, visit, low, high)}
-        return fitting.pop() if len(fitting) == 1 else None
+def _which_label(table: Table, possible: Sequence[str], section: ImportSection) -> ConfigError:
+    def shown(column: str) -> str:
+        counts = Counter(table.values(column))
+        values = ", ".join(f"{value} {count}" for value, count in counts.most_common(6))
+        return f"`{column}` ({values}{', ...' if len(counts) > 6 else ''})"
 
-
-def date_files(section: ImportSection) -> list[Path]:
-    """The files that ``import.dates`` names, folders searched through. Raises ConfigError for a wrong path."""
-    files: list[Path] = []
-    for given in map(Path, section.dates):
-        if not given.exists():
-            raise ConfigError("there is no such file or folder", where="import.dates", found=given)
-        inside = sorted(path for path in given.rglob("*") if path.suffix.lower() in TABLE_SUFFIXES and path.is_file())
-        files += inside if given.is_dir() else [given]
-    return files
+    what = "which column of the labels file is the label?"
+    if len(possible) > 1:
+        what = f"{len(possible)} columns of the labels file could be the label"
+    return ConfigError(
+        what, where="import.label_column", expected=f"one of: {', '.join(table.columns)}",
+        found="; ".join(map(shown, possible)) or f"no column of {table.path.name} speaks of health or disease",
+        hint="name it with --label-column, and its values where they are other words with "
+        "--set 'import.sick_values=[...]' and --set 'import.healthy_values=[...]'",
+    )  # fmt: skip
 
 
-def _dated(row: Row, section: ImportSection) -> tuple[PatientKey, _Dated] | None:
-    """One dated exam: the patient from an id or file-name column, the date from a column or the name."""
-    cells = {name.casefold(): cell for name, cell in row.cells.items()}
-    name = next((cells[each] for each in ("id", "patient", "file", "name", "path") if cells.get(each)), "")
-    date = next((found for cell in cells.values() if (found := date_in(cell)) is not None), None)
-    if not name or date is None:
-        return None
-    try:
-        key = identify(PurePosixPath(name), section).key
-    except DataError:  # an id, not a file's name
-        key = patient_key(name, section.model_copy(update={"id_pattern": None}))
+def _date_column(table: Table, section: ImportSection) -> tuple[str | None, list[str]]:
+    """The column of exam dates, and other columns that hold dates and are not taken."""
+    if section.date_column is not None:
+        return section.date_column, []
+    holding = [each for each in table.columns if mostly_dates(table.values(each))]
+    named = [each for each in holding if bare(each) in DATE_COLUMNS]
+    return (named[0], []) if len(named) == 1 else (None, holding)
 
-    def number(column: str) -> float | None:
-        try:
-            return float(cells[column]) if cells.get(column) else None
-        except ValueError:
-            return None
 
-    visit = cells.get("visit", "")
-    return key, _Dated(date, view_in(name), int(visit) if visit.isdigit() else None, number("min"), number("max"))
+# --- The table, asked file by file ------------------------------------------------------------------------------------
+
+
+class Labels:
+    """A labels table, asked file by file. Raises DataError with every contradiction it holds."""
+
+    def __init__(self, table: Table, ids: Ids, section: ImportSection) -> None:
+        self._table, self._section, self.ids = table, section, ids
+        self.meanings = choose_label_column(table, ids, section)
+        if not self.meanings[0].understood:
+            raise ConfigError(
+                f"no value of column `{self.meanings[0].column}` says healthy or sick", where="import.label_column",
+                expected="words such as healthy, sick, benign, malignant, positive, negative, 0, 1",
+                found=", ".join(self.meanings[0].unknown()[:MOST_SHOWN]) or "blank cells only",
+                hint="say what they mean with --set 'import.sick_values=[...]' --set 'import.healthy_values=[...]', or "
+                "name another column with --label-column",
+            )  # fmt: skip
+        self._entries: defaultdict[PatientKey, list[_Entry]] = defaultdict(list)
+        self._asked: set[PatientKey] = set()
+        date_column, self.other_dates = _date_column(table, section)
+        cells = [row.cells.get(date_column or "", "") for row in table.rows]
+        self.dates = read_dates(cells, section.date_format, f"column `{date_column}`")
+        self.date_column = date_column
+        problems: list[DataError] = []
+        for row, day in zip(table.rows, self.dates.days, strict=True):
+            self._take(row, day, problems)
+        if len(problems) > 1:
+            raise DataError(
+                f"the labels file contradicts itself in {len(problems)} lines", where=problems[0].where,
+                expected="one label for each exam", hint=problems[0].hint,
+                found="; ".join(f"{each.what} ({Path(str(each.where)).name})" for each in problems[:MOST_SHOWN]),
+            )  # fmt: skip
+        if problems:
+            raise problems[0]
+
+    def _take(self, row: Row, day: str | None, problems: list[DataError]) -> None:
+        """Take one line in; what is wrong with it is added to ``problems``."""
+        section, table = self._section, self._table
+        own, visit = row.cells.get(self.ids.column, ""), row.cells.get(section.visit_column or "", "")
+        visit = re.sub(r"[.,]0+$", "", visit)
+        if visit and not visit.isdigit():
+            problems.append(DataError("a visit must be a whole number", where=table.place(row), found=visit))
+            return
+        if not own:
+            return
+        kept = section.keep_columns
+        column = self.meanings[0].column
+        facts = tuple(
+            (name, cell)
+            for name, cell in row.cells.items()
+            if cell and name not in (self.ids.column, column) and (kept is None or name in kept)
+        )
+        entry = _Entry(
+            patient_key(own, section) if section.id_pattern else self.ids.key(own),
+            self.meanings[0].labels.get(row.cells.get(column, "")),
+            row.cells.get(column, ""),
+            int(visit) if visit else None,
+            day,
+            tuple(row.cells.get(name, "").casefold() for name in section.match_columns),
+            table.place(row),
+            facts,
+        )
+        same = [each for each in self._entries[entry.key] if (each.visit, each.matches) == (entry.visit, entry.matches)]
+        other = next((each for each in same if each.label != entry.label), None)
+        if other is not None:
+            problem = DataError(
+                f"patient {own} has two labels", where=entry.place,
+                expected=f"{other.label or 'no label'} as in {other.place}", found=entry.label or "no label",
+                hint="correct the labels file, or name the columns that tell exams apart: import.visit_column, "
+                "import.match_columns",
+            )  # fmt: skip
+            problems.append(problem)
+        self._entries[entry.key].append(entry)
+
+    def of(self, identity: FileIdentity, visit: int | None) -> Labelled:
+        """The label of a file; ``visit`` is its visit if that is known."""
+        self._asked.add(identity.key)
+        fitting = [each for each in self._entries.get(identity.key, []) if each.fits(identity, visit)]
+        if not fitting:
+            return Labelled(None, f"no line for patient {identity.written} in {self._table.path.name}")
+        first = fitting[0]
+        if len({each.label for each in fitting}) > 1:
+            return Labelled(None, f"patient {identity.written} has several visits and the name does not say which")
+        if first.label is None:
+            what = f"label {first.written!r} is neither healthy nor sick" if first.written else "its label is blank"
+            return Labelled(None, f"{what} ({Path(first.place).name})")
+        return Labelled(first.label, "", first.visit, first.date, first.facts)
+
+    def said(self) -> list[str]:
+        """The label column and the meaning of its values; what other columns hold that is not used."""
+        lines = [self.meanings[0].said()]
+        if len(self.meanings) > 1:
+            others = ", ".join(f"`{each.column}`" for each in self.meanings[1:])
+            lines[0] += f" ({others} say the same in every line)"
+        unknown = self.meanings[0].unknown()
+        if unknown:
+            lines.append(f"label values that are neither healthy nor sick: {', '.join(unknown[:MOST_SHOWN])}")
+        without_file = len(set(self._entries) - self._asked)
+        if without_file:
+            lines.append(f"{without_file} patients of the labels file have no file here")
+        return lines
+
+
+def label_of_paths(relatives: Iterable[PurePosixPath], section: ImportSection) -> Callable[[PurePosixPath], str | None]:
+    """What the folders and the name of a file say of its label: healthy, sick, ``both``, or None.
+
+    A folder that all files have in common says nothing where others do (``Breast cancer/normal/1.csv``).
+    """
+    own = {plain_text(each) for each in (*section.healthy_values, *section.sick_values)} - YES - NO
+
+    @functools.cache
+    def label_of_part(part: str, is_folder: bool) -> str | None:
+        text = plain_text(part)
+        if is_folder and text in {"yes", "no", "sim", "nao"}:
+            return LABELS[text in YES]
+        if found := polarity(part):
+            return found
+        words = {word for word in (text, *re.split(r"[\W_]+", text)) if word in own}
+        labels = {label_value(word, section) for word in words}
+        return labels.pop() if len(labels) == 1 else None
+
+    def parts_of(relative: PurePosixPath) -> set[tuple[str, bool]]:
+        return {(relative.stem, False), *((part, True) for part in relative.parts[:-1])}
+
+    common: set[tuple[str, bool]] = set.intersection(*(parts_of(each) for each in relatives)) if relatives else set()
+
+    def label(relative: PurePosixPath) -> str | None:
+        parts = parts_of(relative)
+        for chosen in (parts, parts - common):
+            found = {each for part in chosen if (each := label_of_part(*part))}
+            if len(found) < 2:
+                return found.pop() if found else None
+        return "both"
+
+    return label

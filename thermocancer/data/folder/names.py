@@ -1,32 +1,48 @@
-"""What a file's name and folders say: patient, visit, view, protocol, date."""
+"""What the names of a folder say: patient, visit, view, protocol, date. All names are read together.
+
+One name alone may be read in many ways (``17_healthy_021_59``, ``E60_pat1``, ``2021-03-04_10-22-33_3``): which of
+its numbers is the patient shows in what the others hold, and in the ids of the labels table. Where two readings
+are possible, both are shown and somebody has to choose.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date
-from pathlib import PurePosixPath
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from thermocancer.config.sources import ImportSection
-from thermocancer.data.names import parse_name
-from thermocancer.errors import DataError
+from thermocancer.data.folder.dates import find_dates, read_dates
+from thermocancer.data.folder.patients import (
+    STUDY_NAME,
+    FreeName,
+    Ids,
+    PatientKey,
+    best_ids,
+    choose_patients,
+    normal_id,
+    number_of,
+    numbers_in,
+    patient_key,
+)
+from thermocancer.data.folder.tables import read_table
+from thermocancer.data.folder.words import COUNTER
+from thermocancer.data.names import NO_SIDE, NO_VIEW, ViewWords, parse_name, plain_text
+from thermocancer.errors import ConfigError
 from thermocancer.workspace import VIEWS
 
-PatientKey = int | str
-"""A patient's number, or the id as written (case-folded) where it is no number."""
-
-_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d-[01]\d-[0-3]\d(?!\d)")
-_NUMBERED = re.compile(r"T?0*(\d+)", re.IGNORECASE)
-_STUDY_NAME = re.compile(r"image_(\d+)_(\d+)")
-_VIEW_BY_WORD = {view.casefold(): view for view in VIEWS}
+_HOUR = re.compile(r"[ _t-]{1,2}(0[5-9]|1\d|2[0-2])([-_:h.]?)([0-5]\d)\2([0-5]\d)(?!\d)|(?<!\d)\d\d?h\d\d(?!\d)")
+_SIZE = re.compile(r"(?<!\d)\d{2,4}x\d{2,4}(?!\d)")
 
 
 @dataclass(frozen=True)
 class FileIdentity:
     """What is known of a file before any table is asked. None: the name does not say.
 
-    ``words`` are its folders' names, its own stem and their parts, case-folded.
+    ``words`` are its folders' names, its own stem and their parts, in small letters. ``problem`` says why the
+    words for a view make none.
     """
 
     key: PatientKey
@@ -37,79 +53,139 @@ class FileIdentity:
     date: str | None = None
     index: int | None = None
     words: frozenset[str] = frozenset()
+    problem: str = ""
 
 
-def identify(relative: PurePosixPath, section: ImportSection) -> FileIdentity:
-    """Read the path of a file below the imported folder.
+@dataclass(frozen=True)
+class NamesRead:
+    """Every name of a folder: its identity, or why there is none; and in words what was read from where."""
+
+    identities: Mapping[PurePosixPath, FileIdentity | str]
+    patients: tuple[str, ...] = ()
+    dates: str = ""
+    impossible_dates: tuple[str, ...] = ()
+
+
+def read_view_map(section: ImportSection) -> dict[str, str]:
+    """``import.view_map``: words and their views, from pairs WORD=VIEW and files of two columns.
+
+    Raises ConfigError for a view that is none of ours.
+    """
+    pairs: list[tuple[str, str]] = []
+    for given in section.view_map:
+        if "=" in given:
+            word, _, view = given.partition("=")
+            pairs.append((word.strip(), view.strip()))
+        else:
+            rows = read_table(Path(given), "import.view_map").rows
+            pairs += [(cells[0], cells[1]) for row in rows for cells in [[*row.cells.values(), ""]]]
+    known = {view.casefold(): view for view in (*VIEWS, NO_VIEW)}
+    for word, view in pairs:
+        if view.casefold() not in known or not word:
+            expected = f"WORD=VIEW with one of: {', '.join((*VIEWS, NO_VIEW))}"
+            raise ConfigError("no such view", where="import.view_map", expected=expected, found=f"{word}={view}")
+    return {word: known[view.casefold()] for word, view in pairs}
+
+
+def read_names(
+    relatives: Sequence[PurePosixPath],
+    section: ImportSection,
+    ids: Sequence[Ids] = (),
+    label_of: Callable[[PurePosixPath], str | None] = lambda path: None,
+) -> tuple[NamesRead, Ids | None]:
+    """Read all names of a folder; ``ids`` are the columns of the labels table that may name the patient.
 
     A name in the DMR grammar says everything. Otherwise the patient is group 1 of ``import.id_pattern``
-    (searched in the whole path), or the first run of digits in the stem or else in the nearest folder;
-    the view is ``import.view``, or else Frontal for dynamic files and for static ones the one view's name
-    among the words of the path.
-    Raises DataError when there is no patient, or the name's view or protocol is none of ours.
+    (searched in the whole path), or the number that the names of one build have in common. ``label_of`` tells
+    the label that a path's words name: no reading may give one patient two. Returns the names, and the column
+    of ids that fits them best (None without any). Raises ConfigError where numbers can be read in two ways.
     """
-    named = parse_name(f"{relative.stem}.txt")
+    identities: dict[PurePosixPath, FileIdentity | str] = {}
+    free: list[PurePosixPath] = []
+    impossible: list[str] = []
+    said: Counter[str] = Counter()
+    for relative in relatives:
+        named = parse_name(f"{relative.stem}.txt")
+        words = _words(relative)
+        if named is None:
+            free.append(relative)
+        elif named.view is None or named.protocol not in ("S", "D"):
+            what = f"the name says view {named.view_code}, protocol {named.protocol}: not one of ours"
+            identities[relative] = what
+        else:
+            day = read_dates([named.date or ""], None, "").days[0]
+            impossible += [str(relative)] if named.date and day is None else []
+            said["from the names of the DMR-IR site"] += 1
+            identities[relative] = FileIdentity(
+                named.patient, str(named.patient), named.protocol, named.visit, named.view, day, named.index, words
+            )
+    names, date_said = _free_names(free, section, impossible)
+    known = [each.key for each in identities.values() if isinstance(each, FileIdentity)]
+    chosen = best_ids(ids, names, known) if section.id_pattern is None else next(iter(ids), None)
+    for name, slot, key, written in choose_patients(names, section, chosen, label_of, said):
+        if key is None:
+            identities[name.relative] = written
+            continue
+        visits = [each.value for place, each in name.numbers.items() if place.kind == "visit" and place != slot]
+        study = STUDY_NAME.fullmatch(name.relative.stem) if section.id_pattern is None else None
+        visit = int(study[2]) if study else next(iter(visits), None)
+        view, problem = name.view or section.view, name.problem
+        if section.protocol == "D":
+            view, problem = section.view or "Frontal", ""
+        elif problem == NO_SIDE and section.view not in (None, "Frontal"):
+            problem = ""
+        identity = FileIdentity(key, written, section.protocol, visit or None, None if problem else view, name.date)
+        identities[name.relative] = replace(identity, words=name.words, problem=problem)
+    ordered = {relative: identities[relative] for relative in relatives}
+    lines = tuple(f"{text}: {count} files" for text, count in said.items())
+    return NamesRead(ordered, lines, date_said, tuple(impossible)), chosen
+
+
+def _words(relative: PurePosixPath) -> frozenset[str]:
     whole = [relative.stem, *(parent.name for parent in relative.parents if parent.name)]
     parts = [part for name in whole for part in re.split(r"[\W_]+", name)]
-    words = frozenset(each.casefold() for each in (*whole, *parts) if each)
+    return frozenset(each.casefold() for each in (*whole, *parts) if each)
+
+
+def _free_names(
+    relatives: Sequence[PurePosixPath], section: ImportSection, impossible: list[str]
+) -> tuple[list[FreeName], str]:
+    """Names outside the grammar with their views, dates and numbers; impossible dates are added to the list."""
+    paths = {each: " / ".join([*each.parts[:-1], each.stem]) for each in relatives}
+    views = ViewWords(paths.values(), read_view_map(section))
+    dates = read_dates(list(paths.values()), section.date_format, "the files' names", names=True)
+    names = []
+    for (relative, path), day in zip(paths.items(), dates.days, strict=True):
+        found = views.find(path)
+        name = FreeName(relative, plain_text(path), _words(relative), found.view, found.problem, day)
+        dated = [each.span for each in find_dates(path, names=True)]
+        hours = [match.span() for match in _HOUR.finditer(name.plain) if match[1] is None]
+        hours += [match.span() for span in dated if (match := _HOUR.match(name.plain, span[1]))]
+        hours += [match.span() for match in _SIZE.finditer(name.plain)]
+        left = name.plain
+        for start, end in (*found.spans, *dated, *hours):
+            left = left[:start] + " " * (end - start) + left[end:]
+        name.numbers = numbers_in(left, name.plain)
+        names.append(name)
+    impossible += [f"{text}" for text in dates.impossible]
+    return names, dates.said if any(dates.days) else ""
+
+
+def keys_in(text: str, known: Collection[PatientKey], section: ImportSection) -> set[PatientKey]:
+    """Which of the ``known`` patients a text names: an id of a table, or a file's name."""
+    found: set[PatientKey] = set()
+    named, whole = parse_name(f"{PurePosixPath(text).stem}.txt"), normal_id(text)
+    number = number_of(whole)
     if named is not None:
-        if named.view is None or named.protocol not in ("S", "D"):
-            raise DataError(f"the name says view {named.view_code}, protocol {named.protocol}: not one of ours")
-        return FileIdentity(
-            named.patient, str(named.patient), named.protocol, named.visit, named.view, named.date, named.index, words
-        )
-    found = section.view or ("Frontal" if section.protocol == "D" else _view_of(words))
-    study = _STUDY_NAME.fullmatch(relative.stem)
-    if study and section.id_pattern is None:
-        return FileIdentity(int(study[1]), study[1], section.protocol, int(study[2]), found, None, None, words)
-    if section.id_pattern is not None:
-        match = re.search(section.id_pattern, str(relative))
-        if match is None or not match[1]:
-            raise DataError(f"import.id_pattern {section.id_pattern!r} finds no patient in this path")
-        written = match[1]
+        found = {named.patient}
+    elif section.id_pattern is not None:
+        found = {patient_key(text, section)}
+    elif whole in known or number in known:
+        found = {whole} if whole in known or number is None else {number}
     else:
-        names = (relative.stem, *(parent.name for parent in relative.parents))
-        digits = next((run[0] for name in names if (run := re.search(r"\d+", _DATE.sub(" ", name)))), None)
-        if digits is None:
-            raise DataError("no patient number in this name; say where it stands with --id-pattern")
-        written = digits
-    return FileIdentity(
-        patient_key(written, section), written, section.protocol, None, found, date_in(relative.stem), None, words
-    )
-
-
-def patient_key(written: str, section: ImportSection) -> PatientKey:
-    """An id as it stands in a name or a table: ``T0138``, ``0138`` and ``138`` are one patient.
-
-    With ``import.id_pattern`` the pattern is tried first, then the text is taken whole; without it the
-    first run of digits counts, if there is one.
-    """
-    text = written.strip()
-    if section.id_pattern is not None:
-        match = re.search(section.id_pattern, text)
-        text = match[1] if match and match[1] else text
-    number = _NUMBERED.fullmatch(text) or (section.id_pattern is None and re.search(r"0*(\d+)", text)) or None
-    return int(number[1]) if number else text.casefold()
-
-
-def date_in(text: str) -> str | None:
-    """The first valid YYYY-MM-DD in a text."""
-    for found in _DATE.findall(text):
-        try:
-            return date.fromisoformat(found).isoformat()
-        except ValueError:
-            continue
-    return None
-
-
-def view_in(text: str) -> str | None:
-    """The one view that a text such as ``355_img_Static-Frontal_2019-09-25`` names."""
-    return _view_of(re.split(r"[\W_]+", text.casefold()))
-
-
-def _view_of(words: Iterable[str]) -> str | None:
-    found = {_VIEW_BY_WORD[word] for word in words if word in _VIEW_BY_WORD}
-    return found.pop() if len(found) == 1 else None
+        names, _ = _free_names([PurePosixPath(text)], section.model_copy(update={"date_format": "DMY"}), [])
+        found |= {each.value for each in names[0].numbers.values() if each.marker not in COUNTER}
+    return found & set(known)
 
 
 def natural_order(relative: PurePosixPath) -> tuple[tuple[int, int | str], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from thermocancer.data.cohort import (
     IntArray,
     centi_celsius,
 )
-from thermocancer.data.names import parse_name
+from thermocancer.data.names import parse_name, view_in_name
 from thermocancer.data.nuisance import catalog_measures, measure_matrix, nuisance_columns
 from thermocancer.data.store.reading import DYNAMIC_VIEW
 from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
@@ -32,14 +31,6 @@ from thermocancer.workspace import VIEWS
 
 SUFFIXES = (".txt", ".csv", ".tsv", ".dat")
 """Files that may hold a temperature matrix; others are left alone."""
-
-_VIEW_WORDS = {
-    "Right45": ("right45", "right_45", "right-45", "r45"),
-    "Left45": ("left45", "left_45", "left-45", "l45"),
-    "Frontal": ("frontal", "front"),
-    "Right": ("right",),
-    "Left": ("left",),
-}
 
 
 @dataclass
@@ -123,19 +114,6 @@ def gather_exams(path: Path, run_views: Sequence[str]) -> list[NewExam]:
                 found = NewFile(file, run_views[0], notes=notes)
         exams.setdefault(name, NewExam(name, [], patient, visit)).files.append(found)
     return [exams[name] for name in sorted(exams)]
-
-
-def view_in_name(stem: str) -> str | None:
-    """The view that a free file name speaks of.
-
-    >>> view_in_name("exam7_left45"), view_in_name("Frontal-2"), view_in_name("scan")
-    ('Left45', 'Frontal', None)
-    """
-    text = stem.lower()
-    for view, words in _VIEW_WORDS.items():
-        if any(re.search(rf"(?<![a-z]){word}(?![a-z0-9])", text) for word in words):
-            return view
-    return None
 
 
 def read_files(exam: NewExam, checks: FilterSection, shape: tuple[int, int] | None, *, dynamic: bool = False) -> None:

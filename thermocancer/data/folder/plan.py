@@ -1,0 +1,126 @@
+"""This is how I read your folder: a plan made before anything is written, said in words and kept beside the catalog."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from thermocancer.config.sources import ImportSection
+from thermocancer.data.folder.dates import ExamDates
+from thermocancer.data.folder.decide import Placed, label_counts
+from thermocancer.data.folder.labels import Labels
+from thermocancer.data.folder.names import NamesRead
+from thermocancer.data.names import safe_name
+
+_UNITS = {
+    None: "degrees Celsius (nothing else is said)", "C": "degrees Celsius", "K": "kelvin", "F": "degrees Fahrenheit",
+    "cC": "hundredths of a degree Celsius", "dK": "tenths of a kelvin", "cK": "hundredths of a kelvin",
+    "mK": "thousandths of a kelvin",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """How a folder was read. ``not_taken`` names files under the reason; ``alike`` are files of equal content."""
+
+    source: str
+    files: int
+    patient: tuple[str, ...]
+    patients: int
+    made_up_numbers: int
+    view: Mapping[str, int]
+    label: tuple[str, ...]
+    exams: Mapping[str, int]
+    dates: tuple[str, ...]
+    dated: int
+    matrices: int
+    dates_that_do_not_exist: tuple[str, ...]
+    unit: str
+    layouts: Mapping[str, Mapping[str, int]]
+    not_taken: Mapping[str, Sequence[str]]
+    alike: tuple[tuple[str, ...], ...]
+
+    @classmethod
+    def of(
+        cls,
+        source: str,
+        section: ImportSection,
+        placed: Sequence[Placed],
+        names: NamesRead,
+        labels: Labels | None,
+        dates: ExamDates,
+        left_out: Mapping[str, Sequence[str]],
+    ) -> ReadingPlan:
+        usable = [record for each in placed for record in each.records if record.status == "ok"]
+        layouts: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for record in usable:
+            layouts[record.view][record.layout] += 1
+        equal: defaultdict[str, list[str]] = defaultdict(list)
+        for each in placed:
+            equal[each.content.sha256].append(safe_name(each.source.relative))
+        written = [f"names, {names.dates}"] if names.dates else []
+        if labels is not None and labels.date_column is not None:
+            written.append(f"column `{labels.date_column}`, {labels.dates.said}")
+        elif labels is not None and labels.other_dates:
+            others = ", ".join(f"`{each}`" for each in labels.other_dates)
+            written.append(f"not from {others}: say which is the exam's with --set import.date_column=...")
+        found = label_counts(usable)
+        return cls(
+            source=source,
+            files=len(placed),
+            patient=names.patients,
+            patients=len({each.patient for each in usable}),
+            made_up_numbers=len({each.patient for each in usable if each.extra.get("patient_made_up")}),
+            view=dict(sorted(Counter(each.view for each in usable).items())),
+            label=tuple(labels.said()) if labels is not None else (_label_of_paths(found),),
+            exams=found,
+            dates=(*written, *dates.said),
+            dated=sum(each.date is not None for each in usable),
+            matrices=len(usable),
+            dates_that_do_not_exist=(
+                *names.impossible_dates, *(labels.dates.impossible if labels is not None else ()), *dates.impossible,
+            ),
+            unit=_UNITS[section.unit],
+            layouts={view: dict(sorted(found.items())) for view, found in sorted(layouts.items())},
+            not_taken={why: list(each) for why, each in left_out.items()},
+            alike=tuple(tuple(each) for each in equal.values() if len(each) > 1),
+        )  # fmt: skip
+
+    def lines(self) -> list[str]:
+        """The plan in words, a line a question."""
+        lines = [f"read as cohort `{self.source}`: {self.files} files, {self.patients} patients"]
+        lines += [f"patient: {text}" for text in self.patient]
+        if self.made_up_numbers:
+            lines.append(
+                f"{self.made_up_numbers} patients have numbers that the tool made up (extra.original_id is theirs)"
+            )
+        lines.append(f"view: {_listed(self.view) or 'none'}")
+        lines += self.label
+        lines += [f"dates from {text}" for text in self.dates]
+        lines.append(f"dated {self.dated} of {self.matrices}")
+        if self.dates_that_do_not_exist:
+            lines.append(_counted("dates that do not exist", self.dates_that_do_not_exist))
+        lines.append(f"unit: {self.unit}")
+        lines += [f"layout of {view}: {_listed(found)}" for view, found in self.layouts.items()]
+        lines += [f"not taken: {_counted(why, names)}" for why, names in self.not_taken.items()]
+        if self.alike:
+            pairs = "; ".join(" = ".join(each[:3]) for each in self.alike[:3])
+            lines.append(f"{len(self.alike)} times the same content under several names: {pairs}")
+        return lines
+
+    def as_dict(self) -> dict[str, object]:
+        """The plan for ``--json`` and for ``raw/read-as-SOURCE.json``."""
+        return asdict(self)
+
+
+def _label_of_paths(exams: Mapping[str, int]) -> str:
+    return f"label from the names of folders and files: sick {exams['sick']} exams, healthy {exams['healthy']}"
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _counted(what: str, names: Sequence[str]) -> str:
+    return f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
