@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.cohort import IMAGE, Exam, IntArray
+from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.outcome import Failure
@@ -183,13 +184,17 @@ class ClassImage:
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """What was found: sound images in the order of their paths, the two classes, and what was left out."""
+    """What was found: sound images in the order of their paths, the two classes, and what was left out.
+
+    ``junk`` are files of editors, file managers and downloads, and those of formats that are not read.
+    """
 
     root: Path
     classes: tuple[str, str]
     images: tuple[ClassImage, ...]
     rejected: tuple[Failure, ...]
     grouped: bool
+    junk: tuple[str, ...] = ()
 
     def rows(self, part: str) -> IntArray:
         return np.array([row for row, image in enumerate(self.images) if image.part == part], dtype=np.int64)
@@ -238,10 +243,14 @@ def read_image_folder(
         pattern = None if group is None else re.compile(group)
     except re.error as error:
         raise ConfigError("the group pattern is not a regular expression", where="cnn.group", found=error) from error
-    listed = []
+    listed, junk = [], []
     for part in PARTS:
         for name, folder in sorted(found[part].items()):
-            inside = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            inside = [
+                path for path in files if is_image(path) and not any(map(is_junk, path.relative_to(folder).parts))
+            ]
+            junk += [safe_name(path.relative_to(root)) for path in sorted({*files} - {*inside})]
             if not inside:
                 expected = "PNG, JPEG, TIFF, BMP or DICOM files"
                 raise DataError("a class folder has no images", where=folder, expected=expected)
@@ -269,7 +278,7 @@ def read_image_folder(
     for image in sorted(images, key=lambda image: image.path):
         seen[image.group] += 1
         numbered.append(replace(image, patient=numbers[image.group], visit=seen[image.group]))
-    return ImageFolder(root, classes, tuple(numbered), (*rejected, *copies), pattern is not None)
+    return ImageFolder(root, classes, tuple(numbered), (*rejected, *copies), pattern is not None, tuple(junk))
 
 
 def _classes_of(root: Path, part: str) -> dict[str, Path]:
@@ -283,7 +292,7 @@ def _classes_of(root: Path, part: str) -> dict[str, Path]:
             f"the folder has no {part}", where=root, expected=f"{part}/CLASS/ with images in it",
             found=", ".join(each.name for each in inside[:6]) or "nothing",
         )  # fmt: skip
-    return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and not each.name.startswith(".")}
+    return {each.name: each for each in sorted(folder.iterdir()) if each.is_dir() and not is_junk(each.name)}
 
 
 def _check_classes(root: Path, found: dict[str, dict[str, Path]], positive: str | None) -> tuple[str, str]:

@@ -126,14 +126,14 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
         if isinstance(identity, FileIdentity) and identity.problem == LEFT_OUT:
             found.left_out.setdefault(LEFT_OUT, []).append(safe_name(relative))
             found.sources = [each for each in found.sources if each.relative != relative]
-    cohorts = Cohorts.of(section, previous, hashes.of(tables[0]) if tables else "")
+    cohorts = Cohorts.of(section, catalog, hashes.of(tables[0]) if tables else "")
     contents = _read_all(found.sources, section, previous, hashes, progress)
     placed = place_files(contents, names, section, labels, label_of, dates, cohorts)
     records = [record for each in placed for record in each.records]
     check_labels([*(each for each in catalog if each.source != STAGE), *merge(cohorts, records)])
     standing = {each.path: each for each in previous if each.path}
     todo = [each for each in placed if not each.problem and not _adopt(each, standing, workspace, hashes)]
-    read_as = ReadingPlan.of(cohorts.name, section, placed, names, labels, dates, found.left_out)
+    read_as = ReadingPlan.of(cohorts.name, section, placed, names, labels, label_of, dates, found.left_out)
     return _Work(placed, cohorts, todo, read_as, [*found.notes, *read_as.lines()])
 
 

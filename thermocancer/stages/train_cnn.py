@@ -85,6 +85,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     index.save()
     parts, images, cohort, family, made_from = job.parts, job.cohort.folder, job.cohort, job.family, job.made_from
     report = StageReport(STAGE, failed=list(images.rejected), outputs=[str(job.folder)])
+    if images.junk:
+        report.notes.append(f"{len(images.junk)} files are no pictures and were not taken ({images.junk[0]})")
     if job.is_done():
         report.current = 1
         return report

@@ -230,7 +230,7 @@ class ExamDates:
         found = read_dates(cells, self._section.date_format, what, names=column == name_column)
         if not any(found.days):
             raise DataError("this file holds no dates", where=table.path, expected="patients with dates YYYY-MM-DD")
-        self.said.append(f"{what}, {found.said}")
+        self.said.append(f"from {what}, {found.said}")
         self.impossible += found.impossible
         for row, name, day in zip(table.rows, (row.cells.get(name_column, "") for row in table.rows), found.days,
                                   strict=True):  # fmt: skip

@@ -40,16 +40,20 @@ class Cohorts:
     ids: str
     given: bool
     previous: tuple[Record, ...]
+    taken: frozenset[int]
 
     @classmethod
-    def of(cls, section: ImportSection, previous: Sequence[Record], labels_sha256: str) -> Cohorts:
+    def of(cls, section: ImportSection, catalog: Sequence[Record], labels_sha256: str) -> Cohorts:
+        """The cohort of ``import.folder``: the one named, or the folder's own name."""
+        previous = tuple(each for each in catalog if each.source == STAGE)
         path = Path(section.folder or ".").resolve()
         folder = hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:8]
         name = section.source or re.sub(r"[^\w.-]+", "-", path.name, flags=re.ASCII).strip("-._") or "folder"
         known = {(each.extra.get("cohort"), each.extra.get("folder")) for each in previous}
         if section.source is None and (name, folder) not in known and name in {cohort for cohort, _ in known}:
             name = f"{name}-{folder[:4]}"  # another folder of this name was imported before
-        return cls(name, folder, labels_sha256, section.source is not None, tuple(previous))
+        given = section.source is not None or (name, folder) in known
+        return cls(name, folder, labels_sha256, given, previous, frozenset(each.patient for each in catalog))
 
     def is_own(self, record: Record) -> bool:
         """Was this record imported from the same folder into the same cohort?"""
@@ -71,14 +75,17 @@ class Cohorts:
         said whether two folders with the same numbers are of the same women.
         """
         keys = list(dict.fromkeys(each.key for each in identities))
-        others: defaultdict[int, set[str]] = defaultdict(set)
+        others: defaultdict[PatientKey, set[str]] = defaultdict(set)
+        own: set[PatientKey] = set(everywhere)
+        made_up = {each.patient for each in self.previous if each.extra.get("patient_made_up")}
         for each in self.previous:
             cohort = str(each.extra.get("cohort", self.name))
             same = cohort == self.name or (self.ids and each.extra.get("ids") == self.ids) or "dmr" in each.extra
-            if each.status == "ok" and not same:
-                others[each.patient] |= set() if each.extra.get("patient_made_up") else {cohort}
-        clashing = [key for key in keys if isinstance(key, int) and key in others and key not in everywhere]
-        cohorts = sorted({name for key in clashing if isinstance(key, int) for name in others[key]})
+            if each.status == "ok" and each.patient not in made_up:
+                own |= {each.patient} if same else set()
+                others[each.patient] |= set() if same else {cohort}
+        clashing = [key for key in keys if key in made_up or (key in others and others[key] and key not in own)]
+        cohorts = sorted({name for key in clashing for name in others[key]})
         if cohorts and not self.given:
             listed = ", ".join(map(str, clashing[:5])) + (", ..." if len(clashing) > 5 else "")
             raise ConfigError(
@@ -94,7 +101,7 @@ class Cohorts:
         }
         rest = [key for key in keys if key not in numbers]
         numbers |= {key: known[str(key)] for key in rest if str(key) in known}
-        taken = set(numbers.values()) | {each.patient for each in self.previous}
+        taken = set(numbers.values()) | self.taken
         for key in sorted((key for key in rest if key not in numbers), key=lambda key: (isinstance(key, str), key)):
             digits = re.sub(r"\D", "", key) if isinstance(key, str) else ""
             number = int(digits) if 0 < len(digits) < 9 else 0

@@ -106,9 +106,9 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> Found:
         suffix = path.suffix.casefold()
         kind = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
         if path.stem.casefold() in _NO_MATRICES:
-            left_out["a text for people by its name"].append(safe_name(relative))
+            left_out["a text for people, by its name"].append(safe_name(relative))
         elif kind is None:
-            left_out[f"a format that is not read, {suffix or 'without a suffix'}"].append(safe_name(relative))
+            left_out[f"format {suffix or 'without a suffix'} is not read"].append(safe_name(relative))
         elif not (path.name.endswith(_RANGES_SUFFIX) and path.with_name(_of_video(path)).exists()):
             found[kind].append(SourceFile(kind, path, relative))
     chosen, notes = _choose(found, section, folder, left_out)

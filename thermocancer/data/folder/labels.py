@@ -246,14 +246,7 @@ class Labels:
     def __init__(self, table: Table, ids: Ids, section: ImportSection) -> None:
         self._table, self._section, self.ids = table, section, ids
         self.meanings = choose_label_column(table, ids, section)
-        if not self.meanings[0].understood:
-            raise ConfigError(
-                f"no value of column `{self.meanings[0].column}` says healthy or sick", where="import.label_column",
-                expected="words such as healthy, sick, benign, malignant, positive, negative, 0, 1",
-                found=", ".join(self.meanings[0].unknown()[:MOST_SHOWN]) or "blank cells only",
-                hint="say what they mean with --set 'import.sick_values=[...]' --set 'import.healthy_values=[...]', or "
-                "name another column with --label-column",
-            )  # fmt: skip
+        _check_understood(self.meanings[0])
         self._entries: defaultdict[PatientKey, list[_Entry]] = defaultdict(list)
         self._asked: set[PatientKey] = set()
         date_column, self.other_dates = _date_column(table, section)
@@ -330,14 +323,31 @@ class Labels:
         lines = [self.meanings[0].said()]
         if len(self.meanings) > 1:
             others = ", ".join(f"`{each.column}`" for each in self.meanings[1:])
-            lines[0] += f" ({others} say the same in every line)"
-        unknown = self.meanings[0].unknown()
-        if unknown:
+            lines[0] += f" ({others}: the same in every line)"
+        if unknown := self.meanings[0].unknown():
             lines.append(f"label values that are neither healthy nor sick: {', '.join(unknown[:MOST_SHOWN])}")
         without_file = len(set(self._entries) - self._asked)
         if without_file:
             lines.append(f"{without_file} patients of the labels file have no file here")
         return lines
+
+
+def _check_understood(meaning: Meaning) -> None:
+    """Raise ConfigError where the values of a column are not understood, or those of one class alone."""
+    known = sorted({label for label in meaning.labels.values() if label is not None})
+    if len(known) == 2 or (known and not meaning.unknown()):
+        return
+    what = f"no value of column `{meaning.column}` says healthy or sick"
+    if known:
+        what = f"of the values of column `{meaning.column}` only {known[0]} ones are understood"
+    counts = [f"{value} {count}" for value, count in sorted(meaning.counts.items())]
+    raise ConfigError(
+        what, where="import.label_column",
+        expected="words such as healthy, sick, benign, malignant, positive, negative, 0, 1",
+        found=", ".join(counts[:MOST_SHOWN]) or "blank cells only",
+        hint="say what they mean with --set 'import.sick_values=[...]' --set 'import.healthy_values=[...]', or name "
+        "another column with --label-column",
+    )  # fmt: skip
 
 
 def label_of_paths(relatives: Iterable[PurePosixPath], section: ImportSection) -> Callable[[PurePosixPath], str | None]:

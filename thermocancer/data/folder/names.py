@@ -29,7 +29,7 @@ from thermocancer.data.folder.patients import (
 )
 from thermocancer.data.folder.tables import read_table
 from thermocancer.data.folder.words import COUNTER
-from thermocancer.data.names import NO_SIDE, NO_VIEW, ViewWords, parse_name, plain_text
+from thermocancer.data.names import NO_SIDE, NO_VIEW, ViewWords, parse_name, plain_text, safe_name
 from thermocancer.errors import ConfigError
 from thermocancer.workspace import VIEWS
 
@@ -62,6 +62,7 @@ class NamesRead:
 
     identities: Mapping[PurePosixPath, FileIdentity | str]
     patients: tuple[str, ...] = ()
+    views: str = ""
     dates: str = ""
     impossible_dates: tuple[str, ...] = ()
 
@@ -104,6 +105,7 @@ def read_names(
     free: list[PurePosixPath] = []
     impossible: list[str] = []
     said: Counter[str] = Counter()
+    views: Counter[str] = Counter()
     for relative in relatives:
         named = parse_name(f"{relative.stem}.txt")
         words = _words(relative)
@@ -114,7 +116,7 @@ def read_names(
             identities[relative] = what
         else:
             day = read_dates([named.date or ""], None, "").days[0]
-            impossible += [str(relative)] if named.date and day is None else []
+            impossible += [f"{named.date} in {safe_name(relative)}"] if named.date and day is None else []
             said["from the names of the DMR-IR site"] += 1
             identities[relative] = FileIdentity(
                 named.patient, str(named.patient), named.protocol, named.visit, named.view, day, named.index, words
@@ -130,6 +132,7 @@ def read_names(
         study = STUDY_NAME.fullmatch(name.relative.stem) if section.id_pattern is None else None
         visit = int(study[2]) if study else next(iter(visits), None)
         view, problem = name.view or section.view, name.problem
+        views["from the names" if name.view else "by --view"] += 1 if view else 0
         if section.protocol == "D":
             view, problem = section.view or "Frontal", ""
         elif problem == NO_SIDE and section.view not in (None, "Frontal"):
@@ -138,7 +141,9 @@ def read_names(
         identities[name.relative] = replace(identity, words=name.words, problem=problem)
     ordered = {relative: identities[relative] for relative in relatives}
     lines = tuple(f"{text}: {count} files" for text, count in said.items())
-    return NamesRead(ordered, lines, date_said, tuple(impossible)), chosen
+    views["from the names"] += len(known)
+    view_said = ", ".join(f"{text} {count}" for text, count in views.items() if count) or "no name tells"
+    return NamesRead(ordered, lines, view_said, date_said, tuple(impossible)), chosen
 
 
 def _words(relative: PurePosixPath) -> frozenset[str]:

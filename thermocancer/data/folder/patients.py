@@ -98,7 +98,7 @@ class Ids:
 
 
 def normal_id(text: str) -> str:
-    plain = plain_text(text.strip())
+    plain = re.sub(r"(?<=.)\.(csv|tsv|txt|asc|dat|npy|mat|jpe?g|png|bmp|tiff?|avi|seq)$", "", plain_text(text.strip()))
     return re.sub(r"^(\d+)[.,]0+$", r"\1", plain)
 
 
@@ -231,6 +231,8 @@ def _of_one_build(
         yield from ((name, None, None, NO_NUMBER) for name in group)
         return
     fitting, why = _fitting(group, slots, ids, label_of)
+    if not why and fitting[0].kind == "plain":
+        why = _again_elsewhere(group, fitting[0])
     if len(fitting) == 1 and not why:
         slot = fitting[0]
         example = group[0]
@@ -242,11 +244,13 @@ def _of_one_build(
         yield from ((name, None, None, f"which number of this name is the patient? ({why})") for name in group)
         return
     example = group[0]
+    together = r"folder and name together (--id-pattern '([^/]+/[^/]+)\.[^./]+$')"
     readings = [
         f"{example.numbers[slot].value}, {_describe(slot, group)} ({len({n.numbers[slot].value for n in group})} "
         f"patients; --id-pattern '{_pattern(slot, example)}')"
         for slot in fitting
     ]
+    readings += [together] if "may be of one patient" in why else []
     raise ConfigError(
         "which number of these names is the patient?", where="import.id_pattern",
         expected="one number that can be the patient in every name",
@@ -305,6 +309,17 @@ def _fitting(
             which = " and ".join(f"{each}{twice}" for each in sorted(letters[twice]))
             return possible, f"{which} would be one patient"
     return possible, "" if len(possible) == 1 else f"{len(possible)} numbers can be it"
+
+
+def _again_elsewhere(group: Sequence[FreeName], slot: Slot) -> str:
+    """Two files of one name in two folders that would be one view of one patient, on one day as far as is known."""
+    seen: dict[tuple[object, ...], FreeName] = {}
+    for name in group if slot.level == 0 else ():
+        visits = tuple(each.value for place, each in name.numbers.items() if place.kind == "visit")
+        first = seen.setdefault((name.relative.stem, name.view, name.date, visits), name)
+        if first.relative.parent != name.relative.parent:
+            return f"{safe_name(first.relative)} and {safe_name(name.relative)} may be of one patient, or of two"
+    return ""
 
 
 def _different(slots: Sequence[Slot], values: Mapping[Slot, Sequence[int]]) -> list[Slot]:

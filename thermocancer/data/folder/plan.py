@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
 
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.folder.dates import ExamDates
@@ -14,9 +15,9 @@ from thermocancer.data.folder.names import NamesRead
 from thermocancer.data.names import safe_name
 
 _UNITS = {
-    None: "degrees Celsius (nothing else is said)", "C": "degrees Celsius", "K": "kelvin", "F": "degrees Fahrenheit",
-    "cC": "hundredths of a degree Celsius", "dK": "tenths of a kelvin", "cK": "hundredths of a kelvin",
-    "mK": "thousandths of a kelvin",
+    None: "degrees Celsius, as nothing says otherwise", "C": "degrees Celsius", "K": "kelvin",
+    "F": "degrees Fahrenheit", "cC": "hundredths of a degree Celsius", "dK": "tenths of a kelvin",
+    "cK": "hundredths of a kelvin", "mK": "thousandths of a kelvin",
 }  # fmt: skip
 
 
@@ -30,8 +31,10 @@ class ReadingPlan:
     patients: int
     made_up_numbers: int
     view: Mapping[str, int]
+    view_from: str
     label: tuple[str, ...]
     exams: Mapping[str, int]
+    folders_that_say_otherwise: tuple[str, ...]
     dates: tuple[str, ...]
     dated: int
     matrices: int
@@ -49,6 +52,7 @@ class ReadingPlan:
         placed: Sequence[Placed],
         names: NamesRead,
         labels: Labels | None,
+        label_of: Callable[[PurePosixPath], str | None],
         dates: ExamDates,
         left_out: Mapping[str, Sequence[str]],
     ) -> ReadingPlan:
@@ -59,13 +63,18 @@ class ReadingPlan:
         equal: defaultdict[str, list[str]] = defaultdict(list)
         for each in placed:
             equal[each.content.sha256].append(safe_name(each.source.relative))
-        written = [f"names, {names.dates}"] if names.dates else []
+        written = [f"from the names, {names.dates}"] if names.dates else []
         if labels is not None and labels.date_column is not None:
-            written.append(f"column `{labels.date_column}`, {labels.dates.said}")
+            written.append(f"from column `{labels.date_column}`, {labels.dates.said}")
         elif labels is not None and labels.other_dates:
             others = ", ".join(f"`{each}`" for each in labels.other_dates)
             written.append(f"not from {others}: say which is the exam's with --set import.date_column=...")
         found = label_counts(usable)
+        otherwise = [
+            safe_name(each.source.relative)
+            for each in placed
+            if not each.problem and label_of(each.source.relative) not in (None, each.records[0].label)
+        ]
         return cls(
             source=source,
             files=len(placed),
@@ -73,8 +82,10 @@ class ReadingPlan:
             patients=len({each.patient for each in usable}),
             made_up_numbers=len({each.patient for each in usable if each.extra.get("patient_made_up")}),
             view=dict(sorted(Counter(each.view for each in usable).items())),
+            view_from=names.views,
             label=tuple(labels.said()) if labels is not None else (_label_of_paths(found),),
             exams=found,
+            folders_that_say_otherwise=tuple(otherwise),
             dates=(*written, *dates.said),
             dated=sum(each.date is not None for each in usable),
             matrices=len(usable),
@@ -95,15 +106,17 @@ class ReadingPlan:
             lines.append(
                 f"{self.made_up_numbers} patients have numbers that the tool made up (extra.original_id is theirs)"
             )
-        lines.append(f"view: {_listed(self.view) or 'none'}")
+        lines.append(f"view: {_listed(self.view) or 'none'} ({self.view_from})")
         lines += self.label
-        lines += [f"dates from {text}" for text in self.dates]
+        if self.folders_that_say_otherwise:
+            lines.append(_counted("in folders named for the other label", self.folders_that_say_otherwise))
+        lines += [f"dates: {text}" for text in self.dates]
         lines.append(f"dated {self.dated} of {self.matrices}")
         if self.dates_that_do_not_exist:
             lines.append(_counted("dates that do not exist", self.dates_that_do_not_exist))
         lines.append(f"unit: {self.unit}")
         lines += [f"layout of {view}: {_listed(found)}" for view, found in self.layouts.items()]
-        lines += [f"not taken: {_counted(why, names)}" for why, names in self.not_taken.items()]
+        lines += [_counted(f"not taken, {why}", names) for why, names in self.not_taken.items()]
         if self.alike:
             pairs = "; ".join(" = ".join(each[:3]) for each in self.alike[:3])
             lines.append(f"{len(self.alike)} times the same content under several names: {pairs}")
@@ -123,4 +136,4 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def _counted(what: str, names: Sequence[str]) -> str:
-    return f"{len(names)} {what} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+    return f"{what}: {len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

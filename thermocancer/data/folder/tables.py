@@ -79,7 +79,7 @@ def _under_header(lines: Lines, path: Path) -> list[Row]:
     least = min(usual, max(2, -(-usual // 2)))
     wide = [number for number, count in filled.items() if count >= least]
     named = [number for number, cells in lines if number in wide and not any(_is_number(cell) for cell in cells)]
-    start = (named or wide or [0])[0]
+    start = (named or [0])[0]
     rows, too_long, header = [], [], []
     for number, cells in lines:
         texts = [cell.strip() for cell in cells]
@@ -93,6 +93,13 @@ def _under_header(lines: Lines, path: Path) -> list[Row]:
                 too_long.append(number)
             padded = [*texts, *[""] * (len(header) - len(texts))]
             rows.append(Row(number, {name: cell for name, cell in zip(header, padded, strict=False) if name}))
+    values = {name: {row.cells[name].casefold() for row in rows} for name in header if name}
+    if (wide and not named) or any(name.casefold() in found for name, found in values.items()):
+        first = next((cells for number, cells in lines if number == (named or wide)[0]), [])
+        raise DataError(
+            "this table has no header", where=path, expected="a line with the names of the columns above the others",
+            found=", ".join(first[:6]),
+        )  # fmt: skip
     if too_long:
         raise DataError(
             "lines of this table have more cells than its header", where=f"{path}:{too_long[0]}",
