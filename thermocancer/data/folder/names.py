@@ -123,7 +123,7 @@ def read_names(
             )
     names, date_said = _free_names(free, section, impossible)
     known = [each.key for each in identities.values() if isinstance(each, FileIdentity)]
-    chosen = best_ids(ids, names, known) if section.id_pattern is None else next(iter(ids), None)
+    chosen = best_ids(ids, names, known, section)
     for name, slot, key, written in choose_patients(names, section, chosen, label_of, said):
         if key is None:
             identities[name.relative] = written

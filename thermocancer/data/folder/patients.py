@@ -72,7 +72,7 @@ class Ids:
     """
 
     def __init__(self, column: str, written: Sequence[str]) -> None:
-        self.column = column
+        self.column, self.written = column, tuple(written)
         self.texts = {normal_id(text) for text in written if text.strip()}
         numbers = {text: number_of(text) for text in self.texts}
         letters = {(number, text.rstrip("0123456789").removeprefix("t")) for text, number in numbers.items()}
@@ -153,11 +153,19 @@ Choice = tuple[FreeName, Slot | None, PatientKey | None, str]
 """A name, the place of its patient, the patient's key, and the id as written (or why there is none)."""
 
 
-def best_ids(ids: Sequence[Ids], names: Sequence[FreeName], known: Sequence[PatientKey]) -> Ids | None:
+def best_ids(
+    ids: Sequence[Ids], names: Sequence[FreeName], known: Sequence[PatientKey], section: ImportSection
+) -> Ids | None:
     """The column whose ids stand in the names. Raises ConfigError where several columns, or none, can be it."""
     if len(ids) < 2:
         return next(iter(ids), None)
-    shares = {each.column: _share(each, names, known) for each in ids}
+    if section.id_pattern is None:
+        shares = {each.column: _share(each, names, known) for each in ids}
+    else:
+        found = [re.search(section.id_pattern, str(name.relative)) for name in names]
+        keys = [patient_key(match[1], section) for match in found if match and match[1]]
+        own = {each.column: {patient_key(text, section) for text in each.written} for each in ids}
+        shares = {column: sum(key in each for key in keys) / max(1, len(keys)) for column, each in own.items()}
     first, second, *_ = sorted(ids, key=lambda each: -shares[each.column])
     if shares[first.column] >= 0.5 and shares[first.column] - shares[second.column] > 0.2:
         return first
