@@ -81,6 +81,7 @@ NAMES: dict[str, Callable[[int], str]] = {
     "behind a date": lambda woman: f"2021030{1 + woman % 2}_{woman}",
     "behind a date and an hour": lambda woman: f"2021-03-04_10-2{woman}-33_p{woman}",
     "behind a date and six digits": lambda woman: f"20210304_10220{woman}_{woman:03d}",
+    "behind a time stamp": lambda woman: f"2019051110220{woman}_{woman:02d}",
     "behind a camera's model": lambda woman: f"{'E60' if woman > 4 else 'T540'}_{woman}",
     "called a patient": lambda woman: f"{'E60' if woman > 4 else 'T540'}_pat{woman}",
     "of a site": lambda woman: f"S{1 + woman // 5}_P{woman}",
@@ -145,8 +146,22 @@ def test_ids_of_the_labels_table_decide_between_numbers(desk: Desk) -> None:
 
 def test_a_camera_counter_is_the_patient_where_the_table_says_so(desk: Desk) -> None:
     desk.put(f"FLIR{n:04d}.csv" for n in WOMEN)
-    text = "Image;diagnosis\n" + "".join(f"FLIR{n:04d}.jpg;{diagnosis(n)}\n" for n in WOMEN)
-    desk.run(labels=desk.table(text), view="Frontal")
+    text = "{};diagnosis\n" + "".join(f"FLIR{n:04d}.jpg;{diagnosis(n)}\n" for n in WOMEN)
+    with pytest.raises(ConfigError, match="which number"):  # a table of files says nothing of patients
+        desk.run(labels=desk.table(text.format("Image")), view="Frontal")
+    desk.run(labels=desk.table(text.format("Patient")), view="Frontal")
+    assert desk.labels() == RIGHT
+
+
+def test_a_table_with_a_line_a_file_labels_files_and_makes_no_patients(desk: Desk) -> None:
+    names = [f"p{n}_{view}" for n in WOMEN for view in ("front", "left")]
+    desk.put(f"{name}.csv" for name in names)
+    lines = "".join(f"scans/{name}.csv,{diagnosis(int(name[1]))}\n" for name in names)
+    desk.run(labels=desk.table(f"filename,label\n{lines}"))
+    assert desk.labels() == RIGHT
+    assert len(desk.records()) == 16
+    both = "filename,patient,label\n" + "".join(f"{name}.csv,{name[1]},{diagnosis(int(name[1]))}\n" for name in names)
+    assert desk.run(labels=desk.table(both)).nothing_to_do is False
     assert desk.labels() == RIGHT
 
 
@@ -156,6 +171,13 @@ def test_ids_of_words_are_found_in_names_and_get_numbers_that_are_marked(desk: D
     found = {each.extra["original_id"]: (each.label, each.extra["patient_made_up"]) for each in desk.records()}
     assert found == {"anna": ("sick", True), "berta": ("healthy", True)}
     assert report.figures["read_as"]["made_up_numbers"] == 2
+
+
+def test_number_0_is_a_patient_too(desk: Desk) -> None:
+    desk.put(f"{diagnosis(n)}/{n - 1:03d}.csv" for n in WOMEN)
+    desk.run(view="Frontal")
+    assert desk.patients()["healthy/000.csv"] == 8
+    assert len(desk.labels()) == 8
 
 
 def test_a_visit_in_the_name_is_a_visit(desk: Desk) -> None:
@@ -261,10 +283,11 @@ def test_a_column_is_understood_and_its_meaning_said(column: str, sick: str, hea
         ("id,status,biopsy", [f"{n},{n % 2},{diagnosis(n)}" for n in WOMEN], ("`status`", "`biopsy`")),
         ("id,diagnosis,label", [f"{n},{diagnosis(n)},{n % 2}" for n in WOMEN], ("`diagnosis`", "`label`")),
         ("id,healthy,sick", [f"{n},{n % 2},{n % 3 % 2}" for n in WOMEN], ("`healthy`", "`sick`")),
+        ("id,BI-RADS,diagnosis", [f"{n},{n % 5 + 1},{diagnosis(n)}" for n in WOMEN], ("`BI-RADS`", "`diagnosis`")),
         ("id,smoker", [f"{n},{'yes' if n % 2 else 'no'}" for n in WOMEN], ("`smoker`",)),
         ("id,smoker,menopause", [f"{n},{n % 2},{n % 3 % 2}" for n in WOMEN], ("`smoker`", "`menopause`")),
     ],
-    ids=["status and biopsy", "two names", "two answers", "another question", "two questions"],
+    ids=["status and biopsy", "two names", "two answers", "BI-RADS too", "another question", "two questions"],
 )
 def test_no_column_is_guessed(columns: str, lines: list[str], named: tuple[str, ...], desk: Desk) -> None:
     desk.put(f"{n}.csv" for n in WOMEN)

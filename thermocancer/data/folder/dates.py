@@ -27,6 +27,7 @@ _MONTH_NAMES = (
 )  # fmt: skip
 _MONTHS = {name: number for number, names in enumerate(_MONTH_NAMES, start=1) for name in names.split()}
 _YEAR_FIRST = r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<s>[-._/]?)(?P<a>\d\d?)(?P=s)(?P<b>\d\d?)(?!\d)"
+_STAMP = r"(?<!\d)(?P<y>(?:19|20)\d\d)(?P<s>)(?P<a>\d\d)(?P<b>\d\d)(?:[01]\d|2[0-3])[0-5]\d[0-5]\d(?!\d)"
 _YEAR_LAST = r"(?<!\d)(?P<a>\d\d?)(?P<s>[-._/]?)(?P<b>\d\d?)(?P=s)(?P<y>(?:19|20)\d\d)(?!\d)"
 _SHORT_YEAR = r"(?<!\d)(?P<a>\d\d?)(?P<s>[-./])(?P<b>\d\d?)(?P=s)(?P<y>\d\d)(?!\d)"
 _SPELT = (
@@ -52,18 +53,18 @@ def find_dates(text: str, *, names: bool = False) -> list[FoundDate]:
     """Everything in a text that looks like a date, from left to right; in ``names`` a year has four digits."""
     plain = plain_text(text)
     found: list[FoundDate] = []
-    patterns = [_YEAR_FIRST, _YEAR_LAST, _SPELT, _SPELT_FIRST, *([] if names else [_SHORT_YEAR])]
+    patterns = [_STAMP, _YEAR_FIRST, _YEAR_LAST, _SPELT, _SPELT_FIRST, *([] if names else [_SHORT_YEAR])]
     for pattern in patterns:
         for match in re.finditer(pattern, plain):
             span = match.span()
             parts = match.groupdict()
             if any(span[0] < each.span[1] and each.span[0] < span[1] for each in found):
                 continue
-            if (parts.get("s") == "" and len(match[0]) != 8) or parts.get("m", "may") not in _MONTHS:
+            if (parts.get("s") == "" and len(match[0]) not in (8, 14)) or parts.get("m", "may") not in _MONTHS:
                 continue
             if names and parts.get("s") == "_" and len(match[0]) != 10:
                 continue  # 1_2_2019 may as well be three numbers
-            days = _days(parts, pattern == _YEAR_FIRST)
+            days = _days(parts, pattern in (_STAMP, _YEAR_FIRST))
             if days or parts.get("s") != "":  # eight digits that are no day are a number
                 found.append(FoundDate(match[0], span, days))
     return sorted(found, key=lambda each: each.span)

@@ -59,19 +59,11 @@ class Cohorts:
         """Was this record imported from the same folder into the same cohort?"""
         return record.extra.get("cohort") == self.name and record.extra.get("folder") == self.folder
 
-    def known_numbers(self) -> dict[str, int]:
-        """The numbers that ids of this cohort were given."""
-        return {
-            str(each.extra["original_id"]): each.patient
-            for each in self.previous
-            if "original_id" in each.extra and each.extra.get("cohort", self.name) == self.name
-        }
-
     def numbers(self, identities: Iterable[FileIdentity], everywhere: set[PatientKey]) -> dict[PatientKey, int]:
         """A number for every patient; ``everywhere`` are ids that mean the same woman in any cohort.
 
-        A number stays what it is, unless it is a woman's of another cohort; ids that are no numbers keep what they
-        were given before, or get their own digits, or the next free number. Raises ConfigError where nobody has
+        A number stays what it is, unless it is 0 or a woman's of another cohort; ids that are no numbers keep what
+        they were given before, or get their own digits, or the next free number. Raises ConfigError where nobody has
         said whether two folders with the same numbers are of the same women.
         """
         keys = list(dict.fromkeys(each.key for each in identities))
@@ -95,10 +87,13 @@ class Cohorts:
                 hint=f"the same women: --source {cohorts[0]}; other women: --source {self.name} "
                 "(their numbers are then given by the tool)",
             )  # fmt: skip
-        known = self.known_numbers()
-        numbers: dict[PatientKey, int] = {
-            key: key for key in keys if isinstance(key, int) and key not in clashing and str(key) not in known
+        known = {
+            str(each.extra["original_id"]): each.patient
+            for each in self.previous
+            if "original_id" in each.extra and each.extra.get("cohort", self.name) == self.name
         }
+        free = (key for key in keys if isinstance(key, int) and key > 0 and key not in clashing)
+        numbers: dict[PatientKey, int] = {key: key for key in free if str(key) not in known}
         rest = [key for key in keys if key not in numbers]
         numbers |= {key: known[str(key)] for key in rest if str(key) in known}
         taken = set(numbers.values()) | self.taken

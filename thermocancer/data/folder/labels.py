@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.folder.dates import mostly_dates, read_dates
 from thermocancer.data.folder.names import FileIdentity
-from thermocancer.data.folder.patients import Ids, PatientKey, patient_key
+from thermocancer.data.folder.patients import Ids, PatientKey, normal_id, patient_key
 from thermocancer.data.folder.tables import Row, Table
 from thermocancer.data.folder.words import (
     DATE_COLUMNS,
@@ -132,8 +132,8 @@ class Meaning:
         return cls(column, labels, counts)
 
     @property
-    def understood(self) -> bool:
-        return any(self.labels.values())
+    def understood_in_full(self) -> bool:
+        return None not in self.labels.values()
 
     def said(self) -> str:
         """``label from column `diagnosis`: sick = Malignant 41, healthy = Benign 63``."""
@@ -195,15 +195,18 @@ def choose_label_column(table: Table, ids: Ids, section: ImportSection) -> list[
             continue
         answers = [label_value(each, section) for each in values]
         words = [label_value(each, section, words_only=True) for each in values]
-        clear = named and Meaning.of(table, column, section).understood
-        if clear or _is_birads(column, sorted(values)) or (len(values) > 1 and None not in words):
+        filled = table.values(column)
+        meant = sum(label_value(each, section) is not None for each in filled)
+        if _is_birads(column, sorted(values)) or (len(values) > 1 and None not in words):
             strong.append(column)
+        elif named and (2 * meant >= len(filled) or Meaning.of(table, column, section).understood_in_full):
+            strong.append(column)  # letters of pathologists are understood in a column as a whole
         elif named or (len(values) > 1 and None not in answers):
             weak.append(column)
     possible = strong or weak
     if strong and len(possible) == 1:
         return [Meaning.of(table, possible[0], section)]
-    if len(strong) > 1:
+    if len(strong) > 1 and (section.birads_sick_from or not any(_is_birads(c, table.values(c)) for c in strong)):
         meanings = [Meaning.of(table, column, section) for column in strong]
         said = [tuple(each.labels.get(row.cells.get(each.column, "")) for row in table.rows) for each in meanings]
         if len(set(said)) == 1:
@@ -282,13 +285,14 @@ class Labels:
             for name, cell in row.cells.items()
             if cell and name not in (self.ids.column, column) and (kept is None or name in kept)
         )
+        file = normal_id(own) if self.ids.of_files else ""
         entry = _Entry(
-            patient_key(own, section) if section.id_pattern else self.ids.key(own),
+            patient_key(own, section) if section.id_pattern and not file else self.ids.key(own),
             self.meanings[0].labels.get(row.cells.get(column, "")),
             row.cells.get(column, ""),
             int(visit) if visit else None,
             day,
-            tuple(row.cells.get(name, "").casefold() for name in section.match_columns),
+            (*(row.cells.get(name, "").casefold() for name in section.match_columns), *([file] if file else [])),
             table.place(row),
             facts,
         )

@@ -124,7 +124,10 @@ def read_names(
     names, date_said = _free_names(free, section, impossible)
     known = [each.key for each in identities.values() if isinstance(each, FileIdentity)]
     chosen = best_ids(ids, names, known, section)
-    for name, slot, key, written in choose_patients(names, section, chosen, label_of, said):
+    of_files = chosen is not None and chosen.names_files(names)
+    for name, slot, key, written in choose_patients(names, section, None if of_files else chosen, label_of, said):
+        if of_files and chosen is not None and key is not None:
+            chosen.of_files[normal_id(name.relative.stem)] = key
         if key is None:
             identities[name.relative] = written
             continue

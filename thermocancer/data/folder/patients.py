@@ -15,8 +15,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from thermocancer.config.sources import ImportSection
-from thermocancer.data.folder.words import AGE, COUNTER, PATIENT, SITE, VISIT
-from thermocancer.data.names import plain_text, safe_name, tokens_of
+from thermocancer.data.folder.words import AGE, COUNTER, FILE_COLUMNS, PATIENT, PATIENT_COLUMNS, SITE, VISIT, bare
+from thermocancer.data.names import plain_text, safe_name, tokens_of, view_in_name
 from thermocancer.errors import ConfigError
 
 PatientKey = int | str
@@ -78,11 +78,21 @@ class Ids:
         letters = {(number, text.rstrip("0123456789").removeprefix("t")) for text, number in numbers.items()}
         alike = None not in numbers.values() and len(letters) == len(set(numbers.values()))  # A7 and B7 are not
         self.numbers = frozenset(each for each in numbers.values() if each is not None) if alike else frozenset()
+        self.of_files: dict[str, PatientKey] = {}
+        """Where the table has a line a file: the patient of each file's name."""
 
     def key(self, written: str) -> PatientKey:
         text = normal_id(written)
+        if self.of_files:
+            return self.of_files.get(text, text)
         number = number_of(text) if self.numbers else None
         return text if number is None else number
+
+    def names_files(self, names: Sequence[FreeName]) -> bool:
+        """Is this a column of files (``P1_front.csv``), not of patients?"""
+        if bare(self.column) not in FILE_COLUMNS and not any(map(view_in_name, self.texts)):
+            return False
+        return sum(normal_id(name.relative.stem) in self.texts for name in names) > 0.5 * len(names) > 0
 
     def in_name(self, name: FreeName) -> str | None:
         """The one id that stands in a path as a word of its own; the longest, where one holds another."""
@@ -98,7 +108,8 @@ class Ids:
 
 
 def normal_id(text: str) -> str:
-    plain = re.sub(r"(?<=.)\.(csv|tsv|txt|asc|dat|npy|mat|jpe?g|png|bmp|tiff?|avi|seq)$", "", plain_text(text.strip()))
+    plain = plain_text(text.strip()).rsplit("/", 1)[-1]
+    plain = re.sub(r"(?<=.)\.(csv|tsv|txt|asc|dat|npy|mat|jpe?g|png|bmp|tiff?|avi|seq)$", "", plain)
     return re.sub(r"^(\d+)[.,]0+$", r"\1", plain)
 
 
@@ -170,6 +181,9 @@ def best_ids(
     if shares[first.column] >= 0.5 and shares[first.column] - shares[second.column] > 0.2:
         return first
     fitting = [f"`{name}` ({share:.0%} of the names)" for name, share in shares.items() if share >= 0.5]
+    of_patients = [each for each in ids if shares[each.column] >= 0.5 and bare(each.column) in PATIENT_COLUMNS]
+    if len(of_patients) == 1:
+        return of_patients[0]
     raise ConfigError(
         "which column of the labels file is the patient?", where="import.id_column",
         expected=f"one of: {', '.join(shares)}",

@@ -33,6 +33,10 @@ ID_COLUMNS = _words(
     "imageid imagename file filename name number no numero codigo code paciente idpaciente pacienteid nome nombre "
     "arquivo archivo prontuario exam examid"
 )
+FILE_COLUMNS = _words("image imageid imagename file filename name nome nombre path arquivo archivo")
+PATIENT_COLUMNS = _words(
+    "patient patientid patientnumber patientno paciente idpaciente pacienteid subject subjectid case caseid"
+)
 DATE_COLUMNS = _words(
     "date data fecha datum examdate visitdate dateofexam dateofvisit acquisitiondate studydate imagedate scandate "
     "dataexame datadoexame datadaconsulta fechaexamen fechadelexamen"
