@@ -235,3 +235,23 @@ def test_the_same_picture_has_one_hash_in_every_format(tmp_path: Path) -> None:
     for name in ("a.png", "b.bmp", "c.tif"):
         cv2.imwrite(str(tmp_path / name), GRAY)
     assert len({pixel_hash(path) for path in tmp_path.iterdir()}) == 1
+
+
+def test_what_editors_and_file_managers_leave_is_never_taken_and_counted(tmp_path: Path) -> None:
+    for part in ("Train", "Test"):
+        for number, name in enumerate(("no", "yes")):
+            for image in range(2):
+                pixels = np.full((8, 8), 40 * image + 100 * number + 10 * (part == "Test"), np.uint8)
+                path = tmp_path / part / name / f"{image}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), pixels)
+    (tmp_path / "Train" / ".ipynb_checkpoints").mkdir()
+    for junk in ("yes/.ipynb_checkpoints/0-checkpoint.png", "yes/@eaDir/0.png/THUMB.jpg", "no/Thumbs.db", "no/IM0001"):
+        path = tmp_path / "Train" / junk
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    folder = read_image_folder(tmp_path)
+    assert folder.classes == ("no", "yes")
+    assert len(folder.images) == 8
+    assert folder.rejected == ()
+    assert len(folder.junk) == 4
