@@ -539,7 +539,7 @@ def test_what_is_not_taken_is_counted_and_named(desk: Desk) -> None:
     folder = desk.root / "scans"
     for name in (
         "healthy/.ipynb_checkpoints/1-checkpoint.csv", "sick/@eaDir/5.csv", "Thumbs.db", "healthy/._1.csv",
-        "__MACOSX/1.csv", "sick/~$labels.xlsx", "9.npy", "10.mat", "11.seq", "notes.docx",
+        "__MACOSX/1.csv", "sick/~$labels.xlsx", "9.npz", "10.h5", "11.mp4", "notes.docx",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -547,8 +547,8 @@ def test_what_is_not_taken_is_counted_and_named(desk: Desk) -> None:
     not_taken = report.figures["read_as"]["not_taken"]
     assert len(desk.records()) == 8
     assert len(not_taken["left by an editor, a file manager or a download"]) == 6
-    assert not_taken["format .npy is not read"] == ["9.npy"]
-    assert {"format .mat is not read", "format .seq is not read", "format .docx is not read"} <= set(not_taken)
+    assert not_taken["format .npz is not read"] == ["9.npz"]
+    assert {"format .h5 is not read", "format .mp4 is not read", "format .docx is not read"} <= set(not_taken)
 
 
 def test_odd_names_are_shown_safely(desk: Desk) -> None:
@@ -624,3 +624,61 @@ def test_a_tilde_is_the_home_folder_in_a_config_too(tmp_path: Path, monkeypatch:
     assert config.import_.labels == str(tmp_path / "labels.csv")
     assert config.import_.dates == (str(tmp_path / "dates.csv"),)
     assert config.cnn.data == str(tmp_path / "x")
+
+
+# --- formats, units, frames -------------------------------------------------------------------------------------------
+
+
+def celsius_of(record: Record, desk: Desk) -> np.ndarray:
+    return read_matrix(desk.workspace.raw / record.path).celsius
+
+
+@pytest.mark.parametrize(
+    ("suffix", "unit"), [("npy", None), ("tiff", None), ("tiff", "cK"), ("csv", "K"), ("csv", "F")]
+)
+def test_numbers_arrive_as_the_degrees_that_they_are(desk: Desk, suffix: str, unit: str | None) -> None:
+    import cv2
+
+    (desk.root / "scans").mkdir()
+    exact = {woman: make_centi(9, woman) / 100 for woman in WOMEN}
+    for woman, celsius in exact.items():
+        path = desk.root / "scans" / f"{woman}.{suffix}"
+        numbers = {"K": celsius + 273.15, "F": celsius * 9 / 5 + 32, "cK": (celsius + 273.15) * 100}.get(unit, celsius)
+        if suffix == "csv":
+            np.savetxt(path, numbers, fmt="%.4f", delimiter=";")
+        elif suffix == "npy":
+            np.save(path, numbers)
+        else:
+            typed = np.rint(numbers).astype(np.uint16) if unit else numbers.astype(np.float32)
+            assert cv2.imwrite(str(path), typed)
+    report = desk.run(labels=desk.table(TABLE), view="Frontal", **({"unit": unit} if unit else {}))
+    assert not report.failed
+    records = desk.records()
+    for record in records:
+        np.testing.assert_allclose(celsius_of(record, desk), exact[record.patient], atol=0.0051)
+    assert len(records) == len(WOMEN)
+
+
+def test_numbers_in_an_unstated_unit_are_refused(desk: Desk) -> None:
+    (desk.root / "scans").mkdir()
+    for woman in WOMEN:
+        np.savetxt(desk.root / "scans" / f"{woman}.csv", make_centi(9, woman) / 100 + 273.15, fmt="%.2f", delimiter=";")
+    with pytest.raises(DataError, match=r"unit|[Kk]elvin"):
+        desk.run(labels=desk.table(TABLE), view="Frontal")
+
+
+def test_several_frames_are_a_dynamic_exam_and_no_static_one(desk: Desk) -> None:
+    (desk.root / "scans").mkdir()
+    frames = {woman: np.stack([make_centi(9, 10 * woman + each) / 100 for each in range(3)]) for woman in WOMEN}
+    for woman, exam in frames.items():
+        np.save(desk.root / "scans" / f"{woman}.npy", exam)
+    labels = desk.table(TABLE)
+    with pytest.raises(DataError, match="--protocol D"):
+        desk.run(labels=labels, view="Frontal")
+    desk.run(labels=labels, view="Frontal", protocol="D")
+    records = desk.records()
+    assert len(records) == 3 * len(WOMEN)
+    for record in records:
+        frame = frames[record.patient][record.index]
+        np.testing.assert_allclose(celsius_of(record, desk), frame, atol=0.0051)
+    assert desk.run(labels=labels, view="Frontal", protocol="D").nothing_to_do

@@ -26,7 +26,7 @@ class Plan:
     todo: tuple[str, ...] = ()
     current: int = 0
     notes: tuple[str, ...] = ()
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass

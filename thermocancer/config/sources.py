@@ -137,10 +137,12 @@ class ImportSection(Section):
 
     @field_validator("view_map", mode="before")
     @classmethod
-    def _pairs_of_words(cls, value: Any) -> Any:
+    def _pairs_of_words(cls, value: object) -> object:
         if isinstance(value, dict):
             return tuple(f"{word}={view}" for word, view in value.items())
         given = [value] if isinstance(value, str) else value
+        if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
+            return value  # which the schema refuses
         return tuple(each.strip() for text in given for each in (text.split(",") if "=" in text else [text]))
 
     @field_validator("date_format")

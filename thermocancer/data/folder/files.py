@@ -1,4 +1,4 @@
-"""The files of an imported folder: text matrices, grey images with a stated range, radiometric videos."""
+"""The files of an imported folder: matrices in every format that is read, grey images with a stated range, videos."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
@@ -19,15 +19,16 @@ from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint, hash_file, link_or_copy, write_bytes
-from thermocancer.thermal.reading import read_matrix, to_centi
+from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
 from thermocancer.thermal.writing import format_matrix
 
 _RANGES_SUFFIX = "_temp.csv"
 _NO_MATRICES = ("readme", "license", "licence", "changelog", "requirements")
 JUNK = "left by an editor, a file manager or a download"
-Kind = Literal["text", "image", "video"]
+Kind = Literal["text", "binary", "image", "video"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "text": (".txt", ".csv", ".tsv", ".asc", ".dat"),
+    "binary": (".npy", ".mat", ".fff", ".seq"),
     "image": (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"),
     "video": (".avi",),
 }
@@ -57,7 +58,7 @@ class SourceFile:
             return fingerprint("video", section.frame_step, section.frames)
         if self.kind == "image":
             return fingerprint("image", section.range.model_dump() if section.range else None)
-        return "" if section.unit in (None, "C") else fingerprint("text", section.unit)
+        return "" if section.unit in (None, "C") and self.kind == "text" else fingerprint(self.kind, section.unit)
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> Found:
 
     ``apart`` are files with another role (labels, dates) and folders to stay out of (the workspace).
     Of a folder with radiometric videos the videos are taken when ``import.protocol`` is D, everything
-    else otherwise; images need ``import.range``.
+    else otherwise; images need ``import.range``, unless they hold temperatures themselves (TIFF, radiometric JPEG).
     Raises ConfigError for a folder that is not there or images without a range, DataError for no files.
     """
     if section.folder is None:
@@ -98,7 +99,7 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> Found:
     folder = Path(section.folder)
     if not folder.is_dir():
         raise ConfigError("there is no such folder", where="import.folder", found=folder)
-    found: dict[Kind, list[SourceFile]] = {"text": [], "image": [], "video": []}
+    found: dict[Kind, list[SourceFile]] = {kind: [] for kind in SUFFIXES}
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     links: list[str] = []
     for path in _walk(folder, {path.resolve() for path in apart}, left_out, links):
@@ -153,17 +154,20 @@ def _walk(folder: Path, apart: set[Path], left_out: dict[str, list[str]], links:
 def _choose(
     found: dict[Kind, list[SourceFile]], section: ImportSection, folder: Path, left_out: dict[str, list[str]]
 ) -> tuple[list[SourceFile], list[str]]:
-    texts, images, videos = found["text"], found["image"], found["video"]
+    texts, images, videos = found["text"] + found["binary"], found["image"], found["video"]
     radiometric = [each for each in videos if each.ranges.exists()]
     if section.protocol == "D" and radiometric:
         others = len(texts) + len(images) + len(videos) - len(radiometric)
         return radiometric, [f"{others} files beside the radiometric videos were left out"] if others else []
     notes = [f"{len(videos)} videos were left out: --protocol D imports them"] if videos else []
-    if images and section.range is None:
+    if images and section.range is None and (why_not := _no_temperatures(images[0], section)) is None:
+        images = [replace(each, kind="binary") for each in images]
+    elif images and section.range is None:
         if not texts:
             raise ConfigError(
                 "grey images need the temperatures of their darkest and brightest level", where="import.range",
-                found=f"{len(images)} images in {folder}", hint="for example --set 'import.range={low: 18, high: 38}'",
+                found=f"{len(images)} images in {folder}; as temperatures the first cannot be read: {why_not}",
+                hint="for example --set 'import.range={low: 18, high: 38}', or --unit where they hold temperatures",
             )  # fmt: skip
         notes.append(f"{len(images)} images were left out: no import.range says what their grey levels mean")
         images = []
@@ -182,28 +186,36 @@ def _choose(
 
 def inspect(source: SourceFile, section: ImportSection) -> Facts:
     """Read a file and say what it is. Raises DataError for anything that cannot be imported."""
-    if source.kind == "text":
-        matrix = read_matrix(source.path)
-        celsius = _in_celsius(matrix.celsius, section.unit)
+    if source.kind in ("text", "binary"):
+        frames = _matrices(source, section)
+        celsius = np.stack([each.celsius for each in frames])
         finite = celsius[np.isfinite(celsius)]
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        return Facts(matrix.layout, matrix.shape, low, high, matrix.notes)
+        return Facts(frames[0].layout, frames[0].shape, low, high, frames[0].notes, len(frames))
     if source.kind == "image":
         celsius, bits = _read_grey(source.path, section)
         return Facts(f"grey{bits}", celsius.shape, float(celsius.min()), float(celsius.max()))
     return _inspect_video(source, section)
 
 
-def _in_celsius(values: npt.NDArray[np.float64], unit: str | None) -> npt.NDArray[np.float64]:
-    """Numbers in ``import.unit`` as degrees Celsius."""
-    if unit in (None, "C"):
-        return values
-    if unit == "F":
-        return (values - 32) * 5 / 9
-    scale, zero = {"K": (1, 273.15), "cC": (100, 0), "dK": (10, 273.15), "cK": (100, 273.15), "mK": (1000, 273.15)}[
-        str(unit)
-    ]
-    return values / scale - zero
+def _matrices(source: SourceFile, section: ImportSection) -> tuple[ThermalMatrix, ...]:
+    """Every matrix of a file, in ``import.unit`` or what it states; several are frames of a dynamic exam."""
+    frames = read_frames(source.path, unit=section.unit)
+    if len(frames) > 1 and section.protocol != "D":
+        raise DataError(
+            "this file holds several frames, not one matrix", where=source.path,
+            expected="one matrix, or --protocol D for dynamic exams", found=f"{len(frames)} frames",
+        )  # fmt: skip
+    return frames
+
+
+def _no_temperatures(source: SourceFile, section: ImportSection) -> str | None:
+    """Why a picture's own numbers are no temperatures; None where they are."""
+    try:
+        read_frames(source.path, unit=section.unit)
+    except DataError as error:
+        return f"{error.what}, {error.found}" if error.found else error.what
+    return None
 
 
 def check_shape(facts: Facts, source: SourceFile, section: ImportSection) -> None:
@@ -218,12 +230,12 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
 
     Text in another unit is converted. Returns the SHA-256 and the number of bytes of each.
     """
-    if source.kind == "text" and section.unit in (None, "C"):
+    if source.kind == "text" and section.unit in (None, "C") and len(targets) == 1:
         link_or_copy(source.path, targets[0])
         return [(hash_file(targets[0]), targets[0].stat().st_size)]
     frames: Iterable[npt.NDArray[np.float64]]
-    if source.kind == "text":
-        frames = [_in_celsius(read_matrix(source.path).celsius, section.unit)]
+    if source.kind in ("text", "binary"):
+        frames = [each.celsius for each in _matrices(source, section)]
     elif source.kind == "image":
         frames = [_read_grey(source.path, section)[0]]
     else:
