@@ -29,6 +29,7 @@ OTHER_MEANINGS = {
     ("models/backbones.py", "pixels"): "the name of a network's input",
     ("data/cohort.py", "image"): "the view of a folder of class images",
     ("data/folder/files.py", "image"): "a kind of file",
+    ("data/folder/dates.py", "image"): "a column of a table of dates",
     ("models/autoencoder.py", "image"): "the name of a network's input",
     ("models/image_classifier.py", "image"): "the name of a network's input",
     ("classifiers/tabular.py", "pixels"): "a key of classifier.json",
