@@ -75,6 +75,11 @@ ALLOWED = (
     MayDiffer("text", r"\d\S* GiB", "free space on the disk", "*/said/*"),
     MayDiffer("folder", "saved_model", "TensorFlow puts its variables in another order in each process"),
     MayDiffer("text", r"(?m)^ +options: \{\}\n", "the new setting fuse.options, in config.yaml and where it is quoted"),
+    MayDiffer(
+        "text",
+        r"(?m)^ +(source|date_format|keep_columns|birads_sick_from|view_map|unit): (null|\[\])\n",
+        "new settings of import, in config.yaml and where it is quoted",
+    ),
     MayDiffer("text", r'(?m)^ +"options": \{[^{}]*(\{\}[^{}]*)?\},\n', "the same in the schema", "import/said/*"),
     MayDiffer(
         "text", r'(?m)^ +"description": "kind of classifier;.*\n', "the schema describes fuse.model", "import/said/*"
