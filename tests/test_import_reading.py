@@ -682,3 +682,33 @@ def test_several_frames_are_a_dynamic_exam_and_no_static_one(desk: Desk) -> None
         frame = frames[record.patient][record.index]
         np.testing.assert_allclose(celsius_of(record, desk), frame, atol=0.0051)
     assert desk.run(labels=labels, view="Frontal", protocol="D").nothing_to_do
+
+
+@pytest.mark.parametrize(
+    ("header", "unit", "said"),
+    [
+        ("", None, "degrees Celsius, as nothing says otherwise"),
+        ("Unit: K\n", None, "kelvin, as 8 files state"),
+        ("", "K", "kelvin, by --unit"),
+    ],
+)
+def test_the_plan_says_the_unit_and_who_stated_it(desk: Desk, header: str, unit: str | None, said: str) -> None:
+    (desk.root / "scans").mkdir()
+    for woman in WOMEN:
+        numbers = make_centi(9, woman) / 100 + (273.15 if "kelvin" in said else 0)
+        rows = "\n".join(";".join(f"{number:.2f}" for number in row) for row in numbers)
+        (desk.root / "scans" / f"{woman}.csv").write_text(f"{header}{rows}\n")
+    report = desk.run(labels=desk.table(TABLE), view="Frontal", **({"unit": unit} if unit else {}))
+    assert report.figures["read_as"]["unit"] == said
+
+
+def test_two_files_of_frames_of_one_woman_are_two_visits(desk: Desk) -> None:
+    (desk.root / "scans").mkdir()
+    for woman in WOMEN:
+        for part in "ab":
+            frames = np.stack([make_centi(9, 10 * woman + each) / 100 + (part == "b") for each in range(3)])
+            np.save(desk.root / "scans" / f"{woman}_{part}.npy", frames)
+    report = desk.run(labels=desk.table(TABLE), view="Frontal", protocol="D", id_pattern=r"(?P<patient>\d+)_")
+    assert not report.failed
+    found = [(each.patient, each.visit, each.index) for each in desk.records()]
+    assert sorted(found) == [(woman, visit, index) for woman in WOMEN for visit in (1, 2) for index in range(3)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,9 +167,9 @@ class CodesFamily(Family):
             return super().twin(asked)
         return self.make(asked.with_settings("fuse", untrained=True)), ""
 
+    @abstractmethod
     def encoders_inside(self, model: Fitted) -> Mapping[str, ViewEncoder] | None:
         """The encoders that a model which was read back keeps, by view; None where it is another family's."""
-        raise NotImplementedError
 
     def reader(self, asked: Asked, cohort: Cohort, fold: str) -> Reader:
         encoders = Encoders.of(asked.config, asked.workspace)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,9 +28,6 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import fingerprint, read_json
 from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
-
-if TYPE_CHECKING:
-    pass
 
 
 def chosen_views(config: Config, cohort: Cohort) -> tuple[str, ...]:

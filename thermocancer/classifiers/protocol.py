@@ -7,6 +7,7 @@ folder, given an untrained twin, taken elsewhere.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -183,19 +184,19 @@ def member_folder(folder: Path, seed: int) -> Path:
     return folder / f"seed-{seed}"
 
 
-class Family:
+class Family(ABC):
     """The code of one kind. A family defines ``make`` and ``load``; the rest has an answer that holds for most."""
 
     def __init__(self, kind: Kind) -> None:
         self.kind = kind
 
+    @abstractmethod
     def make(self, asked: Asked) -> Classifier:
         """The classifier that the settings ask for."""
-        raise NotImplementedError
 
+    @abstractmethod
     def load(self, folder: Path, settings: Settings) -> Fitted:
         """What a run saved under ``runs/NAME/model``. Raises DataError when it is damaged."""
-        raise NotImplementedError
 
     def save_members(self, members: Mapping[int, Fitted], folder: Path, settings: Settings) -> Settings:
         """Write what several seeds made into one folder: each into a folder of its own. Returns ``settings`` as
@@ -232,6 +233,7 @@ class Family:
 
     def check_unseen(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> None:
         """Raise DataError when something that is read was trained on a patient whom its fold scores."""
+        return None  # most read nothing that was trained elsewhere
 
     def leaks(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
         """What the scored exams had to do with training, in words; those of the split itself are not among them."""

@@ -99,8 +99,11 @@ def choose_backend(section: StrategySection, seen: Seen) -> Choice:
 
 
 def wanted_backend(section: StrategySection, seen: Seen) -> Choice:
-    # 1. what the config says; 2. what the kind can only be; 3. what already runs or is asked for by
-    # the environment; 4. JAX where there is a TPU; 5. TensorFlow; 6. JAX
+    """The backend and who decided it.
+
+    In this order: what the config says; what the kind can only be; what already runs or is asked for by the
+    environment; JAX where there is a TPU; TensorFlow; JAX.
+    """
     if section.backend != "auto":
         return Choice(section.backend, f"strategy.backend: {section.backend}")
     if section.kind in NEEDS_JAX or (section.kind == "tpu" and seen.jax):

@@ -93,8 +93,7 @@ def decode_fixed_width(content: bytes) -> Decoded | None:
 
     This is what the cameras write: ``20.52 20.60 ...`` or ``27.14796;27.38332;...``, any line end.
     """
-    grid = _measure_first_line(content)
-    if grid is None or grid.width - 1 > _MOST_DIGITS:
+    if (grid := _measure_first_line(content)) is None or grid.width - 1 > _MOST_DIGITS:
         return None
     rows, rest = divmod(len(content), grid.stride)
     if rest:  # drop blank lines at the end, and give the last line its end if it lacks it
@@ -121,9 +120,7 @@ def _measure_first_line(content: bytes) -> _Grid | None:
     columns, spare = divmod(first.end() - len(line_end) - start, cell)
     if spare not in (0, width):
         return None
-    trailing = spare == 0
-    columns += not trailing
-    return _Grid(start, point, width, cell, columns, first.end(), mark, separator, line_end, trailing)
+    return _Grid(start, point, width, cell, columns + (spare > 0), first.end(), mark, separator, line_end, spare == 0)
 
 
 def _is_regular(lines: Bytes, grid: _Grid) -> bool:
@@ -246,12 +243,10 @@ def _decode_block(text: Bytes, separator: bytes, mark: bytes) -> _Block | None:
             return None
     negative = text[starts] == _MINUS
     starts = starts + negative
-    points = _find_marks(text == mark[0], starts, ends)
-    if points is None:
+    if (points := _find_marks(text == mark[0], starts, ends)) is None:
         return None
     before, after = points - starts, np.maximum(ends - points - 1, 0)
-    groups = _digits_around(text, points, before, after)
-    if groups is None:
+    if (groups := _digits_around(text, points, before, after)) is None:
         return None
     numbers = _join(groups)
     if negative.any():
@@ -311,10 +306,12 @@ class NumberLines:
 
 
 def layout_name(separator: bytes, decimals: int) -> str:
+    """The separator's name and the most decimals that any number has: ``semicolon5``."""
     return f"{_SEPARATOR_NAMES[separator]}{decimals}"
 
 
 def split_cells(line: bytes, separator: bytes) -> list[bytes]:
+    """The cells of a line; blanks are separators as a run, any other separator counts one by one."""
     return line.split() if separator == b" " else [cell.strip(b" ") for cell in line.split(separator)]
 
 

@@ -24,7 +24,7 @@ from thermocancer.thermal.decoding import (
     shown,
     truncated,
 )
-from thermocancer.thermal.units import Unit
+from thermocancer.thermal.units import STATED, Unit
 
 MOST_TEXT_BYTES = 128 << 20
 """A text larger than this is refused unread (1024x768 numbers of 25 characters are 20 MB)."""
@@ -233,7 +233,7 @@ def _take_apart(text: bytes, where: str, unseen: int = 0) -> _Parts:
     parts.notes += ["quoted numbers"] if any(row and row.quoted for row in rows) else []
     _refuse_uneven_blocks(parts, where)
     parts.unit = _stated_unit([row for row in rows if row is not None], words, where)
-    parts.notes += [f"unit stated: {parts.unit}"] if parts.unit else []
+    parts.notes += [f"{STATED}{parts.unit}"] if parts.unit else []
     return parts
 
 

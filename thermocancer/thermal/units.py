@@ -15,10 +15,15 @@ Unit = Literal["C", "K", "F", "cC", "dK", "cK", "mK", "raw"]
 Calibration = Callable[[Float64], Float64]
 """From raw counts to degrees Celsius, any shape."""
 
-_NAMES: dict[Unit, str] = {
+UNITS: dict[Unit, str] = {
     "C": "degrees Celsius", "K": "kelvin", "F": "degrees Fahrenheit", "cC": "hundredths of a degree Celsius",
     "dK": "tenths of a kelvin", "cK": "hundredths of a kelvin", "mK": "thousandths of a kelvin", "raw": "raw counts",
 }  # fmt: skip
+"""Units in words."""
+
+STATED = "unit stated: "
+"""How the note on a unit begins that the file itself states."""
+
 _PARTS: dict[Unit, int] = {"C": 0, "K": 0, "cC": 2, "dK": 1, "cK": 2, "mK": 3}
 """A unit is so many powers of ten smaller than a degree."""
 
@@ -46,7 +51,7 @@ def to_celsius(decoded: Decoded, unit: Unit | None, calibration: Calibration | N
         _refuse_other_units(decoded, said, where)
     if said == "C":
         return decoded
-    notes = (*decoded.notes, f"{_NAMES[said]} converted to degrees Celsius")
+    notes = (*decoded.notes, f"{UNITS[said]} converted to degrees Celsius")
     numbers, decimals = decoded.numbers, decoded.decimals
     degrees = numbers / 10.0**decimals if np.issubdtype(numbers.dtype, np.integer) else numbers.astype(np.float64)
     if said == "raw":
@@ -101,14 +106,14 @@ def _refuse_other_units(decoded: Decoded, said: Unit, where: str) -> None:
         return
     scale = 10.0**decoded.decimals if np.issubdtype(decoded.numbers.dtype, np.integer) else 1.0
     low, high = np.nanmin(decoded.numbers) / scale, np.nanmax(decoded.numbers) / scale
-    names = " or ".join(_NAMES[each] for each in found) or "something else"
+    names = " or ".join(UNITS[each] for each in found) or "something else"
     options = [f'unit="{each}"' for each in found if each != "raw"] + ['unit="raw" with a calibration'] * (
         "raw" in found
     )
     raise DataError(
-        f"these numbers look like {names}, not {_NAMES[said]}",
+        f"these numbers look like {names}, not {UNITS[said]}",
         where=where,
-        expected=f"temperatures in {_NAMES[said]}" + (", as the file states" if decoded.unit else ""),
+        expected=f"temperatures in {UNITS[said]}" + (", as the file states" if decoded.unit else ""),
         found=f"{low:g} to {high:g}",
         hint=(f"{' or '.join(options)} converts them; " if options else "") + 'unit="C" takes them as they are',
     )

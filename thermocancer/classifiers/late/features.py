@@ -8,6 +8,7 @@ mean for it, which is zero after standardising: the other blocks and the interce
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,8 @@ FEWEST = 3
 """Training patients that a block needs to be standardised on."""
 
 
-class TableCohort:
-    """Patients (or visits) as a cohort that holds one table of features a block, and no pictures."""
+class _NoPictures:
+    """Patients (or visits) as a cohort without pictures."""
 
     views: tuple[str, ...] = ()
     shape: tuple[int, int] = (0, 0)
@@ -49,7 +50,8 @@ class TableCohort:
 
     @property
     def fingerprint(self) -> str:
-        raise NotImplementedError
+        """Empty: nothing made of it is kept."""
+        return ""
 
     def length(self, view: str) -> int:
         return 0
@@ -63,13 +65,17 @@ class TableCohort:
     def nuisance(self) -> dict[str, FloatArray]:
         return {}
 
+
+class TableCohort(_NoPictures, ABC):
+    """One that holds one table of features a block."""
+
+    @abstractmethod
     def table(self, block: int, fold: str) -> FloatArray:
         """Features (n, p) by the frozen parts of one outer fold; NaN rows for units that lack the block."""
-        raise NotImplementedError
 
+    @abstractmethod
     def nuisance_of(self, block: int) -> Mapping[str, FloatArray]:
         """What can be measured without the breast, each (n,)."""
-        raise NotImplementedError
 
 
 def tables_of(cohort: Cohort) -> TableCohort:
@@ -100,7 +106,7 @@ class OneExam(TableCohort):
 
 
 @dataclass(frozen=True)
-class _Nuisance(TableCohort):
+class _Nuisance(_NoPictures):
     """One block's nuisance as ``NuisanceFit`` and ``Residual`` read it."""
 
     values: Mapping[str, FloatArray]

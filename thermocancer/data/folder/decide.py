@@ -157,8 +157,8 @@ def place_files(
     """Give every file its patient, visit, view, index, date and label.
 
     ``label_of`` says what a path tells of the label, where there is no labels file. Files without a visit are
-    visit 1; several videos of a patient are visits 1, 2, ... in their order. Whatever is wrong with a file becomes
-    a record with a status and a reason. The answer is in the order of ``contents``.
+    visit 1; several videos, or files of several frames, of a patient are visits 1, 2, ... in their order. Whatever
+    is wrong with a file becomes a record with a status and a reason. The answer is in the order of ``contents``.
     """
     placed, candidates = [], []
     videos: defaultdict[PatientKey, int] = defaultdict(int)
@@ -180,7 +180,8 @@ def place_files(
         else:
             labelled = _label_in_path(label_of(content.source.relative))
         visit = visit or labelled.visit
-        if visit is None and content.source.kind == "video":
+        several = content.facts is not None and content.facts.count > 1  # frames in one file are an exam
+        if visit is None and (several or content.source.kind == "video"):
             videos[identity.key] += 1
             visit = videos[identity.key]
         candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view))

@@ -8,17 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import PurePosixPath
 
 from thermocancer.config.sources import ImportSection
+from thermocancer.data.catalog import Record
 from thermocancer.data.folder.dates import ExamDates
 from thermocancer.data.folder.decide import Placed, label_counts
 from thermocancer.data.folder.labels import Labels
 from thermocancer.data.folder.names import NamesRead
 from thermocancer.data.names import safe_name
-
-_UNITS = {
-    None: "degrees Celsius, as nothing says otherwise", "C": "degrees Celsius", "K": "kelvin",
-    "F": "degrees Fahrenheit", "cC": "hundredths of a degree Celsius", "dK": "tenths of a kelvin",
-    "cK": "hundredths of a kelvin", "mK": "thousandths of a kelvin",
-}  # fmt: skip
+from thermocancer.thermal.units import STATED, UNITS, Unit
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class ReadingPlan:
             dates_that_do_not_exist=(
                 *names.impossible_dates, *(labels.dates.impossible if labels is not None else ()), *dates.impossible,
             ),
-            unit=_UNITS[section.unit],
+            unit=_unit(section.unit, usable),
             layouts={view: dict(sorted(found.items())) for view, found in sorted(layouts.items())},
             not_taken={why: list(each) for why, each in left_out.items()},
             alike=tuple(tuple(each) for each in equal.values() if len(each) > 1),
@@ -129,6 +125,18 @@ class ReadingPlan:
 
 def _label_of_paths(exams: Mapping[str, int]) -> str:
     return f"label from the names of folders and files: sick {exams['sick']} exams, healthy {exams['healthy']}"
+
+
+def _unit(asked: Unit | None, records: Sequence[Record]) -> str:
+    """The unit that was asked for; else what the files themselves state, counted by file."""
+    if asked is not None:
+        return f"{UNITS[asked]}, by --unit"
+    files = {str(each.extra.get("original")): each for each in records}.values()
+    words = {f"{STATED}{unit}": name for unit, name in UNITS.items()}
+    stated = Counter(words[note] for each in files for note in each.extra.get("notes", ()) if note in words)
+    rest = len(files) - stated.total()
+    said = [f"{unit}, as {count} files state" for unit, count in sorted(stated.items())]
+    return "; ".join(said + (["degrees Celsius, as nothing says otherwise"] if rest or not said else []))
 
 
 def _listed(counts: Mapping[str, int]) -> str:
