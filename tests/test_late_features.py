@@ -20,7 +20,7 @@ from thermocancer.classifiers.protocol import logistic, logit
 from thermocancer.classifiers.sequence.family import summarise
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
-from thermocancer.data.cohort import ArrayCohort, Exam
+from thermocancer.data.cohort import ArrayCohort, Exam, FloatArray
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features.thermal import reduce_area
 from thermocancer.files import read_json, write_json
@@ -138,7 +138,10 @@ class Changed(TableCohort):
     row: int
 
     def __post_init__(self) -> None:
-        self.exams, self.nuisance_of = self.patients.exams, self.patients.nuisance_of
+        self.exams = self.patients.exams
+
+    def nuisance_of(self, block: int) -> Mapping[str, FloatArray]:
+        return self.patients.nuisance_of(block)
 
     def table(self, block: int, fold: str) -> np.ndarray:
         table = self.patients.table(block, fold).copy()

@@ -14,7 +14,7 @@ from thermocancer.classifiers.crossval import CrossValidation, cross_validate
 from thermocancer.classifiers.late.features import KIND, VERSION, JointClassifier, JointModel
 from thermocancer.classifiers.late.patients import Block, CombinedRun, PatientCohort, gather_patients, patient_folds
 from thermocancer.classifiers.late.scores import ScoresModel, combine, components_of, describe_combination, keep_scores
-from thermocancer.classifiers.protocol import Family, Fitted, Settings
+from thermocancer.classifiers.protocol import Asked, Classifier, Family, Fitted, Settings, Unavailable
 from thermocancer.classifiers.run import Trained
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
@@ -163,6 +163,10 @@ class LateFamily(Family):
     """Combines finished runs; how it is made stands in ``late.run``, as it needs the runs themselves."""
 
     why_not_exported = "it combines other runs and has no network of its own"
+
+    def make(self, asked: Asked) -> Classifier:
+        """Raises Unavailable: settings alone do not say which finished runs are combined."""
+        raise Unavailable("a combination is made of finished runs, by fuse --combine")
 
     def load(self, folder: Path, settings: Settings) -> Fitted:
         by_features = settings["kind"] == KIND
