@@ -24,7 +24,12 @@ from thermocancer.evaluation.statistics.curves import (
     reliability,
     roc_points,
 )
-from thermocancer.evaluation.statistics.intervals import auc_interval, delong_covariance, wilson
+from thermocancer.evaluation.statistics.intervals import (
+    auc_interval,
+    delong_covariance,
+    smallest_detectable_auc,
+    wilson,
+)
 from thermocancer.evaluation.statistics.metrics import calibration_error, measure
 from thermocancer.evaluation.statistics.resampling import (
     auc_of,
@@ -468,3 +473,30 @@ def test_curves_agree_with_scikit_learn() -> None:
     np.testing.assert_allclose(recall, their_recall[:-1][::-1])
     rows = accuracy_by_threshold(units)
     assert rows[30]["accuracy"] == np.mean((units.scores >= 0.3) == units.labels)
+
+
+@pytest.mark.parametrize(("sick", "healthy"), [(8, 32), (20, 20), (10, 190), (120, 60)])
+def test_the_smallest_detectable_auc_is_shown_four_times_in_five(sick: int, healthy: int) -> None:
+    """Rank-sum tests of SciPy on normal scores of that AUC; a useless one is shown in 1 of 40."""
+    from scipy.stats import mannwhitneyu, norm
+
+    random = np.random.default_rng([sick, healthy])
+    shown = {}
+    for auc in (smallest_detectable_auc(sick, healthy), 0.5):
+        warm = random.normal(np.sqrt(2) * norm.ppf(auc), 1, (2000, sick))
+        tests = mannwhitneyu(
+            warm, random.normal(size=(2000, healthy)), axis=1, alternative="greater", method="asymptotic",
+            use_continuity=False,
+        )  # fmt: skip
+        shown[auc] = float(np.mean(tests.pvalue <= 0.025))
+    assert shown[0.5] == pytest.approx(0.025, abs=0.012)
+    assert shown[smallest_detectable_auc(sick, healthy)] == pytest.approx(0.8, abs=0.035)
+
+
+def test_what_can_be_detected_follows_power_level_and_size() -> None:
+    plain = smallest_detectable_auc(20, 32)
+    assert smallest_detectable_auc(20, 32, power=0.5) < plain < smallest_detectable_auc(20, 32, alpha=0.005)
+    assert smallest_detectable_auc(80, 128) < plain < smallest_detectable_auc(5, 47)
+    assert smallest_detectable_auc(2, 2) == 1.0
+    with pytest.raises(ValueError, match="both classes"):
+        smallest_detectable_auc(0, 20)
