@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from math import sqrt
 from statistics import NormalDist
 
 import numpy as np
@@ -137,11 +138,11 @@ def smallest_detectable_auc(sick: int, healthy: int, *, power: float = 0.8, alph
 
     if min(sick, healthy) < 1:
         raise ValueError(f"an AUC needs units of both classes, not {sick} sick and {healthy} healthy")
-    needed = NormalDist().inv_cdf(1 - alpha) * newcombe_variance(0.5, sick, healthy) ** 0.5
+    needed = NormalDist().inv_cdf(1 - alpha) * sqrt(newcombe_variance(0.5, sick, healthy))
     more = NormalDist().inv_cdf(power)
 
     def surplus(auc: float) -> float:
-        return auc - 0.5 - needed - more * newcombe_variance(auc, sick, healthy) ** 0.5
+        return auc - 0.5 - needed - more * sqrt(newcombe_variance(auc, sick, healthy))
 
     return float(brentq(surplus, 0.5, 1.0)) if surplus(1.0) > 0 else 1.0
 
