@@ -97,7 +97,7 @@ CONTROLS: dict[str, Scorer] = {
     "no breast: exam date": logistic_on(nuisance_columns("date_ordinal")),
     "no breast: patient number": logistic_on(nuisance_columns("patient")),
     "no breast: background temperature": logistic_on(nuisance_columns("room_celsius")),
-    "no breast: nine numbers of room, marker, framing": logistic_on(nuisance_columns(*OUTSIDE_THE_BREAST)),
+    "no breast: eight numbers of room, marker, framing": logistic_on(nuisance_columns(*OUTSIDE_THE_BREAST)),
     "known before: asymmetry index of the package": unfitted(lambda c: c.known["asymmetry-index"][:, 0]),
     "known before: asymmetry recipe of the package": logistic_on(lambda c: c.known["asymmetry"]),
 }

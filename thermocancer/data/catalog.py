@@ -4,6 +4,7 @@ images and videos that were made of it (``images/manifest.json``)."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +46,26 @@ class Record:
     @property
     def exam(self) -> str:
         return f"{self.patient}_{self.visit}"
+
+    @property
+    def format(self) -> str:
+        """What the source file was, before ``import`` wrote it anew: layout, encoder and what was unusual about it.
+
+        Figures in the notes are left out: they tell files apart, not kinds of files.
+        """
+        notes = (re.sub(r"\d+", "#", str(note)) for note in self.extra.get("notes", ()))
+        return ", ".join(filter(None, (self.layout, str(self.extra.get("encoding", "")), *notes)))
+
+    @property
+    def source_bytes(self) -> int:
+        """Size of the source file."""
+        return int(self.extra.get("original_bytes", self.bytes))
+
+    @property
+    def assigned(self) -> frozenset[str]:
+        """Which of ``patient`` and ``visit`` are numbers that ``import`` made up."""
+        numbers = {"patient": ("patient_made_up", "original_id"), "visit": ("visit_made_up",)}
+        return frozenset(name for name, marks in numbers.items() if any(self.extra.get(mark) for mark in marks))
 
     @property
     def name(self) -> ThermogramName:

@@ -36,7 +36,8 @@ IMAGE = "image"
 class Exam:
     """One visit of one patient. ``label`` is 0 healthy or 1 sick.
 
-    ``hashes`` maps a view to the SHA-256 of its matrix's content: equal hashes, identical image.
+    ``hashes`` maps a view to the SHA-256 of its matrix's content: equal hashes, identical image. ``layout`` is the
+    first file's; ``formats`` maps every view to what its source files were (``Record.format``).
     """
 
     patient: int
@@ -45,6 +46,7 @@ class Exam:
     date: str | None = None
     layout: str = ""
     hashes: tuple[tuple[str, str], ...] = ()
+    formats: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:

@@ -50,7 +50,7 @@ class Item:
     """One exam to store: the files that hold its frames, and the matrix that its nuisance is measured on.
 
     ``missing`` are the frames of a dynamic exam that are to be interpolated. ``video`` says that the
-    one file holds all frames.
+    one file holds all frames. ``source_bytes`` is the size of the first source file, ``assigned`` as in the catalog.
     """
 
     exam: Exam
@@ -58,6 +58,8 @@ class Item:
     measured_on: SourceFile
     missing: tuple[int, ...] = ()
     video: bool = False
+    source_bytes: int = 0
+    assigned: frozenset[str] = frozenset()
 
 
 class ItemMaker:
@@ -75,9 +77,12 @@ class ItemMaker:
             if not records:
                 continue
             first = records[0]
-            exam = Exam(first.patient, first.visit, LABELS.index(first.label), first.date, first.layout)
-            files = tuple(self._file(each, each.view) for each in records)
-            items.append(Item(exam, files, self._matrix(first, first.view)))
+            exam = Exam(
+                first.patient, first.visit, LABELS.index(first.label), first.date, first.layout,
+                formats=tuple((each.view, each.format) for each in records),
+            )  # fmt: skip
+            files, measured_on = tuple(self._file(each, each.view) for each in records), self._matrix(first, first.view)
+            items.append(Item(exam, files, measured_on, source_bytes=first.source_bytes, assigned=first.assigned))
         return items
 
     def dynamic(self, series: Iterable[FrameSeries]) -> list[Item]:
@@ -86,12 +91,15 @@ class ItemMaker:
         for each in series:
             first = each.records[0]
             measured_on = self._matrix(first, f"{first.index:02d}")
+            kinds = " or ".join(sorted({record.format for record in each.records}))
+            exam = replace(each.exam, formats=((first.view, kinds),))
+            own = Item(exam, (), measured_on, source_bytes=first.source_bytes, assigned=first.assigned)
             if self._source == "videos":
                 path = self._workspace.videos / first.label / f"{first.exam}.avi"
-                items.append(Item(each.exam, (SourceFile("video", path, first.exam),), measured_on, video=True))
+                items.append(replace(own, files=(SourceFile("video", path, first.exam),), video=True))
                 continue
             files = tuple(self._file(record, f"{record.index:02d}") for record in each.records)
-            items.append(Item(each.exam, files, measured_on, each.missing))
+            items.append(replace(own, files=files, missing=each.missing))
         return items
 
     def _matrix(self, record: Record, place: str) -> SourceFile:
@@ -185,17 +193,19 @@ def _packed(frame: npt.NDArray[np.generic], resized: npt.NDArray[np.generic], co
 def _described(
     item: Item, matrix: ThermalMatrix | None, frames: dict[str, Packed], seen: dict[str, Packed]
 ) -> PackedExam:
-    """The packed exam with the layout that was found, the hashes of what was ``seen`` (not filled), and its
-    nuisance (measured where there is a matrix)."""
+    """The packed exam with the hashes of what was ``seen`` (not filled), its nuisance (measured where there is a
+    matrix), and the layout of its source file: that of the matrix only where the catalog does not know it."""
     file = item.measured_on
     there = file.path is not None and file.path.is_file()
     if matrix is None and there:
         matrix = read_verified(file)
-    measured = catalog_measures(item.exam, file.path.stat().st_size if there and file.path else 0)
+    size = item.source_bytes or (file.path.stat().st_size if there and file.path else 0)
+    measured = catalog_measures(item.exam, size, item.assigned)
     hashes = tuple((place, frame.content) for place, frame in seen.items())
     exam = replace(item.exam, hashes=hashes)
     if matrix is not None:
-        exam, measured = replace(exam, layout=matrix.layout), measured | measure_matrix(matrix.celsius)
+        exam = replace(exam, layout=exam.layout or matrix.layout)
+        measured |= measure_matrix(matrix.celsius)
     return PackedExam(exam, frames, measured)
 
 

@@ -1,6 +1,6 @@
 """Reading ``datasets/NAME.h5``: exams, matrices and nuisance of one data set.
 
-Layout (version 1): ``/exams/{patient,visit,label,date,layout}`` (n,); ``/static/VIEW`` (n, H, W)
+Layout (version 1): ``/exams/{patient,visit,label,date,layout}`` (n,) and ``/exams/formats/VIEW`` (n,); ``/static/VIEW`` (n, H, W)
 uint16 hundredths of a degree or (n, H, W, 3) uint8 RGB, one chunk a frame; ``/static/present/VIEW``
 (n,); ``/hashes`` (n, views); ``/nuisance/NAME`` (n,); ``/dynamic/frames`` (m, T, H, W) and its own
 ``/dynamic/exams``, ``/dynamic/hashes``, ``/dynamic/filled``. Written by ``data/store/writing.py``.
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Literal, Self
 import numpy as np
 
 from thermocancer.data.cohort import BoolArray, Exam, FloatArray, Frames, IntArray, Kind
+from thermocancer.data.nuisance import RETIRED
 from thermocancer.errors import DataError
+from thermocancer.workspace import VIEWS
 
 if TYPE_CHECKING:
     import h5py
@@ -121,7 +123,7 @@ class StoredCohort:
 
     def nuisance(self) -> dict[str, FloatArray]:
         group = self.file[f"{self._tables}nuisance"]
-        return {str(name): np.asarray(group[name][:], dtype=np.float64) for name in sorted(group)}
+        return {str(name): np.asarray(group[name][:], dtype=np.float64) for name in sorted({*group} - {*RETIRED})}
 
     def _check_view(self, view: str) -> None:
         if view not in self.views:
@@ -168,10 +170,14 @@ def open_checked(path: Path) -> h5py.File:
 def read_exams(group: h5py.Group, hashes: h5py.Dataset, columns: tuple[str, ...]) -> tuple[Exam, ...]:
     """The exams of a table; ``hashes`` is (n, len(columns)), empty where there is no image."""
     table = (group[name][:].tolist() for name in ("patient", "visit", "label", "date", "layout"))
+    named = {str(view): values[:].tolist() for view, values in group.get("formats", {}).items()}
     exams = []
-    for patient, visit, label, date, layout, own in zip(*table, hashes[:].astype(str).tolist(), strict=True):
+    for row, (patient, visit, label, date, layout, own) in enumerate(
+        zip(*table, hashes[:].astype(str).tolist(), strict=True)
+    ):
         known = tuple((name, digest) for name, digest in zip(columns, own, strict=True) if digest)
-        exams.append(Exam(patient, visit, label, date.decode() or None, layout.decode(), known))
+        formats = tuple((view, named[view][row].decode()) for view in VIEWS if view in named and named[view][row])
+        exams.append(Exam(patient, visit, label, date.decode() or None, layout.decode(), known, formats))
     return tuple(exams)
 
 

@@ -241,11 +241,17 @@ class DatasetWriter:
         self._plain(f"{place}exams/visit", np.array([exam.visit for exam in exams], dtype=np.int64))
         self._plain(f"{place}exams/label", np.array([exam.label for exam in exams], dtype=np.int8))
         self._plain(f"{place}exams/date", np.array([(exam.date or "").encode() for exam in exams], dtype="S10"))
-        layouts = [exam.layout.encode() for exam in exams]
-        self._plain(f"{place}exams/layout", np.array(layouts, dtype=f"S{max(1, *map(len, layouts), 0)}"))
+        self._texts(f"{place}exams/layout", [exam.layout for exam in exams])
+        formats = [dict(exam.formats) for exam in exams]
+        for view in (each for each in VIEWS if any(each in own for own in formats)):
+            self._texts(f"{place}exams/formats/{view}", [own.get(view, "") for own in formats])
         for name, values in nuisance_columns(exams, table.measured).items():
             self._plain(f"{place}nuisance/{name}", values)
         return [sorted(row.items()) for row in table.measured]
+
+    def _texts(self, path: str, values: Sequence[str]) -> None:
+        encoded = [value.encode() for value in values]
+        self._plain(path, np.array(encoded, dtype=f"S{max(1, *map(len, encoded), 0)}"))
 
     def _plain(self, path: str, values: npt.NDArray[np.generic]) -> None:
         self._file.create_dataset(path, data=values, track_times=False)

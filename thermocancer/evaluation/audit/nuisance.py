@@ -41,7 +41,6 @@ PICTURE = {
     "room_spread": ("spread of the background temperature", "room"),
     "frame_minimum": ("lowest temperature of the frame", "room"),
     "marker_area": ("size of the reference marker", "marker"),
-    "marker_contrast": ("contrast of the reference marker", "marker"),
     "marker_celsius": ("temperature of the reference marker", "marker"),
     "torso_area": ("share of the frame that the body fills", "framing"),
     "centroid_x": ("place of the body, sideways", "framing"),
@@ -50,7 +49,7 @@ PICTURE = {
     "bottom_width": ("width of the body at the bottom", "framing"),
     "top_row": ("first row that shows the body", "framing"),
     "bottom_row": ("last row that shows the body", "framing"),
-    "sharpness": ("sharpness", "camera"),
+    "edge_sharpness": ("sharpness of the outline", "camera"),
 }
 """Variables that ``data/nuisance.py`` measures in the picture; others keep their own name."""
 
