@@ -137,7 +137,7 @@ def test_the_metric_is_reported_with_its_interval(followed: Path) -> None:
     ("name", "title"),
     [
         ("upper_half", "the upper half of the frame alone"),
-        ("frame_maximum", "highest temperature of the frame"),
+        ("corner_celsius", "temperature of the upper left corner"),
     ],
 )
 def test_the_control_and_the_variable_stand_in_the_audit(followed: Path, name: str, title: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from thermocancer.config.base import PositiveInt, Rendering, Section, Shape, ViewName
+from thermocancer.config.base import ASIDE, PositiveInt, Rendering, Section, Shape, ViewName
 
 
 class ConvertSection(Section):
@@ -69,6 +69,15 @@ class CohortSection(Section):
     match_room_celsius: Annotated[float, Field(gt=0)] = 0.75
     layouts: tuple[str, ...] = Field((), description="keep only these acquisition layouts")
     exclude: tuple[str, ...] = Field((), description="exams to leave out, PATIENT or PATIENT_VISIT")
+    facts: Annotated[tuple[str, ...], ASIDE] = Field(
+        (), description="columns of the labels file, or fields of the site, that evaluate audits as it does dates and "
+        "rooms (site, device, ...); all: every one",
+    )  # fmt: skip
+
+    @field_validator("facts", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class FeaturesSection(Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
-from thermocancer.data.nuisance import LAYOUT
+from thermocancer.data.nuisance import LAYOUT, RETIRED
 from thermocancer.errors import DataError
 
 RIDGE = 1.0
@@ -36,7 +36,10 @@ class NuisanceScale:
         missing = [name for name in self.names if name not in measured]
         if missing:
             known = ", ".join(self.names)
-            raise DataError("a nuisance variable is not measured here", expected=known, found=f"no {missing}")
+            hint = "train the run again: this figure moved with the skin" if {*missing} & {*RETIRED} else None
+            raise DataError(
+                "a nuisance variable is not measured here", expected=known, found=f"no {missing}", hint=hint
+            )
         values = np.column_stack([measured[name][rows] for name in self.names])
         standard = (values - self.mean) / self.scale
         return np.where(np.isfinite(standard), standard, 0.0)

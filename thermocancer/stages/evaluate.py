@@ -45,7 +45,7 @@ def find_tasks(config: Config, workspace: Workspace) -> list[Task]:
         )
     around = [hash_file(path) for path in (workspace.catalog, workspace.filtered / "filter.csv") if path.exists()]
     settings = config.evaluate.model_copy(update={"run": None}).model_dump(mode="json")
-    shared = (around, settings, config.report.model_dump(mode="json"), config.seed)
+    shared = (around, settings, config.report.model_dump(mode="json"), config.seed, config.cohort.facts)
     contents = {name: content_of(workspace.run(name)) for name in names}
     return [Task(name, workspace.run(name), fingerprint(__version__, contents[name], *shared)) for name in names]
 

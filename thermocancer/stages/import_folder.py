@@ -171,12 +171,13 @@ def _read_all(
         source, sha256, recipe = item
         try:
             earlier = by_content.get((sha256, recipe))
-            if earlier:  # the catalog knows it
+            if earlier and source.is_described_by(earlier[0].extra):  # the catalog knows it
                 first, extra = earlier[0], earlier[0].extra
                 height, width = extra["shape"]
                 count = sum(each.extra.get("original") == extra.get("original") for each in earlier)
                 notes = tuple(extra.get("notes", ()))
-                facts = Facts(first.layout, (height, width), extra["low"], extra["high"], notes, count)
+                encoding = str(extra.get("encoding", ""))
+                facts = Facts(first.layout, (height, width), extra["low"], extra["high"], notes, count, encoding)
             else:
                 facts = inspect(source, section)
             check_shape(facts, source, section)

@@ -226,6 +226,41 @@ def read_grey(content: bytes, where: str) -> Pixels:
     return pixels
 
 
+def encoding_of(content: bytes) -> str:
+    """How the encoder of a PNG, JPEG, TIFF, BMP or DICOM file was set: nothing of what the picture shows.
+
+    Of a PNG bits, kind of pixels, interlacing, zlib's level and the other chunks; of a JPEG its marker of the coding,
+    sampling, application segments and a mark of its quantisation tables. Empty for any other file.
+    """
+    if content.startswith(PNG_START) and len(content) >= 33:
+        bits, colour, interlaced = struct.unpack_from(">BBxxB", content, 24)
+        pixels = {0: "grey", 2: "colours", 3: "palette", 4: "grey with alpha", 6: "colours with alpha"}.get(colour, "?")
+        at, chunks, level = 8, list[str](), 0
+        while at + 10 <= len(content):
+            length, kind = struct.unpack_from(">I4s", content, at)
+            if kind == b"IDAT":
+                level = content[at + 9] >> 6
+                break
+            chunks.append(kind.decode("latin-1"))
+            at += 12 + length
+        return (
+            f"PNG {bits} bits {pixels}{' interlaced' * bool(interlaced)} level {level} {' '.join(chunks[1:])}".strip()
+        )
+    if content.startswith(b"\xff\xd8"):
+        segments = jpeg_segments(content)
+        tables = zlib.crc32(b"".join(body for marker, body in segments if marker == 0xDB))
+        coding = next(((marker, body) for marker, body in segments if marker in _JPEG_SIZES), (0, b""))
+        sampling = "/".join(f"{each:x}" for each in coding[1][7::3])
+        others = " ".join(f"{marker:x}" for marker, _ in segments if marker >= 0xE0)
+        return f"JPEG {coding[0]:x} sampling {sampling} tables {tables:08x} segments {others}".strip()
+    if content.startswith(TIFF_STARTS):
+        pages = tiff_pages(content, "")
+        return f"TIFF {content[:2].decode()} {max(each.bits for each in pages)} bits {pages[0].samples} samples"
+    if content.startswith(b"BM") and len(content) >= 30:
+        return f"BMP {struct.unpack_from('<H', content, 28)[0]} bits"
+    return "DICOM" if content[128:132] == b"DICM" else ""
+
+
 def jpeg_segments(jpeg: bytes) -> list[tuple[int, bytes]]:
     """Marker and content of every segment of a JPEG before its pixels."""
     found, at = [], 2

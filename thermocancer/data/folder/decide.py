@@ -143,6 +143,8 @@ class _Candidate:
     labelled: Labelled
     visit: int
     view: str
+    numbered: bool
+    """Was the visit numbered here, and not read anywhere?"""
 
 
 def place_files(
@@ -180,11 +182,12 @@ def place_files(
         else:
             labelled = _label_in_path(label_of(content.source.relative))
         visit = visit or labelled.visit
+        numbered = visit is None
         several = content.facts is not None and content.facts.count > 1  # frames in one file are an exam
         if visit is None and (several or content.source.kind == "video"):
             videos[identity.key] += 1
             visit = videos[identity.key]
-        candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view))
+        candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view, numbered))
     everywhere: set[PatientKey] = {each.identity.key for each in candidates if _is_of_the_site(each.content)}
     numbers = cohorts.numbers([each.identity for each in candidates], everywhere)
     indices = _indices(candidates)
@@ -235,6 +238,8 @@ def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates, 
     extra = _extra(content, cohorts)
     if identity.key != patient:
         extra |= {"original_id": str(identity.key), "patient_made_up": True}
+    if candidate.numbered:
+        extra["visit_made_up"] = True
     if _is_of_the_site(content):
         extra["dmr"] = True
     if candidate.labelled.facts:
@@ -249,7 +254,7 @@ def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates, 
 def _extra(content: Content, cohorts: Cohorts) -> dict[str, object]:
     extra: dict[str, object] = {
         "original": safe_name(content.source.relative), "original_sha256": content.sha256, "cohort": cohorts.name,
-        "folder": cohorts.folder,
+        "folder": cohorts.folder, "original_bytes": content.source.path.stat().st_size,
     }  # fmt: skip
     if cohorts.ids:
         extra["ids"] = cohorts.ids

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,6 +19,7 @@ from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint, hash_file, link_or_copy, write_bytes
+from thermocancer.thermal.pictures import encoding_of
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
 from thermocancer.thermal.writing import format_matrix
 
@@ -52,6 +53,10 @@ class SourceFile:
             return fingerprint(hashes.of(self.path), hashes.of(self.ranges))
         return hashes.of(self.path)
 
+    def is_described_by(self, extra: Mapping[str, object]) -> bool:
+        """Does what an earlier import kept hold all that is asked of such a file today?"""
+        return self.kind != "image" or "encoding" in extra
+
     def recipe(self, section: ImportSection) -> str:
         """Changes when the same file would be imported with other content."""
         if self.kind == "video":
@@ -71,9 +76,11 @@ class Facts:
     high: float
     notes: tuple[str, ...] = ()
     count: int = 1
+    encoding: str = ""
 
     def as_extra(self) -> dict[str, object]:
         extra: dict[str, object] = {"shape": list(self.shape), "low": self.low, "high": self.high}
+        extra |= {"encoding": self.encoding} if self.encoding else {}
         return extra | ({"notes": list(self.notes)} if self.notes else {})
 
 
@@ -194,7 +201,8 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
         return Facts(frames[0].layout, frames[0].shape, low, high, frames[0].notes, len(frames))
     if source.kind == "image":
         celsius, bits = _read_grey(source.path, section)
-        return Facts(f"grey{bits}", celsius.shape, float(celsius.min()), float(celsius.max()))
+        low, high, encoding = float(celsius.min()), float(celsius.max()), encoding_of(source.path.read_bytes())
+        return Facts(f"grey{bits}", celsius.shape, low, high, encoding=encoding)
     return _inspect_video(source, section)
 
 

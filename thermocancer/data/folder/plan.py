@@ -26,6 +26,7 @@ class ReadingPlan:
     patient: tuple[str, ...]
     patients: int
     made_up_numbers: int
+    made_up_visits: int
     view: Mapping[str, int]
     view_from: str
     label: tuple[str, ...]
@@ -77,6 +78,7 @@ class ReadingPlan:
             patient=names.patients,
             patients=len({each.patient for each in usable}),
             made_up_numbers=len({each.patient for each in usable if each.extra.get("patient_made_up")}),
+            made_up_visits=len({each.exam for each in usable if each.extra.get("visit_made_up")}),
             view=dict(sorted(Counter(each.view for each in usable).items())),
             view_from=names.views,
             label=tuple(labels.said()) if labels is not None else (_label_of_paths(found),),
@@ -102,6 +104,8 @@ class ReadingPlan:
             lines.append(
                 f"{self.made_up_numbers} patients have numbers that the tool made up (extra.original_id is theirs)"
             )
+        if self.made_up_visits:
+            lines.append(f"visit: {self.made_up_visits} exams were numbered by the tool, as nothing says which visit")
         lines.append(f"view: {_listed(self.view) or 'none'} ({self.view_from})")
         lines += self.label
         if self.folders_that_say_otherwise:

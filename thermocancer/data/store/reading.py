@@ -1,9 +1,10 @@
 """Reading ``datasets/NAME.h5``: exams, matrices and nuisance of one data set.
 
-Layout (version 1): ``/exams/{patient,visit,label,date,layout}`` (n,) and ``/exams/formats/VIEW`` (n,); ``/static/VIEW`` (n, H, W)
-uint16 hundredths of a degree or (n, H, W, 3) uint8 RGB, one chunk a frame; ``/static/present/VIEW``
-(n,); ``/hashes`` (n, views); ``/nuisance/NAME`` (n,); ``/dynamic/frames`` (m, T, H, W) and its own
-``/dynamic/exams``, ``/dynamic/hashes``, ``/dynamic/filled``. Written by ``data/store/writing.py``.
+Layout (version 1): ``/exams/{patient,visit,label,date,layout}`` (n,), ``/exams/formats/VIEW`` (n,) what the source
+files were (absent in older data sets); ``/static/VIEW`` (n, H, W) uint16 hundredths of a degree or (n, H, W, 3) uint8
+RGB, one chunk a frame; ``/static/present/VIEW`` (n,); ``/hashes`` (n, views); ``/nuisance/NAME`` (n,);
+``/dynamic/frames`` (m, T, H, W) and its own ``/dynamic/exams``, ``/dynamic/hashes``, ``/dynamic/filled``. Written by
+``data/store/writing.py``.
 """
 
 from __future__ import annotations

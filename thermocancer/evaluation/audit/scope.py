@@ -39,6 +39,8 @@ class Scope:
     folds: tuple[Fold, ...]
     cohort: Cohort | None
     facts: dict[ExamKey, ExamFacts]
+    wanted: tuple[str, ...] = ()
+    """Columns of ``ExamFacts.columns`` to audit: ``cohort.facts``."""
     patients_known: bool = True
     """False for image files whose patients nobody knows: each then counts as a patient of its own."""
 
@@ -48,7 +50,7 @@ class Scope:
 
     def dates(self) -> FloatArray:
         """Days since year 1 of each exam, NaN where unknown. Shape (n,)."""
-        return np.array([_day(exam.date) for exam in self.exams])
+        return np.array([day_number(exam.date) for exam in self.exams])
 
     def nuisance(self, name: str) -> FloatArray:
         """One measured variable by name, all NaN where it was not measured. Shape (n,)."""
@@ -56,7 +58,8 @@ class Scope:
         return np.asarray(measured.get(name, np.full(len(self.exams), np.nan)), dtype=np.float64)
 
 
-def _day(text: str | None) -> float:
+def day_number(text: str | None) -> float:
+    """Days since year 1 of a date YYYY-MM-DD; NaN for none."""
     try:
         return float(date.fromisoformat(text).toordinal()) if text else np.nan
     except ValueError:

@@ -16,7 +16,7 @@ from thermocancer.evaluation.audit.controls import GROUP_TITLES, NUISANCE, Contr
 from thermocancer.evaluation.audit.findings import audit_verdict, leak_checks, relabelled
 from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
-from thermocancer.evaluation.audit.nuisance import association, nuisance_controls
+from thermocancer.evaluation.audit.nuisance import association, not_audited, nuisance_controls
 from thermocancer.evaluation.audit.refits import REFITS
 from thermocancer.evaluation.audit.scope import Refitting, Scope, make_scope
 from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
@@ -45,7 +45,7 @@ def audit_run(
     if run.reads is Reads.IMAGES:
         scope, controls, unavailable = _of_images(run, settings, judge, progress)
     else:
-        scope, controls, unavailable = _of_exams(run, settings, facts, judge, progress)
+        scope, controls, unavailable = _of_exams(run, settings, facts, config.cohort.facts, judge, progress)
     largest = largest_stratum(scope)
     matched = _matched(scope, judge, settings, largest)
     checks = leak_checks(scope, controls)
@@ -61,13 +61,14 @@ Examined = tuple[Scope, list[Control], LeftOut]
 
 
 def _of_exams(
-    run: Run, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts], judge: Judge, progress: Progress
-) -> Examined:
+    run: Run, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts], columns: tuple[str, ...], judge: Judge,
+    progress: Progress,
+) -> Examined:  # fmt: skip
     """A run on thermograms, with its data set where that is still there."""
     own = run.config()
     with ExitStack() as stack:
         cohort, why = _open_cohort(own, run, stack)
-        scope = make_scope(run, cohort, facts)
+        scope = replace(make_scope(run, cohort, facts), wanted=columns)
         if cohort is not None and scope.cohort is None:
             why = "the data set has changed since the run was made"
         if relabelled(scope):  # the checks name these exams; nothing can be compared on two truths
@@ -78,10 +79,15 @@ def _of_exams(
             scope = replace(scope, folds=tuple(keep_matches_apart(scope.cohort, scope.folds, own.cohort)))
         controls = nuisance_controls(scope, judge) if all(len(fold.train) for fold in scope.folds) else []
         if scope.cohort is None or own is None:
-            return scope, controls, [{"name": TRAINED_AGAIN, "reason": why or "the data set is gone"}]
+            return (
+                scope,
+                controls,
+                [*not_audited(scope), {"name": TRAINED_AGAIN, "reason": why or "the data set is gone"}],
+            )
         refitting = Refitting(scope, scope.cohort, own, run.workspace, judge, settings.audit_repeats)
         wanted = [(name, control) for name, control in REFITS if name not in settings.audit_skip]
         refits, left_out = measure_controls(run.name, wanted, refitting, progress)
+    left_out += not_audited(scope)
     left_out += [{"name": name, "reason": "skipped by evaluate.audit_skip"} for name in settings.audit_skip]
     return scope, controls + refits, left_out
 

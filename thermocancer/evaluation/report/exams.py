@@ -12,6 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from thermocancer.data.catalog import read_catalog
+from thermocancer.data.folder.words import AGE, bare
 from thermocancer.errors import DataError
 from thermocancer.evaluation.statistics.metrics import subgroup_figures
 from thermocancer.evaluation.statistics.units import gather_units
@@ -33,7 +34,8 @@ PLAUSIBLE_AGES = range(10, 111)
 class ExamFacts:
     """One exam's static files by view (or its first dynamic frame), its date, layout and the first file's size.
 
-    ``age`` is in years, None where the source does not know it.
+    ``age`` is in years, None where the source does not know it. ``formats`` and ``sizes`` (bytes) are those of the
+    source files by view; ``assigned`` as in the catalog; ``columns`` what else the labels file or the site says.
     """
 
     date: str | None = None
@@ -41,6 +43,10 @@ class ExamFacts:
     files: dict[str, str] = field(default_factory=dict)
     bytes: int = 0
     age: int | None = None
+    formats: dict[str, str] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    assigned: frozenset[str] = frozenset()
+    columns: dict[str, str] = field(default_factory=dict)
 
     @property
     def view_set(self) -> str:
@@ -62,8 +68,16 @@ def catalogued_exams(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
         exam = exams.setdefault((record.patient, record.visit), ExamFacts())
         exam.date = exam.date or record.date
         exam.layout = exam.layout or record.layout
-        exam.bytes = exam.bytes or record.bytes
+        exam.bytes = exam.bytes or record.source_bytes
         exam.files.setdefault(record.view, record.path)
+        exam.sizes.setdefault(record.view, record.source_bytes)
+        known = exam.formats.get(record.view, "")
+        if record.protocol != "S" and record.format not in known.split(" or "):  # of a dynamic exam, every frame's
+            exam.formats[record.view] = " or ".join(filter(None, (known, record.format)))
+        else:
+            exam.formats.setdefault(record.view, record.format)
+        exam.assigned |= record.assigned
+        exam.columns = {**record.extra.get("columns", {}), **exam.columns}
     truth = {
         (int(line["patient"]), int(line["visit"])): line["age"]
         for line in _lines(workspace.raw / "truth.jsonl")
@@ -72,9 +86,26 @@ def catalogued_exams(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
     profiles = {int(line["patient"]): line for line in _lines(workspace.raw / "patients.jsonl") if "patient" in line}
     for key, exam in exams.items():
         told = age_on(profiles[key[0]], exam.date) if exam.date is not None and key[0] in profiles else None
-        age = truth.get(key) if told is None else told
+        written = next((value for name, value in exam.columns.items() if bare(name) in AGE), "")
+        age = truth.get(key, _whole(written)) if told is None else told
         exam.age = age if age in PLAUSIBLE_AGES else None
+        exam.columns = clinical_fields(profiles.get(key[0], {}), key[1]) | exam.columns
     return exams
+
+
+def clinical_fields(profile: Json, visit: int) -> dict[str, str]:
+    """What a line of ``patients.jsonl`` says of a patient and of one visit, by the site's own names of the fields.
+
+    Its age is that of the day it was read and left out.
+    """
+    of_visit: Json = next((each for each in profile.get("visits", ()) if each.get("visit") == visit), {})
+    blocks = [profile.get("profile", ()), *(block.get("entries", ()) for block in of_visit.get("fields", ()))]
+    return {str(name): str(value) for pairs in blocks for name, value in pairs if name and value and name != "age"}
+
+
+def _whole(text: str) -> int | None:
+    number = re.match(r"\s*(\d+)", text)
+    return int(number.group(1)) if number else None
 
 
 def age_on(profile: Json, day: str) -> int | None:
@@ -86,12 +117,12 @@ def age_on(profile: Json, day: str) -> int | None:
     62
     """
     words = next((value for key, value in profile.get("profile", ()) if key == "age"), "")
-    number = re.match(r"\s*(\d+)", str(words))
+    number = _whole(str(words))
     try:
         passed = (date.fromisoformat(str(profile["read"])[:10]) - date.fromisoformat(day)).days / 365.25
     except (KeyError, ValueError):
         return None
-    return None if number is None else round(int(number.group(1)) - passed)
+    return None if number is None else round(number - passed)
 
 
 def _lines(path: Path) -> list[Json]:
