@@ -121,6 +121,26 @@ def test_sharpness_falls_with_blur() -> None:
     assert blurred["edge_sharpness"] < measure_matrix(celsius)["edge_sharpness"] - 1
 
 
+@pytest.mark.parametrize("blur", [0.5, 2, 3], ids="blurred by {}".format)
+def test_warmer_skin_changes_nothing_that_is_measured_outside_the_breast(blur: float) -> None:
+    """Compared with a little more blur, which must show; noise that does not grow with the edge must not."""
+    import cv2
+
+    def measured(warmer: float, blur: float) -> dict[str, float]:
+        celsius = body(3, (240, 320)).astype(np.float32) / 100
+        room = celsius.min() + 1 > celsius
+        shot = cv2.GaussianBlur(np.where(room, celsius, celsius + np.float32(warmer)), (0, 0), blur)
+        marker = truth((240, 320))[1]
+        shot[marker] -= np.float32(warmer)  # it is stuck on, and has its own temperature
+        return measure_matrix(shot + np.random.default_rng(1).normal(0, 0.05, shot.shape))
+
+    before, warm, blurred = measured(0, blur), measured(1.5, blur), measured(0, 1.3 * blur)
+    assert before.keys() == PICTURE.keys()
+    assert blurred["edge_sharpness"] < before["edge_sharpness"] - 0.3
+    assert warm.pop("edge_sharpness") == pytest.approx(before.pop("edge_sharpness"), abs=0.05)
+    assert warm == pytest.approx(before, rel=0.01, abs=0.003)
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_torso_only_hides_room_and_marker_and_keeps_the_body(shape: tuple[int, int]) -> None:
     centi = body(3, shape)

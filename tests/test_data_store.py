@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from dataset_fixtures import SHAPE, body, make_raw, settings
 
+from thermocancer.data.catalog import read_catalog, write_catalog
 from thermocancer.data.cohort import ArrayCohort, Cohort, centi_celsius, colours
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.writing import pack, resize_centi
@@ -167,3 +169,28 @@ def test_arrays_in_memory_are_read_alike(path: Path) -> None:
         memory = ArrayCohort(source.exams, {"Frontal": centi_celsius(source, "Frontal", np.arange(12))})
         assert np.array_equal(centi_celsius(memory, "Frontal", rows), centi_celsius(source, "Frontal", rows))
         assert (memory.views, memory.shape, memory.kind) == (source.views, source.shape, source.kind)
+
+
+def test_formats_of_every_view_are_kept_and_retired_figures_are_not_read(tmp_path: Path) -> None:
+    workspace = make_raw(tmp_path, patients=range(1, 7), views=("Frontal", "Left"), frames=3)
+    records = [
+        replace(each, extra={"notes": ["3 blank lines"], "original_bytes": 7, "visit_made_up": True})
+        if each.view == "Left" or each.index == 2
+        else each
+        for each in read_catalog(workspace)
+    ]
+    write_catalog(workspace, records)
+    config = settings(workspace, filter__views=["Frontal", "Left"], dataset__dynamic=True, filter__frames=3)
+    run(config, workspace, Silent())
+    path = workspace.dataset("cohort")
+    with StoredCohort(path) as static, StoredCohort(path, DYNAMIC) as dynamic:
+        assert static.exams[0].formats == (("Frontal", "space2"), ("Left", "space2, # blank lines"))
+        assert dynamic.exams[3].formats == (("Frontal", "semicolon5 or semicolon5, # blank lines"),)
+        assert np.isfinite(static.nuisance()["visit"]).all()
+    with h5py.File(path, "a") as file:  # as an earlier version wrote it
+        del file["exams/formats"]
+        file["nuisance/sharpness"] = file["nuisance/edge_sharpness"][:]
+        file["nuisance/marker_contrast"] = file["nuisance/edge_sharpness"][:]
+    with StoredCohort(path) as old:
+        assert old.exams[0].formats == ()
+        assert not {"sharpness", "marker_contrast"} & old.nuisance().keys()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -514,3 +515,27 @@ def test_empty_folder(desk: Desk) -> None:
     (desk.folder / "readme.txt").write_text("nothing")
     with pytest.raises(DataError, match="nothing to import"):
         desk.run()
+
+
+def test_what_the_source_files_were_is_kept_and_numbers_that_the_tool_gave_are_marked(desk: Desk) -> None:
+    grey = np.random.default_rng(1).integers(0, 255, SHAPE, dtype=np.uint8)
+    files = {"sick/P01.png": [], "sick/P02.png": [cv2.IMWRITE_PNG_COMPRESSION, 9], "healthy/N01.jpg": []}
+    for shift, (name, options) in enumerate(files.items()):
+        (desk.folder / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(desk.folder / name), np.roll(grey, shift), options)
+    desk.put("healthy/N02.txt", 312)
+    options = {"view": "Frontal", "range": {"low": 18, "high": 38}, "id_pattern": r"([A-Z]\d+)\."}
+    report = desk.run(**options)
+    found = {each.extra["original"]: each for each in desk.records()}
+    assert len({each.format for each in found.values()}) == 4
+    assert found["sick/P01.png"].format.startswith("grey8, PNG 8 bits grey level")
+    assert found["healthy/N01.jpg"].format.startswith("grey8, JPEG c0 sampling 11 tables ")
+    assert all(each.source_bytes == (desk.folder / name).stat().st_size for name, each in found.items())
+    assert all(each.assigned == {"patient", "visit"} for each in found.values())
+    assert report.figures["read_as"]["made_up_visits"] == 4
+    assert "visit: 4 exams were numbered by the tool, as nothing says which visit" in report.notes
+    assert desk.run(**options).nothing_to_do
+    older = [replace(each, extra={k: v for k, v in each.extra.items() if k != "encoding"}) for each in found.values()]
+    write_catalog(desk.workspace, older)
+    desk.run(**options)
+    assert {each.extra["original"]: each for each in desk.records()} == found
