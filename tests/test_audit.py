@@ -305,7 +305,7 @@ def test_matched_auc_counts_pairs_one_by_one(tmp_path: Path, across_folds: bool)
     rows = toy_rows(40, repeats=2)
     source = toy_source(rows)
     scope = scope_of(tmp_path, rows, source)
-    how = {"confidence": 0.95, "bootstrap": 400, "seed": 0, "across_folds": across_folds}
+    how = {"confidence": 0.95, "across_folds": across_folds}
     result = matched_auc(scope, rows, Matching(270, 0.75), **how)
     assert result is not None
     keys = {(r.patient, r.visit) for r in rows}
@@ -355,7 +355,7 @@ def test_matched_pairs_are_no_worse_than_chance_for_a_model_that_follows_meaning
                 ]
         source = ArrayCohort(exams, {"Frontal": np.zeros((90, 2, 2), np.uint16)})
         scope = scope_of(tmp_path / str(seed), rows, source)
-        found = matched_auc(scope, rows, Matching(270, None), confidence=0.95, bootstrap=10, seed=0)
+        found = matched_auc(scope, rows, Matching(270, None), confidence=0.95)
         assert found is not None
         inside.append(found["auc"]["value"])
         across.append(found["all_pairs"]["auc"])
@@ -367,7 +367,7 @@ def test_matching_without_dates_or_pairs_gives_nothing(tmp_path: Path) -> None:
     rows = toy_rows(20, repeats=1)
     undated = replace(toy_source(rows), exams=tuple(replace(e, date=None) for e in toy_source(rows).exams))
     scope = scope_of(tmp_path, rows, undated)
-    assert matched_auc(scope, rows, Matching(270, None), confidence=0.95, bootstrap=50, seed=0) is None
+    assert matched_auc(scope, rows, Matching(270, None), confidence=0.95) is None
     assert largest_stratum(scope) is None
 
 

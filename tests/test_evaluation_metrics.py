@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from thermocancer.evaluation.statistics.curves import (
 from thermocancer.evaluation.statistics.intervals import (
     auc_interval,
     delong_covariance,
+    pairs_interval,
     smallest_detectable_auc,
     wilson,
 )
@@ -500,3 +502,51 @@ def test_what_can_be_detected_follows_power_level_and_size() -> None:
     assert smallest_detectable_auc(2, 2) == 1.0
     with pytest.raises(ValueError, match="both classes"):
         smallest_detectable_auc(0, 20)
+
+
+# pairs that count
+
+
+def test_the_interval_of_all_pairs_is_newcombes() -> None:
+    """Method 5 solved by bisection from the formula as printed (Newcombe 2006), 12 sick and 30 healthy."""
+    random = np.random.default_rng(4)
+    sick, healthy = random.normal(1, 1, 12), random.normal(0, 1, 30)
+    won = (sick[:, None] > healthy).astype(float)
+    found = pairs_interval(won, np.ones_like(won))
+    value, mean = won.mean(), (12 + 30) / 2 - 1
+
+    def beyond(auc: float) -> bool:
+        kept = auc * (1 - auc) * (1 + mean * (1 - auc) / (2 - auc) + mean * auc / (1 + auc))
+        return (value - auc) ** 2 > 1.959964**2 * kept / (12 * 30)
+
+    for bound, outside in ((found.low, 0.0), (found.high, 1.0)):
+        assert bound is not None
+        inside = value
+        for _ in range(60):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if beyond(middle) else (middle, outside)
+        assert bound == pytest.approx(inside, abs=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "truth"), [(6, 0.5), (6, 0.9), (40, 0.5), (40, 0.8), (300, 0.65), (300, 0.9)])
+def test_the_interval_of_a_few_matched_pairs_covers(pairs: int, truth: float) -> None:
+    random, covered, above = np.random.default_rng(pairs), 0, 0
+    apart = NormalDist().inv_cdf(truth) * 2**0.5
+    for _ in range(300):
+        near = random.random((14, 1)) - random.random(40)  # neighbours in time, as exams are matched
+        met = (np.abs(near) <= np.sort(np.abs(near), axis=None)[pairs - 1]).astype(float)
+        won = met * (random.normal(apart, 1, (14, 1)) > random.normal(0, 1, 40))
+        interval = pairs_interval(won, met)
+        covered += interval.low <= truth <= interval.high
+        above += interval.low > 0.5
+    assert covered / 300 >= 0.92
+    assert truth > 0.5 or above / 300 <= 0.05
+
+
+def test_pairs_that_are_all_ranked_right_have_a_width_and_none_have_no_value() -> None:
+    one = pairs_interval(np.ones((3, 3)), np.ones((3, 3)))
+    assert one.value == one.high == 1.0
+    assert 0.3 < one.low < 0.7
+    zero = pairs_interval(np.zeros((3, 3)), np.ones((3, 3)))
+    assert (zero.low, zero.high) == pytest.approx((0.0, 1 - one.low))
+    assert pairs_interval(np.zeros((2, 2)), np.zeros((2, 2))).value is None

