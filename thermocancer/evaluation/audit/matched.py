@@ -92,7 +92,7 @@ def matched_auc(
 
 def _same_patient(patients: IntArray) -> FloatArray:
     """Which exams are of each patient, (patients, exams): what sums pairs of exams into pairs of patients."""
-    return (np.unique(patients)[:, None] == patients).astype(float)
+    return np.asarray(np.unique(patients)[:, None] == patients, dtype=np.float64)
 
 
 def _meetings(scope: Scope, groups: Sequence[Sequence[Prediction]], sick: IntArray, healthy: IntArray) -> FloatArray:
