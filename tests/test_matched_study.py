@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
+from frontal_files import compare
 from matched_study_features import COLUMNS, INDEX_NAMES, ROWS, SIGNED_NAMES, compare_sides, plant, straighten
 
 HEIGHT, WIDTH = 240, 320
@@ -68,3 +70,28 @@ def test_planted_spot_warms_one_side_only() -> None:
     warmer = plant(sides, 1.0, np.random.default_rng(3))
     gained = [float((warmer.left - sides.left).max()), float((warmer.right - sides.right).max())]
     assert sorted(round(each, 1) for each in gained) == [0.0, 1.0]
+
+
+def test_a_folder_is_held_against_the_list_of_files_by_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Renamed and copied files count as what they hold; one whose last digit differs is missing."""
+    texts = [f"20.0{number} 21.00\n" for number in range(4)]
+    lines = [
+        f"{hashlib.sha256(text.encode()).hexdigest()},{n},1,2013-01-0{n + 1},space2" for n, text in enumerate(texts)
+    ]
+    listed = tmp_path / "list.csv"
+    listed.write_text("\n".join(["sha256,patient,visit,date,layout", *lines]) + "\n")
+    folder = tmp_path / "mine" / "deep"
+    folder.mkdir(parents=True)
+    for name, text in zip("abcd", texts, strict=True):
+        (folder / name).write_text(text)
+    (folder / "copy").write_text(texts[0])
+    assert compare(folder.parent, listed) == 0
+    (folder / "c").write_text("20.02 21.01\n")
+    assert compare(folder.parent, listed) == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("4 of 4")
+    assert "1 of them more than once, 0 other" in said[0]
+    assert said[1].startswith("3 of 4")
+    assert "patient 2, visit 1, 2013-01-03, space2" in said[2]
