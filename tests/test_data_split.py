@@ -201,6 +201,19 @@ def test_thesis_split_is_by_file_with_seed_1_and_names_its_leaks() -> None:
         check_disjoint(exams, fold)
 
 
+def test_the_unfiltered_folders_are_shuffled_in_the_order_of_the_sites_own_names() -> None:
+    exams = [replace(exam, patient=13 * exam.patient) for exam in cohort()]  # one to three digits: 13_1, 130_1
+    parts = {}
+    for order, name in (("filtered", "image_{0}_{1}.jpg"), ("unfiltered", "T{0:04d}.{1}.1.S.2014-01-01.00.jpg")):
+        (fold,) = outer_folds(exams, make_split(exams, CONFIG, 0), SplitSection(protocol="thesis", order=order), 5)
+        names = sorted((exam.label, name.format(exam.patient, exam.visit)) for exam in exams)
+        np.random.RandomState(1).shuffle(names)
+        expected = {each for _, each in names[-int(0.3 * len(names)) :]}
+        assert {name.format(exams[row].patient, exams[row].visit) for row in fold.test} == expected
+        parts[order] = set(fold.test.tolist())
+    assert parts["filtered"] != parts["unfiltered"]
+
+
 def test_an_identical_image_on_both_sides_is_refused_and_named() -> None:
     exams = [Exam(p, 1, p % 2, hashes=(("Frontal", "same" if p in (1, 4) else str(p)),)) for p in range(6)]
     fold = Fold("test", np.array([0, 1, 2]), np.array([3, 4, 5]))

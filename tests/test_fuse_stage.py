@@ -206,7 +206,7 @@ def test_an_encoder_that_has_seen_a_scored_patient_is_refused_or_named(workspace
         run(workspace, **options)
     run(workspace, **options, fuse__encoders="split")
     manifest = read_json(workspace.run("svm") / "manifest.json")
-    assert any("trained on scored exams" in leak for leak in manifest["leaks"])
+    assert any("trained on files of scored patients" in leak for leak in manifest["leaks"])
     run(workspace, **options, split__protocol="holdout")
     assert read_json(workspace.run("svm") / "manifest.json")["leaks"] == []
     stolen = workspace.autoencoder("v2", "Frontal")

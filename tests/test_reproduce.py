@@ -12,6 +12,7 @@ from evaluation_fixtures import toy_rows, toy_source, write_dataset, write_run
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.errors import ConfigError, DataError, Interrupted, RunError
+from thermocancer.evaluation.replication import remaking
 from thermocancer.evaluation.replication.published import PROTOCOLS, ROW_NAMES, ROWS, SAME_PRINTED_ROW, chosen_rows
 from thermocancer.evaluation.replication.remaking import branch_of, deviations, made_with, steps_of
 from thermocancer.outcome import StageReport
@@ -47,7 +48,8 @@ def test_steps_are_the_original_recipe_or_an_honest_one(tmp_path: Path, row) -> 
     honest = steps_of(row, "grouped-cv", config_of(tmp_path))
     old, new = thesis[-1].config, honest[-1].config
     assert (old.split.protocol, new.split.protocol) == ("thesis", "grouped-cv")
-    assert (old.autoencoder.train_on, new.autoencoder.train_on) == ("all", "split")
+    theirs = "unfiltered" if row.cohort == "five" else "split"
+    assert (old.autoencoder.train_on, new.autoencoder.train_on) == (theirs, "split")
     assert thesis[-1].stage == honest[-1].stage == "evaluate"
     assert new.dataset.source == "matrices"
     for step in (*thesis, *honest):
@@ -222,12 +224,25 @@ def differences(tmp_path: Path, row: str, protocol: str, shape: tuple[int, int],
     return deviations(chosen, steps_of(chosen, protocol, config_of(tmp_path, **options))[-1].config, shape, 200)
 
 
-def test_the_original_settings_differ_in_nothing(tmp_path: Path) -> None:
-    assert differences(tmp_path, "T3-v1", "thesis", (480, 640), seed=1) == []
-    assert differences(tmp_path, "T7-5", "thesis", (480, 640), seed=1) == []
+def test_the_original_settings_differ_in_nothing_but_what_no_setting_changes(tmp_path: Path) -> None:
+    static = {*remaking.ALWAYS, *remaking.ALWAYS_STATIC, remaking.NO_TPU}
+    assert set(differences(tmp_path, "T3-v1", "thesis", (480, 640), seed=1)) == static
+    assert set(differences(tmp_path, "T7-5", "thesis", (480, 640), seed=1)) == static
+    tpu = differences(tmp_path, "T7-5", "thesis", (480, 640), seed=1, **{"strategy.kind": "tpu"})
+    assert set(tpu) == static - {remaking.NO_TPU}
     full = {"seed": 1, "dit.backbone": "efficientnetb5"}
-    only = differences(tmp_path, "T8", "thesis", (480, 640), **full)
-    assert only == ["frames in their order, resized, never JPEG (original: directory order, resize lost, JPEG)"]
+    films = {*remaking.ALWAYS, *remaking.ALWAYS_FILMS, remaking.NO_TPU}
+    assert set(differences(tmp_path, "T8", "thesis", (480, 640), **full)) == films
+
+
+@pytest.mark.parametrize("chosen", ["split", "all"])
+def test_what_a_user_trains_autoencoders_on_is_kept_and_said(tmp_path: Path, chosen: str) -> None:
+    given = {"seed": 1, "split.protocol": "thesis", "autoencoder.train_on": chosen}
+    row = chosen_rows(("T6-5",))[0]
+    assert steps_of(row, "thesis", config_of(tmp_path, **given))[-1].config.autoencoder.train_on == chosen
+    found = differences(tmp_path, "T6-5", "thesis", (480, 640), **given)
+    words = remaking.WORDS_TRAINED_ON[chosen]
+    assert f"autoencoders trained on {words} (original 70 % of the unfiltered files)" in found
 
 
 def test_what_differs_is_said(tmp_path: Path) -> None:

@@ -15,13 +15,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from autoencoder_fixtures import TINY, built, tiny_config
+from dataset_fixtures import make_raw
 
+from thermocancer.classifiers.encoders import Encoders
+from thermocancer.data.catalog import read_catalog, write_catalog
 from thermocancer.data.split import Split, outer_folds
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError, Interrupted
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
-from thermocancer.stages import train_ae
+from thermocancer.stages import build_dataset, train_ae
 from thermocancer.training import autoencoder as ae
 from thermocancer.training.autoencoder import trainings
 from thermocancer.workspace import Workspace
@@ -152,6 +155,39 @@ def test_thesis_names_its_leaks(prepared: Workspace, tmp_path: Path) -> None:
     assert any("validated on the test part" in leak for leak in leaks)
     assert any("all files" in leak for leak in leaks)
     assert len(ae.trained_patients(workspace, "v2", "Frontal", "test")) == 12
+
+
+def test_the_studys_autoencoders_learn_from_each_views_own_unfiltered_files(tmp_path: Path) -> None:
+    """Exams that lack another view are among them; whoever only validated is not counted as seen."""
+    workspace = make_raw(tmp_path, patients=range(1, 29), shape=(32, 48), views=("Frontal", "Right"))
+    kept = [each for each in read_catalog(workspace) if each.view == "Frontal" or each.patient % 4]
+    write_catalog(workspace, kept)
+    config = tiny_config(
+        workspace, filter__views=["Frontal", "Right"], filter__rule="original", split__protocol="thesis",
+        autoencoder__train_on="unfiltered", autoencoder__epochs=1, autoencoder__batch=8,
+    )  # fmt: skip
+    made = build_dataset.run(config, workspace, Silent())
+    assert "cohort-unfiltered, files by view: Frontal 28, Right 21" in made.notes
+    assert "cohort, files by view: Frontal 21, Right 21" in made.notes
+    train_ae.run(config, workspace, Silent())
+    encoders = Encoders.of(config, workspace)
+    for view, code in (("Frontal", 1), ("Right", 3)):
+        names = sorted(
+            (each.label, each.name.file_name, each.exam) for each in kept if each.view == view
+        )  # as Keras lists them: class by class, by name
+        assert all(f".{code}.S." in name for _, name, _ in names)
+        np.random.RandomState(1).shuffle(names)
+        held_out = int(0.3 * len(names))
+        manifest = ae.manifest_of(workspace, "v2", view, "test")
+        assert set(manifest.trained_exams or ()) == {exam for *_, exam in names[:-held_out]}
+        assert (manifest.images.train, manifest.images.validation) == (len(names) - held_out, held_out)
+        with StoredCohort(workspace.dataset("cohort")) as cohort:
+            (fold,) = outer_folds(cohort.exams, Split.read(workspace.split), config.split, config.seed)
+            tested = {cohort.exams[row].key for row in fold.test}
+            seen = tested & {exam for *_, exam in names[:-held_out]}
+            assert 0 < len(seen) < len(tested) == len({key for key in tested if int(key[:-2]) in manifest.patients})
+            said = f"autoencoders were trained on files of scored patients: {len(seen)} patients, {len(seen)} scored"
+            assert any(leak.startswith(said) for leak in encoders.leaks(cohort, (view,), [fold]))
 
 
 def test_a_view_that_is_not_there_is_refused(prepared: Workspace) -> None:

@@ -99,13 +99,24 @@ class Encoders:
         """What the encoders had seen that they should not have, in words."""
         if self.untrained:
             return []
-        found, shown = [], set()
+        found: list[str] = []
+        scored: set[str] = set()
+        known: set[int] = set()
         for fold in folds:
+            tested = [cohort.exams[row] for row in fold.test]
             for view in views:
                 found += autoencoders.trained_leaks(self.workspace, self.variant, view, self._fold(fold.name))
-                shown |= self.shown(cohort, view, fold)
-        if shown:
-            found.append(f"autoencoders were trained on scored exams: {len(shown)} patients")
+                trained = autoencoders.trained_exams(self.workspace, self.variant, view, self._fold(fold.name))
+                if trained is None:  # an older manifest does not tell who only validated
+                    known |= self.shown(cohort, view, fold)
+                    continue
+                scored |= {exam.key for exam in tested} & trained
+                known |= {exam.patient for exam in tested} & {int(key.partition("_")[0]) for key in trained}
+        if known:
+            found.append(
+                f"autoencoders were trained on files of scored patients: {len(known)} patients, {len(scored)} scored "
+                "exams among the files"
+            )
         return list(dict.fromkeys(found))
 
     def check_unseen(self, cohort: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> None:

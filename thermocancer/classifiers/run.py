@@ -16,6 +16,7 @@ from thermocancer.classifiers.calibrated import describe_aim
 from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
 from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Family
+from thermocancer.config.schema import shown_rendering
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import MatchWeights
 from thermocancer.data.split import Fold, thesis_leaks
@@ -191,13 +192,25 @@ def leaks_of(kind: Kind, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) ->
 
 def _lost_in_rendering(kind: Kind, asked: Asked, cohort: Cohort) -> list[str]:
     """Defects of the original recipe's pictures, as far as this run shares them."""
+    config, coloured = asked.config, cohort.kind == "rgb"
+    convert = config.convert
     if kind.reads is Reads.FRAMES:
-        return []
-    config, found = asked.config, []
-    images = cohort.kind == "rgb"
-    rendering = config.convert.rendering if images else config.autoencoder.input.rendering
-    if rendering.range == "minmax" and (images or kind.reads is Reads.CODES):
+        rendering = shown_rendering(config) if coloured else config.dit.rendering
+        films = coloured and config.dataset.frames_from == "videos"
+        compressed = [f"{convert.video_codec} videos"] if films and convert.video_codec == "DIVX" else []
+        compressed += ["JPEG images"] if films and convert.video_jpeg is not None else []
+    else:
+        rendering = convert.rendering if coloured else config.autoencoder.input.rendering
+        films, compressed = False, []
+    compressed += ["JPEG images"] if coloured and not films and convert.format == "jpg" else []
+    sees_colours = coloured or kind.reads in (Reads.CODES, Reads.FRAMES)
+    found = []
+    if rendering is not None and sees_colours and rendering.range == "minmax":
         found.append("each image scaled by its own minimum and maximum: absolute temperature lost, noise stretched")
-    if images and config.convert.format == "jpg":
-        found.append("JPEG images instead of temperatures")
-    return found
+    if rendering is not None and sees_colours and rendering.colormap in REPEATS_COLOURS:
+        found.append(f"the colours of {rendering.colormap} repeat: different temperatures, same colour")
+    return found + [f"{each} instead of temperatures" for each in compressed]
+
+
+REPEATS_COLOURS = ("prism", "flag")
+"""Colour maps that go through the same colours several times."""

@@ -74,7 +74,11 @@ class AutoencoderSection(Section):
     per_fold: Annotated[bool, ASIDE] = Field(
         True, description="also train inside every outer fold, so that no scored exam was seen"
     )
-    train_on: Literal["split", "all"] = Field("split", description="'all' leaks: the original recipe")
+    train_on: Literal["split", "unfiltered", "all"] = Field(
+        "split",
+        description="protocol thesis: the training part of the data set, of every readable file of the view as in the "
+        "original study (another shuffle: leaks), or all exams (leaks)",
+    )
     checkpoint_every: Annotated[PositiveInt, ASIDE] = Field(1, description="epochs between checkpoints")
 
 

@@ -14,18 +14,26 @@ class ConvertSection(Section):
 
     rendering: Rendering = Rendering()
     format: Literal["jpg", "png"] = "jpg"
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(95, description="original study: 75")
     processes: PositiveInt | None = Field(None, description="null: every core")
     dynamic: bool = True
     videos: bool = False
     video_rendering: Rendering = Rendering(colormap="prism", range="minmax")
     video_codec: Literal["DIVX", "FFV1"] = "DIVX"
     video_fps: Annotated[float, Field(gt=0)] = 5.0
+    video_jpeg: Annotated[int, Field(ge=1, le=100)] | None = Field(
+        None, description="frames pass through JPEG of this quality first (original study: 75); null: as they are"
+    )
 
 
 class FilterSection(Section):
     """``filter``: which exams are complete and sound."""
 
+    rule: Literal["sound", "original"] = Field(
+        "sound",
+        description="original: as the original study, where only a view that is missing or cannot be read drops an "
+        "exam: identical and implausible pictures stay; of dynamic exams first visits alone",
+    )
     views: tuple[ViewName, ...] = ("Frontal", "Right45", "Right", "Left45", "Left")
     shape: Shape | None = Field(None, description="null: the most frequent shape")
     low: float = Field(5.0, description="lowest plausible temperature, degC")
@@ -40,6 +48,9 @@ class DatasetSection(Section):
 
     name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="datasets/NAME.h5")
     source: Literal["matrices", "images", "videos"] = "matrices"
+    dynamic_source: Literal["matrices", "images", "videos"] | None = Field(
+        None, description="what dynamic exams are read from; null: dataset.source"
+    )
     views: tuple[ViewName, ...] | None = Field(None, description="null: those of filter.views")
     size: Shape | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True
@@ -50,11 +61,21 @@ class DatasetSection(Section):
     )
     threads: PositiveInt | None = Field(None, description="null: every core; the bytes do not depend on it")
 
+    @property
+    def frames_from(self) -> Literal["matrices", "images", "videos"]:
+        """What dynamic exams are read from."""
+        return self.dynamic_source or self.source
+
 
 class SplitSection(Section):
     """The one patient-wise split, and the folds of cross-validation."""
 
     protocol: Literal["grouped-cv", "holdout", "thesis"] = "grouped-cv"
+    order: Literal["filtered", "unfiltered"] = Field(
+        "filtered",
+        description="protocol thesis: the file names whose order is shuffled, those of the study's filtered folders "
+        "(image_276_1) or the site's own (T0276.1.1.S...), as its table 3",
+    )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
     folds: Annotated[int, Field(ge=2)] = 5
     repeats: PositiveInt = 5

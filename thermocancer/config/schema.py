@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from thermocancer.config.base import PathText, Section
+from thermocancer.config.base import PathText, Rendering, Section
 from thermocancer.config.judging import EvaluateSection, ReportSection, SweepSection
 from thermocancer.config.learning import (
     AutoencoderSection,
@@ -80,11 +80,16 @@ def check_pairs(config: Config) -> None:
         )
     if config.strategy.backend == "jax" and config.strategy.kind == "mirrored":
         raise ValueError("strategy.kind: mirrored needs strategy.backend: tensorflow; use data-parallel")
-    if config.split.protocol != "thesis" and config.autoencoder.train_on == "all":
+    trained_on = config.autoencoder.train_on
+    if config.split.protocol != "thesis" and trained_on != "split":
+        whom = "every test exam" if trained_on == "all" else "some test exams"
         raise ValueError(
-            "autoencoder.train_on: all shows every test exam to the encoder; "
+            f"autoencoder.train_on: {trained_on} shows {whom} to the encoder; "
             f"that needs split.protocol: thesis, not {config.split.protocol}"
         )
+    if trained_on == "unfiltered" and config.filter.rule != "original":
+        raise ValueError("autoencoder.train_on: unfiltered is the original study's; it needs filter.rule: original")
+    _check_renderings(config)
     chosen = kind(config.fuse.model)
     if chosen.reads is Reads.RUNS and len(config.fuse.combine) < 2:
         raise ValueError(f"fuse.model: {chosen.name} needs two or more run names in fuse.combine")
@@ -108,10 +113,43 @@ def check_pairs(config: Config) -> None:
         raise ValueError(
             f"dit.weights is a file for an ImageNet backbone; dit.backbone: {config.dit.backbone} reads none"
         )
-    if config.dataset.source == "videos" and config.dit.channels != ("frame",):
-        raise ValueError("dataset.source: videos has no degrees; dit.channels must be [frame]")
+    pictures = config.dataset.frames_from
+    if config.dit.channels != ("frame",) and (
+        pictures == "videos" or (pictures == "images" and config.dataset.dynamic)
+    ):
+        raise ValueError(f"a data set of {pictures} has no degrees; dit.channels must be [frame]")
     if config.cnn.model == "backbone" and backbone(config.cnn.backbone).own:
         raise ValueError(f"cnn.backbone: {config.cnn.backbone} reads thermograms alone; choose another backbone")
+
+
+def autoencoder_dataset(config: Config) -> str:
+    """Name of the data set that ``train-ae`` reads: every readable file of each view where that is asked for."""
+    apart = config.autoencoder.train_on == "unfiltered" and config.split.order == "filtered"
+    return config.dataset.name + ("-unfiltered" if apart else "")
+
+
+def shown_rendering(config: Config) -> Rendering | None:
+    """How the pictures were coloured that a dynamic data set holds; None where it holds degrees."""
+    source = config.dataset.frames_from
+    return {"images": config.convert.rendering, "videos": config.convert.video_rendering}.get(source)
+
+
+def _check_renderings(config: Config) -> None:
+    """Colours that are asked for although the pictures have theirs already. The default follows the pictures."""
+    asked = config.autoencoder.input.rendering
+    if config.dataset.source == "images" and asked not in (Rendering(), config.convert.rendering):
+        raise ValueError(_without_effect("autoencoder.input.rendering", asked, "convert.rendering"))
+    shown, asked = shown_rendering(config), config.dit.rendering
+    if config.dataset.dynamic and shown is not None and asked not in (Rendering(), shown):
+        where = "convert.video_rendering" if config.dataset.frames_from == "videos" else "convert.rendering"
+        raise ValueError(_without_effect("dit.rendering", asked, where))
+
+
+def _without_effect(setting: str, asked: Rendering, where: str) -> str:
+    return (
+        f"{setting} ({asked.colormap}) has no effect on pictures that convert has coloured: "
+        f"set it as {where} is, or leave it out"
+    )
 
 
 def _check_options(config: Config, chosen: Kind) -> None:

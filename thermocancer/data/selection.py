@@ -7,6 +7,7 @@ matrix is measured once; what was found is remembered by the file's SHA-256.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,8 +36,8 @@ UNREADABLE = "unreadable"
 class ExamVerdict:
     """One exam under one protocol. ``records`` are the files it is made of, in the order of view or frame.
 
-    ``verdicts`` is empty when the exam is kept. Codes: unlabelled, missing_view, extra_view,
-    frame_gaps, extra_frame, duplicate, wrong_shape, flat, out_of_range, not_finite, unreadable.
+    ``verdicts`` is empty when the exam is kept. Codes: unlabelled, missing_view, extra_view, frame_gaps,
+    extra_frame, later_visit, duplicate, wrong_shape, flat, out_of_range, not_finite, unreadable.
     """
 
     patient: int
@@ -75,21 +76,24 @@ class ExamVerdict:
 
 
 def select_exams(
-    records: Iterable[Record], section: FilterSection, measured: Mapping[str, Measured]
+    records: Iterable[Record], section: FilterSection, measured: Mapping[str, Measured], *, complete: bool = True
 ) -> list[ExamVerdict]:
     """Decide about every exam in the catalog, static and dynamic by themselves.
 
     ``measured`` maps the path of each usable record to what its matrix is like (``measure_records``).
-    The answer is sorted by protocol (static first), patient and visit.
+    The answer is sorted by protocol (static first), patient and visit. ``filter.rule: original`` decides as the
+    original study, and with ``complete`` False keeps every exam that has one of the views.
     """
     chosen = [each for each in records if each.patient > 0]
-    static = _decide([each for each in chosen if each.protocol == "S"], section, measured)
+    static = _decide([each for each in chosen if each.protocol == "S"], section, measured, complete)
     if not section.dynamic:
         return static
     return static + _decide([each for each in chosen if each.protocol == "D"], section, measured)
 
 
-def _decide(records: Sequence[Record], section: FilterSection, measured: Mapping[str, Measured]) -> list[ExamVerdict]:
+def _decide(
+    records: Sequence[Record], section: FilterSection, measured: Mapping[str, Measured], complete: bool = True
+) -> list[ExamVerdict]:
     """Decide about the exams of one protocol."""
     exams: defaultdict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in records:
@@ -117,13 +121,33 @@ def _decide(records: Sequence[Record], section: FilterSection, measured: Mapping
         if label == "unknown":
             reason = next((each.reason for each in everything if each.reason), "")
             verdicts.append(Verdict("unlabelled", f"no label{f' ({reason})' if reason else ''}"))
+        own = wanted[key]
         if everything[0].protocol == "D":
-            verdicts += _frame_gaps([each.index for each in wanted[key]], section.frames)
+            verdicts += _frame_gaps([each.index for each in own], section.frames)
+            if section.rule == "original" and key[1] != 1:
+                verdicts.append(Verdict("later_visit", f"visit {key[1]}: the original study took first visits alone"))
+        elif section.rule == "original":
+            own = _one_file_a_view(own, section, measured, shape)
+            readable = [each for each in own if not _soundness([each], section, measured, shape)]
+            own = own if complete or not readable else readable
+            verdicts += _missing_views(everything, own, section) if complete or not own else []
         else:
-            verdicts += _missing_views(everything, wanted[key], section)
-        verdicts += _soundness(wanted[key], section, measured, shape)
-        decided.append(ExamVerdict(*key, label, everything[0].protocol, tuple(wanted[key]), tuple(verdicts)))
-    return _without_duplicates(decided, measured)
+            verdicts += _missing_views(everything, own, section)
+        verdicts += _soundness(own, section, measured, shape)
+        decided.append(ExamVerdict(*key, label, everything[0].protocol, tuple(own), tuple(verdicts)))
+    return decided if section.rule == "original" else _without_duplicates(decided, measured)
+
+
+def _one_file_a_view(
+    records: Sequence[Record], section: FilterSection, measured: Mapping[str, Measured], shape: tuple[int, int] | None
+) -> list[Record]:
+    """The file that stands for each view in the original study's folders, a readable one where there is any.
+
+    Of several the last by name: each copy overwrites ``image_ID.jpg`` of the one before.
+    """
+    faulty = {each.path: bool(_soundness([each], section, measured, shape)) for each in records}
+    chosen = {each.view: each for each in sorted(records, key=lambda each: not faulty[each.path])}
+    return sorted(chosen.values(), key=lambda each: VIEWS.index(each.view))
 
 
 # --- Is everything there, exactly once? -------------------------------------------------------------------------------
@@ -165,6 +189,8 @@ def _soundness(
 ) -> list[Verdict]:
     """Judge each file of an exam; of many frames with one fault the first is named and the rest counted."""
     limits = section.model_dump(include={"low", "high", "minimum_spread"})
+    if section.rule == "original":  # whatever can be stretched between its own minimum and maximum
+        limits = {"low": -math.inf, "high": math.inf, "minimum_spread": 0.0}
     by_code: defaultdict[str, list[str]] = defaultdict(list)
     for record in records:
         name = f"frame {record.index}" if record.protocol == "D" else record.view
@@ -240,18 +266,26 @@ class ChosenExams:
 
 
 def choose_exams(
-    config: Config, workspace: Workspace, records: Sequence[Record], progress: Progress, *, remember: bool
+    config: Config,
+    workspace: Workspace,
+    records: Sequence[Record],
+    progress: Progress,
+    *,
+    remember: bool,
+    complete: bool = True,
 ) -> ChosenExams:
     """Decide as ``filter`` does, for the protocols that the data set takes.
 
-    Files that ``filter`` has measured are not read again. ``remember`` False leaves the caches alone.
+    Files that ``filter`` has measured are not read again. ``remember`` False leaves the caches alone; ``complete``
+    False takes exams that lack a view too.
     """
     dataset = config.dataset
     protocols = {letter for letter, wanted in (("S", dataset.static), ("D", dataset.dynamic)) if wanted}
     considered = [record for record in records if record.protocol in protocols]
     measured = measure_records(workspace, considered, progress, remember=remember)
-    exams = select_exams(considered, config.filter.model_copy(update={"dynamic": dataset.dynamic}), measured)
-    fillable = config.dit.allow_gaps > 0 and dataset.source == "matrices"
+    section = config.filter.model_copy(update={"dynamic": dataset.dynamic})
+    exams = select_exams(considered, section, measured, complete=complete)
+    fillable = config.dit.allow_gaps > 0 and dataset.frames_from == "matrices"
     taken = [exam for exam in exams if exam.kept or (fillable and exam.code == "frame_gaps" and exam.records)]
     dropped = [exam for exam in exams if exam not in taken]
     by_taste = Counter(exam.code for exam in dropped if UNREADABLE not in exam.codes)

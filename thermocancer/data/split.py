@@ -17,11 +17,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from thermocancer.config.preparation import SplitSection
 from thermocancer.data.cohort import Exam, IntArray
+from thermocancer.data.names import ThermogramName, view_code
 from thermocancer.errors import DataError
 from thermocancer.files import read_json, write_json
 from thermocancer.workspace import LABELS
@@ -239,7 +241,7 @@ def outer_folds(exams: Sequence[Exam], split: Split, config: SplitSection, seed:
     """
     rows = np.arange(len(exams), dtype=np.int64)
     if config.protocol == "thesis":
-        return [_thesis_fold(exams, config.test_fraction)]
+        return [thesis_fold(exams, config.test_fraction, config.order)]
     if config.protocol == "holdout":
         folds = [Fold("test", split.rows(exams, "train"), split.rows(exams, "test"))]
     else:
@@ -330,13 +332,22 @@ def restrict(folds: Sequence[Fold], rows: IntArray) -> list[Fold]:
     return [Fold(fold.name, np.intersect1d(fold.train, rows), np.intersect1d(fold.test, rows)) for fold in folds]
 
 
-def _thesis_fold(exams: Sequence[Exam], test_fraction: float) -> Fold:
+def thesis_fold(
+    exams: Sequence[Exam], test_fraction: float, order: Literal["filtered", "unfiltered"], view: str = "Frontal"
+) -> Fold:
     """The original study's division: the list of class folders' files, shuffled, its last part for testing.
 
-    That is what Keras' ``image_dataset_from_directory(validation_split, seed)`` does with files
-    named ``image_PATIENT_VISIT`` in class folders.
+    That is what Keras' ``image_dataset_from_directory(validation_split, seed)`` does with the class folders of one
+    view: in the filtered ones files are named ``image_PATIENT_VISIT``, in the unfiltered ones as on the site, and
+    the order of the names before the shuffle decides where each ends. Raises DataError for fewer than 4 exams.
     """
-    listed = sorted(range(len(exams)), key=lambda row: (exams[row].label, f"image_{exams[row].key}."))
+
+    def name(exam: Exam) -> str:
+        if order == "filtered":
+            return f"image_{exam.key}."
+        return ThermogramName(exam.patient, exam.visit, view_code(view), "S", exam.date, 0).file_name
+
+    listed = sorted(range(len(exams)), key=lambda row: (exams[row].label, name(exams[row])))
     np.random.RandomState(THESIS_SEED).shuffle(listed)
     held_out = int(test_fraction * len(listed))
     if not 0 < held_out < len(listed):

@@ -205,8 +205,8 @@ class DatasetName(Part):
 class AutoencoderManifest(Written):
     """What ``train-ae`` says of one model: ``patients`` are those it was trained on or chosen by.
 
-    ``val_loss`` is that of the best epoch; ``psnr`` (dB) and ``ssim`` are means over validation images, of the
-    model for the whole split alone.
+    ``trained_exams`` are those whose own file fitted its weights. ``val_loss`` is that of the best epoch; ``psnr``
+    (dB) and ``ssim`` are means over validation images, of the model for the whole split alone.
     """
 
     stage: str
@@ -220,6 +220,7 @@ class AutoencoderManifest(Written):
     protocol: Literal["grouped-cv", "holdout", "thesis"]
     leaks: tuple[str, ...]
     patients: tuple[int, ...]
+    trained_exams: tuple[str, ...] | None = None
     images: TrainingImages
     dataset: DatasetName
     seed: int

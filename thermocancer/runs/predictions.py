@@ -115,14 +115,14 @@ def _parse(row: dict[str, str], where: str) -> Prediction:
     return prediction
 
 
-def to_units(rows: Sequence[Prediction]) -> list[Unit]:
-    """Gather rows into units: a patient, or each visit of a patient whose labels differ."""
+def to_units(rows: Sequence[Prediction], *, by_exam: bool = False) -> list[Unit]:
+    """Gather rows into units: a patient, or each visit of a patient whose labels differ; or each exam by itself."""
     labels: dict[int, set[int]] = {}
     for row in rows:
         labels.setdefault(row.patient, set()).add(row.label)
     groups: dict[tuple[int, int | None], list[Prediction]] = {}
     for row in rows:
-        visit = row.visit if len(labels[row.patient]) > 1 else None
+        visit = row.visit if by_exam or len(labels[row.patient]) > 1 else None
         groups.setdefault((row.patient, visit), []).append(row)
     units = []
     for (patient, visit), members in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0)):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
+from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.catalog import read_catalog
 from thermocancer.data.cohort import Exam
 from thermocancer.data.selection import ChosenExams, choose_exams
@@ -46,58 +47,85 @@ class _Work:
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """What would be written; reads the catalog and hashes files that have changed."""
-    work = _decide(config, workspace, Silent(), remember=False)
-    path = workspace.dataset(config.dataset.name)
-    current = _stamp(path).is_current(work.made_from)
-    parts = {"static": len(work.static), "dynamic": len(work.dynamic)}
-    summary = ", ".join(f"{number} {name} exams" for name, number in parts.items() if number)
-    todo = () if current else (f"datasets/{path.name}: {summary} from {config.dataset.source}",)
+    todo: list[str] = []
+    notes: list[str] = []
+    current = 0
+    for each, complete in _data_sets(config):
+        work = _decide(each, workspace, Silent(), remember=False, complete=complete)
+        path = workspace.dataset(each.dataset.name)
+        parts = {"static": len(work.static), "dynamic": len(work.dynamic)}
+        summary = ", ".join(f"{number} {name} exams" for name, number in parts.items() if number)
+        is_current = _stamp(path).is_current(work.made_from)
+        todo += [] if is_current else [f"datasets/{path.name}: {summary} from {each.dataset.source}"]
+        notes += [*work.chosen.notes, *(f"{each.item} left out: {each.reason}" for each in work.left_out)]
+        current += is_current
     if not workspace.split.exists():
-        todo = (*todo, "split.json")
-    notes = (*work.chosen.notes, *(f"{each.item} left out: {each.reason}" for each in work.left_out))
-    return Plan(STAGE, todo, int(current), notes)
+        todo.append("split.json")
+    return Plan(STAGE, tuple(todo), current, tuple(notes))
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
-    """Write the data set and the split where they are out of date.
+    """Write the data set, that of the autoencoders where it is another, and the split, where they are out of date.
 
     Raises DataError when no exam can be used, or when there are too few patients for a split.
     """
-    work = _decide(config, workspace, progress, remember=True)
-    path = workspace.dataset(config.dataset.name)
-    stamp = _stamp(path)
-    for target in (path, stamp.path, workspace.split):  # a killed run's side files (the lock is held: nobody's)
-        for leftover in target.parent.glob(f".{target.stem}.*{PARTIAL_SUFFIX}{target.suffix}"):
-            leftover.unlink(missing_ok=True)
-    report = StageReport(STAGE, notes=list(work.chosen.notes), outputs=[f"datasets/{path.name}", "split.json"])
-    if stamp.is_current(work.made_from):
-        report.current += 1
-    else:
-        _build(config, workspace, work, stamp, progress)
-        report.made += 1
-    facts = read_json(stamp.path)
-    report.failed += [*work.chosen.broken, *(Failure(each["item"], each["reason"]) for each in facts["failed"])]
-    report.notes += [f"{each.item} left out: {each.reason}" for each in work.left_out]
-    for part in ("static", "dynamic"):
-        report.figures |= {f"{part}_{name}": number for name, number in facts[part].items()}
-    report.figures["bytes"] = path.stat().st_size
-    _update_split(config, workspace, path, facts, report)
+    report = StageReport(STAGE)
+    for each, complete in _data_sets(config):
+        work = _decide(each, workspace, progress, remember=True, complete=complete)
+        path = workspace.dataset(each.dataset.name)
+        stamp = _stamp(path)
+        for target in (path, stamp.path, workspace.split):  # a killed run's side files (the lock is held: nobody's)
+            for leftover in target.parent.glob(f".{target.stem}.*{PARTIAL_SUFFIX}{target.suffix}"):
+                leftover.unlink(missing_ok=True)
+        report.outputs.append(f"datasets/{path.name}")
+        report.notes += work.chosen.notes
+        if stamp.is_current(work.made_from):
+            report.current += 1
+        else:
+            _build(each, workspace, work, stamp, progress)
+            report.made += 1
+        facts = read_json(stamp.path)
+        report.failed += [*work.chosen.broken, *(Failure(one["item"], one["reason"]) for one in facts["failed"])]
+        report.notes += [f"{one.item} left out: {one.reason}" for one in work.left_out]
+        if each is config:
+            for part in ("static", "dynamic"):
+                report.figures |= {f"{part}_{name}": number for name, number in facts[part].items()}
+            report.figures["bytes"] = path.stat().st_size
+            _update_split(config, workspace, path, facts, report)
+        files = Counter(view for exam in facts["exams"]["static"] for view in exam["files"])
+        listed = ", ".join(f"{view} {files[view]}" for view in VIEWS if files[view])
+        report.notes += [f"{path.stem}, files by view: {listed}"] if listed else []
+    report.outputs.append("split.json")
     return report
+
+
+def _data_sets(config: Config) -> list[tuple[Config, bool]]:
+    """The data set of ``config``, and that of the autoencoders where they learn from other files; are exams complete
+    in it?"""
+    name = autoencoder_dataset(config)
+    if name == config.dataset.name:
+        return [(config, True)]
+    other = config.dataset.model_copy(update={"name": name, "static": True, "dynamic": False})
+    return [(config, True), (config.model_copy(update={"dataset": other}), False)]
 
 
 def _stamp(path: Path) -> Stamp:
     return Stamp(path.with_suffix(".json"))
 
 
-def _decide(config: Config, workspace: Workspace, progress: Progress, *, remember: bool) -> _Work:
-    """Choose exams and files as ``filter`` does, and fingerprint them (``remember`` lets the caches grow)."""
+def _decide(config: Config, workspace: Workspace, progress: Progress, *, remember: bool, complete: bool) -> _Work:
+    """Choose exams and files as ``filter`` does, and fingerprint them (``remember`` lets the caches grow).
+
+    ``complete`` False takes exams that lack a view too.
+    """
     dataset = config.dataset
-    chosen = choose_exams(config, workspace, read_catalog(workspace), progress, remember=remember)
+    records = read_catalog(workspace)
+    chosen = choose_exams(config, workspace, records, progress, remember=remember, complete=complete)
     views = tuple(view for view in VIEWS if view in (dataset.views or config.filter.views))
     records = [record for exam in chosen.dynamic for record in exam.records]
     series, refused = gather_series(records, config.filter.frames, config.dit.allow_gaps)
-    maker = packing.ItemMaker(dataset.source, workspace)
-    static, dynamic = maker.static(chosen.static, views), maker.dynamic(series)
+    static = packing.ItemMaker(dataset.source, workspace).static(chosen.static, views)
+    dynamic = packing.ItemMaker(dataset.frames_from, workspace).dynamic(series)
     if not static and not dynamic:
         found = [*chosen.notes, *(f"{each.item}: {each.reason}" for each in chosen.broken[:1])]
         raise DataError(
@@ -149,8 +177,11 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
         DatasetWriter(side, path.stem, compression, len(work.static), len(work.dynamic)) as writer,
     ):
         failed = _store_exams(config, work, writer, progress)
-        kind = "celsius" if config.dataset.source == "matrices" else "rgb"
-        marks = writer.finish(kind, kind)
+        static, dynamic = (
+            "celsius" if source == "matrices" else "rgb"
+            for source in (config.dataset.source, config.dataset.frames_from)
+        )
+        marks = writer.finish(static, dynamic)
         stored = {part: {exam.key: exam for exam in exams} for part, exams in writer.stored.items()}
         if not marks:
             raise DataError(

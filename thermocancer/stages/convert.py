@@ -97,6 +97,8 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex) -> tuple[_W
     if not section.videos:
         return images, None
     frames = [each for each in records if each.protocol == "D" and each.view == "Frontal"]
+    if config.filter.rule == "original":
+        frames = [each for each in frames if each.visit == 1]
     jobs, notes = _video_jobs(frames, workspace, section, config.filter.frames)
     videos = _compare(workspace.videos, jobs, hashes, (".avi",))
     videos.notes += notes
@@ -121,6 +123,7 @@ def _video_jobs(
     for record in frames:
         exams[f"{record.label}/{record.exam}.avi"].append(record)
     settings = [section.video_rendering.model_dump(), section.video_codec, section.video_fps]
+    settings += [] if section.video_jpeg is None else [section.video_jpeg]
     jobs, left_out = [], 0
     for name in sorted(exams):
         ordered = sorted(exams[name], key=lambda each: each.index)
@@ -223,8 +226,18 @@ def _make_video(folder: Path, job: _Job, section: ConvertSection) -> str:
     path = folder / job.name
     table = colour_table(section.video_rendering.colormap)
     frames = (table.take(_levels(frame, section.video_rendering), axis=0) for frame in job.paths)
+    if section.video_jpeg is not None:
+        frames = (_through_jpeg(frame, section.video_jpeg) for frame in frames)
     write_video(path, frames, section.video_fps, section.video_codec)
     return hash_file(path)
+
+
+def _through_jpeg(rgb: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.uint8]:
+    """A picture (height, width, 3) as it comes back from a JPEG file."""
+    import cv2
+
+    content = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
 def _levels(path: Path, rendering: Rendering) -> npt.NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.config import Config
+from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.store.reading import StoredCohort
@@ -43,7 +44,7 @@ JUDGED_AT_ONCE = 8
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """What ``run`` would do. Touches nothing."""
-    path = workspace.dataset(config.dataset.name)
+    path = workspace.dataset(autoencoder_dataset(config))
     variant = config.autoencoder.variant
     if not path.exists() or not workspace.split.exists():
         views = config.autoencoder.views or config.dataset.views or config.filter.views
@@ -62,7 +63,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Train what is missing or out of date. Raises DataError when no view can be trained."""
     report = StageReport(STAGE)
-    with StoredCohort(workspace.dataset(config.dataset.name)) as source:
+    with StoredCohort(workspace.dataset(autoencoder_dataset(config))) as source:
         jobs = list(trainings(config, workspace, source))
         todo = [each for each in jobs if not _is_done(each)]
         report.current = len(jobs) - len(todo)
@@ -196,7 +197,8 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
             "patients": sorted({work.source.exams[row].patient for row in np.concatenate([job.train, job.validate])}),
             "images": {"train": len(job.train), "validation": len(job.validate)},
             "best_epoch": result.best_epoch,
-            "dataset": {"name": work.config.dataset.name},
+            "trained_exams": [work.source.exams[row].key for row in job.train],
+            "dataset": {"name": autoencoder_dataset(work.config)},
             "seed": job.seed,
             "made_from": job.made_from,
         }

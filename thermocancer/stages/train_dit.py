@@ -11,6 +11,7 @@ from thermocancer.classifiers.sequence.family import SequenceFamily
 from thermocancer.classifiers.sequence.network import SequenceClassifier
 from thermocancer.classifiers.sequence.readers import FrameReaders, check_frames
 from thermocancer.config import Config
+from thermocancer.config.schema import shown_rendering
 from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Split, dynamic_folds, restrict
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort, has_part
@@ -50,8 +51,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             return report
         running = strategy.set_up(config.strategy, config.seed)
         progress.note(running.why)
+        if cohort.kind == "rgb" and shown_rendering(config) is None:
+            report.notes.append("the frames are colours already: dit.rendering has no effect")
         family = SequenceFamily(job.kind)
-        network = family.network(job.asked, FrameReaders(config, workspace))
+        network = family.network(job.asked, FrameReaders(job.asked.config, workspace))
         if config.split.protocol != "thesis":
             job.family.check_unseen(job.asked, cohort, job.folds)
         _read_features(job, network, progress)
@@ -62,6 +65,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
 
 def _job(config: Config, workspace: Workspace, cohort: StoredCohort) -> Job:
+    config = with_shown_rendering(config, coloured=cohort.kind == "rgb")
     check_frames(cohort, config.dit.frames)
     rows, _ = choose_rows(cohort, config.cohort)
     weights = MatchWeights.of(cohort, config.cohort) if config.cohort.match == "weight" else None
@@ -74,6 +78,14 @@ def _job(config: Config, workspace: Workspace, cohort: StoredCohort) -> Job:
     folds = keep_matches_apart(cohort, folds, config.cohort)
     asked = Asked(config, workspace, cohort.views, exam_weights=weights)
     return Job(only_kind_of(STAGE), config.dit.name, asked, cohort, rows, tuple(folds))
+
+
+def with_shown_rendering(config: Config, *, coloured: bool) -> Config:
+    """The settings with the colours of the pictures, where the data set holds pictures: what a run then records."""
+    shown = shown_rendering(config) if coloured else None
+    if shown is None or config.dit.rendering == shown:
+        return config
+    return config.model_copy(update={"dit": config.dit.model_copy(update={"rendering": shown})})
 
 
 def _read_features(job: Job, network: SequenceClassifier, progress: Progress) -> None:

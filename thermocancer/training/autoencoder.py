@@ -18,9 +18,10 @@ import numpy.typing as npt
 
 from thermocancer.config import Config
 from thermocancer.config.learning import AutoencoderSection, InputSection
+from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import Float32Array, network_input
-from thermocancer.data.split import Fold, Split, outer_folds, thesis_leaks
+from thermocancer.data.split import Fold, Split, outer_folds, thesis_fold, thesis_leaks
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.kinds import AE
 from thermocancer.models.autoencoder import code_shape
@@ -135,6 +136,15 @@ def trained_patients(workspace: Workspace, variant: str, view: str, fold: str) -
     return frozenset(manifest_of(workspace, variant, view, fold).patients)
 
 
+def trained_exams(workspace: Workspace, variant: str, view: str, fold: str) -> frozenset[str] | None:
+    """Exams (``PATIENT_VISIT``) whose own file its weights were fitted on; None where an older manifest keeps silent.
+
+    Those that only validated it are not among them.
+    """
+    kept = manifest_of(workspace, variant, view, fold).trained_exams
+    return None if kept is None else frozenset(kept)
+
+
 def trained_leaks(workspace: Workspace, variant: str, view: str, fold: str) -> list[str]:
     """What its training had seen that it should not have, in words; empty when it is sound."""
     return list(manifest_of(workspace, variant, view, fold).leaks)
@@ -191,7 +201,7 @@ def trainings(config: Config, workspace: Workspace, source: Cohort) -> Iterator[
     folds = outer_folds(source.exams, split, config.split, config.seed)
     for view in _views(config, source):
         present = np.flatnonzero(source.present(view)).astype(np.int64)
-        for number, (fold, train, validate, leaks) in enumerate(_parts(config, source, split, folds, present)):
+        for number, (fold, train, validate, leaks) in enumerate(_parts(config, source, split, folds, view, present)):
             seed = int(np.random.default_rng([config.seed, 41, VIEWS.index(view), number]).integers(2**31))
             if validate is None:
                 train, validate = hold_back(source, train, config.autoencoder.validation_fraction, seed)
@@ -214,14 +224,18 @@ def _views(config: Config, source: Cohort) -> tuple[str, ...]:
 
 
 def _parts(
-    config: Config, source: Cohort, split: Split, folds: Sequence[Fold], present: IntArray
+    config: Config, source: Cohort, split: Split, folds: Sequence[Fold], view: str, present: IntArray
 ) -> Iterator[tuple[str, IntArray, IntArray | None, list[str]]]:
     """Fold, training rows, validation rows (None: to be held back from training) and leaks of each training."""
     if config.split.protocol == "thesis":
-        fold = folds[0]
-        train = present if config.autoencoder.train_on == "all" else np.intersect1d(fold.train, present)
-        leaks = [*thesis_leaks(source.exams, folds), "autoencoders are validated on the test part"]
+        fold, leaks = folds[0], [*thesis_leaks(source.exams, folds), "autoencoders are validated on the test part"]
+        if autoencoder_dataset(config) != config.dataset.name:  # the view's own folder and its own shuffle
+            drawn = thesis_fold([source.exams[row] for row in present], config.split.test_fraction, "unfiltered", view)
+            fold = Fold(drawn.name, present[drawn.train], present[drawn.test])
+            leaks = ["autoencoders are trained and validated on another split, that of the unfiltered files"]
+        train = np.intersect1d(fold.train, present)
         if config.autoencoder.train_on == "all":
+            train = present
             leaks.append("autoencoders are trained on all files, test exams included")
         yield "test", train, np.intersect1d(fold.test, present), leaks
         return

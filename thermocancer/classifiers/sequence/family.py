@@ -139,9 +139,10 @@ class SequenceFamily(Family):
         return Encoders.of(own.config, asked.workspace).shown(cohort, DYNAMIC_VIEW, fold)
 
     def leaks(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
-        thesis = asked.config.split.protocol == "thesis"
-        own = backbone(asked.config.dit.backbone).own
-        return ["the autoencoder may have seen test exams"] if thesis and own else []
+        if asked.config.split.protocol != "thesis" or not backbone(asked.config.dit.backbone).own:
+            return []
+        own = asked.with_settings("fuse", autoencoder=None, untrained=False, encoders="fold")
+        return Encoders.of(own.config, asked.workspace).leaks(cohort, (DYNAMIC_VIEW,), folds)
 
     def twin(self, asked: Asked) -> tuple[Classifier, str]:
         given = backbone(asked.config.dit.backbone)

@@ -138,7 +138,7 @@ def pack_static(item: Item, config: DatasetSection) -> PackedExam:
 def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
     """Read, check, fill and compress one sequence of ``length`` frames. Raises DataError as ``pack_static``."""
     size, first, filled = config.size, None, np.zeros(length, bool)
-    if config.source == "matrices":
+    if config.frames_from == "matrices":
         matrices = {int(file.place): read_verified(file) for file in item.files}
         first = matrices[min(matrices)]
         for each in matrices.values():

@@ -84,6 +84,17 @@ TARGETS = {"precision": (93, 2), "sensitivity": (85, 3), "accuracy": (95, 3), "f
 No row meets precision and sensitivity together.
 """
 
+
+def reaches_target(name: str, value: float | None) -> bool | None:
+    """Does a figure (0 to 1) reach the study's target, its tolerance granted? None where there is no figure.
+
+    >>> reaches_target("precision", 0.923), reaches_target("sensitivity", 0.80)
+    (True, False)
+    """
+    aim, tolerance = TARGETS[name]
+    return None if value is None else round(100 * value, 2) >= aim - tolerance
+
+
 SOURCE = "original study (2024), tables 3 to 8; counts reconstructed from the printed percentages"
 
 
@@ -112,6 +123,7 @@ def table_of(rows: Sequence[PublishedRow], results: Mapping[tuple[str, str], Jso
     lines: list[Json] = []
     for row in rows:
         printed = {name: getattr(row, name) / 100 for name in TARGETS}
+        reached = {name: reaches_target(name, value) for name, value in printed.items()}
         confusion = {"tp": row.tp, "fn": row.fn, "fp": row.fp, "tn": row.tn}
         found = {protocol: results.get((row.name, protocol)) for protocol in PROTOCOLS}
         lines.append(
@@ -120,7 +132,7 @@ def table_of(rows: Sequence[PublishedRow], results: Mapping[tuple[str, str], Jso
                 "table": row.table,
                 "title": row.title,
                 "same_printed_row_as": SAME_PRINTED_ROW.get(row.name),
-                "published": {**printed, "n": row.n, "confusion": confusion},
+                "published": {**printed, "n": row.n, "confusion": confusion, "target_reached": reached},
                 "ours": {protocol: _ours(printed, each) for protocol, each in found.items() if each is not None},
             }
         )
@@ -140,7 +152,8 @@ def _ours(printed: Mapping[str, float], result: Json) -> Json:
     for name, value in printed.items():
         low, high = result[name]["low"], result[name]["high"]
         inside = None if low is None or high is None else low <= value <= high
-        ours[name] = result[name] | {"published_inside": inside}
+        reached = reaches_target(name, result[name]["value"])
+        ours[name] = result[name] | {"published_inside": inside, "target_reached": reached}
     more = ("specificity", "auc", "n", "positives", "confusion", "leaks", "threshold_source", "made_with", "deviations")
     return ours | {name: result[name] for name in more}
 
@@ -175,21 +188,30 @@ def _verdict(lines: Sequence[Json], phantom: bool) -> Json:
 
 
 def terminal_lines(table: Json) -> list[str]:
-    """One line a row: published, then ours under each protocol; then in what ours differ from the original."""
+    """One line a row: published, then ours under each protocol, ``*`` where the study's target is reached; then the
+    original's defects that were kept, and in what ours differ from the original."""
     whose = "phantom" if table["phantom"] else "ours"
     lines = [f"row     published acc/sens/prec   {whose}, thesis              {whose}, grouped-cv"]
-    differences: dict[tuple[str, str], list[str]] = {}
     for line in table["rows"]:
-        printed = "/".join(f"{100 * line['published'][name]:.1f}" for name in IN_TERMINAL)
+        published = line["published"]
+        printed = "/".join(_marked(published[name], published["target_reached"][name]) for name in IN_TERMINAL)
         cells = [_cell(line["ours"].get(protocol)) for protocol in PROTOCOLS]
         lines.append(f"{line['row']:<7} {printed:<24} {cells[0]:<27} {cells[1]}")
-    for protocol in PROTOCOLS:
-        for line in table["rows"]:
-            for each in line["ours"].get(protocol, {}).get("deviations", ()):
-                differences.setdefault((protocol, each), []).append(line["row"])
-    # each difference once, with the rows that it holds for
-    said = [f"  {protocol}, {', '.join(rows)}: {each}" for (protocol, each), rows in differences.items()]
-    return lines + (["unlike the original:", *said] if said else [])
+    lines.append("* reaches the study's target, its tolerance granted")
+    for title, key in (("defects of the original, kept:", "leaks"), ("unlike the original:", "deviations")):
+        said: dict[tuple[str, str], list[str]] = {}
+        for protocol in PROTOCOLS:
+            for line in table["rows"]:
+                for each in line["ours"].get(protocol, {}).get(key, ()):
+                    said.setdefault((protocol, each), []).append(line["row"])
+        # each once, with the rows that it holds for
+        lines += [title] if said else []
+        lines += [f"  {protocol}, {', '.join(rows)}: {each}" for (protocol, each), rows in said.items()]
+    return lines
+
+
+def _marked(value: float | None, reached: bool | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f}" + ("*" if reached else "")
 
 
 def _cell(ours: Json | None) -> str:
@@ -197,5 +219,5 @@ def _cell(ours: Json | None) -> str:
         return "not asked for"
     if "failed" in ours:
         return "failed"
-    figures = (ours[name]["value"] for name in IN_TERMINAL)
-    return "/".join("–" if value is None else f"{100 * value:.1f}" for value in figures) + f" (n {ours['n']})"
+    figures = (_marked(ours[name]["value"], ours[name]["target_reached"]) for name in IN_TERMINAL)
+    return "/".join(figures) + f" (n {ours['n']})"

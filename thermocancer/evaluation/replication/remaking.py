@@ -20,6 +20,7 @@ from thermocancer.kinds import AE, NETWORK, SEQUENCE, SVM, backbone, kind
 from thermocancer.workspace import VIEWS, Workspace
 
 ORIGINAL_SHAPE = (480, 640)
+ORIGINAL_JPEG = 75
 ORIGINAL_BACKBONE, ORIGINAL_SIZE, ORIGINAL_MOMENTUM = "efficientnetb5", (456, 456), 0.99
 PRINTED_BACKBONE = "EfficientNetB5, ImageNet weights"
 BACKBONE = "efficientnet_lite0"
@@ -53,12 +54,12 @@ class Step:
 def steps_of(row: PublishedRow, protocol: Protocol, config: Config) -> list[Step]:
     """The stages that make the row, in order.
 
-    What defines the recipe is fixed here; sizes, epochs and folds that the config sets are kept, so that a
-    small reproduction is possible and says so by its config.
+    What defines the recipe is fixed here; sizes, epochs and folds that the config sets are kept, and so is what
+    the autoencoders learn from, so that a small or a sounder reproduction is possible and says so.
     """
     base = _remade(row, protocol, config)
     stages = ["filter", "build-dataset"]
-    if protocol == "thesis" and row.cohort != "dynamic":
+    if protocol == "thesis":
         stages.insert(0, "convert")
     if row.model != SEQUENCE or backbone(base.dit.backbone).own:
         stages.append(AE)
@@ -68,34 +69,11 @@ def steps_of(row: PublishedRow, protocol: Protocol, config: Config) -> list[Step
 
 def _remade(row: PublishedRow, protocol: Protocol, config: Config) -> Config:
     """The original recipe with its defects; or the same models by patient, on fixed degrees, fitted inside folds."""
-    faithful, dynamic = protocol == "thesis", row.cohort == "dynamic"
-    colours = Rendering(colormap="viridis", range="minmax" if faithful else CelsiusRange())
-    aim = "fixed" if faithful else "sensitivity"
-    fixed: dict[str, Json] = {
-        "split": {"protocol": protocol},
-        "cohort": {"match": "none"},
-        "filter": {"views": VIEWS if row.cohort == "five" else row.views, "dynamic": dynamic},
-        "dataset": {"name": row.cohort, "source": "matrices", "views": None, "static": True, "dynamic": dynamic},
-        "features": {"relative": False, "residualise": False, "torso_only": False},
-        "evaluate": {"run": row.name, "audit": False, "explain": False},
-        "autoencoder": {
-            "variant": row.variant or config.autoencoder.variant, "views": None, "per_fold": not faithful,
-            "train_on": "all" if faithful else "split", "input": InputSection(kind="rgb", rendering=colours),
-        },
-        "dit": {"rendering": colours, "aim": aim},
-        "fuse": {"aim": aim, "encoders": "fold"},
-    }  # fmt: skip
-    unless_chosen: dict[str, Json] = {}
-    if faithful:
-        fixed["convert"] = {"rendering": colours, "format": "jpg", "dynamic": False, "videos": False}
-        fixed["dit"] |= {"rendering": Rendering(colormap="prism", range="minmax"), "loss": "mse"}
-        fixed["dit"] |= {"channels": ("frame",), "class_weights": False, "augment": 0}
-        unless_chosen["autoencoder"] = {
-            "batch": 32, "learning_rate": 1e-3, "schedule": "constant", "warmup_epochs": 0, "optimizer": "adam",
-        }  # fmt: skip
-    if faithful and not dynamic:
-        fixed["dataset"]["source"] = "images"
-    if dynamic:
+    if protocol == "thesis":
+        fixed, unless_chosen = _original(row, config)
+    else:
+        fixed, unless_chosen = _by_patient(row, config), {}
+    if row.model == SEQUENCE:
         fixed["dit"] |= {"name": row.name, "head": "lstm", "units": 24, "frames": tuple(range(0, 20, 2))}
         unless_chosen["dit"] = {"backbone": BACKBONE, "norm_momentum": ORIGINAL_MOMENTUM, "loss": "mse"}
         if "backbone" in config.dit.model_fields_set and config.dit.backbone == ORIGINAL_BACKBONE:
@@ -112,6 +90,60 @@ def _remade(row: PublishedRow, protocol: Protocol, config: Config) -> Config:
         left_open = {key: value for key, value in defaults.items() if key not in section.model_fields_set}
         changed[name] = section.model_copy(update=left_open | values)
     return config.model_copy(update=changed)
+
+
+def _common(row: PublishedRow, config: Config) -> dict[str, Json]:
+    """What both protocols share."""
+    dynamic = row.cohort == "dynamic"
+    return {
+        "cohort": {"match": "none"},
+        "filter": {"views": VIEWS if row.cohort == "five" else row.views, "dynamic": dynamic},
+        "dataset": {"name": row.cohort, "views": None, "static": True, "dynamic": dynamic},
+        "features": {"relative": False, "residualise": False, "torso_only": False},
+        "evaluate": {"run": row.name, "audit": False, "explain": False},
+        "autoencoder": {"variant": row.variant or config.autoencoder.variant, "views": None},
+        "fuse": {"encoders": "fold"},
+    }  # fmt: skip
+
+
+def _by_patient(row: PublishedRow, config: Config) -> dict[str, Json]:
+    colours = Rendering(colormap="viridis", range=CelsiusRange())
+    fixed = _common(row, config)
+    fixed["split"] = {"protocol": "grouped-cv", "order": "filtered"}
+    fixed["filter"] |= {"rule": "sound"}
+    fixed["dataset"] |= {"source": "matrices", "dynamic_source": None}
+    fixed["autoencoder"] |= {
+        "per_fold": True, "train_on": "split", "input": InputSection(kind="rgb", rendering=colours)
+    }  # fmt: skip
+    fixed["dit"] = {"rendering": colours, "aim": "sensitivity"}
+    fixed["fuse"] |= {"aim": "sensitivity"}
+    return fixed
+
+
+def _original(row: PublishedRow, config: Config) -> tuple[dict[str, Json], dict[str, Json]]:
+    """The study's recipe, and what of it holds unless the config chooses otherwise."""
+    colours, film = (Rendering(colormap=name, range="minmax") for name in ("viridis", "prism"))
+    one_view, dynamic = row.cohort == "frontal", row.cohort == "dynamic"
+    fixed = _common(row, config)
+    fixed["split"] = {"protocol": "thesis", "order": "unfiltered" if one_view else "filtered"}
+    fixed["filter"] |= {"rule": "original"}
+    fixed["convert"] = {
+        "rendering": colours, "format": "jpg", "jpeg_quality": ORIGINAL_JPEG, "dynamic": False, "videos": dynamic,
+        "video_rendering": film, "video_codec": "DIVX", "video_fps": 5.0, "video_jpeg": ORIGINAL_JPEG,
+    }  # fmt: skip
+    fixed["dataset"] |= {"source": "images", "dynamic_source": "videos"}
+    if dynamic:
+        fixed["dataset"]["static"] = backbone(config.dit.backbone).own and "backbone" in config.dit.model_fields_set
+    fixed["autoencoder"] |= {"per_fold": False, "input": InputSection(kind="rgb", rendering=colours)}
+    if one_view and config.autoencoder.train_on == "unfiltered":
+        fixed["autoencoder"]["train_on"] = "split"  # the data set is the unfiltered folder, and divided as it is
+    fixed["dit"] = {
+        "rendering": film, "aim": "fixed", "loss": "mse", "channels": ("frame",), "class_weights": False, "augment": 0,
+    }  # fmt: skip
+    fixed["fuse"] |= {"aim": "fixed"}
+    learning = {"batch": 32, "learning_rate": 1e-3, "schedule": "constant", "warmup_epochs": 0, "optimizer": "adam"}
+    train_on = "split" if one_view or dynamic else "unfiltered"
+    return fixed, {"autoencoder": learning | {"train_on": train_on}}
 
 
 # --- in what they deviate from the original's -------------------------------------------------------------------------
@@ -152,13 +184,33 @@ def deviations(row: PublishedRow, config: Config, shape: tuple[int, int], exams:
     # what differs whatever the settings are
     if len(row.views) == 3:
         lines.append(f"three views taken to be {', '.join(row.views)} (the original does not name them)")
-    if row.model == SEQUENCE:
-        lines.append("frames in their order, resized, never JPEG (original: directory order, resize lost, JPEG)")
-        if config.dit.weights is not None:
-            lines.append(f"backbone weights from the file {Path(config.dit.weights).name}")
+    if config.split.protocol == "thesis":
+        lines += [*ALWAYS, *(ALWAYS_FILMS if row.model == SEQUENCE else ALWAYS_STATIC)]
+        lines += [NO_TPU] if config.strategy.kind != "tpu" else []
+    elif row.model == SEQUENCE:
+        lines.append(
+            "frames in their order, resized, straight from the matrices (original: directory order, resize "
+            "lost, JPEG and DIVX)"
+        )
+    if row.model == SEQUENCE and config.dit.weights is not None:
+        lines.append(f"backbone weights from the file {Path(config.dit.weights).name}")
     if config.strategy.precision != "float32":
         lines.append(f"computed in {config.strategy.precision}")
     return lines
+
+
+ALWAYS = (
+    "pictures kept in one HDF5 file (original: read from their folders; the pixels are the same)",
+    "labels by visit (original: by the site's list of patients)",
+    "weights and batches drawn from the seed (original: no seed named)",
+)
+ALWAYS_STATIC = ("of several files of a view in one visit one counts, the last by name (original: each, unfiltered)",)
+ALWAYS_FILMS = (
+    "films shuffled in the order of their names, frames in their order, resized (original: directory order, resize "
+    "lost)",
+)
+NO_TPU = "no TPU (original: TPUStrategy)"
+"""How a row differs under the original protocol although every setting is the original's."""
 
 
 def _of_autoencoder(row: PublishedRow, config: Config, exams: int) -> list[Difference]:
@@ -167,6 +219,9 @@ def _of_autoencoder(row: PublishedRow, config: Config, exams: int) -> list[Diffe
     section = config.autoencoder.model_copy(update={"variant": row.variant})
     course = course_of(section, exams)
     jpeg = config.dataset.source == "images" and config.convert.format == "jpg"
+    theirs = "split" if row.cohort == "frontal" else "unfiltered"  # one and the same where the row has one view
+    ours, theirs = WORDS_TRAINED_ON[section.train_on], WORDS_TRAINED_ON[theirs]
+    trained: list[Difference] = [("autoencoders trained on", ours, theirs)]
     return [
         ("autoencoder epochs", course.epochs, ORIGINAL_EPOCHS[section.variant]),
         ("autoencoder batch", course.batch, ORIGINAL_BATCH),
@@ -176,6 +231,7 @@ def _of_autoencoder(row: PublishedRow, config: Config, exams: int) -> list[Diffe
         ("autoencoder patience", section.patience, None),
         ("colours", _rendering(section.input.rendering), "viridis, minmax"),
         ("images", "JPEG" if jpeg else "coloured without JPEG", "JPEG"),
+        *(trained if config.split.protocol == "thesis" else ()),
     ]
 
 
@@ -193,6 +249,11 @@ def _of_sequences(config: Config) -> list[Difference]:
         ("channels", ", ".join(dit.channels), "frame"),
         *((name.replace("_", " "), getattr(dit, name), theirs) for name, theirs in original.items()),
     ]
+
+
+WORDS_TRAINED_ON = {
+    "split": "the training part of the scored exams", "unfiltered": "70 % of the unfiltered files", "all": "all exams"
+}  # fmt: skip
 
 
 def _rendering(rendering: Rendering) -> str:

@@ -43,13 +43,14 @@ class Judgement:
 
 def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     """Measure a run and its trivial baseline. Raises DataError when only one class was scored."""
-    units = gather_units(run.rows)
+    by_exam = run.manifest.protocol == "thesis"  # the original study counted files
+    units = gather_units(run.rows, by_exam=by_exam)
     confidence, bootstrap = settings.confidence, settings.bootstrap
     measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
     estimates = measured(units, where=run.folder / "predictions.csv")
     document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence}
     curves = curve_facts(units, estimates, settings.prevalences)
-    trivial = gather_units(run.baseline)
+    trivial = gather_units(run.baseline, by_exam=by_exam)
     if not trivial.has_both_classes:
         return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None))
     baseline = {name: estimate.as_dict() for name, estimate in measured(trivial).items()}

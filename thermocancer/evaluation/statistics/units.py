@@ -42,9 +42,9 @@ class Units:
         return len(self) > 0 and 0 < int(self.labels.sum()) < len(self)
 
 
-def gather_units(rows: Sequence[Prediction]) -> Units:
-    """Gather the rows of ``predictions.csv`` into units."""
-    units = to_units(rows)
+def gather_units(rows: Sequence[Prediction], *, by_exam: bool = False) -> Units:
+    """Gather the rows of ``predictions.csv`` into units; ``by_exam`` counts every file, as the original study."""
+    units = to_units(rows, by_exam=by_exam)
     return Units(
         np.array([each.patient for each in units], dtype=np.int64),
         np.array([each.visit or 0 for each in units], dtype=np.int64),
