@@ -10,12 +10,13 @@ import cv2
 import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source, write_dataset, write_run
+from sklearn.svm import SVC
 
 from thermocancer.classifiers.logistic import ridge_logistic
 from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
-from thermocancer.data.split import make_split
+from thermocancer.data.split import Fold, make_split
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.audit.controls import Judge, mann_whitney_p
 from thermocancer.evaluation.audit.findings import leak_checks
@@ -25,6 +26,7 @@ from thermocancer.evaluation.audit.refits import (
     REFITS,
     early_to_late,
     leaky_twin,
+    permutations_of,
     permuted_labels,
     time_fold,
     untrained_twin,
@@ -117,7 +119,9 @@ def test_the_whole_audit_of_a_real_run(tmp_path: Path) -> None:
         "background_only",
         "late",
     } <= set(by_name)
-    assert by_name["permuted"]["auc"]["low"] <= 0.5
+    assert abs(by_name["permuted"]["auc"]["value"] - 0.5) < 0.1
+    above = sum(each >= by_name["permuted"]["own"] for each in audit["permutations"])
+    assert (audit["p_permuted"], len(audit["permutations"])) == ((1 + above) / 31, 30)
     assert by_name["torso_only"]["auc"]["value"] > by_name["background_only"]["auc"]["value"]
     assert by_name["leaky"]["flag"] == "leaky"
     assert [row["name"] for row in audit["unavailable"]] == ["untrained twin"]
@@ -392,37 +396,90 @@ def bench_of(tmp_path: Path, rows: list[Prediction], **options: object) -> Refit
     return Refitting(scope, source, pixels_config(workspace, **options), workspace, judge_of(rows), 1)
 
 
+class OnTable:
+    """The default support vector machine on a table (n, p) of numbers."""
+
+    name = "on a table"
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.table = table
+
+    def announce(self, cohort, fold, parts):
+        return None
+
+    def fit(self, cohort, rows, labels, *, seed, fold):
+        self.machine = SVC(kernel="sigmoid").fit(self.table[rows], labels)
+        return self
+
+    def scores(self, cohort, rows):
+        return self.machine.decision_function(self.table[rows])
+
+
 def test_permuted_labels_cannot_be_learnt_and_are_remembered(tmp_path: Path) -> None:
+    """Where the disease is plain to see no permutation comes near the true labels: the smallest p of 30."""
     bench = bench_of(tmp_path, toy_rows(40, repeats=1))
+    plain = np.random.default_rng(0).normal(size=(len(bench.scope.exams), 5)) + 2 * bench.scope.labels[:, None]
+    bench = replace(bench, _made={None: OnTable(plain)})
     first = permuted_labels(bench)
-    assert first.flag == "none"
-    assert first.auc.low <= 0.5
-    assert len(list((tmp_path / "cache" / "audit").glob("*.json"))) == 1
-    assert permuted_labels(bench) == first
+    assert (first.flag, len(first.permutations), first.p_permuted) == ("none", 30, 1 / 31)
+    assert first.own > 0.9 > first.auc.high
+    assert len(list((tmp_path / "cache" / "audit").glob("*.json"))) == len(bench.folds)
+    assert permuted_labels(replace(bench, _made={None: OnTable(plain * 0)})) == first
 
 
-def test_a_recipe_that_peeks_fails_the_permutation_check(tmp_path: Path) -> None:
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_on_nothing_permutations_lie_around_a_half_and_every_rank_is_as_likely(tmp_path: Path, repeats: int) -> None:
+    """The default support vector machine on 40 patients' numbers without meaning; pooled over folds it is at .45."""
+    rows = [row for row in toy_rows(40, repeats=repeats) if row.visit == 1]
+    bench = replace(bench_of(tmp_path, rows), repeats=repeats, permutations=9)
+    means, ranks = [], []
+    for seed in range(20):
+        table = np.random.default_rng([seed, 3]).normal(size=(60, 30))
+        settings = bench.config.model_copy(update={"seed": seed})
+        found = permuted_labels(replace(bench, config=settings, _made={None: OnTable(table)}))
+        means.append(found.auc.value)
+        ranks.append(found.p_permuted)
+    assert abs(np.mean(means) - 0.5) < 3 * np.std(means) / len(means) ** 0.5 < 0.05
+    assert 0.3 < np.mean(ranks) < 0.75
+    assert np.mean(np.array(ranks) <= 0.25) < 0.55
+
+
+def test_a_patient_on_both_sides_fails_the_permutation_check(tmp_path: Path) -> None:
+    """A recipe that knows what it was taught by heart, on folds whose tested exams it was taught."""
     bench = bench_of(tmp_path, toy_rows(40, repeats=1))
+    torn = tuple(Fold(each.name, np.arange(len(bench.scope.exams)), each.test) for each in bench.folds)
 
-    class Peeking:
-        """Knows every exam by heart, whatever fold it is in."""
+    class ByHeart:
+        name = "by heart"
 
-        name = "peeking"
+        def announce(self, cohort, fold, parts):
+            return None
 
-        def __init__(self, labels: np.ndarray) -> None:
-            self.labels = labels
-
-        def fit(self, source, rows, labels, *, seed, fold):
+        def fit(self, cohort, rows, labels, *, seed, fold):
+            self.known = dict(zip(rows.tolist(), labels.tolist(), strict=True))
             return self
 
-        def scores(self, source, rows):
-            return self.labels[rows].astype(float)
+        def scores(self, cohort, rows):
+            return np.array([float(self.known.get(row, 0.5)) for row in rows.tolist()])
 
-    from thermocancer.evaluation.audit.refits import permute_by_patient
+    sound = replace(bench, _made={None: ByHeart()})
+    assert permuted_labels(sound).flag == "none"
+    leaking = replace(sound, scope=replace(bench.scope, folds=torn))
+    found = permuted_labels(leaking)
+    assert (found.flag, found.auc.value, found.p_permuted) == ("failed", 1.0, 1.0)
 
-    peeking = Peeking(permute_by_patient(bench.scope, bench.config.seed))
-    bench = type("Leaking", (Refitting,), {"classifier": lambda self, *_, **__: peeking})(**bench.__dict__)
-    assert permuted_labels(bench).flag == "failed"
+
+@pytest.mark.parametrize(
+    ("wanted", "kind_of_run", "count"), [(None, "svm", 30), (None, "network", 5), (9, "network", 9)]
+)
+def test_labels_are_permuted_less_often_where_each_time_is_dear(
+    tmp_path: Path, wanted: int | None, kind_of_run: str, count: int
+) -> None:
+    rows = toy_rows(20, repeats=1)
+    bench = replace(bench_of(tmp_path, rows), scope=scope_of(tmp_path / "b", rows, toy_source(rows), model=kind_of_run))
+    found, why = permutations_of(replace(bench, permutations=wanted))
+    assert found == count
+    assert bool(why) == (count == 5)
 
 
 def test_leaky_twin_needs_second_visits(tmp_path: Path) -> None:

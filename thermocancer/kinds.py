@@ -42,7 +42,8 @@ class Kind:
     ``recorded`` those that a run's manifest repeats under their own short names. ``saved_as`` are the words
     in ``classifier.json`` that its family reads. ``trivial`` names it as a baseline in the audit; ``learns``
     is False where nothing is fitted, not even a threshold; ``residualises`` where nuisance can be regressed
-    out of what it reads. ``options`` is ``module:name`` of a pydantic model for ``fuse.options``.
+    out of what it reads; ``trains_network`` where every fold trains one, so that an audit refits it seldom.
+    ``options`` is ``module:name`` of a pydantic model for ``fuse.options``.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Kind:
     trivial: str = ""
     learns: bool = True
     residualises: bool = True
+    trains_network: bool = False
     options: str = ""
 
     @property
@@ -119,7 +121,7 @@ _KINDS = (
     Kind(
         NETWORK, FUSE, Reads.CODES, "fusion network on encoder codes",
         f"{_FAMILIES}.fusion_network:FusionNetworkFamily",
-        settings=("fuse.epochs", "fuse.batch", "fuse.learning_rate"), residualises=False,
+        settings=("fuse.epochs", "fuse.batch", "fuse.learning_rate"), residualises=False, trains_network=True,
     ),
     Kind(
         "thermal", FUSE, Reads.TABLES, "ridge on temperature statistics", f"{_FAMILIES}.tabular:ThermalFamily",
@@ -145,11 +147,11 @@ _KINDS = (
     ),
     Kind(
         SEQUENCE, DIT, Reads.FRAMES, "sequence network on the frames of dynamic exams",
-        f"{_FAMILIES}.sequence.family:SequenceFamily",
+        f"{_FAMILIES}.sequence.family:SequenceFamily", trains_network=True,
     ),
     Kind(
         "image", CNN, Reads.IMAGES, "classifier of single images", f"{_FAMILIES}.image.family:ImageFamily",
-        saved_as=("images",),
+        saved_as=("images",), trains_network=True,
     ),
 )  # fmt: skip
 

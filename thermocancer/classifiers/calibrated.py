@@ -236,6 +236,10 @@ class Calibrated(Classifier):
     def name(self) -> str:
         return self.classifier.name
 
+    def announce(self, cohort: Cohort, fold: str, parts: Sequence[tuple[IntArray, IntArray]]) -> None:
+        prepared = self._prepared.of(cohort, lambda each: prepare(each, self.preparation))
+        self.classifier.announce(prepared, fold, parts)
+
     def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> CalibratedFitted:
         """Fit on ``rows``. Raises DataError when they hold one class only."""
         rows, labels = np.asarray(rows, dtype=np.int64), np.asarray(labels, dtype=np.int64)

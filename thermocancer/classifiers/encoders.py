@@ -31,6 +31,9 @@ from thermocancer.workspace import VIEWS, Workspace
 if TYPE_CHECKING:
     import keras
 
+SMALL_BYTES = 4 << 20
+"""Weights up to so large are kept once read: controls of an audit go through the folds one after another."""
+
 FOLDLESS = autoencoders.WHOLE_SPLIT
 
 
@@ -50,6 +53,8 @@ class Encoders:
     batch: int
     strategy: StrategySection
     _loaded: dict[str, keras.Model] = field(default_factory=dict, repr=False, compare=False)
+    _found: dict[str, ViewEncoder] = field(default_factory=dict, repr=False, compare=False)
+    _identities: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config, workspace: Workspace) -> Encoders:
@@ -61,7 +66,7 @@ class Encoders:
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_loaded": {}}
+        return self.__dict__ | {"_loaded": {}, "_found": {}, "_identities": {}}
 
     @property
     def shared(self) -> bool:
@@ -70,9 +75,14 @@ class Encoders:
 
     def identity(self, view: str, fold: str) -> str:
         """Changes whenever the weights or the input do. Raises DataError when there is no such encoder."""
+        key = view, self._fold(fold)
+        if key not in self._identities:  # read once: many sets of labels are fitted on the same encoder
+            self._identities[key] = self._identify(*key)
+        return self._identities[key]
+
+    def _identify(self, view: str, fold: str) -> str:
         if self.untrained:
             return fingerprint("untrained", self.variant, self.input.model_dump(mode="json"), self.seed, view)
-        fold = self._fold(fold)
         trained = autoencoders.trained_input(self.workspace, self.variant, view, fold)
         path = autoencoders.folder_of(self.workspace, self.variant, view, fold) / autoencoders.MODEL
         if not path.is_file():
@@ -83,6 +93,8 @@ class Encoders:
         """The encoder of a view for an outer fold, ready to run. Raises DataError when it is not there."""
         strategy.set_up(self.strategy, self.seed)
         identity = self.identity(view, fold)
+        if identity in self._found:
+            return self._found[identity]
         if self.untrained:
             from thermocancer.models.autoencoder import random_encoder
 
@@ -93,7 +105,10 @@ class Encoders:
             model = autoencoders.load_encoder(self.workspace, self.variant, view, self._fold(fold))
             trained = autoencoders.trained_input(self.workspace, self.variant, view, self._fold(fold))
         shape = repr((model.input_shape, model.output_shape, model.count_params()))
-        return ViewEncoder(self._loaded.setdefault(shape, model), model.get_weights(), trained, identity, self.batch)
+        encoder = ViewEncoder(self._loaded.setdefault(shape, model), model.get_weights(), trained, identity, self.batch)
+        if sum(each.nbytes for each in encoder.weights) <= SMALL_BYTES:
+            self._found[identity] = encoder
+        return encoder
 
     def leaks(self, cohort: Cohort, views: Sequence[str], folds: Sequence[Fold]) -> list[str]:
         """What the encoders had seen that they should not have, in words."""

@@ -34,6 +34,9 @@ class EvaluateSection(Section):
     bootstrap: PositiveInt = 2000
     audit: bool = True
     audit_repeats: PositiveInt = Field(1, description="repeats of cross-validation in each control")
+    audit_permutations: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="times that the recipe is taught permuted labels; null: 30, or 5 where each time is dear"
+    )
     audit_skip: tuple[AuditRefit, ...] = Field((), description="controls that train again and are left out")
     audit_image_epochs: PositiveInt = Field(
         5, description="train-cnn: most epochs of the network that is taught permuted labels"

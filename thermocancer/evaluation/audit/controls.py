@@ -65,6 +65,19 @@ class Control:
 
 
 @dataclass(frozen=True)
+class Permuted(Control):
+    """The control of permuted labels: ``auc`` holds their mean and range, ``p`` tests that the mean is above .5.
+
+    ``permutations`` are the AUCs of each, ``own`` that of the true labels by the very same recipe, and ``p_permuted``
+    its rank among them, (1 + number at least as high) / (1 + number); None where it would not be that of the recipe.
+    """
+
+    permutations: tuple[float, ...] = ()
+    own: float | None = None
+    p_permuted: float | None = None
+
+
+@dataclass(frozen=True)
 class Judge:
     """How controls are measured: the model's units and the settings of every interval.
 

@@ -1,6 +1,6 @@
 """The audit of a run of ``train-cnn``: its folder read again, and the controls that can be had of single images.
 
-They are cheap on purpose: one short training for the permuted labels (``evaluate.audit_image_epochs``), one
+They are cheap on purpose: short trainings for the permuted labels (``evaluate.audit_image_epochs``), one
 pass over the images for the untrained twin, none for the brightness.
 """
 
@@ -23,8 +23,16 @@ from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, colour
 from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.audit.controls import BASELINE, Control, Judge, LeftOut, measure_controls, rows_of
-from thermocancer.evaluation.audit.refits import judge_permuted, judge_untrained, shuffled
+from thermocancer.evaluation.audit.controls import (
+    BASELINE,
+    Control,
+    Judge,
+    LeftOut,
+    Permuted,
+    measure_controls,
+    rows_of,
+)
+from thermocancer.evaluation.audit.refits import FEW_PERMUTATIONS, judge_permuted, judge_untrained, shuffled
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress
@@ -61,6 +69,7 @@ class ImageRefitting:
     train: IntArray
     validation: IntArray
     test: IntArray
+    permutations: int | None = None
 
     @property
     def images(self) -> ImageFolder:
@@ -105,7 +114,12 @@ class ImageRefitting:
 
 
 def open_images(
-    run: Run, own: Config | None, workspace: Workspace, judge: Judge, epochs: int
+    run: Run,
+    own: Config | None,
+    workspace: Workspace,
+    judge: Judge,
+    epochs: int,
+    permutations: int | None = None,
 ) -> tuple[ImageRefitting | None, str]:
     """The run's images as they lie there now, or None and why they cannot be audited."""
     if own is None:
@@ -119,7 +133,7 @@ def open_images(
     if images.fingerprint != run.manifest.dataset.fingerprint:
         return None, "the images have changed since the run was made"
     cohort = ImageCohort(images, own.cnn.size, own.cnn.color, workspace.cache)
-    return ImageRefitting(run, own, workspace, judge, epochs, cohort, *parts), ""
+    return ImageRefitting(run, own, workspace, judge, epochs, cohort, *parts, permutations), ""
 
 
 def image_scope(refitting: ImageRefitting) -> Scope:
@@ -141,25 +155,33 @@ def image_controls(
     return controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out
 
 
-def permuted_labels(refitting: ImageRefitting) -> Control:
-    """The run's own network taught shuffled labels, and asked for them."""
+def permuted_labels(refitting: ImageRefitting) -> Permuted:
+    """The run's own network taught permuted labels several times and the true ones once, all as briefly."""
     if not refitting.config.cnn.train:
         raise Unavailable("the run judges weights as they are and trains nothing")
-    labels = permute_by_group(refitting.images, refitting.config.seed)
     epochs = min(refitting.config.cnn.epochs, refitting.epochs)
-    if any(len(set(labels[part].tolist())) < 2 for part in (refitting.train, refitting.validation, refitting.test)):
-        raise Unavailable("too few images to shuffle their labels")
+    count = refitting.permutations or FEW_PERMUTATIONS
     network = refitting.family.network(refitting.asked.with_settings("cnn", epochs=epochs))
-    scores = refitting.scores("permuted", network, refitting.fold.train, labels, epochs)
-    note = f"one seed, {epochs} of {refitting.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
-    return judge_permuted(refitting.judge, refitting.rows(scores, labels), note)
+    found = []
+    for labels in (refitting.images.labels, *(permute_by_group(refitting, number) for number in range(count))):
+        parts = (refitting.train, refitting.validation, refitting.test)
+        if any(len(set(labels[part].tolist())) < 2 for part in parts):
+            raise Unavailable("too few images to permute their labels")
+        scores = refitting.scores("permuted", network, refitting.fold.train, labels, epochs, labels.tolist())
+        found.append(refitting.rows(scores, labels))
+    how = f"each trains a network, {epochs} of {refitting.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
+    return judge_permuted(found[0], found[1:], how)
 
 
-def permute_by_group(images: ImageFolder, seed: int) -> IntArray:
-    """Labels (n,) shuffled among the groups of both parts, each group's images keeping one label."""
-    first = {image.patient: image.label for image in reversed(images.images)}
-    given = shuffled(first, np.random.default_rng([seed, 0xA0D1]))
-    return np.array([given[image.patient] for image in images.images], dtype=np.int64)
+def permute_by_group(refitting: ImageRefitting, number: int) -> IntArray:
+    """Labels (n,) shuffled among the groups of each part, each group's images keeping one label."""
+    images = refitting.images.images
+    random = np.random.default_rng([refitting.config.seed, 0xA0D1, number])
+    given: dict[int, int] = {}
+    for part in (refitting.test, refitting.validation, refitting.train):
+        own = {images[row].patient: images[row].label for row in reversed(part.tolist())}
+        given |= shuffled({group: label for group, label in own.items() if group not in given}, random)
+    return np.array([given[image.patient] for image in images], dtype=np.int64)
 
 
 def untrained_twin(refitting: ImageRefitting) -> Control:

@@ -13,8 +13,9 @@ from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray, centi_celsius
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
-from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, Control, Judge, flag_shortcut
+from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, Control, Judge, Permuted, flag_shortcut
 from thermocancer.evaluation.audit.scope import Refitting, Scope
+from thermocancer.evaluation.statistics.intervals import Estimate
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import fingerprint
 from thermocancer.kinds import Reads, trivial_kinds
@@ -25,40 +26,103 @@ LATE_SHARE = 0.35
 """The latest patients, so many of them, are tested in the split by time."""
 
 
-def permuted_labels(refitting: Refitting) -> Control:
-    """The same recipe taught shuffled labels and asked for them: above chance, the code leaks."""
-    scope = refitting.scope
-    labels = permute_by_patient(scope, refitting.config.seed)
-    rows = refitting.scores("permuted", refitting.classifier(), labels=labels)
-    truth = {(exam.patient, exam.visit): int(label) for exam, label in zip(scope.exams, labels, strict=True)}
-    relabelled = [replace(row, label=truth[row.patient, row.visit]) for row in rows]
-    return judge_permuted(refitting.judge, relabelled)
+# --- permuted labels --------------------------------------------------------------------------------------------------
+
+PERMUTATIONS, FEW_PERMUTATIONS = 30, 5
+"""How often labels are permuted; how often where that is dear."""
+
+LEAK_LEVEL = 0.005
+"""Permuted labels are called predictable where their mean AUC is above .5 at this level."""
 
 
-def judge_permuted(judge: Judge, relabelled: list[Prediction], how: str = "") -> Control:
-    """The control from rows that hold the permuted labels; ``how`` it was trained is added to its note."""
-    own = Judge(gather_units(relabelled), judge.confidence, judge.bootstrap, judge.seed)
-    control = own.control("permuted", "labels permuted before training", CONTROL, relabelled)
-    passed = control.auc.low is None or control.auc.low <= 0.5
-    words = "its interval includes .5 or lies below, as it must" if passed else "above chance: information leaks"
-    note = f"{words}; {how}" if how else words
-    return replace(control, difference=None, flag="none" if passed else "failed", note=note)
+def permuted_labels(refitting: Refitting) -> Permuted:
+    """The same recipe taught permuted labels many times, and once the true ones: a leak, and the model's rank."""
+    count, why = permutations_of(refitting)
+    scope, seed = refitting.scope, refitting.config.seed
+    labels = [scope.labels, *(permute_by_patient(scope, seed, number) for number in range(count))]
+    own, *permuted = refitting.taught("permuted", refitting.classifier(), labels)
+    return judge_permuted(own, permuted, why)
 
 
-def permute_by_patient(scope: Scope, seed: int) -> IntArray:
-    """Labels (n,) shuffled among the scored patients, and among those who are only trained on.
+def permutations_of(refitting: Refitting) -> tuple[int, str]:
+    """How many permutations, and why so few in words; empty where they are not."""
+    wanted = refitting.permutations
+    if wanted is not None:
+        return wanted, ""
+    config, why = refitting.config, ""
+    if refitting.kind.trains_network:
+        why = "each trains a network in every fold"
+    elif config.features.residualise and refitting.kind.reads is Reads.CODES:
+        why = "each needs inner products of its own (features.residualise)"
+    return (FEW_PERMUTATIONS if why else PERMUTATIONS), why
 
-    Each patient's exams keep one label, and either part as many sick as it had: a hold-out that shuffled its
-    test part alone would be taught the truth.
+
+def judge_permuted(own: list[Prediction], permuted: Sequence[list[Prediction]], how: str = "") -> Permuted:
+    """The control from rows of the true labels and of each permutation, which hold the labels that were taught.
+
+    It fails where the permutations' mean is above .5 beyond its own standard error (a t test): one draw alone may lie
+    anywhere. ``how`` they were trained is added to its note. Raises Unavailable where no fold tested both classes.
+    """
+    from scipy.stats import t
+
+    model, *aucs = (auc_inside_folds(rows) for rows in (own, *permuted))
+    mean, error = float(np.mean(aucs)), float(np.std(aucs, ddof=1)) / np.sqrt(len(aucs))
+    chance = float(t.sf((mean - 0.5) / error, len(aucs) - 1)) if error > 0 else float(mean <= 0.5)
+    failed = chance < LEAK_LEVEL
+    p = (1 + sum(each >= model for each in aucs)) / (1 + len(aucs))
+    note = (
+        f"{'above chance: information leaks' if failed else 'their mean is not above .5, as it must be'}; "
+        f"taught the true labels the same recipe reaches {model:.3f}: p = {p:.2g}"
+        + (f", the smallest that {len(aucs)} permutations can give" if p * (1 + len(aucs)) == 1 else "")
+        + (f"; {len(aucs)} permutations because {how}" if how else "")
+    )
+    units = gather_units(own)
+    return Permuted(
+        "permuted", f"labels permuted before training, {len(aucs)} times", CONTROL,
+        Estimate(mean, min(aucs), max(aucs), "mean and range of permutations, pairs tested in one fold"),
+        len(units), int(units.labels.sum()), p=chance, flag="failed" if failed else "none", note=note,
+        permutations=tuple(aucs), own=model, p_permuted=p,
+    )  # fmt: skip
+
+
+def auc_inside_folds(rows: Sequence[Prediction]) -> float:
+    """Share of sick-healthy pairs of units tested in one fold that are ranked right, ties counting half.
+
+    Pooled over folds it would be below .5 on nothing: where the test part has more sick, training had fewer.
+    """
+    folds: dict[str, list[Prediction]] = {}
+    for row in rows:
+        folds.setdefault(row.fold, []).append(row)
+    won = pairs = 0.0
+    for units in map(gather_units, folds.values()):
+        if units.has_both_classes:
+            sick, healthy = units.scores[units.labels == 1], units.scores[units.labels == 0]
+            won += float((sick[:, None] > healthy).sum() + 0.5 * (sick[:, None] == healthy).sum())
+            pairs += len(sick) * len(healthy)
+    if not pairs:
+        raise Unavailable("no fold tests exams of both classes")
+    return won / pairs
+
+
+def permute_by_patient(scope: Scope, seed: int, number: int = 0) -> IntArray:
+    """Labels (n,) shuffled among the patients whom one fold tests, and among those who are only trained on.
+
+    Each patient's exams keep one label, and every fold of the first repeat as many sick as it had. That is what
+    exchangeable labels do once the folds are fixed, so that encoders and inner products of the folds stay, the
+    rank is exact and the mean is .5: given what the other folds hold, any of a fold's patients may be the sick
+    ones. (Shuffled over folds that were stratified by the true labels, one draw is .376 to .445 when pooled.)
     """
     labels = scope.labels.copy()
-    scored = scope.scored.tolist()
-    tested = {scope.exams[row].patient for row in scored}
-    trained = {row for fold in scope.folds for row in fold.train.tolist() if scope.exams[row].patient not in tested}
-    random = np.random.default_rng([seed, 0xA0D1])
+    stratum: dict[int, str] = {}
+    first: dict[int, int] = {}
+    for name, part in [(each.name, each.test) for each in scope.folds] + [("", each.train) for each in scope.folds]:
+        for row in part.tolist():
+            stratum.setdefault(scope.exams[row].patient, name)
+            first.setdefault(scope.exams[row].patient, int(labels[row]))
+    random = np.random.default_rng([seed, 0xA0D1, number])
     given: dict[int, int] = {}
-    for rows in (scored, sorted(trained)):
-        given |= shuffled({scope.exams[row].patient: int(labels[row]) for row in reversed(rows)}, random)
+    for name in sorted(set(stratum.values())):
+        given |= shuffled({patient: first[patient] for patient in first if stratum[patient] == name}, random)
     for row, exam in enumerate(scope.exams):
         labels[row] = given.get(exam.patient, labels[row])
     return labels
@@ -68,6 +132,9 @@ def shuffled(labels: Mapping[int, int], random: np.random.Generator) -> dict[int
     """The same labels, as many of each, on the same patients in another order."""
     patients = sorted(labels)
     return dict(zip(patients, random.permutation([labels[each] for each in patients]).tolist(), strict=True))
+
+
+# --- twins, baselines, parts of the picture, time ---------------------------------------------------------------------
 
 
 def leaky_twin(refitting: Refitting) -> Control:

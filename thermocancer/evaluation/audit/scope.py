@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 import numpy as np
@@ -18,7 +18,7 @@ from thermocancer.data.matching import MatchWeights
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.audit.controls import Judge, rows_of
 from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
-from thermocancer.files import Json, fingerprint
+from thermocancer.files import fingerprint
 from thermocancer.kinds import Kind, kind
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run
@@ -117,6 +117,8 @@ class Refitting:
     workspace: Workspace
     judge: Judge
     repeats: int
+    permutations: int | None = None
+    _made: dict[str | None, Classifier] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def folds(self) -> tuple[Fold, ...]:
@@ -141,10 +143,15 @@ class Refitting:
         return replace(asked, calibrate=False, exam_weights=weights)
 
     def classifier(self, name: str | None = None) -> Classifier:
-        """The run's own classifier, or the one of another kind on the same views.
+        """The run's own classifier, or the one of another kind on the same views, made once: controls share its codes.
 
         Raises Unavailable for a late run that weighs scores.
         """
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str | None) -> Classifier:
         if self.combines:
             from thermocancer.classifiers.late.patients import PatientCohort
             from thermocancer.classifiers.late.run import BY_FEATURES, late_classifier
@@ -166,33 +173,49 @@ class Refitting:
         return found
 
     def scores(
-        self, name: str, classifier: Classifier, *, cohort: Cohort | None = None, labels: IntArray | None = None,
-        folds: Sequence[Fold] | None = None,
-    ) -> list[Prediction]:  # fmt: skip
+        self, name: str, classifier: Classifier, *, cohort: Cohort | None = None, folds: Sequence[Fold] | None = None
+    ) -> list[Prediction]:
         """Out-of-fold rows of a classifier, computed once: an interrupted audit goes on where it stopped."""
-        folds = self.folds if folds is None else folds
-        cohort = self.cohort if cohort is None else cohort
-        labels = self.scope.labels if labels is None else labels
-        settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
-        parts = [[fold.name, fold.train.tolist(), fold.test.tolist()] for fold in folds]
-        made_from = self.scope.run.manifest.made_from
-        key = fingerprint(__version__, name, settings, cohort.fingerprint, labels.tolist(), parts, made_from)
+        return self.taught(name, classifier, [self.scope.labels], cohort=cohort, folds=folds)[0]
 
-        def fit_and_score() -> list[Prediction]:
+    def taught(
+        self, name: str, classifier: Classifier, labels: Sequence[IntArray], *, cohort: Cohort | None = None,
+        folds: Sequence[Fold] | None = None,
+    ) -> list[list[Prediction]]:  # fmt: skip
+        """The same for each of several ``labels`` (one an exam), which the rows hold.
+
+        Fold by fold, so that what does not depend on labels (codes, inner products, tables) is made once.
+        """
+        found: list[list[Prediction]] = [[] for _ in labels]
+        for fold in self.folds if folds is None else folds:
+            scores = self._of_fold(name, classifier, labels, self.cohort if cohort is None else cohort, fold)
+            for rows, own, each in zip(found, scores, labels, strict=True):
+                rows += rows_of(self.scope.exams, fold, own, each)
+        return found
+
+    def _of_fold(
+        self, name: str, classifier: Classifier, labels: Sequence[IntArray], cohort: Cohort, fold: Fold
+    ) -> list[FloatArray]:
+        settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
+        key = fingerprint(
+            __version__, name, settings, cohort.fingerprint, [each.tolist() for each in labels],
+            [fold.name, fold.train.tolist(), fold.test.tolist()], self.scope.run.manifest.made_from,
+        )  # fmt: skip
+
+        def fit_and_score() -> list[FloatArray]:
             from thermocancer.training.workers import one_thread
 
-            rows: list[Prediction] = []
+            parts = [(fold.train, each[fold.train]) for each in labels]
             with one_thread():
-                for fold in folds:
-                    known, seed = labels[fold.train], self.config.seed
-                    fitted = classifier.fit(cohort, fold.train, known, seed=seed, fold=fold.name)
-                    rows += rows_of(self.scope.exams, fold, fitted.scores(cohort, fold.test))
-            return rows
+                if len(parts) > 1:
+                    classifier.announce(cohort, fold.name, parts)
+                return [
+                    classifier.fit(cohort, *part, seed=self.config.seed, fold=fold.name).scores(cohort, fold.test)
+                    for part in parts
+                ]
 
-        def read(rows: list[Json]) -> list[Prediction]:
-            if len(rows) != sum(len(fold.test) for fold in folds):
-                raise ValueError("rows of other folds")
-            return [Prediction(**row) for row in rows]
-
-        path = self.workspace.cache / "audit" / f"{key[:32]}.json"
-        return cached_json(path, fit_and_score, encode=lambda rows: [asdict(row) for row in rows], decode=read)
+        return cached_json(
+            self.workspace.cache / "audit" / f"{key[:32]}.json", fit_and_score,
+            encode=lambda made: [each.tolist() for each in made],
+            decode=lambda kept: list(np.array(kept, dtype=np.float64).reshape(len(labels), len(fold.test))),
+        )  # fmt: skip

@@ -12,7 +12,15 @@ from thermocancer.config.judging import EvaluateSection
 from thermocancer.data.cohort import BoolArray, Cohort
 from thermocancer.data.matching import keep_matches_apart
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.audit.controls import GROUP_TITLES, NUISANCE, Control, Judge, LeftOut, measure_controls
+from thermocancer.evaluation.audit.controls import (
+    GROUP_TITLES,
+    NUISANCE,
+    Control,
+    Judge,
+    LeftOut,
+    Permuted,
+    measure_controls,
+)
 from thermocancer.evaluation.audit.findings import audit_verdict, leak_checks, relabelled
 from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
@@ -50,7 +58,10 @@ def audit_run(
     matched = _matched(scope, judge, settings, largest)
     checks = leak_checks(scope, controls)
     verdict = audit_verdict(controls, matched, checks, judged.document["auc"], partial(association, scope))
+    permuted = next((control for control in controls if isinstance(control, Permuted)), None)
     return {
+        "p_permuted": None if permuted is None else permuted.p_permuted,
+        "permutations": [] if permuted is None else list(permuted.permutations),
         "controls": [control.as_dict() for control in controls], "matched": matched,
         "stratum": None if largest is None else _within(scope, judge, *largest), "unavailable": unavailable,
         "leak_checks": checks, "repeats": settings.audit_repeats, "verdict": verdict,
@@ -84,7 +95,9 @@ def _of_exams(
                 controls,
                 [*not_audited(scope), {"name": TRAINED_AGAIN, "reason": why or "the data set is gone"}],
             )
-        refitting = Refitting(scope, scope.cohort, own, run.workspace, judge, settings.audit_repeats)
+        refitting = Refitting(
+            scope, scope.cohort, own, run.workspace, judge, settings.audit_repeats, settings.audit_permutations
+        )
         wanted = [(name, control) for name, control in REFITS if name not in settings.audit_skip]
         refits, left_out = measure_controls(run.name, wanted, refitting, progress)
     left_out += not_audited(scope)
@@ -94,7 +107,9 @@ def _of_exams(
 
 def _of_images(run: Run, settings: EvaluateSection, judge: Judge, progress: Progress) -> Examined:
     """A run on a folder of images: their numbers follow the folders, so that nuisance variables would mislead."""
-    refitting, why = open_images(run, run.config(), run.workspace, judge, settings.audit_image_epochs)
+    refitting, why = open_images(
+        run, run.config(), run.workspace, judge, settings.audit_image_epochs, settings.audit_permutations
+    )
     if refitting is None:
         scope = replace(make_scope(run, None, {}), patients_known=run.facts().unit != "exam")
         return scope, [], [{"name": TRAINED_AGAIN, "reason": why}]
