@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+import contextlib
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, hash_file, read_json, write_json
+from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import HashIndex, fragments, hash_file, inside, read_json, sweep, write_json
 from thermocancer.locks import stage_lock
 
 FORMAT_VERSION = 1
@@ -17,6 +18,27 @@ VIEWS = ("Frontal", "Right45", "Right", "Left45", "Left")
 
 LABELS = ("healthy", "sick")
 """The two classes; the position is the class number (0 healthy, 1 sick)."""
+
+FOLDERS = (
+    "raw", "images", "videos", "filtered", "datasets", "models", "runs", "cache", "predict", "compare", "reproduce",
+)  # fmt: skip
+"""What stands in a workspace. Its root may be a folder that holds other things too."""
+
+NAME_PATTERN = r"^\w([\w .+=@,()-]*[\w+=@)-])?$"
+"""What a run, a data set or a cohort may be called: it becomes a file's name, and stands in messages."""
+
+LONGEST_NAME = 80
+NAME_RULE = f"at most {LONGEST_NAME} letters, digits, spaces and any of . + = @ , ( ) _ -, no path"
+
+
+def checked_name(name: str, of: str) -> str:
+    """``name``, if it can be that of ``of`` (a run, say). Raises ConfigError for one that is a path, empty or odd."""
+    if len(name) > LONGEST_NAME or re.fullmatch(NAME_PATTERN, name) is None:
+        raise ConfigError(
+            f"this cannot be the name of {of}", found=repr(name),
+            expected=NAME_RULE,
+        )  # fmt: skip
+    return name
 
 
 @dataclass(frozen=True)
@@ -58,17 +80,34 @@ class Workspace:
         return self.root / "cache"
 
     def dataset(self, name: str) -> Path:
-        return self.datasets / f"{name}.h5"
+        return self.datasets / f"{checked_name(name, 'a data set')}.h5"
 
     def autoencoder(self, variant: str, view: str) -> Path:
         return self.root / "models" / "ae" / variant / view
 
     def run(self, name: str) -> Path:
-        return self.root / "runs" / name
+        """Raises ConfigError where ``name`` is none."""
+        return self.root / "runs" / checked_name(name, "a run")
 
-    def lock(self, stage: str) -> AbstractContextManager[None]:
-        """One lock a stage that writes. Raises LockedError when another process holds it."""
-        return stage_lock(self.root / "locks" / f"{stage}.lock")
+    @contextlib.contextmanager
+    def lock(self, stage: str) -> Iterator[None]:
+        """One lock a stage that writes. What a killed process left, whose lock stands here, is swept up first.
+
+        Raises LockedError when another process holds it.
+        """
+        with stage_lock(self.root / "locks" / f"{stage}.lock") as someone_died:
+            if someone_died:
+                self.sweep()
+            yield
+
+    def fragments(self) -> list[Path]:
+        """Files and folders that killed writers left half done, here and in the folders that are ours."""
+        found = [path for folder in FOLDERS for path in fragments(self.root / folder)]
+        return [*fragments(self.root, deep=False), *found]
+
+    def sweep(self) -> int:
+        """Remove the fragments, and say how many there were. Nobody's unfinished work is touched."""
+        return sweep(self.root, deep=False) + sum(sweep(self.root / folder) for folder in FOLDERS)
 
     def hashes(self) -> HashIndex:
         """Content hashes of files, remembered in the cache. Call ``save()`` when done."""
@@ -79,7 +118,8 @@ class Workspace:
         marker = self.root / "workspace.json"
         if not marker.exists():
             return
-        found = read_json(marker).get("format_version")
+        content: object = read_json(marker)
+        found = content.get("format_version") if isinstance(content, dict) else None
         if not isinstance(found, int) or found > FORMAT_VERSION:
             raise DataError(
                 "this workspace was written by a newer thermocancer",
@@ -110,13 +150,13 @@ class Stamp:
         """True when the same inputs and settings gave the outputs that still stand there."""
         if not self.path.exists():
             return False
-        kept = read_json(self.path)
+        kept: object = read_json(self.path)
         if not isinstance(kept, dict) or kept.get("made_from") != made_from:
             return False
         folder = self.path.parent
-        return all(
-            (folder / name).is_file() and hash_file(folder / name) == digest
-            for name, digest in kept.get("outputs", {}).items()
+        outputs = kept.get("outputs")
+        return isinstance(outputs, dict) and all(
+            inside(folder, name).is_file() and hash_file(folder / name) == digest for name, digest in outputs.items()
         )
 
     def write(self, made_from: str, outputs: Iterable[Path], **facts: object) -> None:

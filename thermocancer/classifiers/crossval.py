@@ -7,6 +7,7 @@ nor an interruption changes a digit.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,10 +19,9 @@ from thermocancer.classifiers.seeds import Scored, SeedsFitted
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
-from thermocancer.files import Json, fingerprint, read_json, write_json
+from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, write_json
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction, to_units
-from thermocancer.runs.writing import write_folder
 from thermocancer.training.workers import Claim, one_thread, run_all, share_out
 
 MODELS = "models"
@@ -118,11 +118,11 @@ def cross_validate(
         path = None if folder is None else folder / f"{fold.name}.json"
         if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):
             return None
-        try:
-            content = read_json(path)
-            return _read(content) if content["identity"] == identity(fold) else None
-        except (DataError, KeyError, TypeError):
-            return None
+        with contextlib.suppress(DataError):
+            return read_json_as(
+                path, lambda kept: _read(kept) if kept["identity"] == identity(fold) else None, "this is no fold"
+            )
+        return None
 
     kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
@@ -163,7 +163,8 @@ class FoldWork:
             else:
                 result = self._result(fold.name, fitted, fold, fitted.scored(self.cohort, fold.test))
             if self.models is not None:
-                write_folder(self.models / fold.name, fitted.save)
+                with folder_written_aside(self.models / fold.name) as side:
+                    fitted.save(side)
         return result
 
     def _result(self, name: str, fitted: Fitted, fold: Fold, scored: Scored) -> FoldResult:

@@ -25,7 +25,7 @@ from thermocancer.config.judging import Range, SweepSection
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import fingerprint, read_json
+from thermocancer.files import fingerprint, read_json_as, reading
 from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
 
@@ -78,8 +78,8 @@ def family_of(folder: Path) -> tuple[Kind, Family, Settings]:
     path = folder / CLASSIFIER_FILE
     if not path.exists():
         raise DataError("this run has no fitted classifier", where=path, hint="train the run again")
-    settings = read_json(path)
-    form = settings.get("kind") if isinstance(settings, dict) else None
+    settings = read_json_as(path, dict, "a fitted classifier cannot be read", hint="train the run again")
+    form = settings.get("kind")
     found = kind_saved_as(str(form))
     if found is None:
         raise DataError(
@@ -95,17 +95,13 @@ def load_fitted(folder: Path, workspace: Workspace) -> Fitted:
     Raises DataError when the folder holds none, or a damaged or unknown one.
     """
     _, family, settings = family_of(folder)
-    if MEMBERS in settings:
-        members = {int(seed): load_fitted(member_folder(folder, seed), workspace) for seed in settings[MEMBERS]}
-        return SeedsFitted.of(members, family)
-    try:
+    with reading(folder / CLASSIFIER_FILE, "a fitted classifier cannot be read", hint="train the run again"):
+        if MEMBERS in settings:
+            seeds = [int(seed) for seed in settings[MEMBERS]]
+            members = {seed: load_fitted(member_folder(folder, seed), workspace) for seed in seeds}
+            return SeedsFitted.of(members, family)
         fitted: Fitted = family.load(folder, settings)
         return fitted
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            "a fitted classifier cannot be read", where=folder / CLASSIFIER_FILE, found=repr(error),
-            hint="train the run again",
-        ) from error  # fmt: skip
 
 
 # --- hyper-parameter search inside the training part of each outer fold, never on what is ---

@@ -29,7 +29,7 @@ from thermocancer.errors import DataError
 from thermocancer.features.encoded import ViewEncoder, all_codes
 from thermocancer.features.gram import COLUMNS, Gram, KernelName, Part, Standardisation, kernel_values, standardised
 from thermocancer.features.residual import NuisanceScale
-from thermocancer.files import fingerprint, read_json, write_json, written_aside
+from thermocancer.files import fingerprint, read_json, reading, write_json, written_aside
 
 WIDE_BYTES = 256 << 20
 """Above it (16 bits, all views) vectors are kept in 8 bits."""
@@ -124,15 +124,11 @@ class ViewVectors:
     ) -> ViewVectors:  # fmt: skip
         """Read what ``save`` wrote; the vectors stay on disk until they are used."""
         path = folder / f"vectors-{view}.npy"
-        try:
+        with reading(path, "the support vectors of a run cannot be read", hint="train the run again"):
             whole = np.load(path, mmap_mode="r", allow_pickle=False)
             standard = np.load(folder / f"standard-{view}.npy", allow_pickle=False)
             effect_file = folder / f"effect-{view}.npy"
             effect = np.load(effect_file, allow_pickle=False) if effect_file.exists() else None
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                "the support vectors of a run cannot be read", where=path, found=error, hint="train the run again"
-            ) from error
         encoder = load_saved_encoder(folder / f"encoder-{view}.keras", trained, int(settings["batch"]))
         if whole.shape != (len(step), encoder.size) or standard.shape != (2, encoder.size):
             raise DataError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from thermocancer.errors import DataError
 from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.features.residual import NuisanceFit, NuisanceScale
 from thermocancer.features.tables import Table, measured_table
-from thermocancer.files import write_json, written_aside
+from thermocancer.files import reading, write_json, written_aside
 
 ARRAYS_FILE = "arrays.npz"
 
@@ -39,11 +38,12 @@ def write_arrays(folder: Path, arrays: dict[str, FloatArray]) -> None:
 def read_arrays(folder: Path) -> dict[str, FloatArray]:
     """Read what ``write_arrays`` wrote. Raises DataError when the file is missing or damaged."""
     path = folder / ARRAYS_FILE
-    try:
-        with path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
-            return {name: content[name] for name in content.files}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError("a fitted model cannot be read", where=path, found=error, hint="train the run again") from error
+    with (
+        reading(path, "a fitted model cannot be read", hint="train the run again"),
+        path.open("rb") as handle,  # opened here: numpy leaves a damaged archive open that it opens itself
+        np.load(handle, allow_pickle=False) as content,
+    ):
+        return {name: content[name] for name in content.files}
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ import typer
 
 from thermocancer.cli.console import ConsoleProgress, make_console, show_error, show_failures, show_plan, show_report
 from thermocancer.config import Config, load_config
-from thermocancer.errors import Interrupted, ThermocancerError
+from thermocancer.errors import Interrupted, RunError, ThermocancerError
 from thermocancer.outcome import StageReport
 from thermocancer.workspace import Workspace
 
@@ -162,6 +162,9 @@ def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[N
     if not is_writer(config.strategy):
         yield
         return
+    if name == "predict":  # writes a page, if anything: nobody is in its way, and the workspace may be read-only
+        yield
+        return
     if config.strategy.shared and name in SHARED_OUT:
         workspace.mark_version()
         yield
@@ -179,9 +182,9 @@ def write_json_report(content: Mapping[str, object], call: Call) -> None:
     if call.json_file == "-":
         sys.stdout.write(text)
         return
-    from thermocancer.files import write_text
+    from thermocancer.files import write_for_user
 
-    write_text(Path(call.json_file), text)
+    write_for_user(Path(call.json_file).expanduser(), text)
 
 
 def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
@@ -195,9 +198,11 @@ def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
 
             traceback.print_exc()
         show_error(error, make_console(stderr=True))
-        if call.json_file is not None:
-            write_json_report({"error": error.fields(), "exit_code": error.exit_code}, call)
         code = error.exit_code
+        try:
+            write_json_report({"error": error.fields(), "exit_code": error.exit_code}, call)
+        except RunError as unwritten:  # a full disk may be what it was to tell of
+            show_error(unwritten, make_console(stderr=True))
     except KeyboardInterrupt:
         show_error(
             Interrupted("interrupted", hint="the same command goes on where this one stopped"),

@@ -112,8 +112,10 @@ def doctor(
         from thermocancer.dmr.mirror import repair_raw
 
         with workspace.lock("raw"):
-            for line in repair_raw(workspace):
-                console.print(f"fixed  {line}", markup=False)
+            fixed = repair_raw(workspace)
+            swept = workspace.sweep()
+        for line in [*fixed, *([f"removed {swept} interrupted writes"] if swept else [])]:
+            console.print(f"fixed  {line}", markup=False)
     freed = clean_cache(workspace, dry_run=call.dry_run) if clean else []
     for held in freed if not call.quiet else ():
         console.print(f"{'would free' if call.dry_run else 'freed'}  {held}", markup=False)

@@ -20,6 +20,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from thermocancer.workspace import LONGEST_NAME, NAME_PATTERN
+
 ViewName = Literal["Frontal", "Right45", "Right", "Left45", "Left"]
 ProtocolLetter = Literal["S", "D"]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -64,8 +66,22 @@ def _shape_from_text(value: object) -> object:
     return tuple(int(part) for part in parts)
 
 
-PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+def _path_from_text(value: str) -> str:
+    """``~`` written out. Raises ValueError for what no file system takes."""
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        raise ValueError("a path that can be written down") from None
+    if "\0" in value:
+        raise ValueError("a path without the character 0")
+    return os.path.expanduser(value)
+
+
+PathText = Annotated[str, AfterValidator(_path_from_text)]
 """A file or folder; ``~`` is the home folder, also where no shell has seen it."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME)]
+"""What a run, a data set or a cohort is called: part of a path, and never one."""
 
 Shape = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_shape_from_text)]
 """Rows and columns; ``480x640`` in text."""

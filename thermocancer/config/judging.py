@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from thermocancer.config.base import ASIDE, Fraction, PathText, PositiveInt, Section
+from thermocancer.config.base import ASIDE, Fraction, Name, PathText, PositiveInt, Section
 from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
 
@@ -20,8 +20,8 @@ AuditRefit = Literal[
 class EvaluateSection(Section):
     """``evaluate`` and ``compare``: intervals and the audit."""
 
-    run: str | None = Field(None, description="name of the run; null: every run of the workspace")
-    compare: tuple[str, ...] = Field((), description="names of the runs that ``compare`` compares")
+    run: Name | None = Field(None, description="name of the run; null: every run of the workspace")
+    compare: tuple[Name, ...] = Field((), description="names of the runs that ``compare`` compares")
     exam: PathText | None = Field(None, description="file or folder that ``predict`` scores")
     page: PathText | None = Field(
         None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none"
@@ -73,7 +73,7 @@ class SweepSection(Section):
     space: dict[str, Range | tuple[Any, ...]] = Field(
         default_factory=dict, description="settings of fuse and features to search, such as fuse.C: {low: .1, high: 10}"
     )
-    storage: Annotated[str | None, ASIDE] = Field(
+    storage: Annotated[PathText | None, ASIDE] = Field(
         None, description="journal file that several machines may share; null: in the cache"
     )
 

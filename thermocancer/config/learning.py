@@ -11,6 +11,7 @@ from thermocancer.config.base import (
     CelsiusRange,
     Choice,
     Fraction,
+    Name,
     PathText,
     PositiveInt,
     Rendering,
@@ -85,7 +86,7 @@ class AutoencoderSection(Section):
 class FuseSection(Section):
     """``fuse``: a classifier on 1, 3 or 5 views."""
 
-    name: Annotated[str, ASIDE] = "fuse"
+    name: Annotated[Name, ASIDE] = "fuse"
     model: Annotated[str, Choice(lambda: kinds_of(FUSE))] = Field(
         "svm", description="kind of classifier; installed packages may add to them"
     )
@@ -108,7 +109,7 @@ class FuseSection(Section):
         "fold", description="in cross-validation: each fold's own encoder, or ('split', leaks) the one of split.json"
     )
     processes: PositiveInt = Field(1, description="folds fitted at the same time; the result does not depend on it")
-    combine: tuple[str, ...] = Field((), description="late fusion: names of the runs to combine")
+    combine: tuple[Name, ...] = Field((), description="late fusion: names of the runs to combine")
     combine_by: Literal["scores", "features"] = Field(
         "scores",
         description="late fusion of the runs' scores, or of the features that their frozen parts make of each exam",
@@ -125,7 +126,7 @@ BackboneName = Annotated[str, Choice(lambda: tuple(backbones()))]
 class DitSection(Section):
     """``train-dit``: dynamic sequences."""
 
-    name: Annotated[str, ASIDE] = "dit"
+    name: Annotated[Name, ASIDE] = "dit"
     backbone: BackboneName = "autoencoder"
     weights: Annotated[PathText | None, ASIDE] = Field(None, description="local weights file of the backbone")
     weights_sha256: str | None = None
@@ -161,7 +162,7 @@ class DitSection(Section):
 class CnnSection(Section):
     """``train-cnn``: image-folder classification."""
 
-    name: Annotated[str, ASIDE] = "cnn"
+    name: Annotated[Name, ASIDE] = "cnn"
     data: Annotated[PathText | None, ASIDE] = None
     positive: str | None = Field(None, description="class that counts as positive; null: the last")
     size: Shape = (331, 331)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from thermocancer.config.base import NOT_REPEATED
 from thermocancer.config.schema import Config
 from thermocancer.errors import ConfigError
+from thermocancer.workspace import NAME_PATTERN, NAME_RULE
 
 
 def load_config(
@@ -75,6 +78,8 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
         )
     message = "a list, such as [one, other]" if problem["type"] == "tuple_type" else str(problem["msg"])
     message = message.removeprefix("Value error, ")
+    if NAME_PATTERN in message:
+        message = NAME_RULE
     if not key:
         return ConfigError(f"these settings cannot go together{more}", where=where, found=message)
     is_secret = problem["type"] == NOT_REPEATED
@@ -176,22 +181,94 @@ def read_yaml(path: Path) -> tuple[dict[str, object], dict[str, str]]:
     Raises ConfigError when the file is missing, is not YAML, is no mapping or repeats a key.
     """
     try:
+        if path.stat().st_size > LONGEST_FILE:
+            found = f"{path.stat().st_size} bytes"
+            raise ConfigError("the config file is too long", where=path, expected=f"{LONGEST_FILE} bytes", found=found)
         text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError("the config file cannot be read", where=path, found=error.strerror) from error
     except UnicodeDecodeError as error:
         raise ConfigError("the config file is not UTF-8 text", where=path, found=error.reason) from error
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else "?"
-        raise ConfigError("the config file is not valid YAML", where=f"{path}:{line}", found=error.problem) from error
+    node = _composed(text, path)
     if node is None:
         return {}, {}
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("a config file must hold sections", where=f"{path}:1", expected="key: value lines")
     origins: dict[str, str] = {}
     _note_lines(node, path, "", origins)
-    return yaml.safe_load(text), origins
+    values = _values(text, path)
+    return (values if isinstance(values, dict) else {}), origins
+
+
+def _composed(text: str, where: object) -> yaml.Node | None:
+    """The nodes of a YAML text: no deeper and, aliases written out, no more than any config is.
+
+    A few lines of aliases to aliases stand for gigabytes. Raises ConfigError with the line.
+    """
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                raise ConfigError(
+                    "the config is nested too deeply", where=f"{where}:{getattr(event.start_mark, 'line', 0) + 1}",
+                    expected=f"sections at most {DEEPEST} deep",
+                )  # fmt: skip
+        node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+        if node is not None and _size(node, {}) > MOST_VALUES:
+            raise ConfigError("the config says too much", where=where, expected=f"at most {MOST_VALUES} values")
+        return node
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(
+            "the config file is not valid YAML", where=f"{where}{line}", found=getattr(error, "problem", None) or error
+        ) from error
+
+
+def _size(node: yaml.Node, known: dict[int, float]) -> float:
+    """How many values a node stands for, aliases written out; one that holds itself has no end."""
+    if id(node) not in known:
+        known[id(node)] = math.inf  # what a node inside itself finds
+        children = node.value if isinstance(node, yaml.CollectionNode) else ()
+        inner = (each for child in children for each in (child if isinstance(child, tuple) else (child,)))
+        known[id(node)] = 1 + sum(_size(each, known) for each in inner)
+    return known[id(node)]
+
+
+LONGEST_FILE, MOST_VALUES, DEEPEST = 2**20, 10_000, 20
+"""Bytes and values of a config file, and sections in sections: far above any that says something."""
+
+
+def _values(text: str, where: object) -> object:
+    """The values of a YAML text. Numbers are numbers: ``0777`` is refused, which YAML 1.1 reads as 511.
+
+    Raises ConfigError for what looks like a date or a number and is none.
+    """
+    try:
+        return yaml.load(text, Loader=_PlainNumbers)  # a SafeLoader
+    except ConfigError:
+        raise
+    except Exception as error:  # yaml's own errors, and ValueError of a date such as 2015-99-99
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ConfigError("the value is not valid YAML", where=where, found=said) from error
+
+
+class _PlainNumbers(yaml.SafeLoader):
+    """YAML 1.2's numbers where 1.1 surprises: no octal ``0777``, no ``1:30`` in sixties; ``1e9`` is a number."""
+
+
+def _whole_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> object:
+    text = str(node.value).replace("_", "")
+    if re.fullmatch(r"[-+]?0[0-7]+|[-+]?[0-9]+(:[0-5]?[0-9])+", text):
+        raise ConfigError(
+            "this is no plain number", where=f"line {node.start_mark.line + 1}", found=node.value,
+            expected="a number without a leading 0 or colons; in quotes, if it is a text",
+        )  # fmt: skip
+    return loader.construct_yaml_int(node)
+
+
+_PlainNumbers.add_constructor("tag:yaml.org,2002:int", _whole_number)
 
 
 def _note_lines(node: yaml.MappingNode, path: Path, prefix: str, origins: dict[str, str]) -> None:
@@ -223,10 +300,8 @@ def parse_assignment(text: str) -> tuple[str, object]:
 
 
 def _yaml_value(text: str, where: str) -> object:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError("the value is not valid YAML", where=where, found=error) from error
+    _composed(text, where)
+    return _values(text, where)
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> Iterable[tuple[str, object, str]]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from thermocancer.config.base import ASIDE, PositiveInt, Rendering, Section, Shape, ViewName
+from thermocancer.config.base import ASIDE, Name, PositiveInt, Rendering, Section, Shape, ViewName
 
 
 class ConvertSection(Section):
@@ -46,7 +46,7 @@ class FilterSection(Section):
 class DatasetSection(Section):
     """``build-dataset``: one HDF5 file."""
 
-    name: str = Field("cohort", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="datasets/NAME.h5")
+    name: Name = Field("cohort", description="datasets/NAME.h5")
     source: Literal["matrices", "images", "videos"] = "matrices"
     dynamic_source: Literal["matrices", "images", "videos"] | None = Field(
         None, description="what dynamic exams are read from; null: dataset.source"

@@ -13,6 +13,7 @@ from thermocancer.config.base import (
     NOT_REPEATED,
     CelsiusRange,
     Fraction,
+    Name,
     PathText,
     PositiveInt,
     ProtocolLetter,
@@ -81,9 +82,8 @@ class ImportSection(Section):
     """``import DIR``: a folder somebody already has."""
 
     folder: PathText | None = Field(None, description="the folder to import")
-    source: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="name of the cohort this folder belongs to: a patient's number is one woman within it; "
+    source: Name | None = Field(
+        None, description="name of the cohort this folder belongs to: a patient's number is one woman within it; "
         "null: the folder's own name",
     )  # fmt: skip
     labels: PathText | None = Field(

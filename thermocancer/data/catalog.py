@@ -3,17 +3,34 @@ images and videos that were made of it (``images/manifest.json``)."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from thermocancer.data.names import ThermogramName, view_code
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, fingerprint, read_json, write_json, write_text
-from thermocancer.workspace import Workspace
+from thermocancer.files import (
+    HashIndex,
+    Json,
+    fingerprint,
+    inside,
+    read_json_as,
+    read_json_lines,
+    write_json,
+    write_text,
+)
+from thermocancer.workspace import LABELS, VIEWS, Workspace
+
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+"""Of a patient, a visit, a frame: what a data set can store."""
 
 
 @dataclass(frozen=True)
@@ -27,21 +44,39 @@ class Record:
     a source wants to keep (validators of a download, the original name, a frame's own range).
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     path: str
-    patient: int
-    visit: int
+    patient: Number
+    visit: Number
     view: str
     protocol: str
     date: str | None
-    index: int
+    index: Number
     label: str
     sha256: str = ""
-    bytes: int = 0
+    bytes: Number = 0
     layout: str = ""
     source: str = ""
     status: str = "ok"
     reason: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, content: object) -> Record:
+        """A line of the catalog that was read. Raises ValueError or DataError where it is none, or leads outside."""
+        record = _records().validate_python(content)
+        if record.path:
+            inside(Path("raw"), record.path)
+        protocols = ("S", "D") if record.status == "ok" else (record.protocol,)
+        for word, known in (
+            (record.view, (*VIEWS, "")), (record.label, (*LABELS, "unknown")), (record.protocol, protocols),
+        ):  # fmt: skip
+            if word not in known:
+                raise ValueError(f"{word!r} is none of {', '.join(filter(None, known))}")
+        if record.date is not None:
+            date.fromisoformat(record.date)
+        return record
 
     @property
     def exam(self) -> str:
@@ -72,6 +107,11 @@ class Record:
         return ThermogramName(self.patient, self.visit, view_code(self.view), self.protocol, self.date, self.index)
 
 
+@functools.cache
+def _records() -> TypeAdapter[Record]:
+    return TypeAdapter(Record)
+
+
 def read_catalog(workspace: Workspace) -> list[Record]:
     """Every record, in the order of the file. Raises DataError when there is none or a line is broken."""
     path = workspace.catalog
@@ -80,14 +120,12 @@ def read_catalog(workspace: Workspace) -> list[Record]:
             "this workspace has no thermograms yet", where=path,
             hint="fill it with: thermocancer fetch, import DIR or simulate",
         )  # fmt: skip
-    records = []
-    for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
-        try:
-            if line:
-                records.append(Record(**json.loads(line)))
-        except (json.JSONDecodeError, TypeError) as error:
-            raise DataError("a catalog line cannot be read", where=f"{path}:{number}", found=error) from error
-    return records
+    return list(
+        read_json_lines(
+            path, Record.of, what="a catalog line cannot be read",
+            hint="remove raw/catalog.jsonl and bring the files again, with the same command",
+        )
+    )  # fmt: skip
 
 
 def write_catalog(workspace: Workspace, records: Iterable[Record]) -> None:
@@ -152,12 +190,9 @@ class Conversions:
     def read(cls, folder: Path) -> Conversions:
         """Read the manifest of a folder; an absent or broken one means that nothing is known."""
         path = folder / MANIFEST
-        try:
-            content = read_json(path) if path.exists() else {}
-        except DataError:
-            content = {}
-        files = content.get("files") if isinstance(content, dict) else None
-        return cls(folder, dict(files) if isinstance(files, dict) else {})
+        with contextlib.suppress(DataError):
+            return cls(folder, read_json_as(path, lambda content: _entries(folder, content), "no manifest"))
+        return cls(folder)
 
     def is_current(self, name: str, made_from: str, hashes: HashIndex) -> bool:
         """Was ``name`` made from exactly this, and is it still what was made?"""
@@ -179,6 +214,15 @@ class Conversions:
 
     def write(self) -> None:
         write_json(self.folder / MANIFEST, {"files": self.files})
+
+
+def _entries(folder: Path, content: Json) -> dict[str, dict[str, str]]:
+    """The files of a manifest, each inside its folder, with what is known of each."""
+    entries = {}
+    for name, entry in content["files"].items():
+        inside(folder, name)
+        entries[name] = {key: str(entry[key]) for key in ("made_from", "sha256", "raw")}
+    return entries
 
 
 def image_name(record: Record, suffix: str) -> str:

@@ -7,6 +7,7 @@ matrix is measured once; what was found is remembered by the file's SHA-256.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from thermocancer.config import Config
 from thermocancer.config.preparation import FilterSection
 from thermocancer.data.catalog import Record
 from thermocancer.data.store.sequences import listed_runs
 from thermocancer.errors import DataError, RunError
-from thermocancer.files import read_json, write_json
+from thermocancer.files import Json, read_json_as, write_json
 from thermocancer.outcome import Failure
 from thermocancer.progress import Progress
 from thermocancer.thermal.quality import Measured, Verdict, judge_measured, measure_matrix
@@ -347,12 +350,19 @@ def measure_records(
 
 def _read_cache(cache: Path) -> dict[str, Measured]:
     """What is known of raw files, by SHA-256. The file may be deleted at any time; a broken one says nothing."""
-    with contextlib.suppress(OSError, DataError, KeyError, TypeError, ValueError):
-        content = read_json(cache)
-        if content["format"] == _CACHE_FORMAT:
-            measured = content["measured"].items()
-            return {key: Measured(**{**value, "shape": tuple(value["shape"])}) for key, value in measured}
+
+    def known(content: Json) -> dict[str, Measured]:
+        measured = content["measured"].items() if content["format"] == _CACHE_FORMAT else ()
+        return {key: _measures().validate_python(value) for key, value in measured}
+
+    with contextlib.suppress(DataError):
+        return read_json_as(cache, known, "these are no measures")
     return {}
+
+
+@functools.cache
+def _measures() -> TypeAdapter[Measured]:
+    return TypeAdapter(Measured)
 
 
 def _measure(path: Path) -> Measured:

@@ -25,7 +25,7 @@ from thermocancer.config.preparation import SplitSection
 from thermocancer.data.cohort import Exam, IntArray
 from thermocancer.data.names import ThermogramName, view_code
 from thermocancer.errors import DataError
-from thermocancer.files import read_json, write_json
+from thermocancer.files import Json, read_json_as, write_json
 from thermocancer.workspace import LABELS
 
 THESIS_SEED = 1  # the original study shuffles its file list with this seed, whatever the config says
@@ -149,18 +149,16 @@ class Split:
         """Read ``split.json``. Raises DataError when it is missing, broken or has a patient on both sides."""
         if not path.exists():
             raise DataError("there is no split yet", where=path, hint="make it with: thermocancer build-dataset")
-        content = read_json(path)
-        try:
-            train, test = (tuple(sorted(int(patient) for patient in content[part])) for part in ("train", "test"))
-            split = cls(int(content["seed"]), str(content["protocol"]), train, test)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                "this is not a split", where=path, expected="the keys seed, protocol, train and test", found=repr(error)
-            ) from error
-        both = set(train) & set(test)
+        split = read_json_as(path, cls._of, "this is not a split", expected="the keys seed, protocol, train and test")
+        both = set(split.train) & set(split.test)
         if both:
             raise DataError("the split has a patient on both sides", where=path, found=f"patients {sorted(both)[:5]}")
         return split
+
+    @classmethod
+    def _of(cls, content: Json) -> Split:
+        train, test = (tuple(sorted(int(patient) for patient in content[part])) for part in ("train", "test"))
+        return cls(int(content["seed"]), str(content["protocol"]), train, test)
 
 
 def make_split(exams: Sequence[Exam], config: SplitSection, seed: int, known: Split | None = None) -> Split:

@@ -12,13 +12,12 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, cast
 
 from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 
-from thermocancer.errors import DataError
-from thermocancer.files import written_aside
+from thermocancer.files import Json, read_json_lines, written_aside
 
 if TYPE_CHECKING:
     from thermocancer.dmr.pages import PatientPage
@@ -146,17 +145,13 @@ def merge_patients(path: Path, fresh: list[PatientLine]) -> None:
     Raises DataError when the file there is broken.
     """
     known: dict[int, PatientLine] = {}
-    for number, text in enumerate(path.read_text("utf-8").splitlines() if path.exists() else (), 1):
-        try:
-            line: PatientLine = json.loads(text)
-            known[int(line["patient"])] = line
-        except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                "a line of the patients' file cannot be read",
-                where=f"{path}:{number}",
-                found=error,
-                hint="remove the file; the next fetch writes it again",
-            ) from error
+    what, hint = "a line of the patients' file cannot be read", "remove the file; the next fetch writes it again"
+
+    def keyed(line: Json) -> tuple[int, PatientLine]:
+        return int(line["patient"]), cast(PatientLine, line)
+
+    if path.exists():
+        known.update(read_json_lines(path, keyed, what=what, hint=hint))
     merged = dict(known)
     for line in fresh:
         old = known.get(line["patient"])

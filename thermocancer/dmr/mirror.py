@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from thermocancer.data.catalog import Record, check_labels, read_catalog, replace_source, write_catalog
-from thermocancer.files import PARTIAL_SUFFIX, hash_file, link_or_copy, write_text
+from thermocancer.errors import DataError
+from thermocancer.files import fragments, hash_file, link_or_copy, reading, sweep, write_text
 from thermocancer.workspace import Workspace
 
 SOURCE = "fetch"
@@ -58,9 +59,9 @@ class Mirror:
                 mirror.other_paths[record.path] = record
         mirror._as_loaded = dict(mirror.records)
         announced: list[Record] = []
-        for line in mirror._journal.read_text("utf-8").splitlines() if mirror._journal.exists() else ():
-            with contextlib.suppress(json.JSONDecodeError, TypeError):  # the last line may be half a line
-                announced.append(Record(**json.loads(line)))
+        for line in mirror._journal.read_bytes().splitlines() if mirror._journal.exists() else ():
+            with contextlib.suppress(DataError), reading(mirror._journal, "no record"):  # the last may be half a line
+                announced.append(Record.of(json.loads(line)))
         mirror._take_up(announced)
         return mirror
 
@@ -92,8 +93,7 @@ class Mirror:
     def begin(self) -> None:
         """Take up what a killed run left: its files are in the catalog afterwards, its fragments gone."""
         if self._journal.exists():
-            for fragment in self.workspace.raw.rglob(f".*{PARTIAL_SUFFIX}*"):
-                fragment.unlink(missing_ok=True)
+            sweep(self.workspace.raw)
             self._write_catalog()
         self.workspace.raw.mkdir(parents=True, exist_ok=True)
         self._journal.write_bytes(b"")
@@ -240,14 +240,14 @@ def check_raw(workspace: Workspace) -> RawState:
         for path in (raw / folder).rglob("*")
         if path.is_file()
     }
-    fragments = {path.relative_to(raw).as_posix() for path in raw.rglob(f".*{PARTIAL_SUFFIX}*")}
+    left = {path.relative_to(raw).as_posix() for path in fragments(raw)}
     return RawState(
         missing=tuple(record for path, record in expected.items() if not (raw / path).is_file()),
         damaged=tuple(
             record for path, record in expected.items() if path in found and hashes.of(raw / path) != record.sha256
         ),
-        strays=tuple(sorted(found - expected.keys() - fragments)),
-        fragments=tuple(sorted(fragments)),
+        strays=tuple(sorted(found - expected.keys() - left)),
+        fragments=tuple(sorted(left)),
         unfinished=(raw / JOURNAL).exists(),
     )
 

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from thermocancer.config.learning import CnnSection
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import check_self_contained, reading
 from thermocancer.models.layers import start_from
 
 if TYPE_CHECKING:
@@ -157,15 +158,16 @@ def read_old_weights(path: Path) -> list[OldLayer]:
 
     if not path.is_file():
         raise DataError("the weights file is not there", where=path, hint="correct cnn.init")
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            group = file.get("model_weights", file)
-            if "layer_names" not in group.attrs:
-                raise DataError("this is not a Keras 2 weights file", where=path, expected="the attribute layer_names",
-                                found=", ".join(sorted(file)[:6]))  # fmt: skip
-            return [layer for name in _texts(group, "layer_names") for layer in _layers(group[name])]
-    except (OSError, KeyError) as error:
-        raise DataError("the weights file is damaged or no HDF5 file", where=path, found=error) from error
+    with (
+        reading(path, "the weights file is damaged or no HDF5 file"),
+        h5py.File(path, "r", locking=False) as file,
+    ):
+        check_self_contained(file, path)
+        group = file.get("model_weights", file)
+        if "layer_names" not in group.attrs:
+            raise DataError("this is not a Keras 2 weights file", where=path, expected="the attribute layer_names",
+                            found=", ".join(sorted(file)[:6]))  # fmt: skip
+        return [layer for name in _texts(group, "layer_names") for layer in _layers(group[name])]
 
 
 def _layers(group: h5py.Group) -> list[OldLayer]:

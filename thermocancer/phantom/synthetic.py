@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.data.catalog import Record
-from thermocancer.files import HashIndex, write_bytes, write_json
+from thermocancer.files import HashIndex, inside, write_bytes, write_json
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +48,11 @@ class VisitFiles:
 
     @staticmethod
     def from_json(content: Json) -> VisitFiles:
-        return VisitFiles(tuple(Record(**each) for each in content["records"]), content["truth"], content["masks"])
+        """Raises DataError, or what reading a foreign object leads to."""
+        masks = {str(path): str(digest) for path, digest in content["masks"].items()}
+        for path in masks:
+            inside(Path("raw"), path)
+        return VisitFiles(tuple(map(Record.of, content["records"])), dict(content["truth"]), masks)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from thermocancer.errors import DataError
-from thermocancer.files import write_text
+from thermocancer.files import read_json_lines, write_text
 
 Row = dict[str, Any]
 
@@ -20,13 +19,6 @@ def write_history(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
 
 def read_history(path: Path) -> list[Row]:
     """Read the rows; none where the model has no epochs. Raises DataError with the line that is broken."""
-    rows: list[Row] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
-        if line.strip():
-            try:
-                rows.append(dict(json.loads(line)))
-            except (json.JSONDecodeError, TypeError, ValueError) as error:
-                raise DataError(
-                    "a line of the history cannot be read", where=f"{path}:{number}", found=error
-                ) from error
-    return rows
+    if not path.exists():
+        return []
+    return list(read_json_lines(path, dict, what="a line of the history cannot be read", hint="train the run again"))

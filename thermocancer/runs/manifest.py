@@ -242,7 +242,7 @@ Found = TypeVar("Found", Manifest, AutoencoderManifest)
 
 
 def _read_object(path: Path) -> dict[str, JsonValue]:
-    content = read_json(path)
+    content: JsonValue = read_json(path)
     if not isinstance(content, dict):
         raise _damaged(path, "the whole of it", "a JSON object", type(content).__name__)
     return content

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from thermocancer.config import Config, dump_yaml
-from thermocancer.files import write_text
+from thermocancer.files import folder_written_aside, write_text
 from thermocancer.kinds import Kind
 from thermocancer.runs.history import write_history
 from thermocancer.runs.manifest import FILE as MANIFEST
@@ -55,18 +54,10 @@ def write_run(
     for name, text in (tables or {}).items():
         outputs.append(folder / name)
         write_text(outputs[-1], text)
-    write_folder(folder / MODEL, save_model)
+    with folder_written_aside(folder / MODEL) as side:
+        save_model(side)
     outputs += (path for path in (folder / MODEL).rglob("*") if path.is_file())
     known = {"version": VERSION, "kind": kind.name, "stage": kind.stage, "made_from": made_from}
     manifest = Manifest.model_validate({**facts, **known, "outputs": output_hashes(folder, outputs)})
     manifest.write(folder / MANIFEST)
     return manifest
-
-
-def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a folder beside ``folder`` and rename it, so that ``folder`` is whole or not there."""
-    side = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(side, ignore_errors=True)
-    write(side)
-    shutil.rmtree(folder, ignore_errors=True)
-    side.rename(folder)

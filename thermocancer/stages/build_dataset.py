@@ -21,7 +21,7 @@ from thermocancer.data.store.packing import Item, SourceFile
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.sequences import gather_series
 from thermocancer.errors import DataError
-from thermocancer.files import PARTIAL_SUFFIX, HashIndex, Json, fingerprint, read_json, written_aside
+from thermocancer.files import HashIndex, Json, fingerprint, read_json, sweep, written_aside
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import LABELS, VIEWS, Stamp, Workspace
@@ -69,14 +69,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
 
     Raises DataError when no exam can be used, or when there are too few patients for a split.
     """
+    sweep(workspace.root, deep=False)
+    sweep(workspace.datasets)
     report = StageReport(STAGE)
     for each, complete in _data_sets(config):
         work = _decide(each, workspace, progress, remember=True, complete=complete)
         path = workspace.dataset(each.dataset.name)
         stamp = _stamp(path)
-        for target in (path, stamp.path, workspace.split):  # a killed run's side files (the lock is held: nobody's)
-            for leftover in target.parent.glob(f".{target.stem}.*{PARTIAL_SUFFIX}{target.suffix}"):
-                leftover.unlink(missing_ok=True)
         report.outputs.append(f"datasets/{path.name}")
         report.notes += work.chosen.notes
         if stamp.is_current(work.made_from):

@@ -18,7 +18,7 @@ from thermocancer.config.base import Rendering
 from thermocancer.config.preparation import ConvertSection
 from thermocancer.data.catalog import IMAGE_SUFFIXES, MANIFEST, Conversions, Record, image_name, read_catalog
 from thermocancer.errors import DataError, ThermocancerError
-from thermocancer.files import PARTIAL_SUFFIX, HashIndex, fingerprint, hash_file, write_bytes
+from thermocancer.files import HashIndex, fingerprint, hash_file, write_bytes
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.thermal.reading import read_matrix
@@ -142,9 +142,7 @@ def _compare(folder: Path, jobs: Sequence[_Job], hashes: HashIndex, suffixes: tu
     to_make = [job for job in jobs if not conversions.is_current(job.name, job.made_from, hashes)]
     names = {job.name for job in jobs}
     standing = set(conversions.files) | {
-        str(path.relative_to(folder))
-        for path in folder.rglob("*")
-        if path.is_file() and (path.suffix in suffixes or PARTIAL_SUFFIX in path.name)
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.suffix in suffixes
     }
     return _Work(conversions, to_make, len(jobs) - len(to_make), sorted(standing - names - {MANIFEST}))
 

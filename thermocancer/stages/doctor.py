@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from thermocancer.cache import Holding, empty_cache, holdings
 from thermocancer.config import Config
 from thermocancer.errors import ThermocancerError
-from thermocancer.files import PARTIAL_SUFFIX
 from thermocancer.workspace import Workspace
 
 PACKAGES = (
@@ -90,9 +89,9 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
     free = shutil.disk_usage(workspace.root).free
     yield Check("free disk", "ok" if free > LITTLE_DISK_BYTES else "note", f"{free / 1024**3:.1f} GiB")
     for lock in sorted((workspace.root / "locks").glob("*.lock")):
-        yield Check("lock", "note", f"{lock.stem} is being written: {lock.read_text()}")
-    for side in sorted(workspace.root.rglob(f".*{PARTIAL_SUFFIX}*"))[:20]:
-        yield Check("left behind", "note", f"{side}: an interrupted write; it may be deleted")
+        yield Check("lock", "note", f"{lock.stem} is being written: {lock.read_text(errors='replace')}")
+    for side in workspace.fragments()[:20]:
+        yield Check("left behind", "note", f"{side}: an interrupted write; next: thermocancer doctor --fix")
 
 
 def _catalog(workspace: Workspace) -> Iterator[Check]:

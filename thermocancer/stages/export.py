@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
-import shutil
 import statistics
 import time
 import warnings
@@ -21,7 +20,7 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, DataError, RunError
-from thermocancer.files import Json, fingerprint, hash_file, write_json
+from thermocancer.files import Json, fingerprint, folder_written_aside, hash_file, write_json
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
@@ -166,10 +165,7 @@ def _job(config: Config, workspace: Workspace) -> Job:
 def _write(job: Job, form: str, subject: Exportable, reference: Output) -> Json:
     """Write one format aside, compare it, time it, rename it into place."""
     final = job.target / NAMES[form]
-    side = final.with_name(f".partial-{final.name}")
-    job.target.mkdir(parents=True, exist_ok=True)
-    _remove(side)
-    try:
+    with folder_written_aside(final) as side:
         with _explained(form, "converted"), quietly(1, 2), warnings.catch_warnings():
             # tf2onnx probes NumPy's retired names, LiteRT's converter announces its successor
             warnings.filterwarnings("ignore", category=FutureWarning, module="keras")
@@ -185,10 +181,6 @@ def _write(job: Job, form: str, subject: Exportable, reference: Output) -> Json:
                 f"the exported {form} disagrees with the model it was made from",
                 where=final, expected=f"probabilities within {TOLERANCE:g}", found=f"{difference:.3g}",
             )  # fmt: skip
-        _remove(final)
-        side.rename(final)
-    finally:
-        _remove(side)
     size = sum(each.stat().st_size for each in _files(final))
     return {"parity": difference, "latency_ms": latency_ms, "bytes": size, "exams": len(reference)}
 
@@ -255,10 +247,3 @@ def _timed(call: Runner, samples: Inputs) -> tuple[Output, float]:
 
 def _files(path: Path) -> list[Path]:
     return sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

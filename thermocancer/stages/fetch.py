@@ -15,7 +15,7 @@ from thermocancer.data.catalog import Record
 from thermocancer.dmr.credentials import Credentials, find_credentials
 from thermocancer.dmr.mirror import Mirror, key_of, write_terms
 from thermocancer.errors import DataError
-from thermocancer.files import read_json, write_json
+from thermocancer.files import read_json_as, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import Workspace
@@ -124,11 +124,9 @@ def _first_patient(config: Config, workspace: Workspace) -> int | None:
     path = _place_file(workspace)
     if config.fetch.patients or not path.exists():
         return None
-    try:
-        place = read_json(path).get("next_patient")
-    except (DataError, AttributeError):  # a cache may be broken; beginning at the beginning is always right
-        return None
-    return place if isinstance(place, int) else None
+    with contextlib.suppress(DataError):  # a cache may be broken; beginning at the beginning is always right
+        return read_json_as(path, lambda kept: int(kept["next_patient"]), "no patient's number")
+    return None
 
 
 def _remember_where(config: Config, workspace: Workspace, survey: Survey, brought: Brought) -> None:

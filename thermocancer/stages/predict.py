@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import Json, write_text
+from thermocancer.files import Json, write_for_user, write_text
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
@@ -56,9 +56,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         said += f"; {each['note']}" if each.get("note") else ""
         report.notes.append(f"{each['exam']}: score {each['score']:.3f}, {said}")
     if config.evaluate.page != "":
-        page = workspace.root / "predict" / trained.name / f"{path.resolve().stem}.html"
-        page = Path(config.evaluate.page) if config.evaluate.page else page
-        write_text(page, prediction_page(answers, pictures, trained))
+        content = prediction_page(answers, pictures, trained)
+        if config.evaluate.page:
+            page = Path(config.evaluate.page)
+            write_for_user(page, content)
+        else:
+            page = workspace.root / "predict" / trained.name / f"{path.resolve().stem}.html"
+            write_text(page, content)
         report.outputs.append(str(page))
     report.figures["notice"] = ADJUNCT_NOTICE
     if report.made == 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from dataclasses import asdict
@@ -11,7 +12,16 @@ from typing import TYPE_CHECKING
 from thermocancer.config import Config
 from thermocancer.data.catalog import Record, read_catalog, replace_source
 from thermocancer.errors import DataError
-from thermocancer.files import PARTIAL_SUFFIX, fingerprint, read_json, write_json, write_text
+from thermocancer.files import (
+    Json,
+    fingerprint,
+    read_json,
+    read_json_as,
+    read_json_lines,
+    sweep,
+    write_json,
+    write_text,
+)
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.phantom.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
 from thermocancer.progress import Progress
@@ -133,12 +143,13 @@ def _committed(workspace: Workspace, made_from: str) -> bool:
     """Do the manifest, the catalog and the truth stand and belong together?"""
     if not all(each.exists() for each in (_manifest(workspace), workspace.catalog, _truth(workspace))):
         return False
-    kept = read_json(_manifest(workspace))
+    kept: object = read_json(_manifest(workspace))
     mine = [each for each in read_catalog(workspace) if each.source == SOURCE]
-    return bool(
-        kept.get("made_from") == made_from
+    return (
+        isinstance(kept, dict)
+        and kept.get("made_from") == made_from
         and kept.get("catalog") == fingerprint([asdict(each) for each in mine])
-        and kept.get("truth") == fingerprint(_truth(workspace).read_text("utf-8"))
+        and kept.get("truth") == fingerprint(_truth(workspace).read_text("utf-8", "replace"))
     )
 
 
@@ -150,13 +161,29 @@ def _finished(workspace: Workspace, made_from: str) -> dict[str, VisitFiles]:
         for record in read_catalog(workspace):
             if record.source == SOURCE:
                 records.setdefault(record.exam, []).append(record)
-        for each in map(json.loads, _truth(workspace).read_text("utf-8").splitlines()):
+        for each in _truths(workspace):
             key = f"{each['patient']}_{each['visit']}"
             known[key] = VisitFiles(tuple(records.get(key, ())), each, dict(each["masks"]))
     for path in sorted((_journals(workspace) / made_from[:16]).glob("*_*.json")):
-        known.setdefault(path.stem, VisitFiles.from_json(read_json(path)))
+        with contextlib.suppress(DataError):  # a damaged entry: the visit is made again
+            known.setdefault(path.stem, _journalled(path))
     index = workspace.hashes()
     return {key: files for key, files in known.items() if files.stand(workspace, index)}
+
+
+def _journalled(path: Path) -> VisitFiles:
+    return read_json_as(path, VisitFiles.from_json, "this is no finished visit")
+
+
+def _truths(workspace: Workspace) -> list[Json]:
+    """The lines of ``truth``. Raises DataError where one is damaged, or its masks would lie outside ``raw/``."""
+
+    def line(content: Json) -> Json:
+        VisitFiles.from_json({"records": [], "truth": content, "masks": content["masks"]})
+        return {**content, "patient": int(content["patient"]), "visit": int(content["visit"])}
+
+    hint = "remove the file and run simulate again"
+    return list(read_json_lines(_truth(workspace), line, what="a line of the truth cannot be read", hint=hint))
 
 
 def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> None:
@@ -166,11 +193,11 @@ def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> N
     if workspace.catalog.exists():
         left = {each.path for each in read_catalog(workspace) if each.source == SOURCE}
     if _truth(workspace).exists():
-        for line in _truth(workspace).read_text("utf-8").splitlines():
-            left |= set(json.loads(line)["masks"])
+        left |= {path for each in _truths(workspace) for path in each["masks"]}
     for folder in _journals(workspace).glob("*"):
         for path in folder.glob("*_*.json") if folder.name != made_from[:16] else ():
-            left |= set(VisitFiles.from_json(read_json(path)).hashes())
+            with contextlib.suppress(DataError):
+                left |= set(_journalled(path).hashes())
     for stale in left - paths:
         (workspace.raw / stale).unlink(missing_ok=True)
     truth = "".join(json.dumps(files.truth, sort_keys=True) + "\n" for files in visits)
@@ -186,8 +213,7 @@ def _commit(workspace: Workspace, made_from: str, visits: list[VisitFiles]) -> N
             "truth": fingerprint(truth),
         },
     )
-    for fragment in workspace.raw.rglob(f".*{PARTIAL_SUFFIX}*"):
-        fragment.unlink(missing_ok=True)
+    sweep(workspace.raw)
     index = workspace.hashes()
     for written in sorted(paths):
         index.of(workspace.raw / written)

@@ -19,7 +19,7 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, RunError
-from thermocancer.files import PARTIAL_SUFFIX
+from thermocancer.files import sweep
 from thermocancer.kinds import AE as STAGE
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
@@ -93,8 +93,7 @@ def _is_done(job: Training) -> bool:
 
 def _forget(job: Training) -> None:
     forget(job.folder / ae.CHECKPOINT_FOLDER)
-    for side in job.folder.glob(f".*{PARTIAL_SUFFIX}*"):
-        side.unlink(missing_ok=True)
+    sweep(job.folder)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
+from thermocancer.files import check_self_contained
 from thermocancer.thermal.decoding import Decoded
 from thermocancer.thermal.flir import RawImage, is_flir, raw_image_of_fff, raw_image_of_jpeg
 from thermocancer.thermal.pictures import (
@@ -192,6 +193,7 @@ def _read_mat_73(content: bytes, where: str) -> list[Decoded]:
 
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
+            check_self_contained(file, where)
             arrays = {
                 key: each for key, each in file.items() if isinstance(each, h5py.Dataset) and each.dtype.kind in "iuf"
             }

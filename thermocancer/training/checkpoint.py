@@ -7,6 +7,8 @@ into place, cannot disagree with itself. No pickle.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import zipfile
@@ -19,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.files import written_aside
+from thermocancer.files import check_self_contained, reading, written_aside
 from thermocancer.runs.history import Row
 from thermocancer.strategy.running import quietly
 
@@ -107,17 +109,18 @@ class Checkpoint:
 
         A damaged file counts as none: starting over gives the same result, only later.
         """
-        try:
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as arrays:
-                facts = json.loads(arrays["standing"].tobytes())
-                if facts["identity"] != identity:
-                    return None
-                best = _gather(arrays, "best")
-                return cls(
-                    identity, Standing(**facts["standing"]), _gather(arrays, "last"), best if best.weights else None
-                )
-        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
-            return None
+        with (
+            contextlib.suppress(DataError),
+            reading(path, "this is no checkpoint"),
+            open(path, "rb") as handle,
+            np.load(handle, allow_pickle=False) as arrays,
+        ):
+            facts = json.loads(arrays["standing"].tobytes())
+            if facts["identity"] != identity:
+                return None
+            best = _gather(arrays, "best")
+            return cls(identity, Standing(**facts["standing"]), _gather(arrays, "last"), best if best.weights else None)
+        return None
 
 
 def _named(prefix: str, snapshot: Snapshot) -> dict[str, npt.NDArray[np.generic]]:
@@ -165,20 +168,29 @@ def _make_repeatable(path: Path) -> None:
             archive.writestr(zipfile.ZipInfo(name, EPOCH_OF_ZIP), content)
 
 
+def _check_archive(path: Path) -> None:
+    """Refuse weights that lie elsewhere: HDF5 can name any file of the machine as its own content."""
+    import h5py
+
+    with (
+        zipfile.ZipFile(path) as archive,
+        h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as weights,
+    ):
+        check_self_contained(weights, path)
+
+
 def load_model(path: Path) -> keras.Model:
     """Load a ``.keras`` file in safe mode (no code runs). Raises DataError when it is missing or damaged."""
     import keras
 
     if not path.is_file():
         raise DataError("this model file does not exist", where=path, hint="train it first: thermocancer train-ae")
-    try:
-        with quietly():
-            return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise DataError(
-            "this model file cannot be read",
-            where=path,
-            expected="a .keras archive, whole",
-            found=str(error).splitlines()[0] if str(error) else type(error).__name__,
-            hint="remove it and train again",
-        ) from error
+    with (
+        reading(
+            path, "this model file cannot be read", expected="a .keras archive, whole", hint="remove it and train again"
+        ),
+        quietly(),
+    ):
+        _check_archive(path)
+        model: keras.Model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        return model

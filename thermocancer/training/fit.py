@@ -21,7 +21,7 @@ import numpy as np
 
 from thermocancer import strategy
 from thermocancer.errors import Interrupted, RunError
-from thermocancer.files import PARTIAL_SUFFIX
+from thermocancer.files import sweep
 from thermocancer.progress import SilentTask, Task
 from thermocancer.runs.history import Row, write_history
 from thermocancer.strategy.running import Running
@@ -94,8 +94,7 @@ def forget(folder: Path) -> None:
     """Remove a checkpoint and its history, when the model they led to is saved."""
     for name in (CHECKPOINT, HISTORY):
         (folder / name).unlink(missing_ok=True)
-    for side in folder.glob(f".*{PARTIAL_SUFFIX}*"):  # a kill came while one was written
-        side.unlink(missing_ok=True)
+    sweep(folder)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

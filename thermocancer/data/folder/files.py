@@ -18,7 +18,7 @@ from thermocancer.data.folder.names import natural_order
 from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import HashIndex, fingerprint, hash_file, link_or_copy, write_bytes
+from thermocancer.files import HashIndex, clone_or_link, fingerprint, hash_file, write_bytes
 from thermocancer.thermal.pictures import encoding_of
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
 from thermocancer.thermal.writing import format_matrix
@@ -239,7 +239,7 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
     Text in another unit is converted. Returns the SHA-256 and the number of bytes of each.
     """
     if source.kind == "text" and section.unit in (None, "C") and len(targets) == 1:
-        link_or_copy(source.path, targets[0])
+        clone_or_link(source.path, targets[0])
         return [(hash_file(targets[0]), targets[0].stat().st_size)]
     frames: Iterable[npt.NDArray[np.float64]]
     if source.kind in ("text", "binary"):

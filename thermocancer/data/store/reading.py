@@ -3,13 +3,16 @@
 Layout (version 1): ``/exams/{patient,visit,label,date,layout}`` (n,), ``/exams/formats/VIEW`` (n,) what the source
 files were (absent in older data sets); ``/static/VIEW`` (n, H, W) uint16 hundredths of a degree or (n, H, W, 3) uint8
 RGB, one chunk a frame; ``/static/present/VIEW`` (n,); ``/hashes`` (n, views); ``/nuisance/NAME`` (n,);
-``/dynamic/frames`` (m, T, H, W) and its own ``/dynamic/exams``, ``/dynamic/hashes``, ``/dynamic/filled``. Written by
-``data/store/writing.py``.
+``/dynamic/frames`` (m, T, H, W) and its own ``/dynamic/exams``, ``/dynamic/hashes``, ``/dynamic/filled``.
+``crc32/VIEW`` (n,) or ``crc32/frames`` (m, T) of either part is that of each frame, its attribute ``tables`` that of
+all else (absent in older data sets). Written by ``data/store/writing.py``.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
@@ -19,6 +22,7 @@ import numpy as np
 from thermocancer.data.cohort import BoolArray, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.data.nuisance import RETIRED
 from thermocancer.errors import DataError
+from thermocancer.files import check_self_contained, reading
 from thermocancer.workspace import VIEWS
 
 if TYPE_CHECKING:
@@ -49,7 +53,18 @@ class StoredCohort:
         if part not in self.file:
             hint = f"build it again with --set dataset.{part}=true"
             raise DataError(f"the data set holds no {part} exams", where=self.path, hint=hint)
-        group = self.file[part]
+        try:
+            with self._reading():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _reading(self) -> AbstractContextManager[None]:
+        return reading(self.path, "the data set is damaged", hint=_REBUILD)
+
+    def _open(self) -> None:
+        part, group = self.part, self.file[self.part]
         self.name = str(self.file.attrs["name"])
         self.fingerprint = str(group.attrs["fingerprint"])
         self.kind: Kind = "celsius" if str(group.attrs["kind"]) == "celsius" else "rgb"
@@ -65,6 +80,47 @@ class StoredCohort:
         self.exams = read_exams(self.file[f"{self._tables}exams"], self.file[f"{self._tables}hashes"], columns)
         filled = self.file.get(f"{self._tables}filled", np.zeros((len(self.exams), 1), bool))
         self.filled: BoolArray = filled[:].astype(bool)
+        self._check_arrays(columns)
+
+    def _check_arrays(self, columns: tuple[str, ...]) -> None:
+        """Raise ValueError where the arrays are not those of the exams, or a table was changed since it was written."""
+        count, group = len(self.exams), self.file[self.part]
+        shape, dtype = ((*self.shape, 3), "uint8") if self.kind == "rgb" else (self.shape, "uint16")
+        names, axes = (self.views, (count,)) if self.part == STATIC else (("frames",), (count, self._length))
+        for name in names:
+            if group[name].shape != (*axes, *shape) or group[name].dtype != dtype:
+                found = f"{group[name].dtype} {group[name].shape}"
+                raise ValueError(f"{name} is {found}, where the exams need {dtype} {(*axes, *shape)}")
+        if any(exam.label not in (0, 1) for exam in self.exams):
+            raise ValueError("a label is neither 0 nor 1")
+        if any(values.shape != (count,) for values in self.nuisance().values()):
+            raise ValueError("a nuisance variable has not one value an exam")
+        known = group.attrs.get("tables")
+        if known is not None and int(known) != checksum_of_tables(self.file, self._tables):
+            raise ValueError("the checksum of the tables is another")
+        sums = group.get("crc32")
+        self._sums: dict[str, IntArray] = (
+            {} if sums is None else {name: sums[name][:].astype(np.int64) for name in names}
+        )
+        if any(each.shape != axes for each in self._sums.values()):
+            raise ValueError("there is not one checksum a frame")
+
+    def _verified(self, name: str, frames: Frames, rows: IntArray, indices: IntArray | None = None) -> Frames:
+        """``frames``, if they are what was stored. Raises DataError where the disk has changed a bit.
+
+        Compressed chunks give other values for one flipped bit in 300 and no error.
+        """
+        if name in self._sums:
+            expected = self._sums[name][np.asarray(rows, dtype=np.int64)]
+            expected = expected if indices is None else expected[:, indices]
+            flat = frames.reshape(expected.size, *self.shape, *frames.shape[expected.ndim + 2 :])
+            for frame, known in zip(flat, expected.ravel(), strict=True):
+                if zlib.crc32(np.ascontiguousarray(frame).data) != known:
+                    raise DataError(
+                        "a frame of the data set is damaged", where=self.path, hint=_REBUILD,
+                        expected="the checksum it was stored with",
+                    )  # fmt: skip
+        return frames
 
     @property
     def file(self) -> h5py.File:
@@ -96,35 +152,36 @@ class StoredCohort:
         self._check_view(view)
         if self.part == DYNAMIC:
             return np.ones(len(self), bool)
-        present: BoolArray = self.file[f"static/present/{view}"][:].astype(bool)
-        return present
+        with self._reading():
+            present: BoolArray = self.file[f"static/present/{view}"][:].astype(bool)
+            return present
 
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         """See ``Cohort.frames``. Raises IndexError outside the data set, DataError for a frame that cannot be read."""
         self._check_view(view)
         if self.part == STATIC:
-            return read_rows(self.file[f"static/{view}"], rows, self.path)[:, np.newaxis]
+            return self._verified(view, read_rows(self.file[f"static/{view}"], rows, self.path), rows)[:, np.newaxis]
         chosen = np.arange(self._length) if indices is None else np.asarray(indices, dtype=np.int64)
         if chosen.size and not 0 <= chosen.min() <= chosen.max() < self._length:
             raise IndexError(f"frames {chosen.min()}..{chosen.max()} of a sequence of {self._length}")
         dataset = self.file["dynamic/frames"]
         if len(chosen) == self._length:
-            return read_rows(dataset, rows, self.path)[:, chosen]
+            whole = np.arange(self._length)
+            return self._verified("frames", read_rows(dataset, rows, self.path), rows, whole)[:, chosen]
         rows = np.asarray(rows, dtype=np.int64)
         if rows.size and not 0 <= rows.min() <= rows.max() < len(self):
             raise IndexError(f"rows {rows.min()}..{rows.max()} of a data set with {len(self)} sequences")
         found: Frames = np.empty((len(rows), len(chosen), *dataset.shape[2:]), dataset.dtype)
-        try:
+        with reading(self.path, "a frame of the data set cannot be read", hint=_REBUILD):
             for place, row in enumerate(rows):
                 for position, index in enumerate(chosen):
                     dataset.read_direct(found, np.s_[int(row), int(index)], np.s_[place, position])
-        except OSError as error:
-            raise DataError("a frame of the data set cannot be read", where=self.path, found=error) from error
-        return found
+        return self._verified("frames", found, rows, chosen)
 
     def nuisance(self) -> dict[str, FloatArray]:
-        group = self.file[f"{self._tables}nuisance"]
-        return {str(name): np.asarray(group[name][:], dtype=np.float64) for name in sorted({*group} - {*RETIRED})}
+        with self._reading():
+            group = self.file[f"{self._tables}nuisance"]
+            return {str(name): np.asarray(group[name][:], dtype=np.float64) for name in sorted({*group} - {*RETIRED})}
 
     def _check_view(self, view: str) -> None:
         if view not in self.views:
@@ -148,15 +205,17 @@ def open_checked(path: Path) -> h5py.File:
         raise DataError("there is no such data set", where=path, hint="make it with: thermocancer build-dataset")
     if not h5py.is_hdf5(path):
         raise DataError("this is not a data set", where=path, expected="an HDF5 file", hint=_REBUILD)
-    try:
+    with reading(path, "the data set is damaged or cut short", hint=_REBUILD):
         handle = h5py.File(path, "r", locking=False)  # HDF5's own locks fail on FUSE mounts
-        attributes = dict(handle.attrs)
-    except OSError as error:
-        raise DataError("the data set is damaged or cut short", where=path, found=error, hint=_REBUILD) from error
-    written_by = attributes.get("format", "none")
-    version = int(attributes.get("version", 0)) if written_by == FORMAT else 0
-    if version == FORMAT_VERSION:
-        return handle
+        try:
+            written_by = str(handle.attrs.get("format", "none"))
+            version = int(handle.attrs.get("version", 0)) if written_by == FORMAT else 0
+            if version == FORMAT_VERSION:
+                check_self_contained(handle, path)
+                return handle
+        except BaseException:
+            handle.close()
+            raise
     handle.close()
     if written_by != FORMAT:
         what, expected = "this HDF5 file was not written by thermocancer", f"the attribute format = {FORMAT}"
@@ -166,6 +225,23 @@ def open_checked(path: Path) -> h5py.File:
         expected=f"version {FORMAT_VERSION}", found=f"version {version}",
         hint="update thermocancer" if version > FORMAT_VERSION else _REBUILD,
     )  # fmt: skip
+
+
+def checksum_of_tables(file: h5py.File, place: str) -> int:
+    """CRC-32 of what is known of the exams of one part, below ``place``: all but the frames."""
+    import h5py
+
+    found: list[h5py.Dataset] = []
+    for name in ("exams", "nuisance", "hashes", "filled"):
+        table = file.get(f"{place}{name}")
+        if isinstance(table, h5py.Group):
+            table.visititems(lambda _, inner: found.append(inner) if isinstance(inner, h5py.Dataset) else None)
+        elif table is not None:
+            found.append(table)
+    total = 0
+    for array in sorted(found, key=lambda each: str(each.name)):
+        total = zlib.crc32(np.ascontiguousarray(array[:]).tobytes(), zlib.crc32(str(array.name).encode(), total))
+    return total
 
 
 def read_exams(group: h5py.Group, hashes: h5py.Dataset, columns: tuple[str, ...]) -> tuple[Exam, ...]:
@@ -188,11 +264,9 @@ def read_rows(dataset: h5py.Dataset, rows: IntArray, path: Path) -> Frames:
     if wanted.size and not 0 <= wanted[0] <= wanted[-1] < len(dataset):
         raise IndexError(f"rows {wanted[0]}..{wanted[-1]} of a data set with {len(dataset)} exams")
     found: Frames = np.empty((len(wanted), *dataset.shape[1:]), dataset.dtype)
-    try:
+    with reading(path, "a frame of the data set cannot be read", hint=_REBUILD):
         for position, row in enumerate(wanted):
             dataset.read_direct(found, np.s_[int(row)], np.s_[position])
-    except OSError as error:
-        raise DataError("a frame of the data set cannot be read", where=path, found=error, hint=_REBUILD) from error
     if len(wanted) == len(positions) and (np.diff(positions) > 0).all():
         return found
     return found[positions]

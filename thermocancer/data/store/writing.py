@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from thermocancer.data.cohort import Exam
 from thermocancer.data.nuisance import nuisance_columns
-from thermocancer.data.store.reading import FORMAT, FORMAT_VERSION
+from thermocancer.data.store.reading import FORMAT, FORMAT_VERSION, checksum_of_tables
 from thermocancer.errors import DataError, ThermocancerError
 from thermocancer.files import fingerprint
 from thermocancer.workspace import VIEWS
@@ -35,9 +35,9 @@ GZIP_LEVEL = 1
 
 @dataclass(frozen=True)
 class Packed:
-    """One frame ready to be stored: its chunk, the shape and type of the array, and two SHA-256.
+    """One frame ready to be stored: its chunk, the shape and type of the array, two SHA-256 and a CRC-32.
 
-    ``stored`` is of the array as stored; ``content`` of the original before any resizing.
+    ``stored`` and ``crc32`` are of the array as stored; ``content`` of the original before any resizing.
     """
 
     chunk: bytes
@@ -45,6 +45,7 @@ class Packed:
     dtype: str
     stored: str
     content: str
+    crc32: int
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def pack(array: npt.NDArray[np.generic], compression: str, content: str | None =
     raw = np.ascontiguousarray(array).tobytes()
     stored = hash_array(array)
     chunk = _deflate(raw, array.dtype.itemsize) if compression == "gzip" else raw
-    return Packed(chunk, array.shape, array.dtype.str, stored, content or stored)
+    return Packed(chunk, array.shape, array.dtype.str, stored, content or stored, zlib.crc32(raw))
 
 
 def hash_array(array: npt.NDArray[np.generic]) -> str:
@@ -118,6 +119,7 @@ class _Table:
 
     exams: list[Exam] = field(default_factory=list)
     stored: list[list[str]] = field(default_factory=list)
+    sums: list[dict[str, int]] = field(default_factory=list)
     measured: list[Mapping[str, float]] = field(default_factory=list)
     filled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     form: tuple[tuple[int, ...], str, int] | None = None  # shape and type of every frame, frames an exam
@@ -135,6 +137,7 @@ class _Table:
     def note(self, packed: PackedExam, stored: list[str]) -> None:
         """Remember an exam whose frames have been stored."""
         self.exams.append(packed.exam)
+        self.sums.append({place: frame.crc32 for place, frame in packed.frames.items()})
         self.stored.append(stored)
         self.measured.append(packed.measured)
         self.filled.append(packed.filled)
@@ -207,17 +210,26 @@ class DatasetWriter:
             for view in views:
                 group[view].resize(len(table.exams), axis=0)
                 self._plain(f"static/present/{view}", np.array([view in each for each in known], dtype=bool))
+            shape, dtype, _ = table.form or ((), "u1", 1)
+            nothing = zlib.crc32(np.zeros(shape, dtype).tobytes())  # where an exam lacks a view
+            for view in views:
+                sums = [each.get(view, nothing) for each in table.sums]
+                self._plain(f"static/crc32/{view}", np.array(sums, dtype=np.uint32))
             measured = self._tables("", table, views, {})
             marks["static"] = fingerprint(static_kind, table.exams, table.stored, measured)
             group.attrs.update({"kind": static_kind, "fingerprint": marks["static"], "views": views})
+            group.attrs["tables"] = checksum_of_tables(self._file, "")
         if self._dynamic.exams:
             group, table = self._file["dynamic"], self._dynamic
             group["frames"].resize(len(table.exams), axis=0)
             columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
+            each_frame = np.array([list(each.values()) for each in table.sums], dtype=np.uint32)
+            self._plain("dynamic/crc32/frames", each_frame)
             measured = self._tables("dynamic/", table, columns, {"filled": np.array(table.filled, dtype=bool)})
             filled = [row.tolist() for row in table.filled]
             marks["dynamic"] = fingerprint(dynamic_kind, table.exams, table.stored, filled, measured)
             group.attrs.update({"kind": dynamic_kind, "fingerprint": marks["dynamic"]})
+            group.attrs["tables"] = checksum_of_tables(self._file, "dynamic/")
         return marks
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -13,10 +12,9 @@ from pathlib import Path
 
 from thermocancer.data.catalog import read_catalog
 from thermocancer.data.folder.words import AGE, bare
-from thermocancer.errors import DataError
 from thermocancer.evaluation.statistics.metrics import subgroup_figures
 from thermocancer.evaluation.statistics.units import gather_units
-from thermocancer.files import Json
+from thermocancer.files import Json, read_json_lines
 from thermocancer.runs.predictions import Prediction
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
@@ -128,10 +126,7 @@ def age_on(profile: Json, day: str) -> int | None:
 def _lines(path: Path) -> list[Json]:
     if not path.exists():
         return []
-    try:
-        return [dict(json.loads(text)) for text in path.read_text(encoding="utf-8").splitlines() if text.strip()]
-    except (json.JSONDecodeError, TypeError, ValueError) as error:
-        raise DataError("a file of facts about patients cannot be read", where=path, found=error) from error
+    return list(read_json_lines(path, dict, what="a file of facts about patients cannot be read"))
 
 
 def sources_of(workspace: Workspace, rows: Sequence[Prediction]) -> list[str]:
