@@ -64,14 +64,15 @@ def config_page() -> str:
     return "\n".join(lines)
 
 
-def _keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+def _keys(model: type[BaseModel], prefix: str, values: BaseModel | None = None) -> Iterator[tuple[str, str, str]]:
+    """Key, default and meaning of every setting; a section's own default instance (``values``) overrides its class."""
     for name, info in model.model_fields.items():
         key = f"{prefix}{info.alias or name}"
+        default = info.get_default(call_default_factory=True) if values is None else getattr(values, name)
         annotation = info.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from _keys(annotation, f"{key}.")
+            yield from _keys(annotation, f"{key}.", default if isinstance(default, BaseModel) else None)
             continue
-        default = info.get_default(call_default_factory=True)
         shown = "required" if default is PydanticUndefined else _shown(default)
         yield key, shown.replace("|", "/"), (info.description or "").replace("|", "/")
 

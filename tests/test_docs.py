@@ -32,6 +32,24 @@ def test_generated_pages_are_current(page: str) -> None:
     assert (ROOT / "docs" / f"{page}.md").read_text() == made, "run: python docs/reference.py"
 
 
+def test_every_default_on_the_page_of_settings_is_the_one_that_is_used() -> None:
+    """Read from a config that nothing was set in, section by section: what people get who leave a key out."""
+    import yaml
+
+    from thermocancer.config import load_config
+
+    used = load_config(environment={}).model_dump(mode="json", by_alias=True)
+    rows = re.findall(r"^\| `([^`]+)` \| `([^`]*)` \|", (ROOT / "docs" / "config.md").read_text(), re.MULTILINE)
+    assert len(rows) > 200
+    for key, shown in rows:
+        value: object = used
+        for part in key.split("."):
+            assert isinstance(value, dict)
+            value = value[part]
+        read = shown if isinstance(value, str) else yaml.safe_load(shown)
+        assert read == value, key
+
+
 def readme_commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]

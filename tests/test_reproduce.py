@@ -13,7 +13,16 @@ from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.errors import ConfigError, DataError, Interrupted, RunError
 from thermocancer.evaluation.replication import remaking
-from thermocancer.evaluation.replication.published import PROTOCOLS, ROW_NAMES, ROWS, SAME_PRINTED_ROW, chosen_rows
+from thermocancer.evaluation.replication.published import (
+    PROTOCOLS,
+    ROW_NAMES,
+    ROWS,
+    SAME_PRINTED_ROW,
+    TARGETS,
+    chosen_rows,
+    reaches_target,
+    table_of,
+)
 from thermocancer.evaluation.replication.remaking import branch_of, deviations, made_with, steps_of
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
@@ -30,12 +39,25 @@ def test_printed_figures_follow_from_the_counts(row) -> None:
     assert row.f1 == pytest.approx(200 * precision * sensitivity / (precision + sensitivity), abs=0.1)
 
 
-def test_ten_printed_rows() -> None:
+def test_eleven_results_are_printed_in_ten_rows() -> None:
+    """Table 5 prints its results for 3 and for 5 views, with equal figures."""
+    assert len(ROW_NAMES) == 11
     assert len(ROW_NAMES) - len(SAME_PRINTED_ROW) == 10
+    every = {(name, "thesis"): {"failed": "not here"} for name in ROW_NAMES}
+    assert table_of(ROWS, every, phantom=False)["verdict"]["headline"].startswith("0 of 11 printed results")
     assert {row.n for row in ROWS} == {90, 83, 76}
     assert [row.name for row in chosen_rows(("T7-5", "T3-v1"))] == ["T3-v1", "T7-5"]
     with pytest.raises(ConfigError, match="no published row 'T9'"):
         chosen_rows(("T9",))
+
+
+def test_which_printed_results_reach_the_studys_targets() -> None:
+    """No row meets precision and sensitivity together; none reaches accuracy or F1, as the study's own tables say."""
+    reached = {row.name: {name for name in TARGETS if reaches_target(name, getattr(row, name) / 100)} for row in ROWS}
+    assert not any({"precision", "sensitivity"} <= each for each in reached.values())
+    assert set().union(*reached.values()) == {"precision", "sensitivity"}
+    assert reached["T7-5"] == {"precision"}
+    assert reached["T3-v2"] == {"sensitivity"}
 
 
 def config_of(tmp_path: Path, **options: object) -> Config:

@@ -37,6 +37,21 @@ def test_pixels_are_those_of_matplotlib(name: str, limits: object) -> None:
         assert same.all()
 
 
+@pytest.mark.parametrize(("lowest", "highest"), [(1680, 3776), (1607, 3603), (2360, 3472), (2496, 3178), (1978, 3476)])
+def test_every_temperature_of_a_range_gets_matplotlibs_colour_at_the_edges_of_bins_too(lowest, highest) -> None:
+    """Multiplying by 256 / range instead puts 1 or 2 temperatures of each of these ranges into the next bin."""
+    import io
+
+    import matplotlib.pyplot as plt
+
+    centi = np.arange(lowest, highest + 1, dtype=np.uint16)[np.newaxis]
+    file = io.BytesIO()
+    plt.imsave(file, centi / 100.0, cmap="viridis", format="png")
+    expected = (plt.imread(io.BytesIO(file.getvalue())) * 255).round().astype(np.uint8)[:, :, :3]
+    assert np.array_equal(render_centi(centi, Rendering(range="minmax")), expected)
+    assert np.array_equal(render(centi / 100.0, Rendering(range="minmax")), expected)
+
+
 def test_gray_is_linear_and_loads_no_matplotlib() -> None:
     assert colour_table("gray").tolist() == [[level] * 3 for level in range(256)]
 

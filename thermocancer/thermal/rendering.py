@@ -74,7 +74,8 @@ def levels(celsius: npt.NDArray[np.floating], rendering: Rendering) -> npt.NDArr
             found=f"{low:g} degC everywhere",
             hint="filter drops such exams; a fixed range can show it",
         )
-    scaled = (celsius - low) * (COLOURS / (high - low))
+    scaled = (celsius - low) / (high - low)  # divided first, then multiplied: matplotlib's own rounding at the edges
+    scaled *= COLOURS
     np.clip(scaled, 0, COLOURS - 1, out=scaled)
     return scaled.astype(np.uint8)
 
