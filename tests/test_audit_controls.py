@@ -15,7 +15,15 @@ from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
 from thermocancer.evaluation.audit.findings import audit_verdict
-from thermocancer.evaluation.audit.refits import REFITS, leaky_folds, leaky_twin, permute_by_patient, time_fold
+from thermocancer.evaluation.audit.refits import (
+    REFITS,
+    leaky_folds,
+    leaky_twin,
+    permutations_of,
+    permute_by_patient,
+    permuted_labels,
+    time_fold,
+)
 from thermocancer.evaluation.audit.scope import Refitting, make_scope
 from thermocancer.evaluation.report.cards import why_no_shortcut
 from thermocancer.evaluation.statistics.intervals import Estimate
@@ -247,3 +255,23 @@ def test_a_hold_out_is_divided_by_time_as_a_whole(tmp_path: Path) -> None:
     fold, (own,) = time_fold(scope), scope.folds
     assert len(fold.train) + len(fold.test) == len(own.train) + len(own.test)
     assert np.nanmax(scope.dates()[fold.train]) <= np.nanmax(scope.dates()[fold.test])
+
+
+def test_controls_of_a_swept_run_search_anew_and_its_twin_says_that_it_does_not(tmp_path: Path) -> None:
+    bench = held_out(tmp_path, 24)
+    asked = {"sweep.trials": 2, "sweep.space": {"features.components": [2, 5]}, "fuse.model": "svm"}
+    swept = replace(bench, config=pixels_config(bench.workspace, **asked | {"fuse.model": "pixels"}), permutations=2)
+    assert swept.classifier().name.endswith("swept")
+    assert permutations_of(replace(swept, permutations=None))[0] == 5
+    labels = bench.scope.labels
+    (fold,) = swept.folds
+    fitted = swept.classifier().fit(bench.cohort, fold.train, labels[fold.train], seed=0, fold="test")
+    assert "sweep" in fitted.history[-1]
+    assert len(permuted_labels(swept).permutations) == 2
+    on_codes = bench.scope.run.manifest.model_copy(update={"kind": "svm"})
+    run = replace(bench.scope.run, manifest=on_codes)
+    twin, note = replace(
+        swept, scope=replace(bench.scope, run=run), config=pixels_config(bench.workspace, **asked)
+    ).twin()
+    assert not twin.name.endswith("swept")
+    assert "not searched for anew" in note

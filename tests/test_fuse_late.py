@@ -143,3 +143,44 @@ def test_stacking_needs_patients_to_learn_from(tmp_path: Path) -> None:
     write_run(workspace, "dit", range(25, 61), signal=1.0, seed=2)
     with pytest.raises(DataError, match="too few patients"):
         late(workspace, fuse__stacking=True)
+
+
+@pytest.mark.parametrize("leaks", [False, True])
+def test_what_weighs_scores_is_taught_permuted_labels(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, leaks: bool
+) -> None:
+    """Planted: weights that are learnt from the very patients who are scored."""
+    from thermocancer.classifiers.late import scores
+    from thermocancer.data.cohort import ArrayCohort, Exam
+    from thermocancer.evaluation.audit.controls import Judge
+    from thermocancer.evaluation.audit.refits import permuted_labels
+    from thermocancer.evaluation.audit.scope import Refitting, make_scope
+    from thermocancer.evaluation.statistics.units import gather_units
+    from thermocancer.runs.run import read_run
+
+    for name, seed in (("sit", 3), ("dit", 4), ("weak", 5)):
+        write_run(workspace, name, range(1, 121), signal=0.4, seed=seed)
+    options = {"fuse__combine": ["sit", "dit", "weak"], "fuse__stacking": True}
+    late(workspace, **options)
+    if leaks:
+        honest = scores.combined_scores
+        monkeypatch.setattr(scores, "combined_scores", lambda known, tables, **how: honest(tables[0], tables, **how))
+        write_predictions(
+            workspace.run("both") / "predictions.csv",
+            scores.combine(
+                [read_run(workspace, name) for name in options["fuse__combine"]],
+                stacking=True,
+                aim="fixed",
+                sensitivity=0.9,
+            ).rows,
+        )
+    run = read_run(workspace, "both")
+    exams = tuple(Exam(row.patient, row.visit, row.label) for row in sorted(run.rows, key=lambda row: row.patient))
+    source = ArrayCohort(exams, {"Frontal": np.zeros((len(exams), 2, 2), np.uint16)})
+    config = config_for(workspace, fuse__model="late", fuse__name="both", **options)
+    judge = Judge(gather_units(run.rows), 0.95, 100, 0)
+    found = permuted_labels(Refitting(make_scope(run, source, {}), source, config, workspace, judge, 1))
+    assert len(found.permutations) == 30
+    assert found.flag == ("failed" if leaks else "none")
+    assert found.p_permuted is None
+    assert leaks or abs(found.auc.value - 0.5) < 0.06

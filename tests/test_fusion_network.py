@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,30 @@ def test_it_trains_in_each_fold_and_loads_again(tmp_path: Path) -> None:
     (tmp_path / "model" / "network.keras").write_bytes(b"no model")
     with pytest.raises(DataError, match="cannot be read"):
         load_fitted(tmp_path / "model", workspace)
+
+
+def test_a_match_of_what_chooses_the_epoch_does_not_teach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the outer folds: a neighbour in time, of the other class, would teach the wrong answer to the date."""
+    from thermocancer.data.matching import keep_matches_apart
+    from thermocancer.training import fit
+
+    plain, workspace = cohort(18, second_visits=0), Workspace(tmp_path)
+    days = {"date_ordinal": np.arange(18.0) // 3 * 100, "room_celsius": np.full(18, 21.0)}
+    source, parts = replace(plain, measured=days), {}
+    config = config_for(workspace, fuse__untrained=True, fuse__epochs=1, cohort__match="choose", cohort__match_days=50)
+
+    def seen(model: object, examples: object, *, validation: object, **_: object) -> None:
+        parts.update(taught=examples.rows, held=validation.rows)
+        raise StopIteration
+
+    monkeypatch.setattr(fit, "fit_resumable", seen)
+    recipe = make_classifier(config, workspace, name="network", views=("Frontal",))
+    with pytest.raises(StopIteration):
+        recipe.fit(source, np.arange(18), labels_of(source), seed=3, fold="1.1")
+    (apart,) = keep_matches_apart(source, [Fold("1", np.arange(18), parts["held"])], config.cohort)
+    matches = set(range(18)) - set(apart.train.tolist()) - set(parts["held"].tolist())
+    assert matches
+    assert not matches & set(parts["taught"].tolist())
 
 
 def test_under_the_thesis_protocol_the_test_part_gives_the_validation_curve(tmp_path: Path) -> None:

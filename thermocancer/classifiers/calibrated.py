@@ -25,7 +25,7 @@ from thermocancer.classifiers.protocol import (
     logistic,
 )
 from thermocancer.config.preparation import CohortSection, FeaturesSection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.matching import keep_matches_apart
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
@@ -306,6 +306,19 @@ def unmatched_parts(
     """``inner_parts`` whose training exams are not matched to a tested one; without those left with one class."""
     parts = keep_matches_apart(cohort, inner_parts(cohort, rows, labels, n, seed), matching)
     return [each for each in parts if len(set(labels_of(each.train, rows, labels).tolist())) == 2]
+
+
+def held_back(
+    cohort: Cohort, rows: IntArray, labels: IntArray, n: int, seed: int, matching: CohortSection
+) -> tuple[BoolArray, BoolArray]:
+    """Which of ``rows`` teach and which are held back to choose the epoch, both (len(rows),): the first inner fold.
+
+    A match of an exam that is held back is in neither part. Without inner folds every row teaches.
+    """
+    parts = unmatched_parts(cohort, rows, labels, n, seed, matching) if n else []
+    if not parts:
+        return np.ones(len(rows), bool), np.zeros(len(rows), bool)
+    return np.isin(rows, parts[0].train), np.isin(rows, parts[0].test)
 
 
 def labels_of(wanted: IntArray, rows: IntArray, labels: IntArray) -> IntArray:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, inner_parts
+from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, held_back
 from thermocancer.classifiers.encoders import CodesFamily, Encoders, ensure_running, load_saved_encoder, save_encoder
 from thermocancer.classifiers.protocol import Asked, Classifier, Exportable, Fitted, Row, Settings, logit
 from thermocancer.config.learning import FuseSection, InputSection
-from thermocancer.config.preparation import FeaturesSection
+from thermocancer.config.preparation import CohortSection, FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
 from thermocancer.data.inputs import Float32Array, network_input
 from thermocancer.data.matching import ExamWeights
@@ -241,9 +241,9 @@ class NetworkClassifier(Classifier):
     """Trains the fusion network.
 
     One inner grouped fold of the training part is held out and chooses the epoch (calibration and threshold
-    too, see ``Calibrated``). Without ``held_out_folds`` (thesis protocol) the network learns from all training
-    rows and keeps its last epoch; the ``watched`` rows of a fold (the original's test part) then only give the
-    validation curve.
+    too, see ``Calibrated``); matches of what is held out do not teach. Without ``held_out_folds`` (thesis
+    protocol) the network learns from all training rows and keeps its last epoch; the ``watched`` rows of a fold
+    (the original's test part) then only give the validation curve.
     """
 
     kind: str
@@ -254,6 +254,7 @@ class NetworkClassifier(Classifier):
     held_out_folds: int
     watched: Mapping[str, IntArray] = field(default_factory=dict)
     exam_weights: ExamWeights | None = None
+    matching: CohortSection = field(default_factory=CohortSection)
     _slots: dict[str, Slot] = field(default_factory=dict, repr=False)
     _shelves: list[CodeShelf] = field(default_factory=list, repr=False)
 
@@ -268,14 +269,13 @@ class NetworkClassifier(Classifier):
         """Fit on ``rows``. Raises Interrupted on SIGINT; the same call goes on from there."""
         from thermocancer.training.fit import FitSettings, fit_resumable, forget
 
-        folds = inner_parts(cohort, rows, labels, self.held_out_folds, seed) if self.held_out_folds else []
-        held = np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
+        taught, held = held_back(cohort, rows, labels, self.held_out_folds, seed, self.matching)
         if not self._shelves:
             self._shelves.append(CodeShelf(self.encoders, self.views, self.cache))
         shelf = self._shelves[0]
         codes, encoders = shelf.of(cohort, fold)
         shapes = {view: code_shape(encoder) for view, encoder in encoders.items()}
-        train, seen, chosen = (rows[~held], labels[~held]), (rows[held], labels[held]), bool(held.any())
+        train, seen, chosen = (rows[taught], labels[taught]), (rows[held], labels[held]), bool(held.any())
         if not chosen:
             watched = self.watched.get(fold, np.zeros(0, np.int64))
             seen = (watched, np.array([cohort.exams[row].label for row in watched], dtype=np.int64))
@@ -310,7 +310,7 @@ class FusionNetworkFamily(CodesFamily):
         held_out = 0 if asked.config.split.protocol == "thesis" else HELD_OUT_FOLDS
         network = NetworkClassifier(
             self.kind.name, Encoders.of(asked.config, asked.workspace), asked.views, asked.config.fuse,
-            asked.workspace.cache, held_out, asked.watched, asked.exam_weights,
+            asked.workspace.cache, held_out, asked.watched, asked.exam_weights, asked.config.cohort,
         )  # fmt: skip
         return Calibrated.of(network, asked, inner_folds=0)
 

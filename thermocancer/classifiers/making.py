@@ -139,7 +139,7 @@ class Swept(Classifier):
     def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> Fitted:
         """Search on inner folds of ``rows``, then fit the best settings on all of them."""
         found, score = self.search(cohort, rows, labels, seed=seed, fold=fold)
-        fitted = self._plain(found, calibrate=True).fit(cohort, rows, labels, seed=seed, fold=fold)
+        fitted = self._plain(found, calibrate=self.asked.calibrate).fit(cohort, rows, labels, seed=seed, fold=fold)
         if not isinstance(fitted, CalibratedFitted):  # nothing was fitted, so that no choice was made
             return fitted
         return replace(fitted, history=(*fitted.history, {"sweep": found, "inner_auc": score}))

@@ -9,8 +9,9 @@ patients by inner models, so that no scored patient has a part in it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -35,7 +36,37 @@ FEWEST = 5
 """Patients of each class that stacking must learn from."""
 
 
-def combine(runs: Sequence[Run], *, stacking: bool, aim: str, sensitivity: float) -> CrossValidation:
+class ScoredRun(Protocol):
+    """What is combined of a run: out-of-sample and inner scores, by the run's name."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def rows(self) -> Sequence[Prediction]: ...
+
+    @property
+    def inner(self) -> Sequence[Prediction]: ...
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """The scores of a run beside other labels."""
+
+    name: str
+    rows: Sequence[Prediction]
+    inner: Sequence[Prediction]
+
+    @classmethod
+    def of(cls, run: ScoredRun, labels: Mapping[int, int]) -> Relabelled:
+        """``labels`` by patient; who is not among them keeps their own."""
+        rows, inner = (
+            [replace(row, label=labels.get(row.patient, row.label)) for row in part] for part in (run.rows, run.inner)
+        )
+        return cls(run.name, rows, inner)
+
+
+def combine(runs: Sequence[ScoredRun], *, stacking: bool, aim: str, sensitivity: float) -> CrossValidation:
     """Combine runs fold by fold: the mean of their logits, or with ``stacking`` a logistic regression on them.
 
     Each unit has one row a fold. Raises DataError when the runs were scored on different folds, or
@@ -77,7 +108,7 @@ def describe_combination(runs: Sequence[Run], result: CrossValidation, how: str)
     }
 
 
-def mixed_patients(runs: Sequence[Run]) -> set[int]:
+def mixed_patients(runs: Sequence[ScoredRun]) -> set[int]:
     """Patients whose visits have different labels."""
     labels: dict[int, set[int]] = {}
     for row in (row for run in runs for row in (*run.rows, *run.inner)):
@@ -94,7 +125,7 @@ def _unit(row: Prediction, mixed: set[int]) -> Unit:
     return row.patient, row.visit if row.patient in mixed else None
 
 
-def check_folds(runs: Sequence[Run], mixed: set[int]) -> None:
+def check_folds(runs: Sequence[ScoredRun], mixed: set[int]) -> None:
     """Raise DataError unless every run scored each patient in the same fold of the same repeats."""
     names = {run.name: sorted({row.fold for row in run.rows}) for run in runs}
     if len({tuple(each) for each in names.values()}) > 1:

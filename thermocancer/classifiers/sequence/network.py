@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from thermocancer import strategy
 from thermocancer.cache import content_hash
-from thermocancer.classifiers.calibrated import inner_parts
+from thermocancer.classifiers.calibrated import held_back
 from thermocancer.classifiers.protocol import Classifier, Fitted, Row, Settings, logit
 from thermocancer.classifiers.sequence.input import input_from_json
 from thermocancer.classifiers.sequence.readers import (
@@ -149,9 +149,9 @@ class SequenceClassifier(Classifier):
             shape = (len(features.indices), reader.features)
             if shape not in self._slots:
                 self._slots[shape] = HeadSlot.build(self.config.dit, *shape)
-        folds = inner_parts(cohort, rows, labels, VALIDATION_FOLDS, seed) if self.config.dit.patience else []
-        held_out = np.isin(rows, folds[0].test) if folds else np.zeros(len(rows), bool)
-        parts = [(rows[~held_out], labels[~held_out], True), (rows[held_out], labels[held_out], False)]
+        inner = VALIDATION_FOLDS if self.config.dit.patience else 0
+        taught, held = held_back(cohort, rows, labels, inner, seed, self.config.cohort)
+        parts = [(rows[taught], labels[taught], True), (rows[held], labels[held], False)]
         train = self._on_features if self._on_cache else self._end_to_end
         return train(self._slots[shape], features, parts, seed)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.cache import mapped_array
+from thermocancer.classifiers.late.scores import Relabelled, ScoredRun, combine
 from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray, centi_celsius
 from thermocancer.data.split import Fold
@@ -20,6 +21,7 @@ from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import fingerprint
 from thermocancer.kinds import Reads, trivial_kinds
 from thermocancer.runs.predictions import Prediction
+from thermocancer.runs.run import read_run
 from thermocancer.thermal.regions import background_only, torso_only
 
 LATE_SHARE = 0.35
@@ -40,6 +42,8 @@ def permuted_labels(refitting: Refitting) -> Permuted:
     count, why = permutations_of(refitting)
     scope, seed = refitting.scope, refitting.config.seed
     labels = [scope.labels, *(permute_by_patient(scope, seed, number) for number in range(count))]
+    if refitting.weighs_scores:
+        return judge_permuted(*_combined_anew(refitting, labels[1:]), ranked=False)
     own, *permuted = refitting.taught("permuted", refitting.classifier(), labels)
     return judge_permuted(own, permuted, why)
 
@@ -52,16 +56,42 @@ def permutations_of(refitting: Refitting) -> tuple[int, str]:
     config, why = refitting.config, ""
     if refitting.kind.trains_network:
         why = "each trains a network in every fold"
+    elif config.sweep.trials:
+        why = "each searches for its settings in every fold (sweep.trials)"
     elif config.features.residualise and refitting.kind.reads is Reads.CODES:
         why = "each needs inner products of its own (features.residualise)"
     return (FEW_PERMUTATIONS if why else PERMUTATIONS), why
 
 
-def judge_permuted(own: list[Prediction], permuted: Sequence[list[Prediction]], how: str = "") -> Permuted:
+def _combined_anew(
+    refitting: Refitting, labels: Sequence[IntArray]
+) -> tuple[list[Prediction], list[list[Prediction]]]:  # fmt: skip
+    """Rows of a combination of scores as it is, and where its weights were learnt from each of the labels.
+
+    Raises Unavailable when the combined runs are no longer those that it was made from.
+    """
+    fuse, scope = refitting.config.fuse, refitting.scope
+    runs = [read_run(refitting.workspace, name) for name in refitting.combines]
+
+    def combined(parts: Sequence[ScoredRun]) -> list[Prediction]:
+        return combine(parts, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity).rows
+
+    own = combined(runs)
+    made, known = ({(row.patient, row.visit, row.fold): row.score for row in rows} for rows in (own, scope.run.rows))
+    if made.keys() != known.keys() or any(abs(made[key] - known[key]) > 1e-9 for key in made):
+        raise Unavailable(f"a run among {', '.join(refitting.combines)} has changed since this one combined them")
+    given = [{exam.patient: label for exam, label in zip(scope.exams, each.tolist(), strict=True)} for each in labels]
+    return own, [combined([Relabelled.of(run, each) for run in runs]) for each in given]
+
+
+def judge_permuted(
+    own: list[Prediction], permuted: Sequence[list[Prediction]], how: str = "", *, ranked: bool = True
+) -> Permuted:
     """The control from rows of the true labels and of each permutation, which hold the labels that were taught.
 
     It fails where the permutations' mean is above .5 beyond its own standard error (a t test): one draw alone may lie
-    anywhere. ``how`` they were trained is added to its note. Raises Unavailable where no fold tested both classes.
+    anywhere. ``how`` they were trained is added to its note. Where not ``ranked`` the true labels have taught what
+    is below, so that the rank would flatter. Raises Unavailable where no fold tested both classes.
     """
     from scipy.stats import t
 
@@ -70,18 +100,22 @@ def judge_permuted(own: list[Prediction], permuted: Sequence[list[Prediction]], 
     chance = float(t.sf((mean - 0.5) / error, len(aucs) - 1)) if error > 0 else float(mean <= 0.5)
     failed = chance < LEAK_LEVEL
     p = (1 + sum(each >= model for each in aucs)) / (1 + len(aucs))
-    note = (
-        f"{'above chance: information leaks' if failed else 'their mean is not above .5, as it must be'}; "
+    rank = (
         f"taught the true labels the same recipe reaches {model:.3f}: p = {p:.2g}"
         + (f", the smallest that {len(aucs)} permutations can give" if p * (1 + len(aucs)) == 1 else "")
-        + (f"; {len(aucs)} permutations because {how}" if how else "")
+        if ranked
+        else "of the combination alone: the runs below were taught the true labels, and p stands in their own audits"
+    )
+    note = f"{'above chance: information leaks' if failed else 'their mean is not above .5, as it must be'}; {rank}" + (
+        f"; {len(aucs)} permutations because {how}" if how else ""
     )
     units = gather_units(own)
     return Permuted(
         "permuted", f"labels permuted before training, {len(aucs)} times", CONTROL,
         Estimate(mean, min(aucs), max(aucs), "mean and range of permutations, pairs tested in one fold"),
         len(units), int(units.labels.sum()), p=chance, flag="failed" if failed else "none", note=note,
-        permutations=tuple(aucs), own=model, p_permuted=p,
+        permutations=tuple(aucs), own=model,
+        p_permuted=p if ranked else None,
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from thermocancer import __version__, strategy
 from thermocancer.cache import cached_json
-from thermocancer.classifiers.making import asked_for
+from thermocancer.classifiers.making import Swept, asked_for
 from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, Exam, FloatArray, IntArray
@@ -136,6 +136,15 @@ class Refitting:
         return self.scope.run.manifest.combine
 
     @property
+    def weighs_scores(self) -> bool:
+        """Does the run combine finished scores, so that nothing below them can be trained again?"""
+        from thermocancer.classifiers.late.patients import PatientCohort
+        from thermocancer.classifiers.late.run import BY_FEATURES
+
+        by_features = self.config.fuse.combine_by == BY_FEATURES and isinstance(self.cohort, PatientCohort)
+        return bool(self.combines) and not by_features
+
+    @property
     def asked(self) -> Asked:
         """What the run's classifier was asked for, without inner folds: only the order of its scores is audited."""
         own, asked = self.config.cohort, asked_for(self.config, self.workspace, self.scope.run.manifest.views)
@@ -152,25 +161,29 @@ class Refitting:
         return self._made[name]
 
     def _make(self, name: str | None) -> Classifier:
-        if self.combines:
-            from thermocancer.classifiers.late.patients import PatientCohort
-            from thermocancer.classifiers.late.run import BY_FEATURES, late_classifier
+        from thermocancer.classifiers.late.patients import PatientCohort
+        from thermocancer.classifiers.late.run import late_classifier
 
-            if self.config.fuse.combine_by != BY_FEATURES or not isinstance(self.cohort, PatientCohort):
-                raise Unavailable(
-                    f"the run only weighs scores of {', '.join(self.combines)}, which it cannot train again; "
-                    "their own audits have this control"
-                )
+        if self.weighs_scores:
+            raise Unavailable(
+                f"the run only weighs scores of {', '.join(self.combines)}, which it cannot train again; "
+                "their own audits have this control"
+            )
+        if isinstance(self.cohort, PatientCohort):
             return late_classifier(self.config, self.cohort, calibrate=False)
         if self.kind.runs_network:
             strategy.set_up(self.config.strategy, self.config.seed)
+        if name is None and self.config.sweep.trials:
+            return Swept(self.asked)
         own: Classifier = (self.kind if name is None else kind(name)).family().make(self.asked)
         return own
 
     def twin(self) -> tuple[Classifier, str]:
         """The same with random weights, and a remark on it. Raises Unavailable where there is none."""
-        found: tuple[Classifier, str] = self.kind.family().twin(self.asked)
-        return found
+        twin, note = self.kind.family().twin(self.asked)
+        if self.config.sweep.trials:
+            note = "; ".join(filter(None, [note, "with the settings as given, which are not searched for anew"]))
+        return twin, note
 
     def scores(
         self, name: str, classifier: Classifier, *, cohort: Cohort | None = None, folds: Sequence[Fold] | None = None
