@@ -10,11 +10,21 @@ import cv2
 import numpy as np
 import pytest
 from evaluation_fixtures import toy_rows, write_run
-from image_fixtures import make_slices, tiny_config
+from image_fixtures import draw_slice, make_slices, tiny_config
 
 from thermocancer.config import load_config
-from thermocancer.evaluation.audit.controls import Judge
-from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images, permute_by_group
+from thermocancer.data.class_images import read_image_folder
+from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.split import Fold
+from thermocancer.evaluation.audit.controls import Judge, rows_of
+from thermocancer.evaluation.audit.images import (
+    ImageRefitting,
+    image_controls,
+    image_scope,
+    open_images,
+    permute_by_group,
+)
+from thermocancer.evaluation.audit.nuisance import nuisance_controls
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.progress import Silent
 from thermocancer.runs.run import read_run
@@ -82,7 +92,10 @@ def test_what_cannot_be_told_is_not_called_sound(judged: Workspace) -> None:
 def test_permuted_labels_twin_and_brightness(judged: Workspace, name: str) -> None:
     audit = audit_of(judged, name)
     controls = {control["name"]: control for control in audit["controls"]}
-    assert set(controls) == {"permuted", "untrained", "brightness"}
+    own = {name for name, control in controls.items() if control["group"] != "nuisance"}
+    assert own == {"permuted", "untrained", "brightness"}
+    told = {"name_order", "encoding", "file_bytes", "mean_grey", "grey_spread", "grey_sharpness", "no_breast"}
+    assert set(controls) - own == told | ({"group_order"} if name == "grouped" else set()), "all are of one size"
     assert controls["permuted"]["flag"] == "none"
     assert len(audit["permutations"]) == 3
     assert "3 of 8 epochs (evaluate.audit_image_epochs)" in controls["permuted"]["note"]
@@ -99,7 +112,7 @@ def test_permuted_labels_twin_and_brightness(judged: Workspace, name: str) -> No
 def test_the_audit_is_the_same_every_time_and_remembered(judged: Workspace, data: Path) -> None:
     before = (judged.run("loose") / "audit.json").read_bytes()
     kept = sorted((judged.cache / "audit").glob("*.json"))
-    assert len(kept) == 2 * (4 + 2)  # four short trainings, twin and brightness of either run
+    assert len(kept) == 2 * (4 + 2) + 1  # four short trainings, twin and brightness of either run; what the files tell
     for path in kept:
         path.unlink()
     (judged.run("loose") / "evaluation.json").unlink()
@@ -130,8 +143,8 @@ def open_bench(workspace: Workspace, name: str):
 
 def test_skipped_controls_and_weights_as_they_are(judged: Workspace) -> None:
     bench, _ = open_bench(judged, "grouped")
-    controls, left_out = image_controls(bench, ("permuted labels", "untrained twin"), Silent())
-    assert [control.name for control in controls] == ["brightness"]
+    controls, left_out = image_controls(bench, image_scope(bench), ("permuted labels", "untrained twin"), Silent())
+    assert [control.name for control in controls if control.group != "nuisance"] == ["brightness"]
     assert {"name": "untrained twin", "reason": "skipped by evaluate.audit_skip"} in left_out
 
 
@@ -173,3 +186,33 @@ def test_the_scope_knows_both_parts(judged: Workspace) -> None:
     assert len(fold.train) + len(fold.test) == len(scope.exams) == 68
     assert scope.patients_known
     assert {scope.exams[row].patient for row in fold.train}.isdisjoint(scope.exams[row].patient for row in fold.test)
+
+
+@pytest.mark.parametrize("tie", ["names", "quality", "gamma", "none"])
+def test_what_image_files_tell_by_themselves_is_named(tmp_path: Path, tie: str) -> None:
+    """Pictures that show nothing, whose class follows the number in the name, the encoder or the brightness."""
+    for part, count in (("Train", 24), ("Test", 20)):
+        for label, name in enumerate(("a", "b")):
+            (tmp_path / "in" / part / name).mkdir(parents=True)
+            for number in range(count):
+                image = draw_slice(7000 * (part == "Test") + 500 * label + number, False)
+                image = np.minimum(image * (1.4 if tie == "gamma" and label else 1.0), 255).astype(np.uint8)
+                quality = [cv2.IMWRITE_JPEG_QUALITY, 91 if tie == "quality" and label else 95]
+                place = 2 * number + label + (1000 * label if tie == "names" else 0)
+                cv2.imwrite(str(tmp_path / "in" / part / name / f"case {place}.jpg"), image, quality)
+    workspace = Workspace(tmp_path / "w")
+    config = tiny_config(workspace, tmp_path / "in")
+    cohort = ImageCohort(read_image_folder(tmp_path / "in"), (48, 48), "gray", workspace.cache)
+    parts, random = cohort.folder.parts(0.2, 0), np.random.default_rng(1)
+    rows = rows_of(cohort.exams, Fold("test", parts[0], parts[2]), random.random(len(parts[2])))
+    judge = Judge(gather_units(rows), 0.95, 100, 0, tuple(rows))
+    write_run(workspace, "files", rows, stage="train-cnn")
+    bench = ImageRefitting(read_run(workspace, "files"), config, workspace, judge, 1, cohort, *parts)
+    controls = nuisance_controls(image_scope(bench), judge)
+    named = {each.name: each.family for each in controls if each.p_holm is not None and each.p_holm < 0.01}
+    wanted = {"names": "name_order", "quality": "encoding", "gamma": "mean_grey"}
+    if tie == "none":
+        assert named == {}
+    else:
+        assert wanted[tie] in named
+        assert tie == "gamma" or set(named.values()) == {named[wanted[tie]]}

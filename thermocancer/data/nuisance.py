@@ -91,6 +91,21 @@ def _edge_sharpness(celsius: npt.NDArray[np.float32], torso: BoolArray, outline:
     return float(np.log(max(variance - noise, 0.01 * variance, 1e-9)) - 2 * np.log(height))
 
 
+def measure_picture(content: bytes, pixels: npt.NDArray[np.uint8]) -> dict[str, float]:
+    """What an image file (H, W, channels) tells without any place in it: its size and the grey levels as stored."""
+    import cv2
+
+    grey = pixels.astype(np.float32).mean(axis=-1)
+    return {
+        "file_bytes": float(len(content)),
+        "width": float(grey.shape[1]),
+        "height": float(grey.shape[0]),
+        "mean_grey": float(grey.mean()),
+        "grey_spread": float(grey.std()),
+        "grey_sharpness": float(np.log(cv2.Laplacian(grey, cv2.CV_32F).var() + 1e-6)),
+    }
+
+
 def catalog_measures(exam: Exam, file_bytes: int, assigned: Collection[str] = ()) -> dict[str, float]:
     """Facts of the catalog about one exam, as numbers: patient (enrolment order), visit, date and file size.
 

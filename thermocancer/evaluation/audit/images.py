@@ -1,14 +1,15 @@
 """The audit of a run of ``train-cnn``: its folder read again, and the controls that can be had of single images.
 
-They are cheap on purpose: short trainings for the permuted labels (``evaluate.audit_image_epochs``), one
-pass over the images for the untrained twin, none for the brightness.
+They are cheap on purpose: short trainings for the permuted labels (``evaluate.audit_image_epochs``), one pass over the
+images for the untrained twin and one over the files for what tells them apart by themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,9 +19,10 @@ from thermocancer.cache import cached_json
 from thermocancer.classifiers.logistic import ColumnsClassifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
-from thermocancer.data.class_images import ImageFolder, read_image_folder
+from thermocancer.data.class_images import ImageFolder, read_image, read_image_folder
 from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, colours
 from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.nuisance import measure_picture
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.audit.controls import (
@@ -32,12 +34,14 @@ from thermocancer.evaluation.audit.controls import (
     measure_controls,
     rows_of,
 )
+from thermocancer.evaluation.audit.nuisance import category, nuisance_controls
 from thermocancer.evaluation.audit.refits import FEW_PERMUTATIONS, judge_permuted, judge_untrained, shuffled
-from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.files import HashIndex, fingerprint
+from thermocancer.evaluation.audit.scope import Scope, Variable
+from thermocancer.files import HashIndex, Json, fingerprint
 from thermocancer.progress import Progress
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run
+from thermocancer.thermal.pictures import encoding_of
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ if TYPE_CHECKING:
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 NOT_FOR_IMAGES = (
-    ("nuisance variables, matched pairs", "nothing is recorded of when, where and how image files were made"),
+    ("matched pairs", "nothing is recorded of when and where image files were made"),
     ("leaky twin", "train-cnn keeps the parts that the folder gives; nothing is divided again"),
     ("torso only, background only, early to late", "image files hold neither degrees to find a body by nor dates"),
 )
@@ -138,21 +142,79 @@ def open_images(
 
 def image_scope(refitting: ImageRefitting) -> Scope:
     """The images as exams, each with its picture's hash, and the one fold."""
-    exams, grouped = refitting.cohort.exams, refitting.images.grouped
-    return Scope(refitting.run, exams, refitting.test, (refitting.fold,), None, {}, patients_known=grouped)
+    exams, grouped, told = refitting.cohort.exams, refitting.images.grouped, image_variables(refitting)
+    return Scope(
+        refitting.run, exams, refitting.test, (refitting.fold,), None, {}, of_files=told, patients_known=grouped
+    )
+
+
+IN_FILES = {
+    "file_bytes": ("size of the file", "file"),
+    "width": ("width of the picture", "file"),
+    "height": ("height of the picture", "file"),
+    "mean_grey": ("brightness of the picture", "grey"),
+    "grey_spread": ("contrast of the picture", "grey"),
+    "grey_sharpness": ("sharpness of the picture", "grey"),
+}
+"""What ``measure_picture`` tells: title and family."""
+
+
+def image_variables(refitting: ImageRefitting) -> tuple[Variable, ...]:
+    """What tells image files apart without a place in the picture: numbers in names, encoders, sizes, grey levels.
+
+    The files are read as they lie there, once.
+    """
+    images, kept = refitting.images, refitting.workspace.cache / "audit"
+
+    def measure() -> list[Json]:
+        found = []
+        for image in images.images:
+            path = images.root / image.path
+            content = path.read_bytes()
+            encoding = encoding_of(content) or path.suffix.lower()
+            found.append({"encoding": encoding, **measure_picture(content, read_image(path))})
+        return found
+
+    def decode(rows: list[Json]) -> list[Json]:
+        if len(rows) != len(images.images) or any(row.keys() != {"encoding", *IN_FILES} for row in rows):
+            raise ValueError("facts of other images")
+        return rows
+
+    sizes = [(images.root / image.path).stat().st_size for image in images.images]  # the fingerprint is of pixels
+    key = fingerprint(__version__, "facts of image files", images.fingerprint, sizes)
+    rows = cached_json(kept / f"{key[:32]}.json", measure, encode=list, decode=decode)
+    found = [
+        Variable("name_order", "number in the file's name", "names", _written([i.path for i in images.images]), False)
+    ]
+    if images.grouped:
+        order = _written([image.group for image in images.images])
+        found.append(Variable("group_order", "number of the group, as its name has it", "names", order, False))
+    found.append(category("encoding", "format and encoder of the file", "file", [row["encoding"] for row in rows]))
+    for name, (title, family) in IN_FILES.items():
+        values = np.array([[row[name]] for row in rows], dtype=np.float64)
+        found.append(Variable(name, title, family, values, family == "grey"))
+    return tuple(found)
+
+
+def _written(names: Sequence[str]) -> FloatArray:
+    """The place of each name by the numbers in its last part, (n, 1); NaN for names without one."""
+    numbers = [tuple(map(int, re.findall(r"\d+", PurePosixPath(name).stem))) for name in names]
+    places = {each: place for place, each in enumerate(sorted(set(numbers)))}
+    return np.array([[float(places[each]) if each else np.nan] for each in numbers])
 
 
 def image_controls(
-    refitting: ImageRefitting, skip: tuple[str, ...], progress: Progress
+    refitting: ImageRefitting, scope: Scope, skip: tuple[str, ...], progress: Progress
 ) -> tuple[list[Control], LeftOut]:
-    """Every control that single images allow, and what was not done with its reason."""
+    """Every control that single images allow, and what was not done with its reason. ``scope``: ``image_scope``."""
 
     def skipped(refitting: ImageRefitting) -> Control:
         raise Unavailable("skipped by evaluate.audit_skip")
 
     wanted = [(name, skipped if name in skip else control) for name, control in IMAGE_REFITS]
     controls, left_out = measure_controls(refitting.run.name, wanted, refitting, progress)
-    return controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out
+    nuisance = nuisance_controls(scope, refitting.judge)
+    return nuisance + controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out
 
 
 def permuted_labels(refitting: ImageRefitting) -> Permuted:

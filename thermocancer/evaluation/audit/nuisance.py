@@ -7,7 +7,7 @@ its nearest values (sick are the middle third of the dates). Both count in the c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from thermocancer.evaluation.audit.controls import (
     mann_whitney_p,
     rows_of,
 )
-from thermocancer.evaluation.audit.scope import Scope, day_number
+from thermocancer.evaluation.audit.scope import Scope, Variable, day_number
 from thermocancer.evaluation.report.exams import ExamFacts
 from thermocancer.evaluation.statistics.comparison import holm
 from thermocancer.evaluation.statistics.intervals import midranks
@@ -43,7 +43,9 @@ FAMILIES = {
     "visit": "which views and visits there are",
     "age": "age",
     "column": "another column of the labels",
-    "file": "the files",
+    "names": "the numbers in the names of the files",
+    "file": "how the files were written",
+    "grey": "brightness, contrast or sharpness of the whole picture",
     "other": "another measurement outside the breast",
 }
 """What a variable stands for, in the words of the verdict."""
@@ -75,19 +77,6 @@ PICTURE = {
 """Variables that ``data/nuisance.py`` measures in the picture; others keep their own name."""
 
 
-@dataclass(frozen=True)
-class Variable:
-    """One nuisance variable: ``columns`` (n, k), a category spread over indicator columns."""
-
-    name: str
-    title: str
-    family: str
-    columns: FloatArray
-    measured: bool
-    """True when it was measured in the picture, False when the catalog knows it."""
-    ordered: bool = True
-
-
 def category(name: str, title: str, family: str, values: Sequence[str]) -> Variable:
     """A variable without order, a column for each of its values; an empty text is unknown and a value of its own."""
     kinds = sorted(set(values))
@@ -97,6 +86,8 @@ def category(name: str, title: str, family: str, values: Sequence[str]) -> Varia
 
 def variables(scope: Scope) -> list[Variable]:
     """Every variable that differs among the scored exams: those of the catalog, then those of the pictures."""
+    if scope.of_files:
+        return [each for each in scope.of_files if _differs(each.columns[scope.scored])]
     exams, empty = scope.exams, ExamFacts()
     facts = [scope.facts.get((exam.patient, exam.visit), empty) for exam in exams]
     views = [view for view in VIEWS if any(view in each.files for each in facts)]
@@ -251,10 +242,13 @@ def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
         control = judge.control(each.name, title, NUISANCE, rows, family=each.family, note=shape)
         controls.append(replace(control, p=p, p_holm=corrected[number]))
     outside = [each for each in found if each.name in OUTSIDE_THE_BREAST] or [each for each in found if each.measured]
-    for name, title, members in (
+    groups = [
         ("outside_the_breast", "room, marker and framing together", outside),
         ("no_breast", "everything together: the model that sees no breast", found),
-    ):
+    ]
+    if scope.of_files:
+        groups = [("no_breast", "names, files and grey levels together, without any place in the picture", found)]
+    for name, title, members in groups:
         if len(members) > 1:
             rows = score_together(scope, np.hstack([each.columns for each in members]))
             controls.append(judge.control(name, title, NUISANCE, rows, note=f"RBF SVM on {len(members)} variables"))

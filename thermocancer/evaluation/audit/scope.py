@@ -26,6 +26,19 @@ from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True)
+class Variable:
+    """One nuisance variable: ``columns`` (n, k), a category spread over indicator columns."""
+
+    name: str
+    title: str
+    family: str
+    columns: FloatArray
+    measured: bool
+    """True when it was measured in the picture, False when the catalog knows it."""
+    ordered: bool = True
+
+
+@dataclass(frozen=True)
 class Scope:
     """``folds`` hold positions in ``exams``; ``scored`` are those that the run has predictions for.
 
@@ -41,6 +54,8 @@ class Scope:
     facts: dict[ExamKey, ExamFacts]
     wanted: tuple[str, ...] = ()
     """Columns of ``ExamFacts.columns`` to audit: ``cohort.facts``."""
+    of_files: tuple[Variable, ...] = ()
+    """What image files tell by themselves, in place of what is known of exams."""
     patients_known: bool = True
     """False for image files whose patients nobody knows: each then counts as a patient of its own."""
 

@@ -106,14 +106,15 @@ def _of_exams(
 
 
 def _of_images(run: Run, settings: EvaluateSection, judge: Judge, progress: Progress) -> Examined:
-    """A run on a folder of images: their numbers follow the folders, so that nuisance variables would mislead."""
+    """A run on a folder of images."""
     refitting, why = open_images(
         run, run.config(), run.workspace, judge, settings.audit_image_epochs, settings.audit_permutations
     )
     if refitting is None:
         scope = replace(make_scope(run, None, {}), patients_known=run.facts().unit != "exam")
         return scope, [], [{"name": TRAINED_AGAIN, "reason": why}]
-    return image_scope(refitting), *image_controls(refitting, settings.audit_skip, progress)
+    scope = image_scope(refitting)
+    return scope, *image_controls(refitting, scope, settings.audit_skip, progress)
 
 
 def _open_cohort(own: Config | None, run: Run, stack: ExitStack) -> tuple[Cohort | None, str]:
