@@ -56,6 +56,24 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
+def test_the_studys_division_resizing_and_copies_are_a_leak_with_a_name(tmp_path: Path) -> None:
+    data = make_slices(tmp_path / "slices", train=10, test=4)
+    shutil.copy(min((data / "Train/no_gad").iterdir()), data / "Test/no_gad/again.png")
+    workspace = Workspace(tmp_path / "w")
+    own = {"cnn__validation": "first", "cnn__interpolation": "nearest", "cnn__epochs": 1}
+    with pytest.raises(DataError, match=r"in Train and in Test[\s\S]*cnn.copies: keep"):
+        train_cnn.run(tiny_config(workspace, data, **own), workspace, Silent())
+    train_cnn.run(tiny_config(workspace, data, **own, cnn__copies="keep"), workspace, Silent())
+    run = read_run(workspace, "cnn")
+    assert "1 test pictures are in Train too (cnn.copies: keep)" in run.manifest.leaks
+    kept = load_fitted(run.model_folder, workspace)
+    assert isinstance(kept, SeedsFitted)
+    settings = json.loads((run.model_folder / "classifier.json").read_text())
+    assert settings["interpolation"] == "nearest"
+    with pytest.raises(ConfigError, match="choose one of the two"):
+        tiny_config(workspace, data, cnn__validation="first", cnn__group=r"^(\w+)_")
+
+
 def test_bright_vessels_are_found(made: Workspace) -> None:
     manifest = json.loads((made.run("cnn") / "manifest.json").read_text())
     assert manifest["spread"]["test_auc_mean"] >= 0.99

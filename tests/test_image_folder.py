@@ -153,6 +153,39 @@ def test_a_picture_of_both_parts_is_refused(slices: Path) -> None:
         read_image_folder(slices)
 
 
+def test_copies_stay_where_the_study_kept_them_and_are_counted(slices: Path) -> None:
+    first = min((slices / "Train/no_gad").iterdir())
+    for copy in ("Test/no_gad/again.png", "Train/no_gad/twice.png"):
+        shutil.copy(first, slices / copy)
+    folder = read_image_folder(slices, keep_copies=True)
+    assert (folder.rejected, folder.shared) == ((), 1)
+    assert {"Test/no_gad/again.png", "Train/no_gad/twice.png"} <= {image.path for image in folder.images}
+
+
+def test_the_first_names_of_each_class_validate_as_in_keras(tmp_path: Path) -> None:
+    """Beside a transcription of what ``ImageDataGenerator`` lists: class by class, by name, then int(share n)."""
+    root = make_slices(tmp_path / "many", train=17, test=4)
+    folder = read_image_folder(root)
+    train, validation, _ = folder.parts(0.2, seed=7, first=True)
+    for rows, (low, high) in ((validation, (0, 0.2)), (train, (0.2, 1))):
+        expected = set()
+        for name in sorted(path.name for path in (root / "Train").iterdir()):
+            files = sorted(path.name for path in (root / "Train" / name).iterdir())
+            expected |= {f"Train/{name}/{each}" for each in files[int(low * len(files)) : int(high * len(files))]}
+        assert {folder.images[row].path for row in rows} == expected
+
+
+@pytest.mark.parametrize("size", [(31, 31), (48, 40), (97, 130)])
+def test_nearest_neighbours_are_those_of_keras(tmp_path: Path, size: tuple[int, int]) -> None:
+    import keras
+
+    path = tmp_path / "noise.png"
+    cv2.imwrite(str(path), np.random.default_rng(3).integers(0, 256, (64, 53, 3), dtype=np.uint8))
+    expected = np.asarray(keras.utils.load_img(path, color_mode="rgb", target_size=size, interpolation="nearest"))
+    assert np.array_equal(read_image(path, size=size, interpolation="nearest"), expected)
+    assert not np.array_equal(read_image(path, size=size), expected)
+
+
 def test_a_picture_of_both_classes_is_refused(slices: Path) -> None:
     shutil.copy(next((slices / "Train/no_gad").iterdir()), slices / "Train/with_gad/again.png")
     with pytest.raises(DataError, match="two classes"):

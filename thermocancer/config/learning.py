@@ -181,6 +181,16 @@ class CnnSection(Section):
     )
     aim_sensitivity: Fraction = 0.90
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    validation: Literal["drawn", "first"] = Field(
+        "drawn",
+        description="images drawn by patient from the seed; or the first file names of each class, as the study",
+    )
+    interpolation: Literal["area", "nearest"] = Field("area", description="how images are resized; the study: nearest")
+    copies: Literal["refuse", "keep"] = Field(
+        "refuse",
+        description="one picture several times: left out within a part, an error where it is in Train and in Test; "
+        "keep: as in the study, named as a leak",
+    )
     group: str | None = Field(None, description="regular expression on the file name: the patient")
     augment: bool = False
     mixup: Annotated[float, Field(ge=0)] = 0.0

@@ -107,6 +107,8 @@ def check_pairs(config: Config) -> None:
         raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")
     if config.dit.weights_sha256 and not config.dit.weights:
         raise ValueError("dit.weights_sha256 is the checksum of dit.weights, which is not set")
+    if config.cnn.validation == "first" and config.cnn.group is not None:
+        raise ValueError("cnn.validation: first divides by file name, cnn.group by patient; choose one of the two")
     if config.cnn.weights_sha256 and not config.cnn.weights:
         raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
     if config.dit.weights and not backbone(config.dit.backbone).takes_file:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Pixels = npt.NDArray[np.uint8]
 Colour = Literal["rgb", "gray"]
+Interpolation = Literal["area", "nearest"]
 
 # --- One file ---------------------------------------------------------------------------------------------------------
 
@@ -52,9 +53,12 @@ def _check_pydicom(example: Path) -> None:
         raise ConfigError("DICOM files need pydicom", where=example, hint=hint)
 
 
-def read_image(path: Path, *, colour: Colour = "rgb", size: tuple[int, int] | None = None) -> Pixels:
+def read_image(
+    path: Path, *, colour: Colour = "rgb", size: tuple[int, int] | None = None, interpolation: Interpolation = "area"
+) -> Pixels:
     """Read an image as uint8 (rows, columns, 3), or (rows, columns, 1) for ``gray``; resized to ``size`` if given.
 
+    ``nearest`` takes the pixel whose centre is nearest, as Pillow does; ``area`` averages what shrinks.
     Raises DataError when the file is empty, cut short, or no image.
     """
     import cv2
@@ -74,6 +78,7 @@ def read_image(path: Path, *, colour: Colour = "rgb", size: tuple[int, int] | No
         pixels = np.asarray(gray, np.uint8)[..., np.newaxis]
     if size is not None and pixels.shape[:2] != size:
         method = cv2.INTER_AREA if size[0] < pixels.shape[0] else cv2.INTER_LINEAR
+        method = cv2.INTER_NEAREST_EXACT if interpolation == "nearest" else method
         pixels = np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=method), np.uint8).reshape(*size, -1)
     return np.ascontiguousarray(pixels)
 
@@ -215,10 +220,16 @@ class ImageFolder:
         """Each image's path in the folder by patient and visit."""
         return {(image.patient, image.visit): image.path for image in self.images}
 
-    def parts(self, fraction: float, seed: int) -> tuple[IntArray, IntArray, IntArray]:
+    @property
+    def shared(self) -> int:
+        """How many pictures of Test are in Train too."""
+        trained = {image.sha256 for image in self.images if image.part == PARTS[0]}
+        return sum(image.part == PARTS[1] and image.sha256 in trained for image in self.images)
+
+    def parts(self, fraction: float, seed: int, *, first: bool = False) -> tuple[IntArray, IntArray, IntArray]:
         """Rows to train on, to validate on (``held_back``, which see) and to test."""
         train, validation = held_back(
-            self.exams, self.rows(PARTS[0]), fraction, seed, classes=self.classes, root=self.root
+            self.exams, self.rows(PARTS[0]), fraction, seed, first=first, classes=self.classes, root=self.root
         )
         return train, validation, self.rows(PARTS[1])
 
@@ -229,11 +240,17 @@ class ImageFolder:
 
 
 def read_image_folder(
-    root: Path, *, positive: str | None = None, group: str | None = None, index: HashIndex | None = None
+    root: Path,
+    *,
+    positive: str | None = None,
+    group: str | None = None,
+    index: HashIndex | None = None,
+    keep_copies: bool = False,
 ) -> ImageFolder:
     """Find, decode and check every image of ``root``; ``index`` remembers hashes while files stay as they are.
 
-    Unreadable images, and copies within a part, are left out and listed in ``rejected``. Raises
+    Unreadable images, and copies within a part, are left out and listed in ``rejected``; with ``keep_copies`` all
+    copies stay, those in both parts too. Raises
     DataError when a part or a class is missing or empty, a class stands only in Test, one picture has
     two classes, or a picture or a group is in both parts; ConfigError for a pattern or a class name that fits nothing.
     """
@@ -270,7 +287,7 @@ def read_image_folder(
             what, expected = "the group pattern does not fit every file name", f"a match of {pattern.pattern!r}"
             raise ConfigError(what, where="cnn.group", expected=expected, found=path.name)
         images.append(ClassImage(relative, part, int(name == classes[1]), digest, key))
-    images, copies = _without_copies(images)
+    images, copies = _without_copies(images, keep_copies)
     _check_parts(root, images, classes, grouped=pattern is not None)
     numbers = {group: number for number, group in enumerate(sorted({image.group for image in images}), start=1)}
     seen: Counter[str] = Counter()
@@ -319,18 +336,22 @@ def _try_hash(path: Path) -> str:
         return f"{_UNREADABLE}{error.what}" + (f" ({error.found})" if error.found else "")
 
 
-def _without_copies(images: Sequence[ClassImage]) -> tuple[list[ClassImage], list[Failure]]:
-    """Keep the first of equal pictures of a part; equal pictures of two parts or two classes are an error."""
+def _without_copies(images: Sequence[ClassImage], keep: bool) -> tuple[list[ClassImage], list[Failure]]:
+    """Keep the first of equal pictures of a part; equal pictures of two parts or two classes are an error.
+
+    With ``keep`` all stay, and only two classes are an error.
+    """
     first: dict[str, ClassImage] = {}
     kept, copies = [], []
     for image in images:
         known = first.setdefault(image.sha256, image)
-        if known is image:
+        if known is image or (keep and known.label == image.label):
             kept.append(image)
-        elif known.part != image.part:
+        elif known.part != image.part and not keep:
             raise DataError(
                 "the same picture is in Train and in Test", where=image.path, found=f"a copy of {known.path}",
-                hint="remove one of the two; a test picture that was trained on proves nothing",
+                hint="remove one of the two (a test picture that was trained on proves nothing), or go on with "
+                "cnn.copies: keep, which the report names as a leak",
             )  # fmt: skip
         elif known.label != image.label:
             raise DataError("the same picture has two classes", where=image.path, found=f"a copy of {known.path}")
@@ -354,10 +375,13 @@ def _check_parts(root: Path, images: Sequence[ClassImage], classes: tuple[str, s
 
 
 def held_back(
-    exams: Sequence[Exam], rows: IntArray, fraction: float, seed: int, *, classes: Sequence[str] = LABELS,
-    root: Path | None = None,
+    exams: Sequence[Exam], rows: IntArray, fraction: float, seed: int, *, first: bool = False,
+    classes: Sequence[str] = LABELS, root: Path | None = None,
 ) -> tuple[IntArray, IntArray]:  # fmt: skip
     """Divide training rows by patient into rows to train on and rows to validate on, each class in proportion.
+
+    With ``first`` the int(``fraction`` n) first rows of each class validate: with rows in the order of file names
+    what Keras' ``ImageDataGenerator(validation_split)`` does, by image and not by patient.
 
     Raises DataError (``root``: the folder of the images) when a class has too few patients to be on both sides.
     """
@@ -373,6 +397,10 @@ def held_back(
                 f"class {name} is too small for a validation part", where=root and root / PARTS[0] / name,
                 expected="at least 2 images (or groups)", found=len(patients),
             )  # fmt: skip
+        if first:
+            own = [row for row in rows.tolist() if exams[row].label == label]
+            chosen |= set(own[: max(1, int(fraction * len(own)))])
+            continue
         order = np.random.default_rng([seed, 5001, label]).permutation(len(patients))
         count = min(max(1, round(fraction * len(patients))), len(patients) - 1)
         chosen |= {row for position in order[:count] for row in members[patients[position]]}

@@ -15,9 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.cache import mapped_array
-from thermocancer.data.class_images import Colour, ImageFolder, Pixels, read_image
+from thermocancer.config.learning import CnnSection
+from thermocancer.data.class_images import Colour, ImageFolder, Interpolation, Pixels, read_image, read_image_folder
 from thermocancer.data.cohort import IMAGE, BoolArray, Exam, FloatArray, IntArray, Kind
-from thermocancer.files import fingerprint
+from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress, Silent
 
 
@@ -33,6 +34,15 @@ class ImageCohort:
     colour: Colour
     cache: Path
     progress: Progress = field(default_factory=Silent, repr=False, compare=False)
+    interpolation: Interpolation = "area"
+
+    @classmethod
+    def of(cls, cnn: CnnSection, cache: Path, index: HashIndex, progress: Progress | None = None) -> ImageCohort:
+        """The folder that the settings name, read as they say. Raises as ``read_image_folder``."""
+        images = read_image_folder(
+            Path(str(cnn.data)), positive=cnn.positive, group=cnn.group, index=index, keep_copies=cnn.copies == "keep"
+        )
+        return cls(images, cnn.size, cnn.color, cache, progress or Silent(), cnn.interpolation)
 
     @property
     def name(self) -> str:
@@ -61,7 +71,8 @@ class ImageCohort:
 
     @cached_property
     def fingerprint(self) -> str:
-        return fingerprint(self.folder.fingerprint, self._whole_shape)
+        resized = () if self.interpolation == "area" else (self.interpolation,)
+        return fingerprint(self.folder.fingerprint, self._whole_shape, *resized)
 
     @property
     def _whole_shape(self) -> tuple[int, int, int, int]:
@@ -93,7 +104,7 @@ class ImageCohort:
             with self.progress.task("decode images", len(pixels), "images") as task:
                 for row, image in enumerate(self.folder.images):
                     path = self.folder.root / image.path
-                    pixels[row] = read_image(path, colour=self.colour, size=self.size)
+                    pixels[row] = read_image(path, colour=self.colour, size=self.size, interpolation=self.interpolation)
                     task.advance()
 
         kept = self.cache / "images" / f"{self.fingerprint[:32]}.npy"

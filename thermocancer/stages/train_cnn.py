@@ -14,7 +14,6 @@ from thermocancer.classifiers.image.family import ImageFamily
 from thermocancer.classifiers.protocol import Asked
 from thermocancer.classifiers.seeds import seeds_of, seeds_table, spread_of
 from thermocancer.config import Config
-from thermocancer.data.class_images import read_image_folder
 from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError
@@ -50,7 +49,8 @@ class Job:
     def parts(self) -> dict[str, int]:
         """Images to train on, to validate on and to test."""
         cnn = self.asked.config.cnn
-        rows = self.cohort.folder.parts(cnn.validation_fraction, self.asked.config.seed)
+        first = cnn.validation == "first"
+        rows = self.cohort.folder.parts(cnn.validation_fraction, self.asked.config.seed, first=first)
         return dict(zip(("train", "validation", "test"), (len(part) for part in rows), strict=True))
 
     @property
@@ -94,7 +94,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     cohort.decode()
     fold, network = Fold("test", images.rows("Train"), images.rows("Test")), family.network(job.asked, progress)
     classifier, kept = family.seeds(network, job.asked), workspace.cache / "folds" / made_from[:32]
-    scores = cross_validate(classifier, cohort, (fold,), seed=config.seed, folder=kept, keep=True)
+    scores = cross_validate(
+        classifier, cohort, (fold,), seed=config.seed, folder=kept, keep=True, disjoint=config.cnn.copies == "refuse"
+    )
     (whole,) = scores.folds
     seeds = seeds_of(config.seed, [(each.threshold, each.inner, each.rows) for each in whole.members])
     validation, paths = [replace(row, fold="validation") for row in whole.inner], images.paths
@@ -127,6 +129,5 @@ def _job(config: Config, workspace: Workspace, index: HashIndex, progress: Progr
         raise ConfigError("no image folder is named", where="cnn.data", hint="thermocancer train-cnn --data DIR")
     if not cnn.train and cnn.init is None:
         raise ConfigError("cnn.train: false judges the weights of cnn.init, which is not set", where="cnn.init")
-    images = read_image_folder(Path(cnn.data), positive=cnn.positive, group=cnn.group, index=index)
-    cohort = ImageCohort(images, cnn.size, cnn.color, workspace.cache, progress)
+    cohort = ImageCohort.of(cnn, workspace.cache, index, progress)
     return Job(Asked(config, workspace, cohort.views), cohort)

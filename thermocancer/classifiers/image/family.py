@@ -51,7 +51,9 @@ class ImageFamily(Family):
         return [*weights_content(asked.config.cnn)]
 
     def leaks(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
-        return [BY_IMAGE] if asked.config.cnn.group is None else []
+        found = [BY_IMAGE] if asked.config.cnn.group is None else []
+        shared = cohort.folder.shared if isinstance(cohort, ImageCohort) else 0
+        return [*found, f"{shared} test pictures are in Train too (cnn.copies: keep)"] if shared else found
 
     def count(self, asked: Asked) -> int:
         """How many seeds: weights as they are do not depend on one."""
@@ -109,7 +111,15 @@ class ImageFamily(Family):
             )  # fmt: skip
         model = load_model(folder / settings["files"][0])
         rows, columns = settings["size"]
-        pixels = [read_image(path, colour=settings["color"], size=(rows, columns)) for path in found]
+        pixels = [
+            read_image(
+                path,
+                colour=settings["color"],
+                size=(rows, columns),
+                interpolation=settings.get("interpolation", "area"),
+            )
+            for path in found
+        ]
         facts: Settings = {
             "classes": settings["classes"], "threshold": settings["thresholds"][0],
             "input": {"kind": settings["color"], "size": [rows, columns], "range": [0, 1]},

@@ -39,7 +39,7 @@ Weights = list[npt.NDArray[np.generic]]
 Labelled = tuple[IntArray, IntArray]
 """Rows of a cohort and their labels, both (n,)."""
 
-READING = {"size", "color", "test_time_augmentation"}
+READING = {"size", "color", "interpolation", "test_time_augmentation"}
 """Settings of ``cnn`` that a trained network needs again to read images."""
 
 # --- a trained network ----------------------------------------------------------
@@ -81,7 +81,7 @@ class ImageModel(Probabilistic):
         """A saved network, and what ``describe`` says of it. Raises DataError when it is missing or damaged."""
         ensure_running()
         model = load_model(path)
-        config = CnnSection.model_validate({key: settings[key] for key in READING})
+        config = CnnSection.model_validate({key: settings[key] for key in READING if key in settings})
         return cls(config, tuple(settings["classes"]), model, model)
 
 
@@ -190,8 +190,9 @@ def weights_content(cnn: CnnSection) -> list[str | None]:
 class ImageClassifier(Classifier):
     """Trains ``cnn.model``; some patients of the training rows are held back and choose the epoch.
 
-    They are drawn from ``seed`` of the config and the labels that the cohort itself gives, so that they are the
-    same for every seed of the training, and where an audit has shuffled the labels.
+    They are the first by name (``cnn.validation: first``), or drawn from ``seed`` of the config; and by the labels
+    that the cohort itself gives, so that they are the same for every seed of the training, and where an audit has
+    shuffled the labels.
     """
 
     asked: Asked
@@ -210,7 +211,8 @@ class ImageClassifier(Classifier):
     def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> ImageModel:
         """Fit on ``rows``. Raises DataError when a class has too few patients for a part to validate on."""
         config, trainer = self.asked.config, self.trainer(cohort)
-        train, held = held_back(cohort.exams, rows, config.cnn.validation_fraction, config.seed)
+        first = config.cnn.validation == "first"
+        train, held = held_back(cohort.exams, rows, config.cnn.validation_fraction, config.seed, first=first)
         weights, history = trainer.train(seed, *((part, labels_of(part, rows, labels)) for part in (train, held)))
         classes = cohort.classes if isinstance(cohort, ImageCohort) else LABELS
         return ImageModel(config.cnn, classes, trainer.whole, trainer.taught, weights, history, held)

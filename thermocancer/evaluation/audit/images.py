@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +19,7 @@ from thermocancer.cache import cached_json
 from thermocancer.classifiers.logistic import ColumnsClassifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
-from thermocancer.data.class_images import ImageFolder, read_image, read_image_folder
+from thermocancer.data.class_images import ImageFolder, read_image
 from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, colours
 from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.nuisance import measure_picture
@@ -130,13 +130,12 @@ def open_images(
         return None, "the run kept no config that this version can read"
     index = HashIndex(workspace.cache / "image_hashes.json")
     try:
-        images = read_image_folder(Path(str(own.cnn.data)), positive=own.cnn.positive, group=own.cnn.group, index=index)
-        parts = images.parts(own.cnn.validation_fraction, own.seed)
+        cohort = ImageCohort.of(own.cnn, workspace.cache, index)
+        parts = cohort.folder.parts(own.cnn.validation_fraction, own.seed, first=own.cnn.validation == "first")
     except (DataError, ConfigError) as error:
         return None, error.what
-    if images.fingerprint != run.manifest.dataset.fingerprint:
+    if cohort.folder.fingerprint != run.manifest.dataset.fingerprint:
         return None, "the images have changed since the run was made"
-    cohort = ImageCohort(images, own.cnn.size, own.cnn.color, workspace.cache)
     return ImageRefitting(run, own, workspace, judge, epochs, cohort, *parts, permutations), ""
 
 

@@ -52,7 +52,7 @@ def image_answers(run: Run, config: Config, path: Path) -> tuple[list[Json], dic
 
 def _answer(fitted: SeedsFitted, classes: tuple[str, str], cnn: CnnSection, path: Path, name: str) -> Json:
     try:
-        pixels = read_image(path, colour=cnn.color, size=cnn.size)
+        pixels = read_image(path, colour=cnn.color, size=cnn.size, interpolation=cnn.interpolation)
     except DataError as error:
         verdicts = [{"code": "unreadable", "reason": error.what}]
         return {"exam": name, "files": [_file(path, verdicts)], "status": "refused", "reason": error.what}
