@@ -51,6 +51,11 @@ class DatasetSection(Section):
     dynamic_source: Literal["matrices", "images", "videos"] | None = Field(
         None, description="what dynamic exams are read from; null: dataset.source"
     )
+    decoder: Literal["opencv", "tensorflow"] = Field(
+        "opencv",
+        description="what reads image files; the original study: tensorflow, whose fast inverse transform of JPEG is "
+        "up to 4 grey levels off",
+    )
     views: tuple[ViewName, ...] | None = Field(None, description="null: those of filter.views")
     size: Shape | None = Field(None, description="rows, columns; null: as they are")
     static: bool = True

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.catalog import read_catalog
@@ -50,7 +51,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     todo: list[str] = []
     notes: list[str] = []
     current = 0
-    for each, complete in _data_sets(config):
+    for each, complete in _data_sets(config, workspace):
         work = _decide(each, workspace, Silent(), remember=False, complete=complete)
         path = workspace.dataset(each.dataset.name)
         parts = {"static": len(work.static), "dynamic": len(work.dynamic)}
@@ -72,7 +73,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     sweep(workspace.root, deep=False)
     sweep(workspace.datasets)
     report = StageReport(STAGE)
-    for each, complete in _data_sets(config):
+    if config.dataset.decoder == "tensorflow" and config.strategy.kind != "multi-host":
+        strategy.set_up(config.strategy, config.seed)  # or TensorFlow would start with devices of its own choice
+    for each, complete in _data_sets(config, workspace):
         work = _decide(each, workspace, progress, remember=True, complete=complete)
         path = workspace.dataset(each.dataset.name)
         stamp = _stamp(path)
@@ -98,11 +101,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     return report
 
 
-def _data_sets(config: Config) -> list[tuple[Config, bool]]:
+def _data_sets(config: Config, workspace: Workspace) -> list[tuple[Config, bool]]:
     """The data set of ``config``, and that of the autoencoders where they learn from other files; are exams complete
     in it?"""
     name = autoencoder_dataset(config)
-    if name == config.dataset.name:
+    if name == config.dataset.name or all(record.protocol == "D" for record in read_catalog(workspace)):
         return [(config, True)]
     other = config.dataset.model_copy(update={"name": name, "static": True, "dynamic": False})
     return [(config, True), (config.model_copy(update={"dataset": other}), False)]

@@ -21,7 +21,7 @@ from thermocancer.data.store.sequences import FrameSeries, fill_gaps
 from thermocancer.data.store.writing import Packed, PackedExam, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
-from thermocancer.thermal.rendering import read_video
+from thermocancer.thermal.rendering import decode_image, read_video
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
 Source = Literal["matrices", "images", "videos"]
@@ -130,7 +130,7 @@ def pack_static(item: Item, config: DatasetSection) -> PackedExam:
         frames = {place: _packed(each, resize_centi(each, size), config) for place, each in centi.items()}
         first = matrices[item.measured_on.place]
     else:
-        images = {file.place: _read_image(file) for file in item.files}
+        images = {file.place: _read_image(file, config.decoder) for file in item.files}
         frames = {place: _packed(image, resize_rgb(image, size), config) for place, image in images.items()}
     return _described(item, first, frames, frames)
 
@@ -147,7 +147,7 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
         centi, filled = fill_gaps({index: each.centi for index, each in matrices.items()}, length)
         packed = [_packed(each, resize_centi(each, size), config) for each in centi]
     else:
-        images: Iterable[npt.NDArray[np.uint8]] = map(_read_image, item.files)
+        images: Iterable[npt.NDArray[np.uint8]] = (_read_image(file, config.decoder) for file in item.files)
         if item.video:
             images = read_video(Path(item.files[0].path or ""), frames=length)
         packed = [_packed(image, resize_rgb(image, size), config) for image in images]
@@ -165,15 +165,12 @@ def read_verified(file: SourceFile) -> ThermalMatrix:
     return parse_matrix(content, where=str(file.path))
 
 
-def _read_image(file: SourceFile) -> npt.NDArray[np.uint8]:
+def _read_image(file: SourceFile, decoder: Literal["opencv", "tensorflow"]) -> npt.NDArray[np.uint8]:
     """Read a colour image as RGB uint8 (H, W, 3). Raises DataError when it is missing or broken."""
-    import cv2
-
-    content = np.frombuffer(_read_bytes(file), np.uint8)
-    image = cv2.imdecode(content, cv2.IMREAD_COLOR_RGB) if content.size else None
+    image = decode_image(_read_bytes(file), decoder)
     if image is None:
         raise DataError("this image cannot be read", where=file.path, hint="make it again with: thermocancer convert")
-    return image.astype(np.uint8, copy=False)
+    return image
 
 
 def _read_bytes(file: SourceFile) -> bytes:

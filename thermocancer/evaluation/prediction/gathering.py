@@ -176,15 +176,19 @@ def views_of(exam: NewExam, shape: Shape | None) -> ArrayCohort:
 
 def as_trained(cohort: ArrayCohort, config: Config) -> Cohort:
     """What the run's classifier reads of static views: the degrees themselves, or their colours."""
-    return ColouredCohort(cohort, config.convert) if config.dataset.source == "images" else cohort
+    if config.dataset.source != "images":
+        return cohort
+    return ColouredCohort(cohort, config.convert, config.dataset.decoder)
 
 
 class ColouredCohort(ChangedCohort):
     """``cohort`` (degrees) coloured as ``convert`` does it, JPEG loss included."""
 
-    def __init__(self, cohort: Cohort, settings: ConvertSection) -> None:
+    def __init__(
+        self, cohort: Cohort, settings: ConvertSection, decoder: Literal["opencv", "tensorflow"] = "opencv"
+    ) -> None:
         super().__init__(cohort)
-        self._settings = settings
+        self._settings, self._decoder = settings, decoder
 
     @property
     def kind(self) -> Literal["rgb"]:
@@ -192,21 +196,22 @@ class ColouredCohort(ChangedCohort):
 
     @property
     def fingerprint(self) -> str:
-        return fingerprint("coloured", self.original.fingerprint, self._settings.model_dump(mode="json"))
+        settings = self._settings.model_dump(mode="json")
+        return fingerprint("coloured", self.original.fingerprint, settings, self._decoder)
 
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         import cv2
 
-        from thermocancer.thermal.rendering import render_centi
+        from thermocancer.thermal.rendering import decode_image, render_centi
 
         coloured = render_centi(centi_celsius(self.original, view, rows), self._settings.rendering)
         for image in coloured if self._settings.format == "jpg" else ():
             quality = [cv2.IMWRITE_JPEG_QUALITY, self._settings.jpeg_quality]
             written, content = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), quality)
-            decoded = cv2.imdecode(content, cv2.IMREAD_COLOR) if written else None
+            decoded = decode_image(content.tobytes(), self._decoder) if written else None
             if decoded is None:
                 raise DataError("an image could not be written as JPEG")
-            image[:] = decoded[..., ::-1]
+            image[:] = decoded
         return coloured[:, np.newaxis]
 
 

@@ -131,7 +131,7 @@ def _original(row: PublishedRow, config: Config) -> tuple[dict[str, Json], dict[
         "rendering": colours, "format": "jpg", "jpeg_quality": ORIGINAL_JPEG, "dynamic": False, "videos": dynamic,
         "video_rendering": film, "video_codec": "DIVX", "video_fps": 5.0, "video_jpeg": ORIGINAL_JPEG,
     }  # fmt: skip
-    fixed["dataset"] |= {"source": "images", "dynamic_source": "videos"}
+    fixed["dataset"] |= {"source": "images", "dynamic_source": "videos", "decoder": "tensorflow"}
     if dynamic:
         fixed["dataset"]["static"] = backbone(config.dit.backbone).own and "backbone" in config.dit.model_fields_set
     fixed["autoencoder"] |= {"per_fold": False, "input": InputSection(kind="rgb", rendering=colours)}
