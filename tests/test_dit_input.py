@@ -159,6 +159,30 @@ def test_settings_that_cannot_go_together_are_refused(options: dict[str, object]
         load_config(options=options, environment={})
 
 
+PRISM = {"colormap": "prism", "range": "minmax"}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"dataset.source": "images", "dataset.dynamic": True, "dit.rendering": PRISM}, "convert.rendering"),
+        ({"dataset.dynamic_source": "videos", "dataset.dynamic": True, "dit.rendering": {"colormap": "jet"}},
+         "convert.video_rendering"),
+        ({"dataset.source": "images", "autoencoder.input.rendering": PRISM}, "autoencoder.input.rendering"),
+    ],
+    ids=["images", "videos", "autoencoder"],
+)  # fmt: skip
+def test_colours_for_pictures_that_have_theirs_are_refused(options: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match=r"has no effect on pictures") as caught:
+        load_config(options=options, environment={})
+    assert words in str(caught.value)
+
+
+def test_colours_as_the_pictures_have_them_are_fine() -> None:
+    films = {"dataset.dynamic_source": "videos", "dataset.dynamic": True, "dit.rendering": PRISM}
+    assert load_config(options=films, environment={}).dit.rendering.colormap == "prism"
+
+
 def test_asymmetry_is_the_torso_less_its_mirror_image() -> None:
     columns = np.arange(61) + np.zeros((40, 1))
     body = np.abs(columns - 33) < 20  # a little aside of the frame's middle

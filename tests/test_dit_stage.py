@@ -52,6 +52,27 @@ def test_a_run_has_its_files(made: Workspace) -> None:
     assert [(row["fold"], row["epoch"]) for row in history] == [(f, e) for f in ("1.1", "1.2") for e in range(1, 13)]
 
 
+def test_a_run_on_films_records_the_colours_of_the_films_and_names_what_they_lose(tmp_path: Path) -> None:
+    from thermocancer.stages import build_dataset, convert
+
+    workspace = built(tmp_path)
+    options = {"dataset__source": "matrices", "dataset__dynamic_source": "videos", "convert__videos": True}
+    options |= {"convert__video_jpeg": 75, "dit__channels": ["frame"], "dit__epochs": 1, "split__protocol": "thesis"}
+    config = tiny_config(workspace, **options)
+    for stage in (convert, build_dataset, train_dit):
+        stage.run(config, workspace, Silent())
+    run = read_run(workspace, "dit")
+    kept = run.required_config()
+    assert kept.dit.rendering == kept.convert.video_rendering != config.dit.rendering
+    assert (run.manifest.settings or {})["dit.rendering"] == {"colormap": "prism", "range": "minmax"}
+    said = " | ".join(run.manifest.leaks)
+    for words in ("own minimum and maximum", "colours of prism repeat", "DIVX videos instead", "JPEG images instead"):
+        assert words in said
+    assert train_dit.run(config, workspace, Silent()).nothing_to_do
+    later = train_dit.run(tiny_config(workspace, dit__epochs=1, dit__channels=["frame"]), workspace, Silent())
+    assert "the frames are colours already: dit.rendering has no effect" in later.notes
+
+
 def test_it_finds_the_faster_rewarming(made: Workspace) -> None:
     rows = read_predictions(made.run("dit") / "predictions.csv")
     for fold in ("1.1", "1.2"):

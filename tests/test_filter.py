@@ -263,3 +263,50 @@ def test_workspace_without_catalog(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     with pytest.raises(DataError, match="no thermograms yet"):
         stage.run(config_for(workspace), workspace, Silent())
+
+
+def test_the_original_rule_drops_what_cannot_be_read_and_nothing_else(tmp_path: Path) -> None:
+    """Identical and implausible pictures stay, of two files of a view the last by name counts, first visits alone."""
+    from thermocancer.config.preparation import FilterSection
+    from thermocancer.data.selection import measure_records, select_exams
+
+    workspace = make_workspace(tmp_path, patients=6, views=("Frontal", "Left"), frames=4)
+    records = [each for each in read_catalog(workspace) if (each.patient, each.view) != (6, "Left")]
+    first = next(each for each in records if each.patient == 1 and each.view == "Frontal" and each.protocol == "S")
+    twin = (workspace.raw / first.path).read_bytes()
+    changed = {2: twin, 3: format_matrix(np.rint(make_centi(3) / 10).astype(np.uint16)), 4: b"no matrix", 5: flat(5)}
+    for patient, content in changed.items():
+        records = [each for each in records if (each.patient, each.view, each.protocol) != (patient, "Frontal", "S")]
+        label = next(each.label for each in records if each.patient == patient)
+        records.append(put_matrix(workspace, patient, label=label, content=content))
+    again = put_matrix(workspace, 1, label=first.label, index=1, content=format_matrix(make_centi(77)))
+    later = [
+        put_matrix(
+            workspace,
+            1,
+            visit=2,
+            label=first.label,
+            protocol="D",
+            index=index,
+            content=format_matrix(make_centi(index)),
+        )
+        for index in range(4)
+    ]
+    write_catalog(workspace, [*records, again, *later])
+    section = FilterSection(rule="original", views=("Frontal", "Left"), frames=4)
+    everything = read_catalog(workspace)
+    measured = measure_records(workspace, everything, Silent())
+
+    def decided(complete: bool) -> dict[tuple[str, str], str]:
+        exams = select_exams(everything, section, measured, complete=complete)
+        assert {each.path for each in exams[0].records} >= {again.path}
+        assert len(exams[0].records) == 2
+        return {(each.exam, each.protocol): each.code for each in exams}
+
+    whole = decided(complete=True)
+    static = {exam: code for (exam, protocol), code in whole.items() if protocol == "S"}
+    assert static == {"1_1": "complete", "2_1": "complete", "3_1": "complete", "4_1": "unreadable", "5_1": "flat",
+                      "6_1": "missing_view"}  # fmt: skip
+    assert whole["1_2", "D"] == "later_visit"
+    assert whole["1_1", "D"] == "complete"
+    assert all(code == "complete" for (_, protocol), code in decided(complete=False).items() if protocol == "S")
