@@ -29,6 +29,9 @@ from thermocancer.workspace import LABELS, Workspace
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+WITHOUT_AUDIT = {"evaluate.audit": False, "evaluate.explain": False, "evaluate.bootstrap": 50}
+
+
 class Page(HTMLParser):
     """What a page loads and says."""
 
@@ -306,3 +309,18 @@ def test_predictions_that_contradict_themselves_are_refused(tmp_path: Path, rows
     with pytest.raises(DataError, match=problem) as caught:
         read_predictions(path)
     assert str(caught.value.where).endswith(f":{len(rows) + 1}")
+
+
+def test_a_network_that_reports_its_accuracy_shows_both_curves(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "net", toy_rows(30), epochs=3)
+    rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    more = [row | {"accuracy": 0.5 + row["epoch"] / 10, "val_accuracy": 0.5} for row in rows]
+    (folder / "history.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    evaluate.run(load_config(options=WITHOUT_AUDIT, workspace=tmp_path, environment={}), workspace, Silent())
+    page = Page((folder / "report.html").read_text())
+    words = [str(image["alt"]) for image in page.images]
+    assert [word for word in words if "against the epoch" in word] == [
+        "Training and validation loss against the epoch", "Training and validation accuracy against the epoch",
+    ]  # fmt: skip
+    assert (folder / "figures" / "learning-accuracy.png").exists()

@@ -76,14 +76,15 @@ def test_what_it_makes(trained: tuple[Workspace, StageReport]) -> None:
     assert figures["folds"] == 2
     assert figures["psnr"] > 0
     assert set(tree(workspace)) == {
-        f"ae/v2/Frontal/{name}" for name in ("model.keras", "history.jsonl", "manifest.json", "reconstructions.png")
+        f"ae/v2/Frontal/{name}"
+        for name in ("model.keras", "history.jsonl", "manifest.json", "reconstructions.png", "learning.png")
     } | {
         f"ae/v2/Frontal/folds/1.{n}/{name}"
         for n in (1, 2)
         for name in ("model.keras", "history.jsonl", "manifest.json")
     }
-    picture = (workspace.autoencoder("v2", "Frontal") / "reconstructions.png").read_bytes()
-    assert picture.startswith(b"\x89PNG")
+    for name in ("reconstructions.png", "learning.png"):
+        assert (workspace.autoencoder("v2", "Frontal") / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_again_does_nothing(trained: tuple[Workspace, StageReport]) -> None:

@@ -19,7 +19,7 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, RunError
-from thermocancer.files import sweep
+from thermocancer.files import sweep, write_bytes
 from thermocancer.kinds import AE as STAGE
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
@@ -174,8 +174,12 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
         save_model(model, outputs[0])
         write_history(outputs[1], result.history)
         if judged is not None:
-            from thermocancer.evaluation.report.figures import draw_reconstructions
+            from thermocancer.evaluation.report.figures import draw_history, draw_reconstructions
 
+            curves = draw_history(result.history)
+            if curves is not None:
+                outputs.append(job.folder / ae.LEARNING)
+                write_bytes(outputs[-1], curves)
             outputs.append(job.folder / ae.RECONSTRUCTIONS)
             titles = [f"exam {work.source.exams[row].key}" for row in judged.rows]
             headline = (

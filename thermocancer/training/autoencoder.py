@@ -33,8 +33,8 @@ from thermocancer.workspace import VIEWS, Stamp, Workspace
 if TYPE_CHECKING:
     import keras
 
-MODEL, HISTORY, MANIFEST, RECONSTRUCTIONS, CHECKPOINT_FOLDER = (
-    "model.keras", "history.jsonl", "manifest.json", "reconstructions.png", "checkpoint"
+MODEL, HISTORY, MANIFEST, RECONSTRUCTIONS, LEARNING, CHECKPOINT_FOLDER = (
+    "model.keras", "history.jsonl", "manifest.json", "reconstructions.png", "learning.png", "checkpoint"
 )  # fmt: skip
 
 WHOLE_SPLIT = ("test", "split", "all")

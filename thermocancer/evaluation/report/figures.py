@@ -181,11 +181,14 @@ def show_confusion(axes: Axes, counts: IntArray, classes: Sequence[str], *, shar
     axes.set_yticks([0, 1], list(classes), rotation=90, va="center")
 
 
-def draw_history(history: Sequence[Json]) -> bytes | None:
-    """Learning curves: training and validation loss, one thin line a fold, their mean bold; None without epochs."""
+def draw_history(history: Sequence[Json], measure: str = "loss") -> bytes | None:
+    """Learning curves of training and validation, one thin line a fold, their mean bold; None without epochs.
+
+    ``measure`` is the history's word for what is drawn: ``loss`` or ``accuracy``.
+    """
     figure, axes = new_figure(5.2)
     drawn = False
-    for key, name, colour in (("loss", "loss", MODEL), ("val_loss", "validation loss", AMBER)):
+    for key, name, colour in ((measure, measure, MODEL), (f"val_{measure}", f"validation {measure}", AMBER)):
         folds: dict[str, list[tuple[int, float]]] = {}
         for row in history:
             if isinstance(row.get(key), (int, float)) and "epoch" in row:
@@ -201,8 +204,8 @@ def draw_history(history: Sequence[Json]) -> bytes | None:
             drawn = True
     if not drawn:
         return None
-    axes.set(xlabel="epoch", ylabel="loss")
-    axes.legend(loc="upper right", fontsize=9)
+    axes.set(xlabel="epoch", ylabel=measure)
+    axes.legend(loc="upper right" if measure == "loss" else "lower right", fontsize=9)
     return png_bytes(figure)
 
 

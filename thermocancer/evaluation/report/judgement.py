@@ -105,11 +105,13 @@ def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) ->
             "Decision curve at this sample's share of sick, which is far above that of screening.",
         ),
     }
-    learning = figures.draw_history(run.history)
-    if learning is not None:
-        pictures["learning"] = Picture(
-            learning, "Training and validation loss against the epoch", "Learning curves, one thin line a fold."
-        )
+    for what, name in (("loss", "learning"), ("accuracy", "learning-accuracy")):
+        learning = figures.draw_history(run.history, what)
+        if learning is not None:
+            pictures[name] = Picture(
+                learning, f"Training and validation {what} against the epoch",
+                f"Learning curves, {what}, one thin line a fold.",
+            )  # fmt: skip
     return pictures
 
 
