@@ -26,7 +26,7 @@ from thermocancer.evaluation.audit.refits import (
 )
 from thermocancer.evaluation.audit.scope import Refitting, make_scope
 from thermocancer.evaluation.report.cards import why_no_shortcut
-from thermocancer.evaluation.statistics.intervals import Estimate
+from thermocancer.evaluation.statistics.intervals import Estimate, smallest_detectable_auc
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import read_run
@@ -117,11 +117,14 @@ def estimated(name: str, group: str, auc: tuple[float, float, float], p: float, 
 MODEL = {"value": 0.95, "low": 0.90, "high": 0.98}
 
 
-def verdict_of(*controls: Control, matched: tuple[float, float, float] | None = None) -> dict:
+def verdict_of(
+    *controls: Control, matched: tuple[float, float, float] | None = None, by_date: bool = True
+) -> dict:  # fmt: skip
     pairs = []
     if matched is not None:
         auc = dict(zip(("value", "low", "high"), matched, strict=True))
-        pairs = [{"matching": "dates and rooms", "pairs": 200, "sick": 30, "healthy": 30, "few": False, "auc": auc}]
+        counted = {"pairs": 200, "sick": 30, "healthy": 30, "few": False}
+        pairs = [counted | {"matching": "dates and rooms", "by_date": by_date, "by_room": True, "auc": auc}]
     return audit_verdict(controls, pairs, [], MODEL, lambda one, other: 0.0)
 
 
@@ -139,18 +142,52 @@ def test_what_tells_without_a_breast_is_named_though_no_variable_does_alone(name
     group = INPUT if name == "background_only" else NUISANCE
     found = verdict_of(weak, estimated(name, group, (0.93, 0.88, 0.97), 1e-9, "red", 0.02))
     assert found["tone"] == "bad"
-    assert "nothing here points to a shortcut" not in found["sentences"][0]
+    assert found["absence"] is None
     assert f"the label can be read without looking at a breast: AUC of {name} 0.930" in found["sentences"][0]
     assert "none found" not in why_no_shortcut({"verdict": found, "controls": [{"group": NUISANCE}]})
     chance = verdict_of(weak, estimated(name, group, (0.58, 0.51, 0.65), 0.02, "amber", 0.3))
-    assert chance["tone"] == "good"
-    assert chance["sentences"][0].endswith("nothing here points to a shortcut.")
+    assert chance["tone"] == "open"
+    assert chance["sentences"][0].startswith("No shortcut is shown, which does not show that there is none:")
 
 
 def test_matched_pairs_ranked_the_wrong_way_are_not_called_chance() -> None:
     room = estimated("room_celsius", NUISANCE, (0.7, 0.6, 0.8), 0.001, "amber", 0.25)
     for matched, words in (((0.2, 0.1, 0.35), "worse than chance"), ((0.4, 0.2, 0.6), "cannot be told from chance")):
         assert verdict_of(room, matched=matched)["sentences"][1].endswith(f"{words}.")
+
+
+def test_what_remains_is_said_only_of_pairs_alike_in_date() -> None:
+    room = estimated("room_celsius", NUISANCE, (0.7, 0.6, 0.8), 0.001, "amber", 0.25)
+    dated, undated = (
+        verdict_of(room, matched=(0.8, 0.7, 0.9), by_date=by_date)["sentences"][1] for by_date in (True, False)
+    )
+    assert dated.endswith("ranks 0.800 (0.700 to 0.900) right, better than chance.")
+    assert undated.startswith("What remains cannot be said")
+    assert "better than chance" not in undated
+
+
+@pytest.mark.parametrize(
+    ("sick", "healthy", "together", "said", "tone"),
+    [
+        (16, 24, (0.45, 0.28, 0.63), "No shortcut is shown", "open"),
+        (200, 200, (0.5, 0.44, 0.56), "Shortcuts are shown absent", "good"),
+        (None, None, (0.5, 0.44, 0.56), "No nuisance variable is known", "open"),
+    ],
+)
+def test_silence_says_what_it_is_worth(
+    sick: int | None, healthy: int | None, together: tuple[float, float, float], said: str, tone: str
+) -> None:
+    controls = []
+    if sick is not None and healthy is not None:
+        weak = estimated("room_celsius", NUISANCE, (0.5, 0.4, 0.6), 0.4, "none", 0.4)
+        blind = estimated("no_breast", NUISANCE, together, 0.5, "none", 0.4)
+        controls = [replace(each, n=sick + healthy, positives=sick) for each in (weak, blind)]
+    found = verdict_of(*controls)
+    assert found["sentences"][0].startswith(said)
+    assert found["tone"] == tone
+    if sick is not None and healthy is not None:
+        detectable = smallest_detectable_auc(sick, healthy, power=0.8, alpha=0.01 / 2)
+        assert f"AUC {detectable:.2f}" in found["sentences"][0]
 
 
 def test_equal_seeds_give_equal_permutations_and_leave_strangers_alone(tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def report_of(
 def test_without_a_fault_nothing_is_said(tmp_path: Path) -> None:
     rows = first_visits(toy_rows(30, repeats=1))
     verdict, page = report_of(tmp_path, rows, toy_source(rows))
-    assert verdict["tone"] == "good"
+    assert verdict["tone"] == "open"
+    assert verdict["sentences"][1].startswith("No shortcut is shown, which does not show that there is none")
     assert not any("Leak checks found" in sentence or "leak" in sentence for sentence in verdict["sentences"])
     assert page.count(">holds</span>") == 5
     assert ">found</span>" not in page

@@ -120,5 +120,5 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     report.made += 1
     auc, verdict = judged.document["auc"], facts["verdict"]
     report.figures[f"{task.name} AUC"] = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
-    report.notes += [f"{task.name}: {sentence}" for sentence in (verdict["headline"], *verdict["sentences"][:2])]
+    report.notes += [f"{task.name}: {sentence}" for sentence in (verdict["headline"], *verdict["sentences"])]
     report.outputs.append(str(folder / "report.html"))

@@ -1,4 +1,8 @@
-"""The verdict in words: what the label could have been read from, and what remains when it cannot."""
+"""The verdict in words: what the label could have been read from, and what remains when it cannot.
+
+Silence is not absence. Where no shortcut is found, it is either *shown absent* (what sees no breast stays below
+``ABSENT_BELOW`` with its whole interval), or *not shown*, with the size that these data would have shown.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,22 @@ from thermocancer.data.split import shared_between
 from thermocancer.evaluation.audit.controls import NUISANCE, Control
 from thermocancer.evaluation.audit.nuisance import FAMILIES
 from thermocancer.evaluation.audit.scope import Scope
-from thermocancer.evaluation.report.page import number
+from thermocancer.evaluation.report.page import THERMOGRAMS, Words, number, with_interval
 from thermocancer.evaluation.statistics.comparison import holm
+from thermocancer.evaluation.statistics.intervals import smallest_detectable_auc
 from thermocancer.files import Json, hash_file
 from thermocancer.runs.run import BASELINE, PREDICTIONS
 
 NAMED_BELOW = 0.01
 """A shortcut is named in the verdict where its p, corrected for the number of variables, is below this."""
+
+ABSENT_BELOW = 0.6
+"""Shortcuts are shown absent where everything that sees no breast, together, has its whole interval below this AUC."""
+
+TESTS = 2
+"""At most so many tests a variable are corrected for: by its rank, and by its nearest values."""
+
+POWER = 0.8
 
 FOLLOWS = 0.5
 """A variable that goes with the strongest shortcut this closely within the classes only follows it."""
@@ -24,6 +37,8 @@ TOGETHER = ("outside_the_breast", "no_breast")
 
 WITHOUT_A_BREAST = (*TOGETHER, "background_only")
 """What may predict the label without seeing a breast although no single variable does."""
+
+ABSENCE_TONES = {"shown absent": "good", "not shown": "open", "not looked for": "open"}
 
 Association = Callable[[str, str], float]
 """How closely two variables, by name, go together within the classes (0 to 1)."""
@@ -56,16 +71,30 @@ class Shortcut(TypedDict):
     goes_with: bool
 
 
+class Absence(TypedDict):
+    """What silence means. ``shortcuts``: ``shown absent``, ``not shown`` or ``not looked for``.
+
+    ``detectable_auc`` is what one variable had to reach to be named in four of five such studies; ``limit`` the upper
+    bound of everything without a breast together.
+    """
+
+    shortcuts: str
+    detectable_auc: float | None
+    limit: float | None
+
+
 def audit_verdict(
     controls: Sequence[Control], matched: Sequence[Json], checks: Sequence[Check], model_auc: Json,
-    association: Association,
+    association: Association, words: Words = THERMOGRAMS,
 ) -> Json:  # fmt: skip
-    """``tone``, ``sentences``, ``shortcuts`` (the families named, strongest first) and ``hidden``.
+    """``tone``, ``sentences``, ``shortcuts`` (the families named, strongest first), ``hidden`` and ``absence``.
 
     ``hidden`` are titles and AUCs of what sees no breast and predicts the label where no variable alone does.
+    ``absence`` says what may be concluded where nothing is named; None where something is.
     """
     shortcuts = named_shortcuts(controls, association)
     hidden = [] if shortcuts else hidden_shortcuts(controls)
+    absence = None if shortcuts or hidden else absence_of(controls)
     by_name = {control.name: control for control in controls}
     failed = [check for check in checks if check["passed"] is False]
     flags = [each["flag"] for each in shortcuts] + [control.flag for control in hidden]
@@ -74,16 +103,18 @@ def audit_verdict(
     # the verdict names leaks that the protocol declares by itself
     leaks = [f"{check['problem']} ({check['found']})" for check in failed if not check.get("declared")]
     sentences = [
-        _what_could_be_read(shortcuts, by_name, model_auc) if shortcuts else _nothing_by_itself(hidden, controls),
-        _what_remains(matched) if shortcuts or hidden else "",
+        _what_could_be_read(shortcuts, by_name, model_auc, words) if shortcuts else "",
+        "" if shortcuts else _nothing_by_itself(hidden, controls, absence, words),
+        _what_remains(matched, words) if shortcuts or hidden else "",
         *_about_the_network(by_name),
         f"Leak checks found: {'; '.join(leaks)}." if leaks else "",
     ]
     return {
-        "tone": "bad" if failed or "red" in flags else "caution" if shortcuts or hidden else "good",
+        "tone": "bad" if failed or "red" in flags else ABSENCE_TONES[absence["shortcuts"]] if absence else "caution",
         "sentences": [sentence for sentence in sentences if sentence],
         "shortcuts": shortcuts,
         "hidden": [{"title": control.title, "auc": control.auc.as_dict()} for control in hidden],
+        "absence": absence,
     }
 
 
@@ -103,6 +134,22 @@ def named_shortcuts(controls: Sequence[Control], association: Association) -> li
     ]  # fmt: skip
 
 
+def absence_of(controls: Sequence[Control]) -> Absence:
+    """What may be concluded from naming no shortcut: at the level and correction by which one is named."""
+    alone = [control for control in controls if control.group == NUISANCE and control.name not in TOGETHER]
+    together = next((each for each in controls if each.name == "no_breast"), alone[0] if len(alone) == 1 else None)
+    if not alone:
+        return {"shortcuts": "not looked for", "detectable_auc": None, "limit": None}
+    limit = None if together is None else together.auc.high
+    detectable = smallest_detectable_auc(
+        alone[0].positives, alone[0].n - alone[0].positives, power=POWER, alpha=NAMED_BELOW / (TESTS * len(alone))
+    )
+    absent = limit is not None and limit < ABSENT_BELOW
+    return {
+        "shortcuts": "shown absent" if absent else "not shown", "detectable_auc": detectable, "limit": limit
+    }  # fmt: skip
+
+
 def hidden_shortcuts(controls: Sequence[Control]) -> list[Control]:
     """What predicts the label without a breast, as surely as a named shortcut must (corrected for their number)."""
     tried = [control for control in controls if control.name in WITHOUT_A_BREAST]
@@ -114,71 +161,93 @@ def hidden_shortcuts(controls: Sequence[Control]) -> list[Control]:
     ]
 
 
-def _interval(auc: Json) -> str:
-    return f"{number(auc['value'])} ({number(auc['low'])} to {number(auc['high'])})"
-
-
 def _reached(control: Control) -> str:
-    return f"reaches {_interval(control.auc.as_dict())}"
+    return f"reaches {with_interval(control.auc.as_dict())}"
 
 
-def _what_could_be_read(shortcuts: Sequence[Shortcut], by_name: dict[str, Control], model_auc: Json) -> str:
+def _what_could_be_read(
+    shortcuts: Sequence[Shortcut], by_name: dict[str, Control], model_auc: Json, words: Words
+) -> str:  # fmt: skip
     first, *others = shortcuts
-    words = (
-        f"The label of these exams can be read from {first['words']}, without looking at a breast: "
-        f"{first['variable']} alone reaches AUC {_interval(first['auc'])}"
+    said = (
+        f"The label of these {words.things} can be read from {first['words']}, {words.blind}: "
+        f"{first['variable']} alone reaches AUC {with_interval(first['auc'])}"
     )
     for link, follows in (("also from", False), ("with it goes", True)):
         named = [
-            f"{each['words']} ({each['variable']} {number(each['auc']['value'])})"
+            f"{each['words']} ({each['variable']} {with_interval(each['auc'])})"
             for each in others
             if each["goes_with"] is follows
         ]
-        words += f"; {link} {', '.join(named)}" if named else ""
-    words += "."
+        said += f"; {link} {', '.join(named)}" if named else ""
+    said += "."
     together = by_name.get("no_breast")
     if together is not None:
         clearly = f"the model is {'' if together.is_clearly_below_the_model else 'not '}clearly above that"
-        words += (
-            f" Everything outside the breast together {_reached(together)}; with "
-            f"{number(model_auc['value'])} {clearly}."
-        )
-    return words
+        said += f" Everything of this kind together {_reached(together)}; with {number(model_auc['value'])} {clearly}."
+    return said
 
 
-def _nothing_by_itself(hidden: Sequence[Control], controls: Sequence[Control]) -> str:
-    """Where no variable is named: that there is none, or what tells the label all the same."""
-    tried = sum(control.group == NUISANCE and control.name not in TOGETHER for control in controls)
-    words = (
-        f"None of {tried} nuisance variables (camera, calendar, room, marker, framing) predicts the label by "
-        "itself once their number is allowed for"
+def _nothing_by_itself(
+    hidden: Sequence[Control], controls: Sequence[Control], absence: Absence | None, words: Words
+) -> str:
+    """Where no variable is named: what tells the label all the same, or what may be concluded from there being none."""
+    alone = [control for control in controls if control.group == NUISANCE and control.name not in TOGETHER]
+    families = list(dict.fromkeys(FAMILIES.get(control.family, control.family) for control in alone))
+    said = (
+        f"None of {len(alone)} nuisance variables ({', '.join(families)}) predicts the label by itself once their "
+        "number is allowed for"
     )
-    if not tried:
-        words = "No nuisance variable is known of these exams, so that shortcuts could not be looked for"
+    if not alone:
+        said = f"No nuisance variable is known of these {words.things}, so that shortcuts could not be looked for"
     if hidden:
-        found = ", ".join(f"{control.title} {_interval(control.auc.as_dict())}" for control in hidden)
-        return f"{words}, yet the label can be read without looking at a breast: AUC of {found}."
-    return f"{words}; nothing here points to a shortcut." if tried else f"{words}."
-
-
-def _what_remains(matched: Sequence[Json]) -> str:
-    if not matched:
-        return "No sick and healthy exams are alike in date and room, so that nothing can be said of what would remain."
-    tightest = max(matched, key=lambda each: (" and " in each["matching"], each["matching"] != "", -each["pairs"]))
-    auc = tightest["auc"]
-    words = (
-        f"What remains: among {tightest['pairs']} pairs of a sick and a healthy exam with {tightest['matching']} "
-        f"the model ranks {_interval(auc)} right"
+        found = ", ".join(f"{control.title} {with_interval(control.auc.as_dict())}" for control in hidden)
+        return f"{said}, yet the label can be read {words.blind}: AUC of {found}."
+    if absence is None or not alone:
+        return f"{said}."
+    size = f"AUC {number(absence['detectable_auc'], 2)}"
+    if absence["shortcuts"] == "shown absent":
+        return (
+            f"Shortcuts are shown absent, of the kinds looked for: {said}, and all of them together reach at most AUC "
+            f"{number(absence['limit'])}, below {ABSENT_BELOW:.2f}. One variable alone had to reach {size} to be named "
+            "in four of five such studies."
+        )
+    return (
+        f"No shortcut is shown, which does not show that there is none: {said}, but only one of {size} or more would "
+        f"have been named in four of five studies of this size ({alone[0].positives} {words.positive}, "
+        f"{alone[0].n - alone[0].positives} {words.negative})."
     )
+
+
+def _what_remains(matched: Sequence[Json], words: Words) -> str:
+    """Of the tightest matching: by date, and by background as well where that is known."""
+    if not matched:
+        return (
+            f"No {words.positive} and {words.negative} {words.things} are alike in date and room, so that nothing can "
+            "be said of what would remain."
+        )
+    tightest = max(matched, key=lambda each: (each["by_date"], each["by_room"], each["matching"] != "", -each["pairs"]))
+    auc = tightest["auc"]
+    ranks = (
+        f"among {tightest['pairs']} pairs of a {words.positive} and a {words.negative} exam with "
+        f"{tightest['matching']} the model ranks {with_interval(auc)} right"
+    )
+    few = f" (few pairs: {tightest['sick']} {words.positive}, {tightest['healthy']} {words.negative} exams)"
+    few = few if tightest["few"] else ""
+    if not tightest["by_date"]:
+        return (
+            f"What remains cannot be said, because dates are unknown or no pair is alike in them: {ranks}{few}, but "
+            "whatever goes with the date may have told them apart."
+        )
+    said = "which cannot be told from chance"
     if auc["low"] is not None and auc["low"] > 0.5:
-        words += ", better than chance"
+        said = "better than chance"
+        if not tightest["by_room"]:
+            room_known = any(each["by_room"] for each in matched)
+            said += f" (but no pair is alike in {'both' if room_known else 'background too, as far as known'})"
     elif auc["high"] is not None and auc["high"] < 0.5:
-        words += ", worse than chance"
-    else:
-        words += ", which cannot be told from chance"
-    if tightest["few"]:
-        words += f" (few pairs: {tightest['sick']} sick, {tightest['healthy']} healthy exams)"
-    return words + "."
+        said = "worse than chance"
+    return f"What remains: {ranks}, {said}{few}."
 
 
 def _about_the_network(by_name: dict[str, Control]) -> list[str]:
@@ -186,7 +255,7 @@ def _about_the_network(by_name: dict[str, Control]) -> list[str]:
     torso, background, twin = (by_name.get(name) for name in ("torso_only", "background_only", "untrained"))
     parts = [] if torso is None else [f"taught the torso alone the same recipe {_reached(torso)}"]
     if background is not None:
-        parts.append(f"taught the background alone {_interval(background.auc.as_dict())}")
+        parts.append(f"taught the background alone {with_interval(background.auc.as_dict())}")
     words = " and ".join(parts)
     sentences = [f"{words[0].upper()}{words[1:]}."] if words else []
     if twin is not None and twin.difference is not None:

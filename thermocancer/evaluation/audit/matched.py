@@ -83,7 +83,8 @@ def matched_auc(
     pairs, met_sick, met_healthy = (int(np.count_nonzero(each)) for each in (met, met.any(axis=1), met.any(axis=0)))
     return {
         "title": matching.title() + (f", within {within}" if within else ""),
-        "matching": matching.words(), "auc": estimate.as_dict(),
+        "matching": matching.words(), "by_date": matching.days is not None,
+        "by_room": matching.room_celsius is not None, "auc": estimate.as_dict(),
         "pairs": pairs, "sick": met_sick, "healthy": met_healthy,
         "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS, "stratum": within,
         "all_pairs": {"pairs": int(match.sum()), "auc": float(every[1].sum() / every[0].sum())},

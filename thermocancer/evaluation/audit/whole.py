@@ -30,6 +30,7 @@ from thermocancer.evaluation.audit.scope import Refitting, Scope, make_scope
 from thermocancer.evaluation.report.exams import ExamFacts, ExamKey
 from thermocancer.evaluation.report.figures import ALARM, AMBER, MODEL, MUTED, new_figure, png_bytes
 from thermocancer.evaluation.report.judgement import Judgement, Picture
+from thermocancer.evaluation.report.page import Words
 from thermocancer.evaluation.statistics.intervals import auc_interval
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
@@ -57,7 +58,9 @@ def audit_run(
     largest = largest_stratum(scope)
     matched = _matched(scope, judge, settings, largest)
     checks = leak_checks(scope, controls)
-    verdict = audit_verdict(controls, matched, checks, judged.document["auc"], partial(association, scope))
+    verdict = audit_verdict(
+        controls, matched, checks, judged.document["auc"], partial(association, scope), Words.of(run)
+    )
     permuted = next((control for control in controls if isinstance(control, Permuted)), None)
     return {
         "p_permuted": None if permuted is None else permuted.p_permuted,

@@ -24,7 +24,7 @@ from thermocancer.evaluation.report.exams import (
 )
 from thermocancer.evaluation.report.figures import thermogram_png
 from thermocancer.evaluation.report.judgement import OWN_FIGURE, Judgement
-from thermocancer.evaluation.report.page import render_page
+from thermocancer.evaluation.report.page import Words, render_page
 from thermocancer.evaluation.report.verdict import verdict_of
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.evaluation.statistics.units import Units
@@ -74,7 +74,9 @@ def gather_contents(
         "sources": sources,
         "metrics": document,
         "baseline": judged.baseline,
-        "verdict": verdict_of(document, baseline_auc=judged.baseline_auc, audit=audit, phantom=phantom),
+        "verdict": verdict_of(
+            document, baseline_auc=judged.baseline_auc, audit=audit, phantom=phantom, words=Words.of(run)
+        ),
         "curves": judged.curves,
         "flow": flow,
         "subgroups": groups,

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from thermocancer.files import Json
+from thermocancer.kinds import Reads
+from thermocancer.workspace import LABELS
 
 if TYPE_CHECKING:
     from thermocancer.evaluation.report.judgement import Picture
+    from thermocancer.runs.run import Run
 
 ADJUNCT_NOTICE = (
     "Research use only. Thermography is not a substitute for mammography and must not be used on its own to "
@@ -19,6 +23,39 @@ PHANTOM_NOTICE = (
     "These exams are synthetic: they come from a simulation of heat in tissue. The figures say that the software "
     "works, nothing about people."
 )
+GENERAL_NOTICE = "Research use only. No output of this program is a diagnosis."
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a page calls the two classes, the things that were scored, what a model should see, and what it need not.
+
+    ``notice`` stands on top. A study of class images speaks of its own classes: nobody in it need be sick, and no
+    breast be shown.
+    """
+
+    negative: str
+    positive: str
+    things: str = "exams"
+    seen: str = "disease"
+    blind: str = "without looking at a breast"
+    notice: str = ADJUNCT_NOTICE
+
+    @property
+    def classes(self) -> tuple[str, str]:
+        return self.negative, self.positive
+
+    @classmethod
+    def of(cls, run: Run) -> Words:
+        """Those of a run, by its manifest."""
+        names = run.manifest.classes
+        if run.reads is not Reads.IMAGES:
+            return cls(*names)
+        notice = ADJUNCT_NOTICE if names == LABELS else GENERAL_NOTICE
+        return cls(*names, "images", "what makes the classes", "without looking at what the images show", notice)
+
+
+THERMOGRAMS = Words(*LABELS)
 
 
 def percent(value: float | None) -> str:
