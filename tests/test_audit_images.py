@@ -13,8 +13,8 @@ from evaluation_fixtures import toy_rows, write_run
 from image_fixtures import draw_slice, make_slices, tiny_config
 
 from thermocancer.config import load_config
-from thermocancer.data.class_images import read_image_folder
 from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.image_folder import read_image_folder
 from thermocancer.data.split import Fold
 from thermocancer.evaluation.audit.controls import Judge, rows_of
 from thermocancer.evaluation.audit.images import (

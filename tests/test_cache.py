@@ -179,8 +179,8 @@ def frame_features(root: Path, slices: Path) -> np.ndarray:
 
 
 def _images(root: Path, slices: Path, **options: object):
-    from thermocancer.data.class_images import read_image_folder
     from thermocancer.data.image_cohort import ImageCohort
+    from thermocancer.data.image_folder import read_image_folder
 
     config = image_config(Workspace(root), slices, **options)
     return config, ImageCohort(read_image_folder(slices), config.cnn.size, config.cnn.color, root / "cache")

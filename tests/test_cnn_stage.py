@@ -21,9 +21,10 @@ from thermocancer.classifiers.making import load_fitted
 from thermocancer.classifiers.protocol import Asked
 from thermocancer.classifiers.seeds import SeedsFitted
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.class_images import read_image, read_image_folder
+from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import IMAGE, ArrayCohort, Exam
 from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.image_folder import read_image_folder
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.kinds import CNN, only_kind_of
 from thermocancer.progress import Silent

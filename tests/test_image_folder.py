@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices
 
-from thermocancer.data.class_images import pixel_hash, read_image, read_image_folder
+from thermocancer.data.class_images import pixel_hash, read_image
+from thermocancer.data.image_folder import read_image_folder
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex
 
@@ -288,3 +289,84 @@ def test_what_editors_and_file_managers_leave_is_never_taken_and_counted(tmp_pat
     assert len(folder.images) == 8
     assert folder.rejected == ()
     assert len(folder.junk) == 4
+
+
+# --- which class is looked for, whose the images are, what is not taken -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "positive"),
+    [
+        (("abnormal", "normal"), "abnormal"), (("disease", "no_disease"), "disease"), (("cancer", "normal"), "cancer"),
+        (("malignant", "benign"), "malignant"), (("no", "yes"), "yes"), (("0", "1"), "1"), (("NoGad", "Gad"), "Gad"),
+        (("Post", "Pre"), "Post"), (("T1", "T1C"), "T1C"), (("with_contrast", "without_contrast"), "with_contrast"),
+        (("nocontrast", "contrast"), "contrast"), (("sano", "maligno"), "maligno"),
+    ],
+)  # fmt: skip
+def test_the_positive_class_is_told_by_words_not_by_the_alphabet(
+    slices: Path, names: tuple[str, str], positive: str
+) -> None:
+    for part in ("Train", "Test"):
+        for old, new in zip(CLASSES, names, strict=True):
+            (slices / part / old).rename(slices / part / new)
+    folder = read_image_folder(slices)
+    assert folder.classes[1] == positive
+    assert {image.label for image in folder.images if f"/{positive}/" in image.path} == {1}
+    assert f"positive class: {positive}, by its name" in folder.notes[0]
+
+
+def test_class_names_that_say_nothing_are_asked_about(slices: Path) -> None:
+    for part in ("Train", "Test"):
+        for old, new in zip(CLASSES, ("site_a", "site_b"), strict=True):
+            (slices / part / old).rename(slices / part / new)
+    with pytest.raises(ConfigError, match="which class is the positive one") as caught:
+        read_image_folder(slices)
+    assert "cnn.positive=site_b" in str(caught.value.hint)
+    assert read_image_folder(slices, positive="site_a").classes == ("site_b", "site_a")
+
+
+def test_patients_with_images_of_both_classes_are_divided_whole(slices: Path) -> None:
+    """Before and after contrast of one person: her slices carry their own labels and stay on one side."""
+    shutil.rmtree(slices)
+    make_slices(slices, train=12, test=2, patients=6, size=24)
+    for path in slices.glob("*/*/*"):  # Tr000 and Tr100 become the same person 00
+        path.rename(path.with_name(path.name[:2] + path.name[3:]))
+    folder = read_image_folder(slices, group=r"^(\w+)_")
+    inside, held_out, _ = folder.parts(0.34, 0)
+    sides = [{folder.images[row].group for row in rows} for rows in (inside, held_out)]
+    assert not sides[0] & sides[1]
+    assert len(sides[1]) == 2
+    for rows in (inside, held_out):
+        assert folder.labels[rows].mean() == 0.5
+
+
+def test_a_class_that_one_group_alone_holds_cannot_be_validated(slices: Path) -> None:
+    for path in (slices / "Train/no_gad").iterdir():
+        path.rename(path.with_name("only_" + path.name.split("_")[1]))
+    with pytest.raises(DataError, match="class no_gad is too small for a validation part"):
+        read_image_folder(slices, group=r"^(\w+)_").parts(0.5, 0)
+
+
+def test_images_without_a_suffix_webp_and_links_are_taken(slices: Path, tmp_path: Path) -> None:
+    bare, webp, *_ = sorted((slices / "Train/no_gad").iterdir())
+    bare.rename(bare.with_name("IM00001"))
+    cv2.imwrite(str(webp.with_suffix(".webp")), cv2.imread(str(webp)))
+    webp.unlink()
+    (slices / "Train/with_gad").rename(tmp_path / "elsewhere")
+    (slices / "Train/with_gad").symlink_to(tmp_path / "elsewhere")
+    more = tmp_path / "more"
+    more.mkdir()
+    cv2.imwrite(str(more / "linked.png"), draw_slice(99, vessels=True))
+    (tmp_path / "elsewhere/more").symlink_to(more)
+    (more / "back").symlink_to(tmp_path / "elsewhere")  # a circle
+    folder = read_image_folder(slices)
+    assert len(folder.rows("Train")) == 9
+    assert folder.junk == ()
+
+
+def test_what_lies_beside_the_two_parts_is_named(slices: Path) -> None:
+    shutil.copytree(slices / "Test", slices / "val")
+    (slices / "Test/with_gad").rename(slices / "Test/With_Gad")
+    folder = read_image_folder(slices)
+    assert folder.notes[1] == "val/ is not used (4 images): only Train and Test are"
+    assert folder.classes == CLASSES

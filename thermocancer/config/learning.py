@@ -164,7 +164,7 @@ class CnnSection(Section):
 
     name: Annotated[Name, ASIDE] = "cnn"
     data: Annotated[PathText | None, ASIDE] = None
-    positive: str | None = Field(None, description="class that counts as positive; null: the last")
+    positive: str | None = Field(None, description="class that counts as positive; null: by the words of its name")
     size: Shape = (331, 331)
     color: Literal["rgb", "gray"] = "rgb"
     model: Literal["study", "pooled", "backbone"] = "study"

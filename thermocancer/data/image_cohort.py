@@ -16,8 +16,9 @@ import numpy.typing as npt
 
 from thermocancer.cache import mapped_array
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.class_images import Colour, ImageFolder, Interpolation, Pixels, read_image, read_image_folder
+from thermocancer.data.class_images import Colour, Interpolation, Pixels, read_image
 from thermocancer.data.cohort import IMAGE, BoolArray, Exam, FloatArray, IntArray, Kind
+from thermocancer.data.image_folder import ImageFolder, read_image_folder
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress, Silent
 

@@ -71,7 +71,7 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     if job.is_done():
         return Plan(STAGE, current=1)
     counts = f"{parts['train']} to train, {parts['validation']} to validate, {parts['test']} to test"
-    notes = (f"{' and '.join(images.classes)}: {counts}", f"{len(images.rejected)} left out")
+    notes = (f"{' and '.join(images.classes)}: {counts}", *images.notes, f"{len(images.rejected)} left out")
     return Plan(STAGE, (f"runs/{config.cnn.name}: {config.cnn.model}, {config.cnn.seeds} seeds",), notes=notes)
 
 
@@ -84,7 +84,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     job = _job(config, workspace, index, progress)
     index.save()
     parts, images, cohort, family, made_from = job.parts, job.cohort.folder, job.cohort, job.family, job.made_from
-    report = StageReport(STAGE, failed=list(images.rejected), outputs=[str(job.folder)])
+    report = StageReport(STAGE, failed=list(images.rejected), outputs=[str(job.folder)], notes=[*images.notes])
     if images.junk:
         report.notes.append(f"{len(images.junk)} files are no pictures and were not taken ({images.junk[0]})")
     if job.is_done():

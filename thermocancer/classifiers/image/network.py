@@ -15,9 +15,9 @@ from thermocancer.classifiers.encoders import ensure_running
 from thermocancer.classifiers.image.examples import Batch, ImageExamples, image_features, outputs_of, views_of
 from thermocancer.classifiers.protocol import Asked, Classifier, Probabilistic, Row, Settings
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.class_images import held_back
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.image_folder import held_back
 from thermocancer.features.prepared import OncePerCohort
 from thermocancer.files import fingerprint, hash_file
 from thermocancer.progress import Progress, Silent

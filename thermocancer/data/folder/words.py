@@ -63,6 +63,8 @@ _OF_HEALTH = _words(
     "negativo negativa unaffected"
 )
 _NOT = _words("no not non without free sem sin nao ohne sans")
+_WITH_CONTRAST = _words("post postcontrast contrast gad gadolinium gd ce enhanced t1c t1ce t1gd t1post with")
+_WITHOUT_CONTRAST = _words("pre precontrast native plain unenhanced nonenhanced without")
 YES = _words("1 yes y true t sim s si ja oui")
 NO = _words("0 no n false f nao nein non")
 
@@ -100,3 +102,28 @@ def names_a_label(column: str) -> bool:
 def is_of_others(column: str) -> bool:
     """Does a column tell of the family, or of the past?"""
     return bool(set(re.findall(r"[a-z]+", plain_text(column))) & _OF_OTHERS)
+
+
+def positive_of(one: str, other: str) -> str | None:
+    """Which of two class names is the finding that is looked for, by their words; None where they do not say.
+
+    >>> [positive_of(*pair) for pair in (("abnormal", "normal"), ("no_gad", "with_gad"), ("Pre", "Post"), ("a", "b"))]
+    ['abnormal', 'with_gad', 'Post', None]
+    """
+    pair = {one: _bare_words(one), other: _bare_words(other)}
+    signs = {name: {LABELS[1]: 1, LABELS[0]: -1, None: 0}[polarity(name)] for name in pair}
+    if not any(signs.values()):  # the same words, one of them with a "no"
+        kept = {name: (words - _NOT - {"with"}, len(words & _NOT) % 2 == 1) for name, words in pair.items()}
+        if kept[one][0] == kept[other][0] and kept[one][1] != kept[other][1]:
+            signs = {name: -1 if negated else 1 for name, (_, negated) in kept.items()}
+    for known, unknown in ((YES, NO), (_WITH_CONTRAST, _WITHOUT_CONTRAST)):
+        if not any(signs.values()):
+            signs = {name: bool(words & known) - bool(words & unknown) for name, words in pair.items()}
+    return None if signs[one] == signs[other] else max(signs, key=lambda name: signs[name])
+
+
+def _bare_words(name: str) -> set[str]:
+    """Its words and numbers in small letters; ``NoGad`` and ``nogad`` are ``no gad``."""
+    words = re.findall(r"[a-z][a-z\d]*|\d+", plain_text(re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)))
+    apart = [(re.match(r"(no|non|sem|sin)(?=gad|contrast|ce$|finding|tumou?r|cancer)", word), word) for word in words]
+    return {part for found, word in apart for part in ([found[0], word[found.end() :]] if found else [word])}

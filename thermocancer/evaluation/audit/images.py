@@ -19,9 +19,10 @@ from thermocancer.cache import cached_json
 from thermocancer.classifiers.logistic import ColumnsClassifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
-from thermocancer.data.class_images import ImageFolder, read_image
+from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, colours
 from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.image_folder import ImageFolder
 from thermocancer.data.nuisance import measure_picture
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
