@@ -80,6 +80,12 @@ ALLOWED = (
         r"(?m)^ +(source|date_format|keep_columns|birads_sick_from|view_map|unit): (null|\[\])\n",
         "new settings of import, in config.yaml and where it is quoted",
     ),
+    MayDiffer(
+        "text",
+        r"(?m)^ +(rule: sound|order: filtered|decoder: opencv|(dynamic_source|video_jpeg): null|validation: drawn"
+        r"|interpolation: area|copies: refuse)\n",
+        "settings that hold what the original studies did, in config.yaml and where it is quoted",
+    ),
     MayDiffer("text", r'(?m)^ +"options": \{[^{}]*(\{\}[^{}]*)?\},\n', "the same in the schema", "import/said/*"),
     MayDiffer(
         "text", r'(?m)^ +"description": "kind of classifier;.*\n', "the schema describes fuse.model", "import/said/*"
@@ -89,8 +95,10 @@ ALLOWED = (
     ),
     MayDiffer("entry", "cache", "doctor now shows what the cache holds", "*/said/*.json"),
 )
-DECLARED: tuple[str, ...] = ("version", "kind", "settings")
-"""JSON keys that a later version adds, here to the manifests of runs: no difference where the second side alone has
+DECLARED: tuple[str, ...] = (
+    "version", "kind", "settings", "trained_exams", "dynamic_source", "decoder", "interpolation", "target_reached",
+)  # fmt: skip
+"""JSON keys that a later version adds, here to manifests: no difference where the second side alone has
 them. A new setting stands in every config.yaml, which is text: declare its line above."""
 
 # --- making a side -----------------------------------------------------------------------------------------------

@@ -221,7 +221,7 @@ def gap_problem(exam: NewExam, config: Config) -> str | None:
     if not found:
         return "the run reads the frames of a dynamic exam, and there is none that is fit"
     problem = find_gap_problem(found, config.filter.frames, config.dit.allow_gaps)
-    if problem is None and config.dataset.source != "matrices":
+    if problem is None and config.dataset.frames_from != "matrices":
         return "the run was trained on rendered frames; only runs on matrices score a new dynamic exam"
     return problem
 
