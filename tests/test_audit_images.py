@@ -192,7 +192,7 @@ def test_the_scope_knows_both_parts(judged: Workspace) -> None:
 def test_what_image_files_tell_by_themselves_is_named(tmp_path: Path, tie: str) -> None:
     """Pictures that show nothing, whose class follows the number in the name, the encoder or the brightness."""
     for part, count in (("Train", 24), ("Test", 20)):
-        for label, name in enumerate(("a", "b")):
+        for label, name in enumerate(("no", "yes")):
             (tmp_path / "in" / part / name).mkdir(parents=True)
             for number in range(count):
                 image = draw_slice(7000 * (part == "Test") + 500 * label + number, False)
