@@ -35,9 +35,9 @@ from thermocancer.evaluation.audit.controls import (
     measure_controls,
     rows_of,
 )
-from thermocancer.evaluation.audit.nuisance import category, nuisance_controls
+from thermocancer.evaluation.audit.nuisance import nuisance_controls
 from thermocancer.evaluation.audit.refits import FEW_PERMUTATIONS, judge_permuted, judge_untrained, shuffled
-from thermocancer.evaluation.audit.scope import Scope, Variable
+from thermocancer.evaluation.audit.scope import Scope, Variable, category
 from thermocancer.files import HashIndex, Json, fingerprint
 from thermocancer.progress import Progress
 from thermocancer.runs.predictions import Prediction

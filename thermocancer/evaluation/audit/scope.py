@@ -38,6 +38,13 @@ class Variable:
     ordered: bool = True
 
 
+def category(name: str, title: str, family: str, values: Sequence[str]) -> Variable:
+    """A variable without order, a column for each of its values; an empty text is unknown and a value of its own."""
+    kinds = sorted(set(values))
+    columns = np.array([[float(value == kind) for kind in kinds] for value in values])
+    return Variable(name, title, family, columns, False, ordered=False)
+
+
 @dataclass(frozen=True)
 class Scope:
     """``folds`` hold positions in ``exams``; ``scored`` are those that the run has predictions for.
