@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -324,3 +325,17 @@ def test_a_network_that_reports_its_accuracy_shows_both_curves(tmp_path: Path) -
         "Training and validation loss against the epoch", "Training and validation accuracy against the epoch",
     ]  # fmt: skip
     assert (folder / "figures" / "learning-accuracy.png").exists()
+
+
+@pytest.mark.parametrize(("protocol", "n", "unit"), [("thesis", 40, "exam"), ("holdout", 30, "patient")])
+def test_the_original_protocol_counts_files_and_every_other_one_patients(
+    tmp_path: Path, protocol: str, n: int, unit: str
+) -> None:
+    first = [row for row in toy_rows(30, repeats=1) if row.visit == 1]
+    second = [replace(row, visit=2) for row in first if row.patient % 3 == 0]
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "visits", [*first, *second], protocol=protocol)
+    evaluate.run(load_config(options=WITHOUT_AUDIT, workspace=tmp_path, environment={}), workspace, Silent())
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert (metrics["n"], metrics["unit"], metrics["patients"]) == (n, unit, 30)
+    assert sum(metrics["confusion"].values()) == n

@@ -232,7 +232,7 @@ def _parts(
         if autoencoder_dataset(config) != config.dataset.name:  # the view's own folder and its own shuffle
             drawn = thesis_fold([source.exams[row] for row in present], config.split.test_fraction, "unfiltered", view)
             fold = Fold(drawn.name, present[drawn.train], present[drawn.test])
-            leaks = ["autoencoders are trained and validated on another split, that of the unfiltered files"]
+            leaks = ["autoencoders are trained and validated on the split of the unfiltered files"]
         train = np.intersect1d(fold.train, present)
         if config.autoencoder.train_on == "all":
             train = present
