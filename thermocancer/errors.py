@@ -16,6 +16,20 @@ def _without_account(text: str) -> str:
     return _ACCOUNT.sub("://***@", text)
 
 
+def visible(text: str) -> str:
+    """``text`` on one line, with what would move a terminal's cursor or turn its letters around spelt out.
+
+    Names of files come from anybody: an escape code or a newline in one could fake a line of the program's own.
+
+    >>> visible("a\\x1b[2Jb\\nerror: none")
+    'a\\\\x1b[2Jb\\\\nerror: none'
+    """
+    return _UNSEEN.sub(lambda match: match[0].encode("unicode_escape", "surrogatepass").decode("ascii"), text)
+
+
+_UNSEEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
 class ThermocancerError(Exception):
     """A failure a user can act on.
 

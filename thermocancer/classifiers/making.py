@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,10 +26,13 @@ from thermocancer.config import Config
 from thermocancer.config.judging import Range, SweepSection
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, RunError
 from thermocancer.files import fingerprint, read_json_as, reading
 from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
+
+if TYPE_CHECKING:
+    from optuna.storages.journal import JournalFileOpenLock
 
 
 def chosen_views(config: Config, cohort: Cohort) -> tuple[str, ...]:
@@ -215,13 +220,14 @@ def run_study(
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    journal.parent.mkdir(parents=True, exist_ok=True)
     # an O_EXCL lock file: symlinks and flock are not dependable on FUSE mounts
-    backend = JournalFileBackend(str(journal), lock_obj=JournalFileOpenLock(str(journal)))
-    study = optuna.create_study(
-        study_name=name, storage=JournalStorage(backend), direction="maximize", load_if_exists=True,
-        sampler=optuna.samplers.RandomSampler(seed=0),
-    )  # fmt: skip
+    lock = JournalFileOpenLock(str(journal))
+    _ready(journal, lock)
+    with reading(journal, "the journal of the search cannot be read", hint="remove it: the search begins anew"):
+        study = optuna.create_study(
+            study_name=name, storage=JournalStorage(JournalFileBackend(str(journal), lock_obj=lock)),
+            direction="maximize", load_if_exists=True, sampler=optuna.samplers.RandomSampler(seed=0),
+        )  # fmt: skip
     complete = optuna.trial.TrialState.COMPLETE
     while (done := len(study.get_trials(deepcopy=False, states=(complete,)))) < trials:
         draw = int(np.random.default_rng([seed, 0x5EE9, done]).integers(2**31))
@@ -243,3 +249,25 @@ def run_study(
     chosen = ((key, best.params[key]) for key in sorted(space))
     plain = {key: value.item() if isinstance(value, np.generic) else value for key, value in chosen}
     return plain, float(best.value or 0.0)
+
+
+def _ready(journal: Path, lock: JournalFileOpenLock) -> None:
+    """See that the journal can be written, and take off the half of a line that a full disk or a power cut left.
+
+    Optuna would write its next line behind that half, and neither could be read. Raises RunError.
+    """
+    try:
+        journal.parent.mkdir(parents=True, exist_ok=True)
+        with open(journal, "ab"):
+            lock.acquire()
+        try:
+            content = journal.read_bytes()
+            if content and not content.endswith(b"\n"):
+                os.truncate(journal, content.rfind(b"\n") + 1)
+        finally:
+            lock.release()
+    except OSError as error:
+        raise RunError(
+            "the journal of the search cannot be written", where=journal, found=error.strerror or error,
+            hint="set sweep.storage to a file that you may write to",
+        ) from error  # fmt: skip

@@ -6,9 +6,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from thermocancer.errors import ThermocancerError
+from thermocancer.errors import ThermocancerError, visible
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Task
 
@@ -24,10 +24,16 @@ def make_console(*, stderr: bool = False) -> Console:
     """A rich console that writes plain text when its stream is no terminal."""
     from rich.console import Console
 
+    class Safe(Console):
+        """A console on which a text is one line, whatever letters it holds."""
+
+        def print(self, *objects: object, **how: Any) -> None:
+            super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **how)
+
     stream = sys.stderr if stderr else sys.stdout
     is_terminal = stream.isatty()
     # soft_wrap keeps one item on one line for grep; colour and markup only where a person reads
-    return Console(
+    return Safe(
         file=stream, force_terminal=is_terminal, no_color=not is_terminal, soft_wrap=not is_terminal, highlight=False
     )
 
@@ -40,7 +46,7 @@ class _BarTask:
         self._bars.advance(self._key, steps)
 
     def say(self, text: str) -> None:
-        self._bars.update(self._key, said=text)
+        self._bars.update(self._key, said=visible(text))
 
 
 class _PlainTask:
@@ -156,5 +162,5 @@ def _show_table(title: str, rows: dict[str, object], console: Console) -> None:
 
     table = Table(title=title, show_header=False)
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(visible(name), visible(str(value)))
     console.print(table)

@@ -24,7 +24,11 @@ from thermocancer.workspace import LONGEST_NAME, NAME_PATTERN
 
 ViewName = Literal["Frontal", "Right45", "Right", "Left45", "Left"]
 ProtocolLetter = Literal["S", "D"]
-PositiveInt = Annotated[int, Field(gt=0)]
+MOST = 10**7
+PositiveInt = Annotated[int, Field(gt=0, le=MOST)]
+"""Of epochs, patients, trials: a slip of the finger is found here, not after a night."""
+Seconds = Annotated[float, Field(ge=0, le=3600)]
+"""Of a pause or a wait; an hour is for ever."""
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -56,7 +60,7 @@ class Choice:
         return value
 
 
-def _shape_from_text(value: object) -> object:
+def shape_from_text(value: object) -> object:
     """``480x640`` as (rows, columns); what is no text passes. Raises ValueError for other text."""
     if not isinstance(value, str):
         return value
@@ -83,7 +87,8 @@ PathText = Annotated[str, AfterValidator(_path_from_text)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME)]
 """What a run, a data set or a cohort is called: part of a path, and never one."""
 
-Shape = Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_shape_from_text)]
+Side = Annotated[int, Field(ge=2, le=16384)]
+Shape = Annotated[tuple[Side, Side], BeforeValidator(shape_from_text)]
 """Rows and columns; ``480x640`` in text."""
 
 
@@ -94,7 +99,9 @@ NOT_REPEATED = "not_repeated"
 class Section(BaseModel):
     """One section of the config: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
 
 class CelsiusRange(Section):

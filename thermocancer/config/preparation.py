@@ -82,9 +82,9 @@ class SplitSection(Section):
         "(image_276_1) or the site's own (T0276.1.1.S...), as its table 3",
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    folds: Annotated[int, Field(ge=2)] = 5
-    repeats: PositiveInt = 5
-    inner_folds: Annotated[int, Field(ge=2)] = 3
+    folds: Annotated[int, Field(ge=2, le=10_000)] = 5
+    repeats: Annotated[int, Field(gt=0, le=10_000)] = 5
+    inner_folds: Annotated[int, Field(ge=2, le=10_000)] = 3
 
 
 class CohortSection(Section):

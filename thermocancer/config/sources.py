@@ -6,7 +6,7 @@ import re
 from datetime import date
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from thermocancer.config.base import (
@@ -17,9 +17,11 @@ from thermocancer.config.base import (
     PathText,
     PositiveInt,
     ProtocolLetter,
+    Seconds,
     Section,
     Shape,
     ViewName,
+    shape_from_text,
 )
 
 
@@ -39,10 +41,12 @@ class FetchSection(Section):
         "every file with a validator, every file (in full where there is none), or never",
     )
     connections: Annotated[int, Field(ge=1, le=4)] = 1
-    interval_s: Annotated[float, Field(ge=0)] = Field(1.0, description="seconds between requests, all connections")
-    timeout_s: Annotated[float, Field(gt=0)] = 30.0
-    retries: Annotated[int, Field(ge=0)] = Field(4, description="tries after the first, for a site that falters")
-    backoff_s: Annotated[float, Field(ge=0)] = Field(2.0, description="first pause between tries; it doubles")
+    interval_s: Seconds = Field(1.0, description="seconds between requests, all connections")
+    timeout_s: Annotated[Seconds, Field(gt=0)] = 30.0
+    retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        4, description="tries after the first, for a site that falters"
+    )
+    backoff_s: Seconds = Field(2.0, description="first pause between tries; it doubles")
     max_requests: PositiveInt | None = Field(None, description="stop after so many requests; the next run goes on")
     clinical: bool = Field(True, description="keep the clinical fields in raw/patients.jsonl")
     ca_bundle: PathText | None = Field(None, description="PEM file of certificates to trust")
@@ -175,12 +179,17 @@ class ImportSection(Section):
         return self
 
 
+BodySide = Annotated[int, Field(ge=8, le=4096)]
+BodyShape = Annotated[tuple[BodySide, BodySide], BeforeValidator(shape_from_text)]
+"""Rows and columns of a synthetic thermogram: a body must be seen on it."""
+
+
 class SimulateSection(Section):
     """``simulate``: a synthetic cohort by the bioheat equation."""
 
-    patients: PositiveInt = 40
+    patients: Annotated[int, Field(gt=0, le=100_000)] = 40
     sick_fraction: Fraction = 0.4
-    shape: Shape = Field((480, 640), description="rows and columns")
+    shape: BodyShape = Field((480, 640), description="rows and columns")
     static: bool = True
     dynamic: bool = True
     frames: PositiveInt = 20

@@ -69,6 +69,10 @@ class Snapshot:
         _assign(model.variables, self.weights)
         _assign(model.optimizer.variables, self.optimizer)
 
+    def is_finite(self) -> bool:
+        """Are all weights numbers?"""
+        return all(bool(np.isfinite(each.astype(np.float32, copy=False)).all()) for each in self.weights)
+
     def fits(self, model: keras.Model) -> bool:
         """True when shapes agree with the model's variables, one by one."""
         pairs = ((model.variables, self.weights), (model.optimizer.variables, self.optimizer))

@@ -146,7 +146,7 @@ class _Fit:
 
     def _resume(self) -> tuple[int, int] | None:
         found = Checkpoint.read(self.folder / CHECKPOINT, self.settings.identity)
-        if found is None or not found.last.fits(self.model):
+        if found is None or not found.last.fits(self.model) or not found.last.is_finite():
             self.standing.finished = self.settings.epochs == 0
             return None
         found.last.put_into(self.model)
@@ -175,12 +175,7 @@ class _Fit:
             self.model.optimizer.learning_rate = self.settings.schedule.at(done, self.steps_per_epoch)
         logs = self.running.engine.step(self.model, (batch.x, batch.y, batch.weights), training=True)
         if not math.isfinite(logs["loss"]):
-            raise RunError(
-                "the loss is no longer a number",
-                where=f"epoch {standing.epoch + 1}, step {standing.step + 1}",
-                found=logs["loss"],
-                hint="lower the learning rate",
-            )
+            raise _diverged(f"epoch {standing.epoch + 1}, step {standing.step + 1}", logs["loss"])
         for name, value in logs.items():
             standing.sums[name] = standing.sums.get(name, 0.0) + value * batch.count
         standing.seen += batch.count
@@ -197,6 +192,10 @@ class _Fit:
         if settings.schedule is not None:
             last = standing.epoch * self.steps_per_epoch + standing.step - 1
             row["learning_rate"] = settings.schedule.at(last, self.steps_per_epoch)
+        # the last step's loss is that of the weights before it: what it did to them shows in neither
+        odd = next((f"{name} {value}" for name, value in row.items() if not math.isfinite(value)), None)
+        if odd is not None or not Snapshot.of(self.model).is_finite():
+            raise _diverged(f"after epoch {row['epoch']}", odd or "weights that are no numbers")
         standing.history.append(row)
         self._judge(row)
         standing.epoch, standing.step, standing.seen, standing.sums = standing.epoch + 1, 0, 0, {}
@@ -229,6 +228,10 @@ class _Fit:
             where=f"epoch {self.standing.epoch + 1}, step {self.standing.step}",
             hint="the same command goes on from exactly there",
         )
+
+
+def _diverged(where: str, found: object) -> RunError:
+    return RunError("the loss is no longer a number", where=where, found=found, hint="lower the learning rate")
 
 
 # --- SIGINT and SIGTERM while training: finish the step, write a checkpoint, stop ---------

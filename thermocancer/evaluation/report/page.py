@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from thermocancer.errors import visible
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
 from thermocancer.workspace import LABELS
@@ -97,12 +99,13 @@ def render_page(template: str, facts: Json, pictures: Mapping[str, Picture]) -> 
 
 
 def fill_template(template: str, facts: Json) -> str:
-    """Fill ``templates/TEMPLATE``, a page (values are escaped) or Markdown; a fact that it lacks is an error."""
+    """Fill ``templates/TEMPLATE``, a page or Markdown; no value's HTML gets through; a missing fact is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("thermocancer.evaluation", "templates"),
         autoescape=template.endswith(".html"),
+        finalize=_without_html if template.endswith(".md") else None,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -117,6 +120,13 @@ def fill_template(template: str, facts: Json) -> str:
         "chance": chance,
     }
     return environment.get_template(template).render(**facts, notice=ADJUNCT_NOTICE)
+
+
+def _without_html(value: object) -> object:
+    """A value in Markdown, which lets HTML through: no tag begins in it, and no line of its own."""
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible(value))
 
 
 def data_uri(png: bytes) -> str:
