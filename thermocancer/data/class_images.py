@@ -6,8 +6,11 @@ DICOM goes through its window and its photometric interpretation.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
+import io
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -15,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import reading
 
 if TYPE_CHECKING:
     import pydicom
@@ -27,6 +31,8 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp",
 DICOM = frozenset({".dcm", ".dicom"})
 _ENDS = {b"\x89PNG": (b"IEND", "PNG"), b"\xff\xd8": (b"\xff\xd9", "JPEG")}
 _TAIL_BYTES = 4096
+MOST_PIXELS = 1 << 26
+"""Sixteen times a large MRI slice; 200 MB in colour."""
 
 
 _STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM")
@@ -95,15 +101,26 @@ def _decode(content: bytes, path: Path) -> Pixels:
     for start, (end, kind) in _ENDS.items():
         if content.startswith(start) and end not in content[-_TAIL_BYTES:]:
             raise DataError("the image is cut short", where=path, expected=f"the end mark of a {kind} file")
-    try:
+    with reading(path, "the image cannot be decoded"):
+        _check_size(content)
         pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        pixels = None
     if pixels is None:
         raise DataError("the image cannot be decoded", where=path, expected=f"one of {', '.join(sorted(SUFFIXES))}")
     if pixels.ndim == 3:
         pixels = pixels[..., :3][..., ::-1] if pixels.shape[2] >= 3 else pixels[..., 0]  # BGR, BGRA, gray with alpha
     return _to_8_bits(pixels)
+
+
+def _check_size(content: bytes) -> None:
+    """Raise ValueError for more than ``MOST_PIXELS``, by the header: a few kilobytes may unpack to gigabytes."""
+    from PIL import Image
+
+    with contextlib.suppress(OSError, SyntaxError), warnings.catch_warnings():  # OpenCV reads more kinds
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content)) as header:
+            width, height = header.size
+            if width * height > MOST_PIXELS:
+                raise ValueError(f"{height} x {width} pixels, more than {MOST_PIXELS}")
 
 
 def _to_8_bits(values: npt.NDArray[np.generic]) -> Pixels:

@@ -17,11 +17,11 @@ from thermocancer.config import Config
 from thermocancer.config.base import Rendering
 from thermocancer.config.preparation import ConvertSection
 from thermocancer.data.catalog import IMAGE_SUFFIXES, MANIFEST, Conversions, Record, image_name, read_catalog
+from thermocancer.data.store.packing import SourceFile, read_verified
 from thermocancer.errors import DataError, ThermocancerError
 from thermocancer.files import HashIndex, fingerprint, hash_file, write_bytes
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.thermal.reading import read_matrix
 from thermocancer.thermal.rendering import colour_table, levels, levels_of_centi, write_video
 from thermocancer.workspace import Workspace
 
@@ -34,12 +34,12 @@ _MANIFEST_EVERY = 256
 
 @dataclass(frozen=True)
 class _Job:
-    """One file to make: ``name`` relative to its folder, from the files in ``paths`` (one, or the frames)."""
+    """One file to make: ``name`` relative to its folder, from ``files`` (one, or the frames)."""
 
     name: str
     made_from: str
     raw: str
-    paths: tuple[Path, ...]
+    files: tuple[SourceFile, ...]
 
 
 @dataclass
@@ -110,7 +110,7 @@ def _image_jobs(records: Iterable[Record], workspace: Workspace, section: Conver
     quality = section.jpeg_quality if section.format == "jpg" else None
     settings = [section.rendering.model_dump(), section.format, quality]
     return [
-        _Job(image_name(each, suffix), fingerprint(each.sha256, settings), each.sha256, (workspace.raw / each.path,))
+        _Job(image_name(each, suffix), fingerprint(each.sha256, settings), each.sha256, (_file(each, workspace),))
         for each in records
     ]
 
@@ -131,8 +131,8 @@ def _video_jobs(
             left_out += 1
             continue
         raw = fingerprint([each.sha256 for each in ordered])
-        paths = tuple(workspace.raw / each.path for each in ordered)
-        jobs.append(_Job(name, fingerprint(raw, settings), raw, paths))
+        files = tuple(_file(each, workspace) for each in ordered)
+        jobs.append(_Job(name, fingerprint(raw, settings), raw, files))
     notes = [f"{left_out} dynamic exams have no video: not exactly {complete} frontal frames"] if left_out else []
     return jobs, notes
 
@@ -182,7 +182,7 @@ def _carry_out(
                 if isinstance(outcome, ThermocancerError):
                     conversions.files.pop(job.name, None)
                     (conversions.folder / job.name).unlink(missing_ok=True)
-                    item = str(job.paths[0]) if len(job.paths) == 1 else job.name
+                    item = str(job.files[0].path) if len(job.files) == 1 else job.name
                     report.failed.append(Failure(item, _reason(outcome)))
                     continue
                 conversions.put(job.name, job.made_from, outcome, job.raw)
@@ -200,7 +200,7 @@ def _make_image(folder: Path, job: _Job, section: ConvertSection) -> str:
     """Read, colour, encode and write one image; returns its SHA-256."""
     import hashlib
 
-    content = encode_image(_levels(job.paths[0], section.rendering), section)
+    content = encode_image(_levels(job.files[0], section.rendering), section)
     write_bytes(folder / job.name, content)
     return hashlib.sha256(content).hexdigest()
 
@@ -223,7 +223,7 @@ def encode_image(chosen: npt.NDArray[np.uint8], section: ConvertSection) -> byte
 def _make_video(folder: Path, job: _Job, section: ConvertSection) -> str:
     path = folder / job.name
     table = colour_table(section.video_rendering.colormap)
-    frames = (table.take(_levels(frame, section.video_rendering), axis=0) for frame in job.paths)
+    frames = (table.take(_levels(frame, section.video_rendering), axis=0) for frame in job.files)
     if section.video_jpeg is not None:
         frames = (_through_jpeg(frame, section.video_jpeg) for frame in frames)
     write_video(path, frames, section.video_fps, section.video_codec)
@@ -238,15 +238,19 @@ def _through_jpeg(rgb: npt.NDArray[np.uint8], quality: int) -> npt.NDArray[np.ui
     return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR_RGB), np.uint8)
 
 
-def _levels(path: Path, rendering: Rendering) -> npt.NDArray[np.uint8]:
-    """Read one matrix: which of the 256 colours each pixel gets, uint8 (height, width)."""
-    matrix = read_matrix(path)
+def _file(record: Record, workspace: Workspace) -> SourceFile:
+    return SourceFile(record.view, workspace.raw / record.path, record.path, record.sha256)
+
+
+def _levels(file: SourceFile, rendering: Rendering) -> npt.NDArray[np.uint8]:
+    """Read one matrix, which must be the catalogued one: which of the 256 colours each pixel gets, (height, width)."""
+    matrix = read_verified(file)
     try:
         if matrix.decimals == 2 and matrix.numbers.dtype == np.uint16:  # the usual case, and the cheap one
             return levels_of_centi(matrix.centi, rendering)
         return levels(matrix.celsius, rendering)
     except DataError as error:
-        raise DataError(error.what, where=path, expected=error.expected, found=error.found) from error
+        raise DataError(error.what, where=file.path, expected=error.expected, found=error.found) from error
 
 
 def _reason(error: ThermocancerError) -> str:

@@ -20,6 +20,7 @@ from thermocancer.data.selection import ExamVerdict
 from thermocancer.data.store.sequences import FrameSeries, fill_gaps
 from thermocancer.data.store.writing import Packed, PackedExam, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.errors import DataError
+from thermocancer.files import reading
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
 from thermocancer.thermal.rendering import decode_image, read_video
 from thermocancer.workspace import LABELS, VIEWS, Workspace
@@ -167,9 +168,11 @@ def read_verified(file: SourceFile) -> ThermalMatrix:
 
 def _read_image(file: SourceFile, decoder: Literal["opencv", "tensorflow"]) -> npt.NDArray[np.uint8]:
     """Read a colour image as RGB uint8 (H, W, 3). Raises DataError when it is missing or broken."""
-    image = decode_image(_read_bytes(file), decoder)
+    what, hint = "this image cannot be read", "make it again with: thermocancer convert"
+    with reading(file.path, what, hint=hint):
+        image = decode_image(_read_bytes(file), decoder)
     if image is None:
-        raise DataError("this image cannot be read", where=file.path, hint="make it again with: thermocancer convert")
+        raise DataError(what, where=file.path, hint=hint)
     return image
 
 
