@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thermocancer.errors import DataError
-from thermocancer.files import write_text
+from thermocancer.files import reading, write_text
 
 COLUMNS = ("patient", "visit", "fold", "label", "score", "predicted")
 FILE_COLUMN = "file"
@@ -87,7 +87,10 @@ def read_files(path: Path) -> list[str]:
 def _table(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise DataError("this run has no predictions", where=path, hint="train the run again")
-    with open(path, encoding="utf-8", newline="") as handle:
+    with (
+        reading(path, "these predictions cannot be read", hint="train the run again"),
+        open(path, encoding="utf-8", newline="") as handle,
+    ):
         reader = csv.DictReader(handle)
         if tuple(reader.fieldnames or ())[: len(COLUMNS)] != COLUMNS:
             raise DataError(
