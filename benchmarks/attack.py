@@ -36,12 +36,15 @@ from thermocancer.data.folder.tables import read_table
 from thermocancer.data.split import Split
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, ThermocancerError
-from thermocancer.files import inside
+from thermocancer.files import hash_file, inside
 from thermocancer.progress import Silent
 from thermocancer.runs.history import read_history
 from thermocancer.runs.manifest import read_manifest
 from thermocancer.runs.predictions import read_predictions
 from thermocancer.workspace import Workspace
+
+Taker = Callable[[Path, Path], str]
+"""Takes a file in, as ``files.link_or_copy`` does."""
 
 BAD = ("wrong", "untyped", "left")
 SETTINGS = {
@@ -184,7 +187,10 @@ def targets(workspace: Workspace) -> list[Target]:
         for name in Conversions.read(path.parent).files:
             _must_be_inside(path.parent, name)
 
+    built = {"outputs": {"attacked.h5": hash_file(workspace.dataset("cohort"))}}
+
     def data_set(path: Path) -> None:
+        path.with_suffix(".json").write_text(json.dumps(built))
         with StoredCohort(path) as found:
             if _everything(found) != expected:
                 raise AssertionError("other values than were stored")

@@ -187,6 +187,7 @@ def test_formats_of_every_view_are_kept_and_retired_figures_are_not_read(tmp_pat
         assert static.exams[0].formats == (("Frontal", "space2"), ("Left", "space2, # blank lines"))
         assert dynamic.exams[3].formats == (("Frontal", "semicolon5 or semicolon5, # blank lines"),)
         assert np.isfinite(static.nuisance()["visit"]).all()
+    path.with_suffix(".json").unlink()
     with h5py.File(path, "a") as file:  # as an earlier version wrote it
         del file["exams/formats"], file["static"].attrs["tables"]
         file["nuisance/sharpness"] = file["nuisance/edge_sharpness"][:]
@@ -194,3 +195,39 @@ def test_formats_of_every_view_are_kept_and_retired_figures_are_not_read(tmp_pat
     with StoredCohort(path) as old:
         assert old.exams[0].formats == ()
         assert not {"sharpness", "marker_contrast"} & old.nuisance().keys()
+
+
+def test_one_flipped_bit_of_a_frame_or_a_table_is_an_error_not_a_value(path: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone.h5"  # without the manifest, whose hash notices anything
+    whole = path.read_bytes()
+    alone.write_bytes(whole)
+    with h5py.File(alone) as file:
+        chunk = file["static/Frontal"].id.get_chunk_info(2)
+        patients = file["exams/patient"].id.get_offset()
+    for place in (chunk.byte_offset + chunk.size // 2, chunk.byte_offset + chunk.size - 5, patients):
+        content = bytearray(whole)
+        content[place] ^= 1
+        alone.write_bytes(content)
+        with pytest.raises(DataError, match=r"alone\.h5"), StoredCohort(alone) as source:
+            source.frames("Frontal", np.arange(12))
+    beside = tmp_path / path.name
+    beside.write_bytes(content)
+    beside.with_suffix(".json").write_bytes(path.with_suffix(".json").read_bytes())
+    with pytest.raises(DataError, match="not the one that was built"):
+        StoredCohort(beside)
+
+
+def test_a_data_set_that_leads_to_another_file_is_refused(path: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(range(200)) * 100)
+    for number, lead in enumerate(("external", "link", "soft")):
+        led = tmp_path / f"{lead}.h5"
+        led.write_bytes(path.read_bytes())
+        with h5py.File(led, "r+") as file:
+            del file["exams/patient"]
+            if number == 0:
+                file.create_dataset("exams/patient", (12,), "i8", external=[(str(secret), 0, 96)])
+            else:
+                file["exams/patient"] = h5py.ExternalLink(path, "/exams/visit") if number == 1 else h5py.SoftLink("/x")
+        with pytest.raises(DataError, match="leads to another place"):
+            StoredCohort(led)

@@ -10,6 +10,7 @@ all else (absent in older data sets). Written by ``data/store/writing.py``.
 
 from __future__ import annotations
 
+import functools
 import zlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -22,7 +23,7 @@ import numpy as np
 from thermocancer.data.cohort import BoolArray, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.data.nuisance import RETIRED
 from thermocancer.errors import DataError
-from thermocancer.files import check_self_contained, reading
+from thermocancer.files import check_self_contained, hash_file, read_json_as, reading
 from thermocancer.workspace import VIEWS
 
 if TYPE_CHECKING:
@@ -205,6 +206,7 @@ def open_checked(path: Path) -> h5py.File:
         raise DataError("there is no such data set", where=path, hint="make it with: thermocancer build-dataset")
     if not h5py.is_hdf5(path):
         raise DataError("this is not a data set", where=path, expected="an HDF5 file", hint=_REBUILD)
+    _check_content(path)
     with reading(path, "the data set is damaged or cut short", hint=_REBUILD):
         handle = h5py.File(path, "r", locking=False)  # HDF5's own locks fail on FUSE mounts
         try:
@@ -225,6 +227,31 @@ def open_checked(path: Path) -> h5py.File:
         expected=f"version {FORMAT_VERSION}", found=f"version {version}",
         hint="update thermocancer" if version > FORMAT_VERSION else _REBUILD,
     )  # fmt: skip
+
+
+MOST_HASHED_BYTES = 1 << 30
+"""Hashing a larger file takes seconds at every command; its frames and tables have checksums of their own."""
+
+
+def _check_content(path: Path) -> None:
+    """Compare a data set with the hash that ``build-dataset`` wrote beside it, if there is one.
+
+    Before HDF5 looks at it: in one of some hundred files with a damaged header its library never came to an end.
+    """
+    stamp, facts = path.with_suffix(".json"), path.stat()
+    if not stamp.is_file() or facts.st_size > MOST_HASHED_BYTES:
+        return
+    known = read_json_as(stamp, lambda content: content.get("outputs", {}).get(path.name), "this is no manifest")
+    if known is not None and known != _hash_of(path, facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns):
+        raise DataError(
+            "the data set is damaged: it is not the one that was built", where=path, expected=f"SHA-256 {known}",
+            hint=_REBUILD,
+        )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=64)
+def _hash_of(path: Path, *_unchanged: int) -> str:
+    return hash_file(path)
 
 
 def checksum_of_tables(file: h5py.File, place: str) -> int:
