@@ -338,7 +338,7 @@ def attack_locks(rounds: int, counts: Counts) -> None:
             double = f"{most} held it at once" if most > 1 else ""
             counts.note("four takers at a dead lock", "wrong" if nobody or double else "one", nobody or double)
         for taker in takers:
-            taker.wait()
+            taker.communicate()
 
 
 # --- kills ------------------------------------------------------------------------------------------------------------

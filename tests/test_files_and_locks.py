@@ -177,17 +177,17 @@ def test_what_the_user_names_is_written_into_and_not_replaced(tmp_path: Path) ->
     assert Path("/dev/full").is_char_device()
 
 
-@pytest.mark.parametrize(
-    "path", ["../x", "a/../../x", "/etc/passwd", "", "a\x1bb", "a\nb", "..\\x", "\\x", None, 3, "."]
-)
+OUTSIDE = ["../x", "a/../../x", "/etc/passwd", "", "a\x1bb", "a\nb", "..\\x", "\\x", None, 3, "."]
+NO_NAMES = ["../x", "/x", "", ".", "..", "a/b", "a\\b", "a\x1b[2J", "a\n", " a", "a ", "-a", "a" * 81]
+
+
+@pytest.mark.parametrize("path", OUTSIDE)
 def test_a_path_of_a_file_stays_inside_its_folder(tmp_path: Path, path: object) -> None:
     with pytest.raises(DataError, match="leads out"):
         inside(tmp_path, path)
 
 
-@pytest.mark.parametrize(
-    "name", ["../x", "/x", "", ".", "..", "a/b", "a\\b", "a\x1b[2J", "a\n", " a", "a ", "-a", "a" * 81]
-)
+@pytest.mark.parametrize("name", NO_NAMES)
 def test_a_name_is_no_path(tmp_path: Path, name: str) -> None:
     for place in (Workspace(tmp_path).run, Workspace(tmp_path).dataset):
         with pytest.raises(ConfigError, match="cannot be the name"):
@@ -284,7 +284,13 @@ def test_whose_lock_is_dead(tmp_path: Path, owner: dict[str, object] | None, age
 
 
 def test_a_full_disk_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("thermocancer.locks.os.fdopen", lambda descriptor, mode: open("/dev/full", mode))
+    fdopen = os.fdopen
+
+    def full(descriptor: int, mode: str) -> object:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), descriptor)
+        return fdopen(descriptor, mode)
+
+    monkeypatch.setattr("thermocancer.locks.os.fdopen", full)
     with pytest.raises(RunError, match="No space"), stage_lock(tmp_path / "fuse.lock"):
         pytest.fail("held")
     assert not list(tmp_path.iterdir())
