@@ -77,8 +77,8 @@ ALLOWED = (
     MayDiffer("text", r"(?m)^ +options: \{\}\n", "the new setting fuse.options, in config.yaml and where it is quoted"),
     MayDiffer(
         "text",
-        r"(?m)^ +(source|date_format|keep_columns|birads_sick_from|view_map|unit): (null|\[\])\n",
-        "new settings of import, in config.yaml and where it is quoted",
+        r"(?m)^ +(source|date_format|keep_columns|birads_sick_from|view_map|unit|facts): (null|\[\])\n",
+        "new settings of import and cohort.facts, in config.yaml and where it is quoted",
     ),
     MayDiffer(
         "text",
@@ -97,6 +97,7 @@ ALLOWED = (
 )
 DECLARED: tuple[str, ...] = (
     "version", "kind", "settings", "trained_exams", "dynamic_source", "decoder", "interpolation", "target_reached",
+    "original_bytes", "encoding", "visit_made_up", "made_up_visits",
 )  # fmt: skip
 """JSON keys that a later version adds, here to manifests: no difference where the second side alone has
 them. A new setting stands in every config.yaml, which is text: declare its line above."""

@@ -15,6 +15,7 @@ from sklearn.svm import SVC
 from thermocancer.classifiers.logistic import ridge_logistic
 from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.config import dump_yaml, load_config
+from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import Fold, make_split
 from thermocancer.data.store.reading import StoredCohort
@@ -253,6 +254,39 @@ def test_columns_of_the_labels_file_are_audited_as_what_they_are(tmp_path: Path)
     every = {each.name for each in variables(replace(asked, wanted=("all",)))}
     assert {"column_site", "column_device", "column_entered"} <= every
     assert "column_biopsy" not in every, "a diagnosis is no nuisance"
+
+
+def test_age_and_fields_come_from_the_labels_file_or_the_site(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    records = [
+        Record(
+            f"{patient}.txt", patient, 1, view, "S", "2014-05-06", 0, "sick", bytes=100 * patient, layout=layout,
+            extra={"columns": {"Age": "47", "site": "Rio"}, "original_bytes": 7} if patient == 1 else {},
+        )
+        for patient in (1, 2)
+        for view, layout in (("Frontal", "grey8"), ("Right", "space2"))
+    ]  # fmt: skip
+    frames = [
+        replace(records[0], path=f"{number}", patient=patient, protocol="D", index=number, layout=layout)
+        for patient in (1, 3)
+        for number, layout in enumerate(("tiff", "npy", "tiff"))
+    ]
+    write_catalog(workspace, [*records, *frames])
+    fields = [{"heading": "Personal history", "entries": [["Menopause", "48"], ["", "a remark"]]}]
+    visits = [
+        {"visit": 1, "fields": fields},
+        {"visit": 2, "fields": [{"heading": "", "entries": [["Menopause", "50"]]}]},
+    ]
+    profile = [["age", "75 years old"], ["Marital status", "Single"]]
+    line = {"patient": 2, "read": "2026-05-06", "profile": profile, "visits": visits}
+    (workspace.raw / "patients.jsonl").write_text(json.dumps(line) + "\n")
+    exams = catalogued_exams(workspace)
+    assert (exams[1, 1].age, exams[2, 1].age) == (47, 63)
+    assert exams[1, 1].columns == {"Age": "47", "site": "Rio"}
+    assert exams[2, 1].columns == {"Menopause": "48", "Marital status": "Single"}
+    assert exams[1, 1].formats == exams[2, 1].formats == {"Frontal": "grey8", "Right": "space2"}
+    assert exams[3, 1].formats == {"Frontal": "tiff or npy"}, "of every frame, where there is no static picture"
+    assert (exams[1, 1].sizes, exams[2, 1].sizes["Right"]) == ({"Frontal": 7, "Right": 7}, 200)
 
 
 @pytest.mark.parametrize("tied", ["Frontal", "Right"])

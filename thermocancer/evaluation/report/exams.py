@@ -60,6 +60,7 @@ def catalogued_exams(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
     if not workspace.catalog.exists():
         return {}
     exams: dict[ExamKey, ExamFacts] = {}
+    still = set[tuple[str, str]]()
     records = [record for record in read_catalog(workspace) if record.status == "ok" and record.path]
     # static files first: a dynamic frame stands in for the frontal view only where there is no static one
     for record in sorted(records, key=lambda each: (each.protocol != "S", each.index, each.path)):
@@ -69,11 +70,12 @@ def catalogued_exams(workspace: Workspace) -> dict[ExamKey, ExamFacts]:
         exam.bytes = exam.bytes or record.source_bytes
         exam.files.setdefault(record.view, record.path)
         exam.sizes.setdefault(record.view, record.source_bytes)
-        known = exam.formats.get(record.view, "")
-        if record.protocol != "S" and record.format not in known.split(" or "):  # of a dynamic exam, every frame's
-            exam.formats[record.view] = " or ".join(filter(None, (known, record.format)))
-        else:
+        if record.protocol == "S":
+            still.add((record.exam, record.view))
             exam.formats.setdefault(record.view, record.format)
+        elif (record.exam, record.view) not in still:  # of a dynamic exam, every frame's
+            known = exam.formats.get(record.view, record.format).split(" or ")
+            exam.formats[record.view] = " or ".join(dict.fromkeys([*known, record.format]))
         exam.assigned |= record.assigned
         exam.columns = {**record.extra.get("columns", {}), **exam.columns}
     truth = {
