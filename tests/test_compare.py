@@ -124,3 +124,27 @@ def test_one_clear_pair_among_many_may_be_chance() -> None:
     assert which_differ([pair("a", 0.01, 0.09), *even], 0.95).startswith("On these patients no run can be told")
     assert which_differ([pair("a", 0.01, 0.003), *even], 0.95) == "a ranks better than z by 0.050 AUC."
     assert which_differ([pair("a", 0.01, 0.06)], 0.95) == "a ranks better than z by 0.050 AUC."
+
+
+@pytest.mark.parametrize(
+    ("strengths", "tone", "said"),
+    [((3.0, 0.6), "good", "ranks better than"), ((1.5, 1.5), "open", "no run can be told from another"),
+     ((0.0, 0.0), "open", "no run can be told from another")],
+)  # fmt: skip
+def test_only_a_difference_is_green_and_programs_get_numbers(
+    tmp_path: Path, strengths: tuple[float, float], tone: str, said: str
+) -> None:
+    workspace = Workspace(tmp_path)
+    for name, strength, noise in zip("ab", strengths, (0.3, 0.6), strict=True):
+        write_run(workspace, name, toy_rows(strength=strength, noise=noise))
+    report = compare.run(comparing(tmp_path, "a", "b"), workspace, Silent())
+    verdict = report.figures["verdict"]
+    assert verdict["tone"] == tone
+    assert said in report.notes[0]
+    assert list(report.notes) == [verdict["headline"], *verdict["sentences"]]
+    assert any("does not show that they are equal" in each for each in verdict["sentences"]) == (tone == "open")
+    assert any("Not shown to be better than chance" in each for each in verdict["sentences"]) == (strengths[1] < 1)
+    (pair,) = report.figures["pairs"]
+    assert all(isinstance(pair["auc"][key], float) for key in ("value", "low", "high", "p", "p_holm"))
+    assert isinstance(pair["mcnemar"]["p"], float)
+    assert report.figures["a - b, AUC"].startswith(f"{pair['auc']['value']:+.3f} (")

@@ -18,11 +18,16 @@ from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.data.names import ThermogramName
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
+from thermocancer.evaluation.report import figures
 from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, is_phantom, sources_of, subgroup_table
-from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, render_page
+from thermocancer.evaluation.report.judgement import fold_facts
+from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, THERMOGRAMS, Words, render_page
+from thermocancer.evaluation.report.verdict import verdict_of
+from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
-from thermocancer.runs.predictions import read_predictions
+from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.runs.run import read_run
 from thermocancer.stages import evaluate, fuse
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import LABELS, Workspace
@@ -121,7 +126,9 @@ def test_the_notice_the_verdict_and_the_checklist_are_there(folder: Path) -> Non
     assert facts["verdict"]["headline"] in text
     named = {item["item"]: item["answer"] for item in facts["checklist"]}
     assert named["Ethics approval, consent, registration and protocol"] is None
-    assert named["Confusion matrix"].startswith("TN ")
+    assert re.fullmatch(
+        r"\d+ sick and \d+ healthy called right, \d+ sick and \d+ healthy called wrong", named["Confusion matrix"]
+    )
     assert facts["baseline"]["auc"]["value"] > 0.5
 
 
@@ -339,3 +346,135 @@ def test_the_original_protocol_counts_files_and_every_other_one_patients(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["n"], metrics["unit"], metrics["patients"]) == (n, unit, 30)
     assert sum(metrics["confusion"].values()) == n
+
+
+# --- the verdict: tone and first words from the model and all it is compared with -------------------------------------
+
+Bounds = tuple[float, float, float]
+
+
+def bounded(bounds: Bounds) -> dict[str, float]:
+    return dict(zip(("value", "low", "high"), bounds, strict=True))
+
+
+def judged_by(
+    model: Bounds,
+    gain: Bounds | None,
+    twin: Bounds | None = (0.3, 0.2, 0.4),
+    shortcut: str = "shown absent",
+    reached: int = 0,
+    leaks: tuple[str, ...] = (),
+    flat: int = 0,
+    words: Words = THERMOGRAMS,
+) -> dict:
+    """The verdict where model minus baseline and model minus twin are as given."""
+    document = {
+        "auc": bounded(model), "accuracy": bounded((0.8, 0.7, 0.9)), "n": 60, "positives": 20, "patients": 60,
+        "unit": "patient", "units_by_visit": 0, "leaks": list(leaks),
+        "folds": {"p": 1.0, "disagree": False, "folds": [
+            {"fold": f"1.{number}", "n": 12, "auc": 0.5, "spread": 0.0003 if number <= flat else 0.5,
+             "flat": number <= flat} for number in range(1, 6)]},
+    }  # fmt: skip
+    baseline = None if gain is None else bounded((model[0] - gain[0], 0.4, 0.99)) | {"difference": bounded(gain)}
+    permuted = [0.5] * (30 - reached) + [model[0]] * reached
+    controls = [
+        {"name": "permuted", "group": "control", "own": model[0], "permutations": permuted,
+         "p_permuted": (1 + reached) / 31, "auc": bounded((0.5, 0.3, 0.7))},
+    ]  # fmt: skip
+    if twin is not None:
+        auc = bounded((model[0] - twin[0], 0.3, 0.95))
+        controls.append({"name": "untrained", "group": "baseline", "difference": bounded(twin), "auc": auc})
+    tones = {"shown absent": "good", "not shown": "open", "amber": "caution", "red": "bad"}
+    named = [{"words": "the calendar"}] if shortcut in ("amber", "red") else []
+    verdict = {"tone": tones[shortcut], "sentences": [], "shortcuts": named, "hidden": []}
+    audit = {"controls": controls, "leak_checks": [], "verdict": verdict}
+    return verdict_of(document, baseline_auc=baseline, audit=audit, phantom=False, words=words)
+
+
+SURE, ABOVE, BELOW, LEVEL = (0.9, 0.82, 0.95), (0.2, 0.1, 0.3), (-0.28, -0.38, -0.18), (-0.05, -0.12, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("given", "tone", "said"),
+    [
+        ({}, "good", "the model tells sick from healthy better than chance and better than its trivial baseline"),
+        ({"shortcut": "not shown"}, "open", "the model tells sick from healthy better than chance"),
+        ({"gain": None}, "open", "the model tells sick from healthy better than chance: AUC"),
+        ({"model": (0.7, 0.6, 0.8), "gain": BELOW}, "bad", "the trivial baseline (thermal statistics, nothing deep) "
+         "does better than the model: AUC 0.980"),
+        ({"gain": LEVEL}, "caution", "the trivial baseline (thermal statistics, nothing deep) does as well or better"),
+        ({"gain": (0.05, -0.02, 0.12)}, "caution", "the trivial baseline (thermal statistics, nothing deep) is not "
+         "shown to do worse"),
+        ({"gain": BELOW, "shortcut": "red"}, "bad", "the trivial baseline"),
+        ({"twin": LEVEL}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but its untrained twin does "),
+        ({"shortcut": "amber"}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but the label of these exams "
+         "can be read from the calendar alone."),
+        ({"shortcut": "red"}, "bad", "the model reaches AUC 0.900 (0.820 to 0.950), but the label of these exams can "
+         "be read from the calendar alone: this does not show that it sees disease"),
+        ({"reached": 3}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but 3 of 30 permutations"),
+        ({"flat": 1}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but 1 of 5 folds did not train"),
+        ({"flat": 5}, "bad", "the model reaches AUC 0.900 (0.820 to 0.950), but 5 of 5 folds did not train"),
+        ({"leaks": ("by file",)}, "bad", "the model reaches AUC 0.900 (0.820 to 0.950), but its protocol leaks"),
+        ({"model": (0.55, 0.4, 0.7), "gain": LEVEL}, "caution", "the model cannot be told from chance, AUC 0.550 "
+         "(0.400 to 0.700); the trivial baseline"),
+        ({"model": (0.3, 0.2, 0.4)}, "bad", "the model ranks healthy above sick: worse than chance"),
+    ],
+)  # fmt: skip
+def test_tone_and_first_words(given: dict, tone: str, said: str) -> None:
+    verdict = judged_by(**({"model": SURE, "gain": ABOVE} | given))
+    assert verdict["tone"] == tone
+    assert verdict["headline"].startswith(f"On 60 patients (20 sick) {said}")
+
+
+def test_a_fold_that_did_not_train_is_named() -> None:
+    verdict = judged_by(SURE, ABOVE, flat=1)
+    assert "Folds that did not train: 1.1: all scores within 0.0003. Their order says nothing." in verdict["sentences"]
+
+
+def scored(fold: str, first: int, auc: float, size: int) -> list[Prediction]:
+    """A fold of as many of each class; the sick ones rank above ``auc`` of the healthy ones, or below them all."""
+    healthy = [Prediction(first + n, 1, fold, 0, 0.2 + 0.5 * n / size, 0) for n in range(size)]
+    middle = 0.2 + 0.5 * (round(auc * size) - 0.5) / size
+    return healthy + [Prediction(first + size + n, 1, fold, 1, middle, 1) for n in range(size)]
+
+
+@pytest.mark.parametrize(("aucs", "disagree"), [((0.1, 0.6, 0.9), True), ((0.75, 0.8, 0.85), False)])
+def test_folds_that_disagree_more_than_chance(tmp_path: Path, aucs: tuple[float, ...], disagree: bool) -> None:
+    workspace = Workspace(tmp_path)
+    rows = [row for n, auc in enumerate(aucs) for row in scored(f"1.{n + 1}", 100 * n + 1, auc, 20)]
+    untrained = [replace(row, fold="1.4", patient=900 + row.patient, score=0.4 + 1e-5 * row.score) for row in rows[:40]]
+    write_run(workspace, "toy", rows + untrained * (not disagree))
+    found = fold_facts(read_run(workspace, "toy"))
+    assert found["disagree"] is disagree or not disagree
+    assert [each["fold"] for each in found["folds"] if each["flat"]] == ([] if disagree else ["1.4"])
+    if not disagree:
+        write_run(workspace, "toy", rows)
+        assert not fold_facts(read_run(workspace, "toy"))["disagree"]
+
+
+def test_the_terminal_says_all_that_the_tone_rests_on(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    fill_raw(workspace, "simulate")
+    source = toy_source(toy_rows(24, repeats=1))
+    write_dataset(workspace, source)
+    config = pixels_config(workspace, **{"evaluate.explain": False, "evaluate.audit_skip": ["permuted labels"]})
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    trained = fuse.run(config, workspace, Silent())
+    assert {"auc", "auc_low", "auc_high", "baseline_auc", "baseline_auc_low"} <= trained.figures.keys()
+    said = "\n".join(evaluate.run(config, workspace, Silent()).notes)
+    verdict = json.loads((workspace.run("pixels") / "report.json").read_text())["verdict"]
+    for sentence in (verdict["headline"], *verdict["sentences"]):
+        assert f"pixels: {sentence}" in said
+    assert "The trivial baseline (" in said
+    assert "These exams are synthetic" in said
+    assert "shortcut" in said or "can be read" in said
+
+
+def test_the_figure_of_thresholds_marks_what_was_decided() -> None:
+    units = gather_units(toy_rows(40))
+    shares = {"accuracy": 0.61, "sensitivity": 0.42, "specificity": 0.83}
+    drawn = {
+        name: figures.draw_accuracy(units, 0.45, shares | {name: value})
+        for name, value in (("accuracy", 0.61), ("accuracy", 0.2), ("specificity", 0.1))
+    }
+    assert drawn["accuracy"] != figures.draw_accuracy(units, 0.45, shares) != drawn["specificity"]

@@ -9,7 +9,7 @@ from thermocancer.config import Config
 from thermocancer.evaluation.audit.whole import Row, draw_forest
 from thermocancer.evaluation.report.exams import is_phantom, sources_of
 from thermocancer.evaluation.report.judgement import Picture
-from thermocancer.evaluation.report.page import PHANTOM_NOTICE, number
+from thermocancer.evaluation.report.page import PHANTOM_NOTICE, Words, number, with_interval
 from thermocancer.evaluation.statistics.comparison import compare_pairs, shared_units
 from thermocancer.evaluation.statistics.metrics import METRICS, measure
 from thermocancer.evaluation.statistics.units import gather_units
@@ -50,11 +50,7 @@ def compare_runs(runs: Sequence[Run], workspace: Workspace, config: Config) -> R
         )
     pairs = compare_pairs(units, confidence=confidence, bootstrap=bootstrap, seed=seed)
     phantom = is_phantom(sources_of(workspace, runs[0].rows))
-    sentences = [PHANTOM_NOTICE] if phantom else []
-    leaky = [run["name"] for run in described if run["leaks"]]
-    if leaky:
-        sentences.insert(0, f"The protocol of {', '.join(leaky)} leaks: a difference from a sound run says nothing.")
-    tone = "caution" if leaky else "good"
+    words = Words.of(runs[0])
     shared = units[runs[0].name]
     document = {
         "runs": described,
@@ -63,7 +59,8 @@ def compare_runs(runs: Sequence[Run], workspace: Workspace, config: Config) -> R
         "positives": int(shared.labels.sum()),
         "confidence": confidence,
         "phantom": phantom,
-        "verdict": {"tone": tone, "headline": which_differ(pairs, confidence), "sentences": sentences},
+        "classes": list(words.classes),
+        "verdict": verdict_between(described, pairs, confidence, phantom=phantom),
     }
     flags = {"auc": "model", "accuracy": "none", "sensitivity": "none", "specificity": "none"}
     groups: list[tuple[str, list[Row]]] = [
@@ -78,13 +75,53 @@ def compare_runs(runs: Sequence[Run], workspace: Workspace, config: Config) -> R
     return RunComparison(document, picture)
 
 
+def verdict_between(runs: Sequence[Json], pairs: Sequence[Json], confidence: float, *, phantom: bool) -> Json:
+    """``tone``, ``headline`` and ``sentences``: green only where runs differ that are sound and better than chance.
+
+    ``open`` where no run can be told from another, with the difference that the data leave possible; ``caution`` where
+    a protocol leaks or the better run is not shown to be better than chance.
+    """
+    better = clear_differences(pairs, confidence)
+    leaky = [run["name"] for run in runs if run["leaks"]]
+    lost = [run for run in runs if run["metrics"]["auc"]["low"] <= 0.5]
+    doubtful = {run["name"] for run in lost} & {winner for winner, _, _ in better}
+    sentences = []
+    if leaky:
+        sentences.append(f"The protocol of {', '.join(leaky)} leaks: a difference from a sound run says nothing.")
+    if not better:
+        bounds = [abs(pair["auc"][side]) for pair in pairs for side in ("low", "high") if pair["auc"][side] is not None]
+        if bounds:
+            sentences.append(
+                f"This does not show that they are equal: differences up to {number(max(bounds))} AUC are possible."
+            )
+    if lost:
+        named = ", ".join(f"{run['name']} (AUC {with_interval(run['metrics']['auc'])})" for run in lost)
+        sentences.append(f"Not shown to be better than chance: {named}.")
+    if phantom:
+        sentences.append(PHANTOM_NOTICE)
+    return {
+        "tone": "caution" if leaky or doubtful else "good" if better else "open",
+        "headline": which_differ(pairs, confidence),
+        "sentences": sentences,
+    }
+
+
 def which_differ(pairs: Sequence[Json], confidence: float) -> str:
-    """Which runs differ, allowing for the number of pairs: of ten equal ones some look clear two times in five."""
-    words = []
+    """The headline: which runs differ, or that none does."""
+    found = clear_differences(pairs, confidence)
+    words = [f"{winner} ranks better than {other} by {number(gain)} AUC" for winner, other, gain in found]
+    return "; ".join(words) + "." if words else "On these patients no run can be told from another by its AUC."
+
+
+def clear_differences(pairs: Sequence[Json], confidence: float) -> list[tuple[str, str, float]]:
+    """Better run, other run and difference, allowing for their number: of ten equal ones some look clear two times
+    in five.
+    """
+    found = []
     for pair in pairs:
         auc = pair["auc"]
         excludes_zero = auc["low"] is not None and not auc["low"] <= 0 <= auc["high"]
         if excludes_zero and (len(pairs) == 1 or auc["p_holm"] < 1 - confidence):
             names = (pair["first"], pair["second"]) if auc["value"] > 0 else (pair["second"], pair["first"])
-            words.append(f"{names[0]} ranks better than {names[1]} by {number(abs(auc['value']))} AUC")
-    return "; ".join(words) + "." if words else "On these patients no run can be told from another by its AUC."
+            found.append((*names, abs(auc["value"])))
+    return found

@@ -43,7 +43,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     write_text(folder / "report.html", page)
     stamp.write(made_from, [folder / name for name in FILES])
     report.made = 1
-    report.notes.append(compared.document["verdict"]["headline"])
+    verdict = compared.document["verdict"]
+    report.notes += [verdict["headline"], *verdict["sentences"]]
+    # numbers for programs; the strings below are what people read
+    report.figures |= {"verdict": verdict, "runs": compared.document["runs"], "pairs": compared.document["pairs"]}
     for pair in compared.document["pairs"]:
         low, high = pair["auc"]["low"], pair["auc"]["high"]
         bounds = "interval undefined" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"

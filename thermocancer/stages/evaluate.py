@@ -85,6 +85,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     from thermocancer.evaluation.report.contents import gather_contents, report_page
     from thermocancer.evaluation.report.exams import catalogued_exams
     from thermocancer.evaluation.report.judgement import judge, own_figures
+    from thermocancer.evaluation.report.page import Words
     from thermocancer.runs.run import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
@@ -98,7 +99,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     pictures, remark = own_figures(judged.run)
     judged.pictures |= pictures
     contents = gather_contents(judged, workspace, config, exams, audit=audit, explained=explained, remark=remark)
-    folder, facts = task.folder, contents.facts
+    folder, facts, words = task.folder, contents.facts, Words.of(judged.run)
     written = [folder / "figures" / f"{name}.png" for name in judged.pictures]
     for path, picture in zip(written, judged.pictures.values(), strict=True):
         write_bytes(path, picture.png)
@@ -111,8 +112,8 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
         write_json(folder / name, document)
     texts = {
         "report.html": report_page(contents, judged),
-        "model-card.md": model_card(facts),
-        "data-set-card.md": dataset_card(facts),
+        "model-card.md": model_card(facts, words),
+        "data-set-card.md": dataset_card(facts, words),
     }
     for name, text in texts.items():
         write_text(folder / name, text)

@@ -14,6 +14,7 @@ from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_a
 from thermocancer.data.split import Split, outer_folds, restrict
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError
+from thermocancer.evaluation.statistics.metrics import auc_figures
 from thermocancer.features.tables import complete_rows
 from thermocancer.kinds import FUSE as STAGE
 from thermocancer.kinds import Reads, kind, trivial_kinds
@@ -51,7 +52,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         if not combined.is_done():
             late = train_late(combined, progress)
             report.made, report.current = int(late.written), int(not late.written)
-            report.figures |= {"patients": len({row.patient for row in late.scores.rows}), "auc": late.scores.auc}
+            report.figures |= {
+                "patients": len({row.patient for row in late.scores.rows}),
+                **auc_figures(late.scores.rows, config.evaluate),
+            }
         return report
     with StoredCohort(workspace.dataset(config.dataset.name)) as cohort:
         job = _job(config, workspace, cohort)
@@ -59,9 +63,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             return report
         trained = train(job, progress)
     report.made, report.current = int(trained.written), int(not trained.written)
-    report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), "auc": trained.scores.auc}
+    report.figures |= {
+        "exams": len(job.rows),
+        "excluded": len(job.excluded),
+        **auc_figures(trained.scores.rows, config.evaluate),
+    }
     if trained.baseline is not None:
-        report.figures["baseline_auc"] = trained.baseline.auc
+        report.figures |= auc_figures(trained.baseline.rows, config.evaluate, "baseline_auc")
     return report
 
 

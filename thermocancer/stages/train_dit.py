@@ -15,6 +15,7 @@ from thermocancer.config.schema import shown_rendering
 from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.split import Split, dynamic_folds, restrict
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort, has_part
+from thermocancer.evaluation.statistics.metrics import auc_figures
 from thermocancer.kinds import DIT as STAGE
 from thermocancer.kinds import backbone, only_kind_of
 from thermocancer.outcome import Plan, StageReport
@@ -60,7 +61,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         _read_features(job, network, progress)
         trained = train(job, progress, family.calibrated(network, job.asked))
     report.made, report.current = int(trained.written), int(not trained.written)
-    report.figures |= {"exams": len(job.rows), "folds": len(job.folds), "auc": trained.scores.auc, **network.counts}
+    report.figures |= {"exams": len(job.rows), "folds": len(job.folds)}
+    report.figures |= auc_figures(trained.scores.rows, config.evaluate) | network.counts
     return report
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from thermocancer.evaluation.audit.controls import NUISANCE
-from thermocancer.evaluation.report.page import PHANTOM_NOTICE, fill_template, with_interval
+from thermocancer.evaluation.report.page import (
+    PHANTOM_NOTICE,
+    THERMOGRAMS,
+    Words,
+    fill_template,
+    number,
+    with_interval,
+)
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
@@ -20,28 +26,37 @@ SOURCES = {
 }
 
 
-def model_card(facts: Json) -> str:
+def model_card(facts: Json, words: Words = THERMOGRAMS) -> str:
     """Markdown from the content of ``report.json``."""
-    return fill_template("model-card.md", facts | {"metric_names": list(METRICS), "phantom_notice": PHANTOM_NOTICE})
+    return fill_template(
+        "model-card.md", facts | {"metric_names": list(METRICS), "phantom_notice": PHANTOM_NOTICE, **_said(words)}
+    )
 
 
-def dataset_card(facts: Json) -> str:
+def dataset_card(facts: Json, words: Words = THERMOGRAMS) -> str:
     """Markdown from the content of ``report.json``."""
     sources = [SOURCES.get(each, each) for each in facts["sources"]]
-    words = {"sources_in_words": sources, "no_shortcut": why_no_shortcut(facts["audit"])}
-    return fill_template("data-set-card.md", facts | words)
+    beside = {"sources_in_words": sources, "no_shortcut": why_no_shortcut(facts["audit"], words)}
+    return fill_template("data-set-card.md", facts | beside | _said(words))
 
 
-def why_no_shortcut(audit: Json | None) -> str:
+def _said(words: Words) -> Json:
+    return {"words": words, "notice": words.notice}
+
+
+def why_no_shortcut(audit: Json | None, words: Words = THERMOGRAMS) -> str:
     """What stands in the card where no variable by itself tells the label."""
     if not audit:
         return "- not audited"
     hidden = audit["verdict"].get("hidden", ())
     if hidden:
         found = ", ".join(f"{each['title']} reaches AUC {with_interval(each['auc'])}" for each in hidden)
-        return f"- no variable by itself, yet without a breast {found}"
-    looked = any(control["group"] == NUISANCE for control in audit["controls"])
-    return "- none found" if looked else "- could not be looked for: no nuisance variable is known of these exams"
+        return f"- no variable by itself, yet {words.blind} {found}"
+    absence = audit["verdict"].get("absence")
+    if absence is None or absence["detectable_auc"] is None:
+        return f"- could not be looked for: no nuisance variable is known of these {words.things}"
+    size = f"one of AUC {number(absence['detectable_auc'], 2)} would have been named in four of five such studies"
+    return f"- {absence['shortcuts']}: no variable by itself; {size}"
 
 
 # --- the check-list of STARD-AI, TRIPOD+AI and CLAIM ------------------------------------------------------------------
@@ -52,9 +67,9 @@ ALL = "STARD-AI, TRIPOD+AI, CLAIM"
 SHORT_SOURCES = {"fetch": "the DMR-IR web site", "import": "an imported folder", "simulate": "a simulation (phantom)"}
 LEFT_TO_PEOPLE = (
     "Eligibility criteria and setting in which exams were made",
-    "Reference standard: how healthy and sick were established",
-    "Time between thermography and the reference standard",
-    "Demographic characteristics (age, breast density, symptoms)",
+    "Reference standard: how {negative} and {positive} were established",
+    "Time between imaging and the reference standard",
+    "Demographic characteristics (age, symptoms, and what else bears on the picture)",
     "Rationale for the sample size",
     "External test on another site's data",
     "Ethics approval, consent, registration and protocol",
@@ -64,10 +79,16 @@ LEFT_TO_PEOPLE = (
 """What no program can answer stays visibly open."""
 
 
+def _confusion_words(counts: Json, words: Words) -> str:
+    right = f"{counts['tp']} {words.positive} and {counts['tn']} {words.negative} called right"
+    return f"{right}, {counts['fn']} {words.positive} and {counts['fp']} {words.negative} called wrong"
+
+
 def checklist(
     document: Json,
     run: Run,
     flow: Sequence[Json],
+    words: Words = THERMOGRAMS,
     *,
     sources: Sequence[str],
     audit: Json | None,
@@ -87,11 +108,12 @@ def checklist(
     groupings = sorted({row["grouping"] for row in subgroups})
     answers: list[tuple[str, str | None, str]] = [
         ("Source of the data", ", ".join(SHORT_SOURCES.get(each, each) for each in sources) or None, ALL),
-        ("Data set and its version", str(manifest.dataset.model_dump()), ALL),
-        ("Flow of exams, with reasons for exclusion",
+        ("Data set and its version",
+         f"{manifest.dataset.name}, content {manifest.dataset.fingerprint[:12]} (SHA-256, shortened)", ALL),
+        (f"Flow of {words.things}, with reasons for exclusion",
          steps + (f"; left out: {lost}" if lost else "; nothing left out"), ALL),
-        ("Number of patients, exams and of each class", f"{used['patients']} patients, {used['exams']} exams "
-         f"({used['healthy']} healthy, {used['sick']} sick)", ALL),
+        (f"Number of {words.whose}s, {words.things} and of each class", f"{used['patients']} {words.whose}s, "
+         f"{used['exams']} {words.things} ({used['healthy']} {words.negative}, {used['sick']} {words.positive})", ALL),
         ("Input: views or frames", ", ".join(manifest.views) or None, ALL),
         ("Model", manifest.model, ALL),
         ("Unit of analysis", f"{document['unit']}: {document['decision_rule']}", ALL),
@@ -102,7 +124,7 @@ def checklist(
          "; ".join(document[name]["method"] for name in ("accuracy", "auc", "brier")), ALL),
         ("Software, versions, settings and exact command", "at the end of this report", "TRIPOD+AI, CLAIM"),
         ("Random seed", str(manifest.seed), "CLAIM"),
-        ("Confusion matrix", "TN {tn}, FP {fp}, FN {fn}, TP {tp}".format(**document["confusion"]), ALL),
+        ("Confusion matrix", _confusion_words(document["confusion"], words), ALL),
         ("Accuracy with intervals", "in the table of figures", ALL),
         ("Calibration", "slope, intercept, Brier score, reliability diagram", "TRIPOD+AI"),
         ("Clinical usefulness", "decision curve and predictive values by prevalence", "TRIPOD+AI"),
@@ -111,6 +133,6 @@ def checklist(
         ("Failure analysis", "gallery of misclassified exams", "CLAIM"),
         ("Performance in subgroups", f"by {', '.join(groupings)}" if groupings else None, ALL),
         ("Limitations", "the verdict, and the notice on top", ALL),
-        *((item, None, ALL) for item in LEFT_TO_PEOPLE),
+        *((item.format(negative=words.negative, positive=words.positive), None, ALL) for item in LEFT_TO_PEOPLE),
     ]  # fmt: skip
     return [{"item": item, "guidelines": guidelines, "answer": answer} for item, answer, guidelines in answers]

@@ -30,7 +30,7 @@ from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
 from thermocancer.runs.run import Run
-from thermocancer.workspace import LABELS, VIEWS, Workspace
+from thermocancer.workspace import VIEWS, Workspace
 
 if TYPE_CHECKING:
     from thermocancer.evaluation.explain.telling_exams import Explanation
@@ -64,7 +64,8 @@ def gather_contents(
     sources = sources_of(workspace, run.rows)
     phantom = is_phantom(sources)
     groups = subgroup_table(run.rows, exams, config.evaluate.confidence)
-    wrong = misclassified(judged.units, document["threshold"])
+    words = Words.of(run)
+    wrong = misclassified(judged.units, document["threshold"], words)
     kept = run.config()
     content = {
         "title": config.report.title,
@@ -75,7 +76,7 @@ def gather_contents(
         "metrics": document,
         "baseline": judged.baseline,
         "verdict": verdict_of(
-            document, baseline_auc=judged.baseline_auc, audit=audit, phantom=phantom, words=Words.of(run)
+            document, baseline_auc=judged.baseline_auc, audit=audit, phantom=phantom, words=words
         ),
         "curves": judged.curves,
         "flow": flow,
@@ -84,7 +85,7 @@ def gather_contents(
         "audit": audit,
         "explanation": None if explained is None else explained.facts | {"note": explained.note},
         "checklist": checklist(
-            document, run, flow, sources=sources, audit=audit, subgroups=groups
+            document, run, flow, words, sources=sources, audit=audit, subgroups=groups
         ),
         "environment": environment(),
         "command": exact_command(run),
@@ -102,6 +103,8 @@ def report_page(contents: ReportContents, judged: Judgement) -> str:
         "metric_titles": METRICS.items(),
         "gallery": contents.gallery,
         "explained": contents.explained,
+        "words": (words := Words.of(judged.run)),
+        "notice": words.notice,
         "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(OWN_FIGURE)],
     }
     return render_page("report.html", contents.facts | beside, judged.pictures)
@@ -110,7 +113,7 @@ def report_page(contents: ReportContents, judged: Judgement) -> str:
 # --- misclassified units ----------------------------------------------------------------------------------------------
 
 
-def misclassified(units: Units, threshold: float | None) -> list[Json]:
+def misclassified(units: Units, threshold: float | None, words: Words) -> list[Json]:
     """The units that were called wrong, furthest from the operating point first."""
     middle = 0.5 if threshold is None else threshold
     wrong = np.flatnonzero(units.decisions != units.labels)
@@ -120,11 +123,11 @@ def misclassified(units: Units, threshold: float | None) -> list[Json]:
         patient, visit = int(units.patients[row]), int(units.visits[row])
         entries.append(
             {
-                "name": f"patient {patient}" + (f", visit {visit}" if visit else ""),
+                "name": f"{words.whose} {patient}" + (f", visit {visit}" if visit and words.whose == "patient" else ""),
                 "patient": patient,
                 "visit": visit,
-                "truth": LABELS[int(units.labels[row])],
-                "called": LABELS[int(units.decisions[row])],
+                "truth": words.classes[int(units.labels[row])],
+                "called": words.classes[int(units.decisions[row])],
                 "score": float(units.scores[row]),
             }
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -98,10 +98,10 @@ def draw_roc(lines: Sequence[RocLine]) -> bytes:
     return png_bytes(figure)
 
 
-def draw_precision_recall(model: Units, baseline: Units | None) -> bytes:
-    """Precision against recall; the dotted line is the share of sick, what guessing gives."""
+def draw_precision_recall(model: Units, baseline: Units | None, positive: str = LABELS[1]) -> bytes:
+    """Precision against recall; the dotted line is the share of the positive class, what guessing gives."""
     figure, axes = new_figure()
-    axes.axhline(float(model.labels.mean()), color=MUTED, linestyle=":", linewidth=1, label="share of sick")
+    axes.axhline(float(model.labels.mean()), color=MUTED, linestyle=":", linewidth=1, label=f"share of {positive}")
     if baseline is not None:
         recall, precision = precision_recall_points(baseline.labels, baseline.scores)
         axes.step(recall, precision, where="pre", color=AMBER, linewidth=1.4, label="trivial baseline")
@@ -112,22 +112,28 @@ def draw_precision_recall(model: Units, baseline: Units | None) -> bytes:
     return png_bytes(figure)
 
 
-def draw_accuracy(units: Units, threshold: float | None) -> bytes:
-    """Accuracy, sensitivity and specificity against the threshold."""
+def draw_accuracy(units: Units, threshold: float | None, decided: Mapping[str, float | None]) -> bytes:
+    """Accuracy, sensitivity and specificity against one threshold for all; dots are what was ``decided``, the table's.
+
+    Each fold decides by a threshold of its own, so that the dots need not lie on the curves.
+    """
     rows = accuracy_by_threshold(units)
     steps = [row["threshold"] for row in rows]
     figure, axes = new_figure(5.2)
     for name, colour, width in (("accuracy", MODEL, 2.0), ("sensitivity", ALARM, 1.2), ("specificity", MUTED, 1.2)):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=name)
+        share = decided[name]
+        if threshold is not None and share is not None:
+            axes.plot([threshold], [share], "o", color=colour, markersize=6, zorder=5)
     if threshold is not None:
-        axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="operating point (median)")
+        axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="operating point; dots: as decided")
     axes.set(xlabel="threshold on the score", ylabel="share", xlim=(0, 1), ylim=(-0.01, 1.03))
     axes.legend(loc="lower left", fontsize=9)
     return png_bytes(figure)
 
 
-def draw_calibration(units: Units) -> bytes:
-    """Reliability diagram: share of sick against mean score, dots as large as their bin."""
+def draw_calibration(units: Units, positive: str = LABELS[1]) -> bytes:
+    """Reliability diagram: share of the positive class against mean score, dots as large as their bin."""
     rows = reliability(units.labels, units.scores)
     figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1, label="ideal")
@@ -135,21 +141,21 @@ def draw_calibration(units: Units) -> bytes:
     axes.plot(scores, shares, color=MODEL, linewidth=1)
     sizes = [20 + 300 * row["n"] / len(units) for row in rows]
     axes.scatter(scores, shares, s=sizes, color=MODEL, alpha=0.75, label="bins of scores", linewidths=0)
-    axes.set(xlabel="mean score", ylabel="share of sick", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
+    axes.set(xlabel="mean score", ylabel=f"share of {positive}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_aspect("equal")
     axes.legend(loc="upper left", fontsize=9, markerscale=0.5)
     return png_bytes(figure)
 
 
-def draw_decision_curve(units: Units) -> bytes:
+def draw_decision_curve(units: Units, positive: str = LABELS[1]) -> bytes:
     """Net benefit at thresholds of 1 to 20 %."""
     rows = decision_curve(units.labels, units.scores)
     figure, axes = new_figure(5.2)
     steps = [100 * row["threshold"] for row in rows]
     for name, label, colour, width in (
         ("model", "model", MODEL, 2.0),
-        ("everyone", "call everyone sick", AMBER, 1.4),
-        ("nobody", "call nobody sick", MUTED, 1.0),
+        ("everyone", f"call everyone {positive}", AMBER, 1.4),
+        ("nobody", f"call nobody {positive}", MUTED, 1.0),
     ):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=label)
     axes.set(xlabel="threshold probability, %", ylabel="net benefit", xlim=(1, 20))
@@ -157,11 +163,11 @@ def draw_decision_curve(units: Units) -> bytes:
     return png_bytes(figure)
 
 
-def draw_confusion(confusion: dict[str, int]) -> bytes:
+def draw_confusion(confusion: dict[str, int], classes: Sequence[str] = LABELS) -> bytes:
     """The confusion matrix, counts and shares of each true class."""
     figure, axes = new_figure(3.8, 3.4)
     table = np.array([[confusion["tn"], confusion["fp"]], [confusion["fn"], confusion["tp"]]])
-    show_confusion(axes, table, LABELS, shares=True)
+    show_confusion(axes, table, classes, shares=True)
     axes.tick_params(length=0)
     for side in axes.spines.values():
         side.set_visible(False)

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+
+import numpy as np
 
 from thermocancer.config.judging import EvaluateSection
 from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.report import figures
-from thermocancer.evaluation.report.page import number
+from thermocancer.evaluation.report.page import Words, number
 from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
 from thermocancer.evaluation.statistics.curves import curve_facts
+from thermocancer.evaluation.statistics.intervals import delong_components, newcombe_variance
 from thermocancer.evaluation.statistics.metrics import METRICS, measure, metrics_document
 from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
+from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run
 
 
@@ -48,7 +53,8 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     confidence, bootstrap = settings.confidence, settings.bootstrap
     measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
     estimates = measured(units, where=run.folder / "predictions.csv")
-    document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence}
+    document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence, "folds": fold_facts(run)}
+    document["decision_rule"] = document["decision_rule"].replace("called sick", f"called {Words.of(run).positive}")
     curves = curve_facts(units, estimates, settings.prevalences)
     trivial = gather_units(run.baseline, by_exam=by_exam)
     if not trivial.has_both_classes:
@@ -66,8 +72,65 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     )
 
 
+# --- folds that were not trained, and folds that disagree -------------------------------------------------------------
+
+FLAT = 1e-3
+"""A fold all of whose scores lie within this was not trained: they order exams by rounding."""
+
+FEWEST = 4
+"""Scores that a fold needs before they can be called flat."""
+
+DISAGREE = 0.001
+"""Folds disagree where chance would let them differ as much this seldom. On folds of one truth (2 to 60 of a class,
+AUC .5 to .98, simulated with normal scores) their chi-square test is below it in at most .0014.
+"""
+
+
+def fold_facts(run: Run) -> Json:
+    """``folds`` (name, ``n``, ``auc``, ``spread`` of the scores, ``flat``), and whether their AUCs ``disagree``.
+
+    Of several seeds, which score the same images, their AUCs are compared: they differ less than those of folds. ``p``
+    is that of the worst repeat, times their number.
+    """
+    rows: dict[str, list[Prediction]] = {}
+    for row in run.rows:
+        rows.setdefault(row.fold, []).append(row)
+    facts, tested = [], dict[str, list[tuple[float, int, int]]]()
+    for name, own in rows.items():
+        units = gather_units(own)
+        spread, sick = float(np.ptp(units.scores)), int(units.labels.sum())
+        auc = None
+        if units.has_both_classes:
+            auc = delong_components(units.labels, units.scores)[0]
+            tested.setdefault(name.split(".")[0], []).append((auc, sick, len(units) - sick))
+        flat = len(units) >= FEWEST and spread < FLAT
+        facts.append({"fold": name, "n": len(units), "auc": auc, "spread": spread, "flat": flat})
+    seeds = run.manifest.seeds or ()
+    if len(rows) == 1 and len(seeds) > 1 and tested:
+        ((_, sick, healthy),) = next(iter(tested.values()))
+        tested = {"seeds": [(seed.test_auc, sick, healthy) for seed in seeds]}
+        facts += [{"fold": f"seed {seed.seed}", "n": sick + healthy, "auc": seed.test_auc} for seed in seeds]
+    p = min([1.0, *(len(tested) * folds_differ(*zip(*own, strict=True)) for own in tested.values() if len(own) > 1)])
+    return {"folds": facts, "p": p, "disagree": p < DISAGREE}
+
+
+def folds_differ(aucs: Sequence[float], sick: Sequence[int], healthy: Sequence[int]) -> float:
+    """p of Cochran's test (1954, Biometrics 10:101) that folds of these AUCs and classes share one true AUC."""
+    from scipy.stats import chi2
+
+    pairs = np.array(sick) * np.array(healthy)
+    middle = float(np.clip(np.average(aucs, weights=pairs), 0.05, 0.95))
+    variances = np.array([newcombe_variance(middle, *counts) for counts in zip(sick, healthy, strict=True)])
+    mean = np.average(aucs, weights=1 / variances)
+    return float(chi2.sf(np.sum((np.array(aucs) - mean) ** 2 / variances), len(aucs) - 1))
+
+
+# --- the figures ------------------------------------------------------------------------------------------------------
+
+
 def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) -> dict[str, Picture]:
-    auc = number(document["auc"]["value"])
+    auc, words = number(document["auc"]["value"]), Words.of(run)
+    decided = {name: document[name]["value"] for name in ("accuracy", "sensitivity", "specificity")}
     lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
     if baseline is not None:
         beside = figures.RocLine(baseline.labels, baseline.scores, "trivial baseline", figures.AMBER, 1.4)
@@ -79,30 +142,33 @@ def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) ->
             "ROC curve, every unit scored out of sample.",
         ),
         "precision-recall": Picture(
-            figures.draw_precision_recall(units, baseline),
+            figures.draw_precision_recall(units, baseline, words.positive),
             f"Precision against recall, average precision {number(document['average_precision']['value'])}",
             "Precision against sensitivity.",
         ),
         "confusion": Picture(
-            figures.draw_confusion(document["confusion"]),
+            figures.draw_confusion(document["confusion"], words.classes),
             "Confusion matrix: {tn} true negatives, {fp} false positives, {fn} false negatives, {tp} true "
             "positives".format(**document["confusion"]),
             "Confusion matrix at the operating point; rows are the truth.",
         ),
         "accuracy": Picture(
-            figures.draw_accuracy(units, document["threshold"]),
+            figures.draw_accuracy(units, document["threshold"], decided),
             "Accuracy, sensitivity and specificity against the threshold from 0 to 1",
-            "What another threshold would have given. For orientation: the threshold was not chosen here.",
+            "What one threshold for all would have given; for orientation, the threshold was not chosen here. The "
+            "dots are the table's figures, where each fold decided by its own threshold; the line is their median.",
         ),
         "calibration": Picture(
-            figures.draw_calibration(units),
+            figures.draw_calibration(units, words.positive),
             f"Reliability diagram, expected calibration error {number(document['ece']['value'])}",
-            "Share of sick among units of like score; the dotted line is ideal.",
+            f"Share of {words.positive} among units of like score; the dotted line is ideal.",
         ),
         "decision-curve": Picture(
-            figures.draw_decision_curve(units),
-            "Net benefit of the model at threshold probabilities of 1 to 20 percent, beside calling everyone sick",
-            "Decision curve at this sample's share of sick, which is far above that of screening.",
+            figures.draw_decision_curve(units, words.positive),
+            "Net benefit of the model at threshold probabilities of 1 to 20 percent, beside calling everyone "
+            f"{words.positive}",
+            f"Decision curve at this sample's share of {words.positive}"
+            + (", which is far above that of screening." if words.things == "exams" else "."),
         ),
     }
     for what, name in (("loss", "learning"), ("accuracy", "learning-accuracy")):

@@ -39,6 +39,7 @@ class Words:
     negative: str
     positive: str
     things: str = "exams"
+    whose: str = "patient"
     seen: str = "disease"
     blind: str = "without looking at a breast"
     notice: str = ADJUNCT_NOTICE
@@ -54,7 +55,9 @@ class Words:
         if run.reads is not Reads.IMAGES:
             return cls(*names)
         notice = ADJUNCT_NOTICE if names == LABELS else GENERAL_NOTICE
-        return cls(*names, "images", "what makes the classes", "without looking at what the images show", notice)
+        return cls(
+            *names, "images", "group", "what makes the classes", "without looking at what the images show", notice
+        )
 
 
 THERMOGRAMS = Words(*LABELS)
@@ -119,7 +122,7 @@ def fill_template(template: str, facts: Json) -> str:
         "share": interval_bar,
         "chance": chance,
     }
-    return environment.get_template(template).render(**facts, notice=ADJUNCT_NOTICE)
+    return environment.get_template(template).render(**{"notice": ADJUNCT_NOTICE, "words": THERMOGRAMS} | facts)
 
 
 def _without_html(value: object) -> object:

@@ -211,7 +211,7 @@ def _folds(document: Mapping[str, Json]) -> Iterator[Finding]:
     folds = document.get("folds")
     if not folds:
         return
-    flat = [each for each in folds["folds"] if each["flat"]]
+    flat = [each for each in folds["folds"] if each.get("flat")]
     if flat:
         named = ", ".join(f"{each['fold']}: all scores within {each['spread']:.1g}" for each in flat[:5])
         more = f" and {len(flat) - 5} more" if len(flat) > 5 else ""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
+from thermocancer.config.judging import EvaluateSection
 from thermocancer.data.cohort import FloatArray
 from thermocancer.evaluation.statistics.intervals import (
     BOOTSTRAP,
@@ -26,8 +27,9 @@ from thermocancer.evaluation.statistics.resampling import (
     f1_of,
     patient_counts,
 )
-from thermocancer.evaluation.statistics.units import Units, require_both_classes
+from thermocancer.evaluation.statistics.units import Units, gather_units, require_both_classes
 from thermocancer.files import Json
+from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import RunFacts
 
 METRICS = {
@@ -95,6 +97,17 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
         name: percentile_interval(metric(counts), float(metric(sample)[0]), confidence, method)
         for name, metric in resampled.items()
     }
+
+
+def auc_figures(
+    rows: Sequence[Prediction], settings: EvaluateSection, name: str = "auc"
+) -> dict[str, float | None]:  # fmt: skip
+    """``name``, ``name_low`` and ``name_high`` of out-of-sample rows, for the terminal; None without both classes."""
+    units = gather_units(rows)
+    if not units.has_both_classes:
+        return {name: None}
+    found = auc_interval(units.labels, units.scores, settings.confidence)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def subgroup_figures(units: Units, confidence: float) -> Json:
