@@ -14,7 +14,7 @@ from thermocancer.classifiers.protocol import Unavailable
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import make_split
 from thermocancer.evaluation.audit.controls import BASELINE, INPUT, NUISANCE, Control, Judge
-from thermocancer.evaluation.audit.findings import audit_verdict
+from thermocancer.evaluation.audit.findings import NAMED_BELOW, audit_verdict
 from thermocancer.evaluation.audit.refits import (
     REFITS,
     leaky_folds,
@@ -186,7 +186,7 @@ def test_silence_says_what_it_is_worth(
     assert found["sentences"][0].startswith(said)
     assert found["tone"] == tone
     if sick is not None and healthy is not None:
-        detectable = smallest_detectable_auc(sick, healthy, power=0.8, alpha=0.01 / 2)
+        detectable = smallest_detectable_auc(sick, healthy, power=0.8, alpha=NAMED_BELOW / 2)
         assert f"AUC {detectable:.2f}" in found["sentences"][0]
 
 

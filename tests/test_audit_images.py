@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -216,3 +217,21 @@ def test_what_image_files_tell_by_themselves_is_named(tmp_path: Path, tie: str) 
     else:
         assert wanted[tie] in named
         assert tie == "gamma" or set(named.values()) == {named[wanted[tie]]}
+
+
+@pytest.mark.parametrize("name", ["loose", "grouped"])
+def test_a_study_of_classes_is_not_told_of_the_sick(judged: Workspace, name: str) -> None:
+    """Nobody in a study of contrast need be sick, and no page of it speaks of breasts or of what replaces what."""
+    folder = judged.run(name)
+    classes = read_run(judged, name).manifest.classes
+    for page in ("report.html", "model-card.md", "data-set-card.md"):
+        text = re.sub(
+            r"<pre>.*?</pre>|data:image/png;base64,[^\"]*|<style>.*?</style>", "", (folder / page).read_text()
+        )
+        text = re.sub(r"<pre>.*?</pre>|<style>.*?</style>", "", text, flags=re.S)
+        found = re.findall(r".{30}(?:\bsick|healthy|mammogra|breast|thermogra|left and right|L and R).{30}", text)
+        assert not [each for each in found if "thermocancer" not in each], page
+        assert classes[1] in text
+    report = json.loads((folder / "report.json").read_text())
+    said = json.dumps([report["verdict"], report["checklist"], report["metrics"]["decision_rule"]])
+    assert not re.search(r"\bsick|healthy|mammogra|breast|\{'", said)

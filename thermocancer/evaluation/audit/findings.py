@@ -212,6 +212,7 @@ def _nothing_by_itself(
         return f"{said}, yet the label can be read {words.blind}: AUC of {found}."
     if absence is None or not alone:
         return f"{said}."
+    said = said[0].lower() + said[1:]
     size = f"AUC {number(absence['detectable_auc'], 2)}"
     if absence["shortcuts"] == "shown absent":
         return (

@@ -49,8 +49,8 @@ def verdict_of(
     document: Json, *, baseline_auc: Json | None, audit: Json | None, phantom: bool, words: Words = THERMOGRAMS
 ) -> Json:
     """``tone`` (of ``TONES``), one ``headline`` and further ``sentences``, from ``metrics.json`` and ``audit.json``."""
-    trivial = _trivial(baseline_auc, audit)
-    standing = _against_trivial(document["auc"], trivial)
+    ranked = _trivial(baseline_auc, audit)
+    trivial, standing = ranked[0] if ranked else None, _against_trivial(ranked)
     others = [
         _suspicious(document, audit), *_leaks(document, audit), _rank(audit), _twin(audit), *_folds(document),
         _shortcuts(audit, words),
@@ -102,8 +102,11 @@ def _chance(auc: Json) -> Finding:
 # --- the trivial baseline and the untrained twin ----------------------------------------------------------------------
 
 
-def _trivial(baseline_auc: Json | None, audit: Json | None) -> Json | None:
-    """The strongest model that takes no effort: ``title``, ``auc`` and ``difference`` (the model's minus its own)."""
+def _trivial(baseline_auc: Json | None, audit: Json | None) -> list[Json]:
+    """Models that take no effort: ``title``, ``auc`` and ``difference`` (the model's minus its own), strongest first.
+
+    One that is clearly above the model comes before all others, and one that the model is clearly above after them.
+    """
     found: list[Json] = []
     if baseline_auc is not None:
         title = "thermal statistics, nothing deep"
@@ -111,12 +114,18 @@ def _trivial(baseline_auc: Json | None, audit: Json | None) -> Json | None:
     controls = () if audit is None else audit["controls"]
     found += [each for each in controls if each["group"] == BASELINE and each["name"] != UNTRAINED]
     compared = [each for each in found if each["difference"] is not None and each["difference"]["low"] is not None]
-    return max(compared, key=lambda each: float(each["auc"]["value"] or 0), default=None)
+
+    def strength(trivial: Json) -> tuple[bool, bool, float]:
+        difference = trivial["difference"]
+        return difference["high"] < 0, difference["low"] <= 0, float(trivial["auc"]["value"] or 0)
+
+    return sorted(compared, key=strength, reverse=True)
 
 
-def _against_trivial(auc: Json, trivial: Json | None) -> Finding:
-    if trivial is None:
+def _against_trivial(ranked: list[Json]) -> Finding:
+    if not ranked:
         return Finding("open", sentence="No trivial baseline was scored on the same folds to compare the model with.")
+    trivial, *weaker = ranked
     difference, own = trivial["difference"], f"AUC {with_interval(trivial['auc'])}"
     called = f"the trivial baseline ({trivial['title']})"
     if difference["low"] > 0:
@@ -127,10 +136,11 @@ def _against_trivial(auc: Json, trivial: Json | None) -> Finding:
         tone, word = "caution", "the data do not show a difference"
         does = "does as well or better" if difference["value"] <= 0 else "is not shown to do worse than the model"
         clause = f"{called} {does}: {own}"
+    others = "".join(f"; {each['title']}: {with_interval(each['auc'])}" for each in weaker)
     return Finding(
         tone, clause,
         f"The trivial baseline ({trivial['title']}) on the same folds reaches {own}; {word} (difference "
-        f"{_signed(difference)}).",
+        f"{_signed(difference)}){others}.",
     )  # fmt: skip
 
 
@@ -201,9 +211,11 @@ def _rank(audit: Json | None) -> Finding:
     if p is None or not reached:
         return Finding("good")
     higher = sum(each >= permuted["own"] for each in reached)
+    words = f"{higher} of {len(reached)} permutations of the labels rank as well (p {chance(p)})"
+    sentence = f"Taught permuted labels, {words}."
     if p <= RANK_LEVEL or higher == 0:
-        return Finding("good")
-    return Finding("caution", f"{higher} of {len(reached)} permutations of the labels rank as well (p = {chance(p)})")
+        return Finding("good", sentence=sentence)
+    return Finding("caution", words, sentence)
 
 
 def _folds(document: Mapping[str, Json]) -> Iterator[Finding]:
