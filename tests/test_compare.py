@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import pytest
 from evaluation_fixtures import toy_rows, write_run
 
+from thermocancer import __version__
+from thermocancer.cli import register
 from thermocancer.config import load_config
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.between_runs import listed_runs
 from thermocancer.evaluation.statistics.comparison import auc_difference, mcnemar, pair_units, share_differences
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.progress import Silent
-from thermocancer.stages import compare
+from thermocancer.stages import compare, evaluate
 from thermocancer.workspace import Workspace
 
 
@@ -148,3 +152,37 @@ def test_only_a_difference_is_green_and_programs_get_numbers(
     assert all(isinstance(pair["auc"][key], float) for key in ("value", "low", "high", "p", "p_holm"))
     assert isinstance(pair["mcnemar"]["p"], float)
     assert report.figures["a - b, AUC"].startswith(f"{pair['auc']['value']:+.3f} (")
+
+
+def test_runs_are_listed_with_what_their_evaluation_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace = Workspace(tmp_path)
+    for name, strength in (("weak", 0.3), ("strong", 3.0), ("new", 1.0)):
+        write_run(workspace, name, toy_rows(strength=strength))
+    for name in ("weak", "strong"):
+        options = {"evaluate.run": name, "evaluate.audit": False, "evaluate.explain": False, "evaluate.bootstrap": 100}
+        evaluate.run(load_config(options=options, workspace=tmp_path, environment={}), workspace, Silent())
+    write_run(workspace, "broken", toy_rows())
+    (workspace.run("broken") / "manifest.json").write_text("{")
+    found = {each["name"]: each for each in listed_runs(workspace, "auc")}
+    assert next(iter(found)) == "strong"
+    metrics = json.loads((workspace.run("strong") / "metrics.json").read_text())
+    assert found["strong"]["auc"] == {key: metrics["auc"][key] for key in ("value", "low", "high")}
+    assert found["weak"]["evaluated"]
+    assert not found["new"]["evaluated"]
+    assert found["new"]["auc"] is None
+    assert "manifest" in found["broken"]["problem"] or "JSON" in found["broken"]["problem"]
+    with pytest.raises(SystemExit) as left:
+        register()(["runs", "-w", str(tmp_path), "--sort", "auc"])
+    assert left.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["strong", "weak"]
+    assert f"{metrics['auc']['value']:.3f}" in lines[1]
+
+
+def test_the_version_names_the_package_and_a_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        register()(["--version"])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert said.startswith(f"thermocancer {__version__}")
+    assert f"keras {metadata.version('keras')}" in said

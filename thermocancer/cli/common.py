@@ -9,6 +9,7 @@ import importlib
 import inspect
 import json
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from thermocancer import __version__
 from thermocancer.cli.console import ConsoleProgress, make_console, show_error, show_failures, show_plan, show_report
 from thermocancer.config import Config, load_config
 from thermocancer.errors import Interrupted, RunError, ThermocancerError
@@ -27,12 +29,40 @@ from thermocancer.workspace import Workspace
 
 app = typer.Typer(
     name="thermocancer",
-    help="Breast thermograms from download to a report a sceptical reviewer can trust.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["--help", "-h"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _show_version(wanted: bool) -> None:
+    if not wanted:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    root, commit = Path(__file__).parents[2], ""
+    if (root / ".git").exists():  # a checkout, not an installed wheel
+        asked = subprocess.run(
+            ["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        )
+        commit = f" (commit {asked.stdout.strip()})" if asked.returncode == 0 else ""
+    found = []
+    for package in ("tensorflow", "tensorflow-cpu", "jax", "keras"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{package} {version(package)}")
+    sys.stdout.write(f"thermocancer {__version__}{commit}; {', '.join(found) or 'no backend installed'}\n")
+    raise typer.Exit
+
+
+@app.callback()
+def whole(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Package, commit and backends.")
+    ] = False,
+) -> None:
+    """Breast thermograms from download to a report a sceptical reviewer can trust."""
+
 
 ConfigFiles = Annotated[list[Path], typer.Option("--config", "-c", help="YAML file; repeat it, later files override.")]
 Assignments = Annotated[

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from thermocancer.errors import ThermocancerError, visible
+from thermocancer.files import Json
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Task
 
@@ -163,4 +164,49 @@ def _show_table(title: str, rows: dict[str, object], console: Console) -> None:
     table = Table(title=title, show_header=False)
     for name, value in rows.items():
         table.add_row(visible(name), visible(str(value)))
+    console.print(table)
+
+
+TONE_COLOURS = {"good": "green", "open": "blue", "caution": "yellow", "bad": "red"}
+
+
+def show_runs(runs: Sequence[Json], console: Console) -> None:
+    """One line a run: AUC with its interval, the trivial baseline's AUC, tone, model, data set, when it was made."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    if not runs:
+        console.print("there is no run here yet; make one with: thermocancer fuse")
+        return
+    lines = [("run", "AUC", "baseline", "verdict", "model", "made (UTC)")]
+    for each in runs:
+        if "problem" in each:
+            lines.append((each["name"], each["problem"], "", "", "", ""))
+            continue
+        auc, baseline = each["auc"], each["baseline"]
+        figure = "not evaluated" if auc is None else f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+        changed = "" if each["evaluated"] or auc is None else ", before it changed"
+        lines.append(
+            (
+                each["name"], figure + changed, "" if baseline is None else f"{baseline['value']:.3f}",
+                each["tone"] or "", each["model"] + (", leaky protocol" if each["leaks"] else ""), each["made"][:16],
+            )
+        )  # fmt: skip
+    if not console.is_terminal:
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            console.print("  ".join(cells).rstrip(), markup=False)
+        return
+    table = Table(box=None, pad_edge=False)
+    for title in lines[0]:
+        table.add_column(title, overflow="fold")
+    for name, figure, baseline, tone, *rest in lines[1:]:
+        table.add_row(
+            escape(name),
+            escape(figure),
+            baseline,
+            f"[{TONE_COLOURS.get(tone, 'default')}]{tone}[/]",
+            *map(escape, rest),
+        )
     console.print(table)

@@ -19,6 +19,7 @@ from thermocancer.cli.common import (
 )
 from thermocancer.cli.console import ConsoleProgress, make_console
 from thermocancer.config import Config
+from thermocancer.errors import ConfigError
 from thermocancer.outcome import StageReport
 from thermocancer.workspace import Workspace
 
@@ -97,3 +98,26 @@ def _stage_runner(call: Call) -> Callable[[str, Config, Workspace], StageReport]
         return report
 
     return run_one
+
+
+@app.command("runs")
+@with_common_options
+def runs(
+    call: Call,
+    by: Annotated[
+        str, typer.Option("--sort", help="What to sort by: made (newest first), auc, name or model.")
+    ] = "made",
+) -> None:
+    """List every run of a workspace with its AUC, its trivial baseline and the verdict's tone.
+
+    Example: thermocancer runs -w demo --sort auc
+    """
+    from thermocancer.cli.console import show_runs
+    from thermocancer.evaluation.between_runs import BY, listed_runs
+
+    if by not in BY:
+        raise ConfigError("runs cannot be sorted by this", where="--sort", expected=", ".join(BY), found=by)
+    found = listed_runs(Workspace(Path(call.load().workspace)), by)
+    if not call.quiet and call.json_file != "-":
+        show_runs(found, make_console())
+    write_json_report({"runs": found}, call)

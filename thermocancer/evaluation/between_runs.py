@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 from thermocancer.config import Config
+from thermocancer.errors import DataError
 from thermocancer.evaluation.audit.whole import Row, draw_forest
 from thermocancer.evaluation.report.exams import is_phantom, sources_of
 from thermocancer.evaluation.report.judgement import Picture
@@ -13,8 +16,10 @@ from thermocancer.evaluation.report.page import PHANTOM_NOTICE, Words, number, w
 from thermocancer.evaluation.statistics.comparison import compare_pairs, shared_units
 from thermocancer.evaluation.statistics.metrics import METRICS, measure
 from thermocancer.evaluation.statistics.units import gather_units
-from thermocancer.files import Json
-from thermocancer.runs.run import PREDICTIONS, Run
+from thermocancer.files import Json, read_json
+from thermocancer.runs.manifest import FILE as MANIFEST
+from thermocancer.runs.manifest import read_manifest
+from thermocancer.runs.run import PREDICTIONS, Run, run_names
 from thermocancer.workspace import Workspace
 
 
@@ -125,3 +130,49 @@ def clear_differences(pairs: Sequence[Json], confidence: float) -> list[tuple[st
             names = (pair["first"], pair["second"]) if auc["value"] > 0 else (pair["second"], pair["first"])
             found.append((*names, abs(auc["value"])))
     return found
+
+
+# --- every run of a workspace, one line each --------------------------------------------------------------------------
+
+BY = ("name", "made", "auc", "model")
+
+
+def listed_runs(workspace: Workspace, by: str = "made") -> list[Json]:
+    """Every run of a workspace with what its evaluation found, the best or the latest first.
+
+    ``auc``, ``baseline`` (value, low, high; None where not evaluated), ``tone`` and ``headline`` are those of the last
+    ``evaluate``; ``evaluated`` is False where there was none, or the run's scores have changed since. A run that cannot
+    be read has ``problem`` alone beside its name. ``made`` is when its manifest was written, UTC.
+    """
+    found = []
+    for name in run_names(workspace):
+        folder = workspace.run(name)
+        try:
+            found.append(_described(folder))
+        except (DataError, KeyError) as error:
+            found.append({"name": name, "problem": error.what if isinstance(error, DataError) else f"no {error}"})
+    if by == "auc":
+        return sorted(found, key=lambda each: -((each.get("auc") or {}).get("value") or 0.0))
+    newest = sorted(found, key=lambda each: str(each.get(by, "")))
+    return newest[::-1] if by == "made" else newest
+
+
+def _described(folder: Path) -> Json:
+    manifest = read_manifest(folder / MANIFEST)
+    made = datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC).isoformat(timespec="seconds")
+    line: Json = {
+        "name": folder.name, "model": manifest.model, "kind": manifest.kind, "views": list(manifest.views),
+        "dataset": manifest.dataset.name, "protocol": manifest.protocol, "leaks": list(manifest.leaks), "made": made,
+        "evaluated": False, "auc": None, "baseline": None, "tone": None, "headline": None,
+    }  # fmt: skip
+    if not all((folder / name).is_file() for name in ("metrics.json", "report.json")):
+        return line
+    metrics, report = read_json(folder / "metrics.json"), read_json(folder / "report.json")
+    verdict, baseline = report["verdict"], report.get("baseline")
+    interval = ("value", "low", "high")
+    return line | {
+        "evaluated": (folder / "metrics.json").stat().st_mtime >= (folder / PREDICTIONS).stat().st_mtime,
+        "auc": {key: metrics["auc"][key] for key in interval}, "patients": metrics["patients"],
+        "positives": metrics["positives"], "tone": verdict["tone"], "headline": verdict["headline"],
+        "baseline": baseline and {key: baseline["auc"][key] for key in interval},
+    }  # fmt: skip
