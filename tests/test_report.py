@@ -400,10 +400,10 @@ SURE, ABOVE, BELOW, LEVEL = (0.9, 0.82, 0.95), (0.2, 0.1, 0.3), (-0.28, -0.38, -
         ({}, "good", "the model tells sick from healthy better than chance and better than its trivial baseline"),
         ({"shortcut": "not shown"}, "open", "the model tells sick from healthy better than chance"),
         ({"gain": None}, "open", "the model tells sick from healthy better than chance: AUC"),
-        ({"model": (0.7, 0.6, 0.8), "gain": BELOW}, "bad", "the trivial baseline (thermal statistics, nothing deep) "
+        ({"model": (0.7, 0.6, 0.8), "gain": BELOW}, "bad", "the trivial baseline (global temperature statistics) "
          "does better than the model: AUC 0.980"),
-        ({"gain": LEVEL}, "caution", "the trivial baseline (thermal statistics, nothing deep) does as well or better"),
-        ({"gain": (0.05, -0.02, 0.12)}, "caution", "the trivial baseline (thermal statistics, nothing deep) is not "
+        ({"gain": LEVEL}, "caution", "the trivial baseline (global temperature statistics) does as well or better"),
+        ({"gain": (0.05, -0.02, 0.12)}, "caution", "the trivial baseline (global temperature statistics) is not "
          "shown to do worse"),
         ({"gain": BELOW, "shortcut": "red"}, "bad", "the trivial baseline"),
         ({"twin": LEVEL}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but its untrained twin does "),

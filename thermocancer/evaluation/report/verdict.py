@@ -25,6 +25,7 @@ from typing import NamedTuple
 from thermocancer.evaluation.audit.controls import BASELINE
 from thermocancer.evaluation.report.page import PHANTOM_NOTICE, THERMOGRAMS, Words, chance, number, with_interval
 from thermocancer.files import Json
+from thermocancer.kinds import trivial_kinds
 
 SUSPICIOUS = 0.99
 """An accuracy or AUC this good is a reason to look for a leak before anything else."""
@@ -108,10 +109,11 @@ def _trivial(baseline_auc: Json | None, audit: Json | None) -> list[Json]:
     One that is clearly above the model comes before all others, and one that the model is clearly above after them.
     """
     found: list[Json] = []
-    if baseline_auc is not None:
-        title = "thermal statistics, nothing deep"
-        found.append({"title": title, "auc": baseline_auc, "difference": baseline_auc["difference"]})
     controls = () if audit is None else audit["controls"]
+    own = trivial_kinds()[0]  # beside the run on all its repeats; the audit has it again on some
+    if baseline_auc is not None:
+        found.append({"title": own.trivial, "auc": baseline_auc, "difference": baseline_auc["difference"]})
+        controls = [each for each in controls if each["name"] != own.name.replace("-", "_")]
     found += [each for each in controls if each["group"] == BASELINE and each["name"] != UNTRAINED]
     compared = [each for each in found if each["difference"] is not None and each["difference"]["low"] is not None]
 
@@ -212,7 +214,7 @@ def _rank(audit: Json | None) -> Finding:
         return Finding("good")
     higher = sum(each >= permuted["own"] for each in reached)
     words = f"{higher} of {len(reached)} permutations of the labels rank as well (p {chance(p)})"
-    sentence = f"Taught permuted labels, {words}."
+    sentence = f"Taught to the same recipe, {words}."
     if p <= RANK_LEVEL or higher == 0:
         return Finding("good", sentence=sentence)
     return Finding("caution", words, sentence)
