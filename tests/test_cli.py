@@ -136,3 +136,31 @@ def test_doctor_finds_a_lost_file(cohort: Path) -> None:
         aside.rename(lost)
     assert done.returncode == 1
     assert lost.name in done.stdout
+
+
+def test_a_name_cannot_fake_a_line_of_the_program(tmp_path: Path) -> None:
+    folder = tmp_path / "healthy"
+    folder.mkdir()
+    (folder / "1_x\x1b[2J\nerror: none.txt").write_text("no matrix at all")
+    done = call("import", str(tmp_path), "--workspace", str(tmp_path / "w"), "--view", "Frontal")
+    assert done.returncode in (2, 3)
+    assert ESCAPE not in done.stdout + done.stderr
+    assert not [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: none")]
+
+
+def test_a_full_disk_behind_json_is_an_error_and_the_device_stays(cohort: Path) -> None:
+    done = call("filter", "-w", str(cohort), "--json", "/dev/full")
+    assert done.returncode in (1, 3)
+    assert "No space" in done.stderr
+    assert "unexpected" not in done.stderr
+    assert Path("/dev/full").is_char_device()
+
+
+def test_a_card_holds_no_html_of_a_name() -> None:
+    from thermocancer.evaluation.report.page import fill_template
+
+    facts = {"run": "<img src=x onerror=alert(1)>\n# Faked", "sources_in_words": [], "flow": [], "audit": None}
+    card = fill_template("data-set-card.md", facts | {"no_shortcut": "p < 0.05", "subgroups": []})
+    assert "<img" not in card
+    assert "\n# Faked" not in card
+    assert "p < 0.05" in card

@@ -153,3 +153,31 @@ def test_every_shape_may_be_written_as_text(key: str) -> None:
     for wrong in ("48", "48x", "axb", "48x64x3"):
         with pytest.raises(ConfigError, match="ROWSxCOLUMNS"):
             load_config(assignments=[f"{key}='{wrong}'"], environment={})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "seed: 0777", "simulate: {patients: 1000000000}", "simulate: {shape: 1x1}", "dataset: {size: [1, 1]}",
+        "fetch: {timeout_s: .inf}", "fetch: {interval_s: .nan}", "fetch: {backoff_s: 1.0e+9}",
+        "evaluate: {bootstrap: 1000000000}",
+        "simulate: {shape: 12:30}", "fuse: {name: ../../escaped}", "dataset: {name: ''}", "evaluate: {compare: [/etc]}",
+        "seed: 2015-99-99", "seed: " + "9" * 5000, "seed: " + "[" * 5000, "seed: &a [*a]", "workspace: \"a\\0b\"",
+        "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nd: &d [*c, *c, *c, *c]\n"
+        "e: &e [*d, *d, *d, *d]\n"
+        "f: &f [*e, *e, *e, *e]\ng: [*f, *f, *f, *f]",
+    ],
+    ids=lambda text: text[:30],
+)  # fmt: skip
+def test_absurd_and_hostile_settings_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        load_config([path], environment={})
+
+
+def test_an_alias_that_says_little_is_fine(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("filter: {views: &views [Frontal, Left]}\ndataset: {views: *views}\nseed: 1_000\n")
+    config = load_config([path], environment={})
+    assert (config.dataset.views, config.seed) == (("Frontal", "Left"), 1000)

@@ -11,7 +11,7 @@ from evaluation_fixtures import pixels_config, toy_rows, toy_source
 from thermocancer.classifiers.making import Swept, make_classifier, run_study, with_settings
 from thermocancer.config import load_config
 from thermocancer.config.judging import Range
-from thermocancer.errors import ConfigError
+from thermocancer.errors import ConfigError, DataError, RunError
 from thermocancer.workspace import Workspace
 
 SPACE = {"fuse.C": Range(low=0.01, high=10.0, log=True), "features.components": (2, 4)}
@@ -85,3 +85,20 @@ def test_settings_are_checked(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="not allowed"):
         with_settings(nested, {"fuse.C": -1})
     assert with_settings(nested, {"fuse.C": 0.5}).fuse.C == 0.5
+
+
+def test_a_journal_that_was_cut_off_goes_on_and_a_damaged_one_is_named(tmp_path: Path) -> None:
+    journal = tmp_path / "journal.log"
+    whole = run_study(tmp_path / "whole.log", "one", SPACE, 8, 3, judged)
+    run_study(journal, "one", SPACE, 8, 3, judged)
+    journal.write_bytes(journal.read_bytes()[:-40])
+    assert run_study(journal, "one", SPACE, 8, 3, judged) == whole
+    journal.write_bytes(b"{not a journal}\n" + journal.read_bytes())
+    with pytest.raises(DataError, match=r"journal\.log"):
+        run_study(journal, "one", SPACE, 9, 3, judged)
+
+
+def test_a_journal_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(RunError, match="cannot be written"):
+        run_study(tmp_path / "file" / "journal.log", "one", SPACE, 2, 0, judged)

@@ -234,3 +234,17 @@ def test_waiting_is_measured(tmp_path: Path, running: strategy.Running) -> None:
     result = fit_resumable(network(running), examples(), folder=tmp_path, settings=SETTINGS)
     assert 0 <= result.waited_seconds < result.seconds
     assert math.isfinite(result.seconds)
+
+
+def test_a_network_that_diverged_in_the_last_step_is_an_error_each_time(
+    tmp_path: Path, running: strategy.Running
+) -> None:
+    """The loss of the only step is that of the weights before it, and finite."""
+    settings = FitSettings(1, 64, seed=2, identity="diverges", schedule=Schedule("constant", 3e38, 1))
+    for _ in range(2):
+        with pytest.raises(RunError, match="no longer a number"):
+            fit_resumable(
+                network(running, learning_rate=3e38), examples(40), folder=tmp_path, settings=settings,
+                validation=examples(9, 5),
+            )  # fmt: skip
+        assert not (tmp_path / "history.jsonl").exists()
