@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from thermocancer.errors import ThermocancerError, visible
 from thermocancer.files import Json
@@ -28,8 +28,9 @@ def make_console(*, stderr: bool = False) -> Console:
     class Safe(Console):
         """A console on which a text is one line, whatever letters it holds."""
 
-        def print(self, *objects: object, **how: Any) -> None:
-            super().print(*(visible(each) if isinstance(each, str) else each for each in objects), **how)
+        def print(self, *objects: object, **how: object) -> None:
+            said = (visible(each) if isinstance(each, str) else each for each in objects)
+            super().print(*said, **how)  # type: ignore[arg-type]  # handed on as it was given
 
     stream = sys.stderr if stderr else sys.stdout
     is_terminal = stream.isatty()
