@@ -225,7 +225,7 @@ def save_encoder(encoder: ViewEncoder, path: Path) -> None:
     """Write an encoder beside the classifier that reads its codes; equal weights, equal bytes."""
     from thermocancer.training.checkpoint import save_model
 
-    encoder.model.set_weights(encoder.weights)
+    encoder.take_hold()
     save_model(encoder.model, path)
 
 

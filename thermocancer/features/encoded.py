@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -24,6 +25,10 @@ IN_MEMORY_BYTES = 1 << 30
 
 POOLED_GRID = (4, 4)
 """Rows and columns that pooled codes keep: enough to tell the sides and the quadrants of the breasts apart."""
+
+
+_HOLDS: WeakKeyDictionary[Any, list[Float32Array]] = WeakKeyDictionary()
+"""The weights that each encoder's model was last given; nothing else changes those of such a model."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +67,15 @@ class ViewEncoder:
                     expected="x".join(map(str, expected)), found="x".join(map(str, images.shape[1:])),
                     hint="train-ae again on this data set, or build the data set with the same dataset.size",
                 )  # fmt: skip
-            self.model.set_weights(self.weights)
+            self.take_hold()
             codes = np.asarray(self.model.predict_on_batch(images), dtype=np.float32)
             yield slice(start, start + len(chosen)), codes[: len(chosen)].reshape(len(chosen), -1)
+
+    def take_hold(self) -> None:
+        """Put the weights into the model, unless it has them: that takes as long as a batch of small images."""
+        if _HOLDS.get(self.model) is not self.weights:
+            self.model.set_weights(self.weights)
+            _HOLDS[self.model] = self.weights
 
     @property
     def size(self) -> int:
