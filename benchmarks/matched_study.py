@@ -64,6 +64,7 @@ from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.audit.matched import Matching, matched_auc
 from thermocancer.evaluation.audit.scope import Scope
 from thermocancer.evaluation.statistics.intervals import auc_interval
+from thermocancer.evaluation.statistics.units import units_of
 from thermocancer.features.tables import Table, measured_table
 from thermocancer.features.thermal import REGION_NAMES, region_percentiles, skin_of
 from thermocancer.runs.manifest import DatasetFacts, Manifest
@@ -204,7 +205,7 @@ def report_line(
     total = np.zeros(len(cohort.exams))
     for fold in folds:
         total[fold.test] += scores[fold.name]
-    auc = auc_interval(cohort.labels[cohort.rows], total[cohort.rows] / SPLIT.repeats, 0.95)
+    auc = auc_interval(units_of(cohort.labels[cohort.rows], total[cohort.rows] / SPLIT.repeats), 0.95)
     parts = [_figure(auc.as_dict())]
     # as declared: every pair by mean scores, also where the two were tested in different folds
     columns = [(PRIMARY, 0.95, True), *((PRIMARY, each, True) for each in confidences), (BY_DATE, 0.95, True)]

@@ -17,7 +17,7 @@ from thermocancer.config import load_config
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.between_runs import listed_runs
 from thermocancer.evaluation.statistics.comparison import auc_difference, mcnemar, pair_units, share_differences
-from thermocancer.evaluation.statistics.units import gather_units
+from thermocancer.evaluation.statistics.units import gather_units, units_of
 from thermocancer.progress import Silent
 from thermocancer.stages import compare, evaluate
 from thermocancer.workspace import Workspace
@@ -94,9 +94,8 @@ def test_paired_delong_covers_the_truth_about_as_often_as_it_says() -> None:
     held = 0
     for _ in range(100):
         rows = toy_rows(80, repeats=1, seed=int(random.integers(1e6)))
-        first = gather_units(rows)
-        hidden = 1.2 * (first.labels - 0.5) + random.normal(size=len(first))
-        second = replace(first, scores=1 / (1 + np.exp(-hidden)))
+        labels = gather_units(rows).labels
+        first, second = (units_of(labels, 1.2 * labels + random.normal(size=len(labels))) for _ in range(2))
         difference = auc_difference(pair_units(first, second), confidence=0.9, bootstrap=20, seed=0)
         held += difference["low"] <= 0 <= difference["high"]
     assert 80 <= held <= 99

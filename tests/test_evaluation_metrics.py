@@ -15,7 +15,7 @@ from evaluation_fixtures import toy_rows, write_run
 
 from thermocancer.config import load_config
 from thermocancer.errors import DataError
-from thermocancer.evaluation.statistics.comparison import auc_difference, exact_binomial, mcnemar, pair_units
+from thermocancer.evaluation.statistics.comparison import Paired, auc_difference, exact_binomial, mcnemar, pair_units
 from thermocancer.evaluation.statistics.curves import (
     accuracy_by_threshold,
     calibration_line,
@@ -26,8 +26,10 @@ from thermocancer.evaluation.statistics.curves import (
     roc_points,
 )
 from thermocancer.evaluation.statistics.intervals import (
+    FOLDING,
+    TRAINING,
     auc_interval,
-    delong_covariance,
+    delong_components,
     pairs_interval,
     smallest_detectable_auc,
     wilson,
@@ -41,7 +43,7 @@ from thermocancer.evaluation.statistics.resampling import (
     f1_of,
     patient_counts,
 )
-from thermocancer.evaluation.statistics.units import Units, gather_units
+from thermocancer.evaluation.statistics.units import Units, gather_units, units_of
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import Prediction
 from thermocancer.stages import evaluate
@@ -54,7 +56,7 @@ Unit = tuple[int, int, int, float, int]
 """Patient, number of the visit (0: all visits together), label, score, decision."""
 
 
-def units_from_file(path: Path) -> list[Unit]:
+def units_from_file(path: Path, *, by_exam: bool = False) -> list[Unit]:
     with open(path, newline="") as handle:
         rows = [
             (int(r["patient"]), int(r["visit"]), int(r["label"]), float(r["score"]), int(r["predicted"]))
@@ -63,7 +65,7 @@ def units_from_file(path: Path) -> list[Unit]:
     mixed = {patient for patient, *_ in rows if len({r[2] for r in rows if r[0] == patient}) > 1}
     groups: dict[tuple[int, int], list[tuple[int, float, int]]] = {}
     for patient, visit, label, score, predicted in rows:
-        groups.setdefault((patient, visit if patient in mixed else 0), []).append((label, score, predicted))
+        groups.setdefault((patient, visit if by_exam or patient in mixed else 0), []).append((label, score, predicted))
     return [
         (
             *key,
@@ -131,18 +133,77 @@ def proportion_of(right: int, counted: int, confidence: float) -> dict[str, obje
     return {"value": right / counted, "low": interval.low, "high": interval.high, "method": "Wilson score interval"}
 
 
-def delong_of(labels: np.ndarray, scores: np.ndarray, confidence: float) -> dict[str, object]:
-    """The definition, pair by pair, on the logit scale."""
+def in_folds(path: Path, confidence: float, *, by_exam: bool) -> dict[str, object]:
+    """Pairs of units that one fold tested, one by one; bounds by bisection of Newcombe's equation, widened."""
     from scipy.stats import norm
 
-    sick, healthy = scores[labels == 1], scores[labels == 0]
-    wins = (sick[:, None] > healthy) + 0.5 * (sick[:, None] == healthy)
-    auc = float(wins.mean())
-    variance = wins.mean(axis=1).var(ddof=1) / len(sick) + wins.mean(axis=0).var(ddof=1) / len(healthy)
-    logit = np.log(auc / (1 - auc))
-    half = norm.ppf(0.5 + confidence / 2) * np.sqrt(variance) / (auc * (1 - auc))
-    low, high = (1 / (1 + np.exp(-(logit + side * half))) for side in (-1, 1))
-    return {"value": auc, "low": low, "high": high, "method": "DeLong on the logit scale"}
+    with open(path, newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    mixed = {r["patient"] for r in rows if len({o["label"] for o in rows if o["patient"] == r["patient"]}) > 1}
+    scores: dict[tuple[str, str, str, str], list[float]] = {}
+    for row in rows:
+        visit = row["visit"] if by_exam or row["patient"] in mixed else "0"
+        scores.setdefault((row["fold"], row["patient"], visit, row["label"]), []).append(float(row["score"]))
+    means = {key: sum(each) / len(each) for key, each in scores.items()}
+    wins = [
+        1.0 if means[one] > means[other] else 0.5 if means[one] == means[other] else 0.0
+        for one in means for other in means if one[0] == other[0] and (one[3], other[3]) == ("1", "0")
+    ]  # fmt: skip
+    value = sum(wins) / len(wins)
+    sick, healthy = (len({key[1:3] for key in means if key[3] == label}) for label in "10")
+    folds = {key[0] for key in means}
+    repeats = len({name.split(".")[0] for name in folds}) if len(folds) > 1 else 0
+    z, mean = norm.ppf(0.5 + confidence / 2), (sick + healthy) / 2 - 1
+
+    def beyond(truth: float) -> bool:
+        kept = truth * (1 - truth) * (1 + mean * (1 - truth) / (2 - truth) + mean * truth / (1 + truth))
+        wider = 1 + (TRAINING + FOLDING / repeats) * 4 * truth * (1 - truth) if repeats else 1
+        return (value - truth) ** 2 > z * z * kept * wider / (sick * healthy)
+
+    bounds = []
+    for outside in (0.0, 1.0):
+        inside = value
+        for _ in range(70):
+            middle = (inside + outside) / 2
+            inside, outside = (inside, middle) if beyond(middle) else (middle, outside)
+        bounds.append(inside)
+    widened = "pairs tested in one fold; Newcombe's method 5, widened for what folds and training sets add"
+    found = {"value": value, "low": bounds[0], "high": bounds[1]}
+    return found | {"method": widened if repeats else "Newcombe's method 5"} | said_of_few(sick, healthy)
+
+
+def said_of_few(sick: int, healthy: int) -> dict[str, object]:
+    few = min(sick, healthy) < 8 or sick + healthy < 40
+    return {"note": f"{sick} sick and {healthy} healthy: too few for an interval that can be trusted"} if few else {}
+
+
+def widened_shares(tp: int, sick: int, tn: int, healthy: int, confidence: float) -> dict[str, dict[str, object]]:
+    """Shares decided by thresholds of their own folds: twice the binomial variance, and the other class's once."""
+    from scipy.stats import norm
+
+    p, q = (tp + 1) / (sick + 2), (tn + 1) / (healthy + 2)
+    slope = norm.pdf(norm.ppf(p)) / norm.pdf(norm.ppf(q))
+    of_sick, of_healthy = p * (1 - p) / sick, q * (1 - q) / healthy
+    variances = {
+        "sensitivity": (tp, sick, (2 * of_sick + slope**2 * of_healthy) / of_sick),
+        "specificity": (tn, healthy, (2 * of_healthy + of_sick / slope**2) / of_healthy),
+    }
+    n = sick + healthy
+    whole = (sick / n) ** 2 * variances["sensitivity"][2] * of_sick
+    whole += (healthy / n) ** 2 * variances["specificity"][2] * of_healthy
+    accuracy = (tp + tn + 1) / (n + 2)
+    variances["accuracy"] = (tp + tn, n, max(1.0, whole / (accuracy * (1 - accuracy) / n)))
+    found: dict[str, dict[str, object]] = {}
+    for name, (count, of, factor) in variances.items():
+        share = (count + 0.5) / (of + 1)
+        half = norm.ppf(0.5 + confidence / 2) * np.sqrt(factor / (of * share * (1 - share)))
+        middle = np.log(share / (1 - share))
+        found[name] = {
+            "value": count / of, "low": 0.0 if count == 0 else 1 / (1 + np.exp(half - middle)),
+            "high": 1.0 if count == of else 1 / (1 + np.exp(-half - middle)),
+            "method": "logit interval, widened for thresholds chosen in every fold",
+        } | said_of_few(sick, healthy)  # fmt: skip
+    return found
 
 
 def reflected(value: float, drawn: list[float], scores: np.ndarray, replicates: int, seed: int, tail: float) -> dict:
@@ -161,8 +222,9 @@ def reflected(value: float, drawn: list[float], scores: np.ndarray, replicates: 
 
 def recomputed(folder: Path, *, confidence: float, replicates: int, seed: int) -> dict[str, object]:
     """Every value of ``metrics.json``, in its own shape."""
-    units = units_from_file(folder / "predictions.csv")
     manifest = json.loads((folder / "manifest.json").read_text())
+    by_exam = manifest["protocol"] == "thesis"  # the original study counted files
+    units = units_from_file(folder / "predictions.csv", by_exam=by_exam)
     labels, scores, decisions = columns_of(units)
     pairs = list(zip(labels.tolist(), decisions.tolist(), strict=True))
     tn, fp, fn, tp = (pairs.count(pair) for pair in ((0, 0), (0, 1), (1, 0), (1, 1)))
@@ -171,6 +233,10 @@ def recomputed(folder: Path, *, confidence: float, replicates: int, seed: int) -
         "accuracy": (tp + tn, len(units)),
     }  # fmt: skip
     document: dict[str, object] = {name: proportion_of(*each, confidence) for name, each in counted.items()}
+    with open(folder / "predictions.csv", newline="") as handle:
+        cross_validated_run = len({row["fold"] for row in csv.DictReader(handle)}) > 1
+    if cross_validated_run:
+        document |= widened_shares(tp, tp + fn, tn, tn + fp, confidence)
     copies = resampled(units, replicates, seed)
     for name, function in bootstrapped_functions().items():
         drawn = [function(labels[rows], scores[rows], decisions[rows]) for rows in copies]
@@ -188,7 +254,13 @@ def recomputed(folder: Path, *, confidence: float, replicates: int, seed: int) -
     thresholds = sorted(manifest["thresholds"].values())
     middle = (thresholds[(len(thresholds) - 1) // 2] + thresholds[len(thresholds) // 2]) / 2
     return document | {
-        "auc": delong_of(labels, scores, confidence),
+        "auc": in_folds(folder / "predictions.csv", confidence, by_exam=by_exam),
+        "auc_pooled": {
+            "value": bootstrapped_functions()["auc"](labels, scores, decisions),
+            "low": None,
+            "high": None,
+            "method": "all pairs, by mean scores over folds",
+        },
         "n": len(units),
         "positives": sum(unit[2] for unit in units),
         "patients": len({unit[0] for unit in units}),
@@ -263,6 +335,7 @@ def judged_runs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 def test_every_value_of_metrics_json_is_recomputed(judged_runs: Workspace, name: str) -> None:
     """Walks the whole document: a value that this file does not recompute fails, whatever its name."""
     document = json.loads((judged_runs.run(name) / "metrics.json").read_text())
+    del document["folds"]  # test_report.py recomputes them
     expected = recomputed(judged_runs.run(name), confidence=CONFIDENCE, replicates=REPLICATES, seed=SEED)
     assert unexplained(document, expected) == []
     assert len(leaves(document)) >= 40 + 13
@@ -273,6 +346,7 @@ def test_every_value_of_metrics_json_is_recomputed(judged_runs: Workspace, name:
 def test_a_value_that_nobody_recomputes_is_noticed(judged_runs: Workspace) -> None:
     folder = judged_runs.run("repeated")
     document = json.loads((folder / "metrics.json").read_text())
+    del document["folds"]
     expected = recomputed(folder, confidence=CONFIDENCE, replicates=REPLICATES, seed=SEED)
     assert unexplained(document | {"kappa": 0.6}, expected) == ["/kappa"]
     nested = document | {"confusion": document["confusion"] | {"unknown": 0}}
@@ -290,18 +364,6 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = load_config(workspace=workspace.root, options={"evaluate.audit": False, "evaluate.run": "toy"})
     evaluate.run(config, workspace, Silent())
     return folder
-
-
-def test_auc_interval_against_delong_written_out_pair_by_pair(judged: Path) -> None:
-    labels, scores, _ = columns_of(units_from_file(judged / "predictions.csv"))
-    sick, healthy = scores[labels == 1], scores[labels == 0]
-    wins = (sick[:, None] > healthy) + 0.5 * (sick[:, None] == healthy)
-    auc = wins.mean()
-    variance = wins.mean(axis=1).var(ddof=1) / len(sick) + wins.mean(axis=0).var(ddof=1) / len(healthy)
-    logit, half = np.log(auc / (1 - auc)), 1.959963984540054 * np.sqrt(variance) / (auc * (1 - auc))
-    document = json.loads((judged / "metrics.json").read_text())
-    assert document["auc"]["low"] == pytest.approx(1 / (1 + np.exp(-(logit - half))), abs=1e-12)
-    assert document["auc"]["high"] == pytest.approx(1 / (1 + np.exp(-(logit + half))), abs=1e-12)
 
 
 def test_bootstrap_intervals_agree_with_resampled_copies(judged: Path) -> None:
@@ -348,18 +410,15 @@ def test_patient_counts_keep_visits_together() -> None:
 def test_paired_delong_against_the_definition() -> None:
     random = np.random.default_rng(3)
     labels = np.r_[np.ones(18), np.zeros(25)].astype(int)
-    scores = np.stack([labels * 0.8 + random.normal(size=43), labels * 0.5 + random.normal(size=43)])
-    aucs, covariance = delong_covariance(labels, scores)
-    for i in range(2):
-        for j in range(2):
-            wins = [
-                (s[labels == 1][:, None] > s[labels == 0]) + 0.5 * (s[labels == 1][:, None] == s[labels == 0])
-                for s in (scores[i], scores[j])
-            ]
-            assert aucs[i] == pytest.approx(wins[0].mean())
-            expected = np.cov(wins[0].mean(1), wins[1].mean(1))[0, 1] / 18
-            expected += np.cov(wins[0].mean(0), wins[1].mean(0))[0, 1] / 25
-            assert covariance[i, j] == pytest.approx(expected)
+    scores = [labels * 0.8 + random.normal(size=43), labels * 0.5 + random.normal(size=43)]
+    wins = [
+        (s[labels == 1][:, None] > s[labels == 0]) + 0.5 * (s[labels == 1][:, None] == s[labels == 0]) for s in scores
+    ]
+    apart = wins[0] - wins[1]
+    expected = np.var(apart.mean(1), ddof=1) / 18 + np.var(apart.mean(0), ddof=1) / 25
+    found = auc_difference(Paired(*(units_of(labels, s) for s in scores)), confidence=0.95, bootstrap=20, seed=0)
+    assert found["value"] == pytest.approx(apart.mean())
+    assert found["high"] - found["low"] == pytest.approx(2 * 1.959963984540054 * np.sqrt(expected))
 
 
 @pytest.mark.parametrize(
@@ -374,11 +433,12 @@ def test_wilson_gives_the_published_worked_examples(k: int, n: int, low: float, 
 
 def test_degenerate_samples() -> None:
     labels = np.array([0] * 30 + [1] * 20)
-    perfect = auc_interval(labels, labels * 1.0)
+    perfect = auc_interval(units_of(labels, labels * 1.0))
     assert (perfect.value, perfect.high) == (1.0, 1.0)
-    assert perfect.low == pytest.approx(wilson(20, 20).low)
-    constant = auc_interval(labels, np.full(50, 0.3))
-    assert (constant.value, constant.low, constant.high) == (0.5, 0.5, 0.5)
+    assert 0.85 < perfect.low < 0.97
+    constant = auc_interval(units_of(labels, np.full(50, 0.3)))
+    assert constant.value == 0.5
+    assert constant.low < 0.4 < 0.6 < constant.high
     assert wilson(0, 0).value is None
     only_sick = gather_units([Prediction(p, 1, "1.1", 1, 0.7, 1) for p in range(5)])
     with pytest.raises(DataError, match="only one class"):
@@ -392,26 +452,91 @@ def test_degenerate_samples() -> None:
 def test_one_sick_patient_leaves_the_auc_wide_open() -> None:
     """DeLong's variance of a class of one is nothing: it called .98 (.92 to 1.00) of a single patient sure."""
     labels = np.array([1] + [0] * 100)
-    estimate = auc_interval(labels, np.r_[0.9, np.linspace(0, 0.91, 100)])
+    scores = np.r_[0.9, np.linspace(0, 0.91, 100)]
+    estimate = auc_interval(units_of(labels, scores))
     assert estimate.value == pytest.approx(0.98, abs=0.015)
     assert estimate.low is not None
     assert estimate.low < 0.5
-    assert "a single unit" in estimate.method
-    upside_down = auc_interval(1 - labels, np.r_[0.9, np.linspace(0, 0.91, 100)])
+    assert estimate.note == "1 sick and 100 healthy: too few for an interval that can be trusted"
+    upside_down = auc_interval(units_of(1 - labels, scores))
     assert upside_down.high is not None
     assert upside_down.high > 0.5
-    assert auc_interval(np.array([1, 1, 0, 0]), np.array([0.4, 0.9, 0.5, 0.1])).method == "DeLong on the logit scale"
+    assert not auc_interval(units_of(np.tile([0, 1], 20), np.linspace(0, 1, 40))).note
+
+
+@pytest.mark.parametrize(("sick", "healthy", "truth"), [(8, 192, 0.97), (8, 32, 0.5), (20, 20, 0.8), (40, 120, 0.9)])
+def test_the_interval_of_one_model_covers_with_few_of_a_class(sick: int, healthy: int, truth: float) -> None:
+    """DeLong's on the logit scale held .97 in .84 of studies with 8 of 200 sick."""
+    random, labels = np.random.default_rng(sick), np.r_[np.ones(sick), np.zeros(healthy)].astype(np.int64)
+    apart = NormalDist().inv_cdf(truth) * 2**0.5
+    found = [auc_interval(units_of(labels, random.normal(labels * apart, 1))) for _ in range(800)]
+    assert np.mean([each.low <= truth <= each.high for each in found]) >= 0.93
+    assert truth > 0.5 or np.mean([each.low > 0.5 for each in found]) <= 0.045
+
+
+def cross_validated(random: np.random.Generator, sick: int, healthy: int, apart: float, repeats: int) -> Units:
+    """A ridge regression on four normal numbers, one of which tells, in 5 folds; cut at the share of sick."""
+    labels = np.r_[np.ones(sick), np.zeros(healthy)].astype(np.int64)
+    table = random.normal(size=(len(labels), 4))
+    table[:, 0] += labels * apart
+    table = np.c_[table, np.ones(len(labels))]
+    rows = []
+    for repeat in range(repeats):
+        order = np.concatenate([random.permutation(np.flatnonzero(labels == label)) for label in (1, 0)])
+        fold = np.empty(len(labels), np.int64)
+        fold[order] = np.arange(len(labels)) % 5
+        for number in range(5):
+            train, test = table[fold != number], np.flatnonzero(fold == number)
+            weights = np.linalg.solve(train.T @ train + np.eye(5), train.T @ labels[fold != number])
+            for row in test.tolist():
+                score = float(table[row] @ weights)
+                called = int(score >= labels[fold != number].mean())
+                rows.append(Prediction(row, 1, f"{repeat + 1}.{number + 1}", int(labels[row]), score, called))
+    return gather_units(rows)
+
+
+@pytest.mark.parametrize(("sick", "healthy", "repeats"), [(10, 30, 1), (20, 20, 5)])
+def test_on_nothing_the_auc_of_folds_is_half_and_seldom_better(sick: int, healthy: int, repeats: int) -> None:
+    random = np.random.default_rng(repeats)
+    studies = [cross_validated(random, sick, healthy, 0.0, repeats) for _ in range(120)]
+    found = [auc_interval(each) for each in studies]
+    values = np.array([each.value for each in found])
+    assert abs(values.mean() - 0.5) < 3 * values.std() / np.sqrt(len(values))
+    assert np.mean([each.low > 0.5 for each in found]) <= 0.05
+    assert np.mean([each.low <= 0.5 <= each.high for each in found]) >= 0.93
+    pooled = [delong_components(each.labels, each.scores)[0] for each in studies]
+    assert repeats > 1 or np.mean(pooled) < values.mean() - 0.01  # what the count inside folds mends
+
+
+def test_the_same_recipe_with_other_folds_is_seldom_another(tmp_path: Path) -> None:
+    different = 0
+    for seed in range(60):
+        runs = []
+        for half in range(2):
+            data, folds = np.random.default_rng([seed, 1]), np.random.default_rng([seed, 2, half])
+            units = cross_validated(_Mixed(data, folds), 15, 45, 1.2, 5)
+            runs.append(units)
+        difference = auc_difference(pair_units(*runs), confidence=0.95, bootstrap=20, seed=0)
+        different += difference["low"] > 0 or difference["high"] < 0
+    assert different <= 3
+
+
+class _Mixed:
+    """Numbers from one generator, permutations from another: the same patients in other folds."""
+
+    def __init__(self, data: np.random.Generator, folds: np.random.Generator) -> None:
+        self.normal, self.permutation = data.normal, folds.permutation
 
 
 @pytest.mark.parametrize(("power", "truth"), [(1.0, 0.0), (1.4, 0.083), (3.0, 0.25)])
 def test_the_interval_of_the_calibration_error_holds_the_truth(power: float, truth: float) -> None:
     """Percentiles of the bootstrap held it in 0, 57 and 96 of 100 samples, and left out their own value in 11."""
-    nobody, held = np.zeros(120, dtype=np.int64), 0
+    held = 0
     for seed in range(60):
         random = np.random.default_rng([seed, 6])
         scores = random.random(120)
         labels = (random.random(120) < scores**power).astype(np.int64)
-        units = Units(np.arange(120), nobody, labels, scores, nobody)
+        units = units_of(labels, scores)
         estimate = calibration_error(units, patient_counts(units.patients, 200, seed), 0.95, seed)
         assert estimate.low <= estimate.value <= estimate.high
         held += estimate.low <= truth + 1e-3 <= estimate.high + 1e-3

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from shortcut_rates import NONE, TIES, Rate, draw_scope, rate_of
 
 from thermocancer.evaluation.statistics.intervals import auc_interval
+from thermocancer.evaluation.statistics.units import units_of
 
 
 @pytest.mark.parametrize("tie", TIES)
@@ -36,7 +37,7 @@ def test_ties_are_as_strong_as_they_say(auc: float) -> None:
     }
     assert labels.mean() == 0.5
     for tie, (own, values) in scores.items():
-        assert auc_interval(own, values).value == pytest.approx(auc, abs=0.03), tie
+        assert auc_interval(units_of(own, values)).value == pytest.approx(auc, abs=0.03), tie
 
 
 def test_goals_are_those_of_enough_patients_and_strong_ties() -> None:

@@ -40,6 +40,7 @@ class Unit:
     label: int
     score: float
     predicted: int
+    rows: tuple[Prediction, ...]
 
 
 def write_predictions(path: Path, rows: Sequence[Prediction], files: Sequence[str] | None = None) -> None:
@@ -131,5 +132,5 @@ def to_units(rows: Sequence[Prediction], *, by_exam: bool = False) -> list[Unit]
     for (patient, visit), members in sorted(groups.items(), key=lambda item: (item[0][0], item[0][1] or 0)):
         score = sum(each.score for each in members) / len(members)
         votes = sum(each.predicted for each in members)
-        units.append(Unit(patient, visit, members[0].label, score, int(2 * votes >= len(members))))
+        units.append(Unit(patient, visit, members[0].label, score, int(2 * votes >= len(members)), tuple(members)))
     return units

@@ -107,7 +107,7 @@ class Judge:
                 pair_units(model, units), confidence=self.confidence, bootstrap=self.bootstrap, seed=self.seed
             )
         return Control(
-            name, title, group, auc_interval(units.labels, units.scores, self.confidence), len(units),
+            name, title, group, auc_interval(units, self.confidence), len(units),
             int(units.labels.sum()), family, difference, mann_whitney_p(units.labels, units.scores), note=note,
         )  # fmt: skip
 

@@ -159,7 +159,7 @@ def _within(scope: Scope, judge: Judge, layout: str, keep: BoolArray) -> Json:
     """The model's own AUC within the largest acquisition stratum."""
     inside = {(scope.exams[row].patient, scope.exams[row].visit) for row in scope.scored if keep[row]}
     units = gather_units([row for row in judge.rows if (row.patient, row.visit) in inside])
-    auc = auc_interval(units.labels, units.scores, judge.confidence)
+    auc = auc_interval(units, judge.confidence)
     return {"layout": layout, "n": len(units), "positives": int(units.labels.sum()), "auc": auc.as_dict()}
 
 

@@ -11,7 +11,12 @@ from statistics import NormalDist
 import numpy as np
 
 from thermocancer.errors import DataError
-from thermocancer.evaluation.statistics.intervals import delong_covariance, normal_quantile, percentile_interval
+from thermocancer.evaluation.statistics.intervals import (
+    difference_variance,
+    folded_auc,
+    normal_quantile,
+    percentile_interval,
+)
 from thermocancer.evaluation.statistics.resampling import auc_of, patient_counts
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
@@ -56,14 +61,16 @@ def pair_units(first: Units, second: Units) -> Paired:
 
 
 def auc_difference(paired: Paired, *, confidence: float, bootstrap: int, seed: int) -> Json:
-    """AUC of the first minus AUC of the second: paired DeLong and paired patient bootstrap.
+    """AUC of the first minus AUC of the second, each counted over pairs tested in one fold.
 
-    ``low`` and ``high`` are DeLong's; where its variance is zero (equal or perfect scores) the bootstrap's.
+    ``low``, ``high`` and ``p`` are of DeLong's paired variance (1988, Biometrics 44:837) and, where runs are
+    cross-validated, of what other folds and training sets add to a difference (``difference_variance``); where all of
+    that is zero the patient bootstrap's, of mean scores, which stands beside as ``bootstrap``.
     """
     labels = paired.first.labels
-    aucs, covariance = delong_covariance(labels, np.stack([paired.first.scores, paired.second.scores]))
-    value = float(aucs[0] - aucs[1])
-    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    first, second = folded_auc(paired.first), folded_auc(paired.second)
+    value = first.value - second.value
+    variance = difference_variance(first, second, paired.first.repeats, paired.second.repeats)
     counts = patient_counts(paired.first.patients, bootstrap, seed)
     draws = auc_of(counts, labels, paired.first.scores) - auc_of(counts, labels, paired.second.scores)
     drawn = percentile_interval(draws, value, confidence, PAIRED_BOOTSTRAP)
@@ -71,7 +78,8 @@ def auc_difference(paired: Paired, *, confidence: float, bootstrap: int, seed: i
     if variance > 1e-12:
         error = float(np.sqrt(variance))
         half = normal_quantile(confidence) * error
-        result |= {"low": value - half, "high": value + half, "method": "paired DeLong"}
+        widened = ", widened for folds and training sets" if paired.first.repeats or paired.second.repeats else ""
+        result |= {"low": value - half, "high": value + half, "method": f"paired DeLong{widened}"}
         result["p"] = 2 * NormalDist().cdf(-abs(value / error))
     else:
         result |= {"low": drawn.low, "high": drawn.high, "method": drawn.method, "p": 1.0 if value == 0 else None}

@@ -1,18 +1,28 @@
-"""Confidence intervals: Wilson for proportions, DeLong for the area under the ROC curve, percentiles."""
+"""Confidence intervals: of proportions, of the area under the ROC curve counted inside folds, percentiles.
+
+Of a model that was tested once on patients it had not seen, an interval is of *this model on new patients*. Of a
+cross-validated run it is of *the recipe trained on as many patients*: its folds were trained on other patients each,
+and a figure that speaks for all of them varies more than that of given scores. How much more was measured
+(``docs/evidence.md``).
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import sqrt
+from math import exp, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
 from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
 
 WILSON = "Wilson score interval"
-DELONG = "DeLong on the logit scale"
+HELD_OUT = "Newcombe's method 5"
+IN_FOLDS = "pairs tested in one fold; Newcombe's method 5, widened for what folds and training sets add"
+POOLED = "pairs of all folds, as no fold tested both classes; Newcombe's method 5, widened"
 NEWCOMBE = "Newcombe's method 5 for the pairs that count"
 BOOTSTRAP = "patient bootstrap, percentiles"
 REFLECTED = "patient bootstrap, reflected; down to 0 where sampling alone gives as much"
@@ -26,9 +36,11 @@ class Estimate:
     low: float | None
     high: float | None
     method: str
+    note: str = ""
 
     def as_dict(self) -> Json:
-        return asdict(self)
+        """As JSON; ``note`` only where there is something to say."""
+        return {key: value for key, value in asdict(self).items() if key != "note" or value}
 
 
 def normal_quantile(confidence: float) -> float:
@@ -78,40 +90,118 @@ def delong_components(labels: IntArray, scores: FloatArray) -> tuple[float, Floa
     return float(among_sick.mean()), among_sick, among_healthy
 
 
-def delong_covariance(labels: IntArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """AUCs of several scores on the same units and their covariance.
+FEW_OF_A_CLASS, FEW_UNITS = 8, 40
+"""Below so many the simulated coverage of intervals is not kept everywhere."""
 
-    ``scores`` has shape (k, n); returns (aucs (k,), covariance (k, k)). A class of one unit adds no variance.
+TRAINING, FOLDING = 0.8, 0.5
+"""What other training sets, and other folds, add to the variance of an AUC, as shares of 4 AUC (1 - AUC) of it.
+
+Measured on 160 kinds of simulated studies (n 40 to 300, 8 to 150 sick, AUC .5 to .97, five learners, 200 studies each):
+the interval then covers .970 on average for one repeat and .969 for five, .91 at the least, and is above .5 on nothing
+in .011 and .015.
+"""
+
+
+def few_note(sick: int, healthy: int) -> str:
+    """A warning where the interval cannot be trusted."""
+    if min(sick, healthy) >= FEW_OF_A_CLASS and sick + healthy >= FEW_UNITS:
+        return ""
+    return f"{sick} sick and {healthy} healthy: too few for an interval that can be trusted"
+
+
+@dataclass(frozen=True)
+class FoldedAuc:
+    """An AUC over pairs tested in one fold, and what each sick (s,) and healthy (h,) unit adds to it above the mean."""
+
+    value: float
+    sick: FloatArray
+    healthy: FloatArray
+    method: str
+
+
+def folded_auc(units: Units) -> FoldedAuc:
+    """AUC over sick-healthy pairs that one fold tested, every repeat counting alike, ties half.
+
+    Scores of two folds are those of two models: pooled over folds an AUC is .44 to .46 on nothing (each fold is
+    calibrated to the share of sick that it was trained on, which is lower where more are tested). All pairs count, by
+    mean scores, where no fold tested both classes.
     """
-    parts = [delong_components(labels, row) for row in scores]
-    aucs = np.array([part[0] for part in parts])
-    covariance = np.zeros((len(parts), len(parts)))
-    for components in (np.array([part[1] for part in parts]), np.array([part[2] for part in parts])):
-        count = components.shape[1]
-        if count > 1:
-            centred = components - components.mean(axis=1, keepdims=True)
-            covariance += centred @ centred.T / (count - 1) / count
-    return aucs, covariance
+    labels = units.labels
+    won, met = np.zeros((2, len(labels)))
+    parts = [
+        (s, f == name) for s, f in zip(units.by_repeat, units.folds, strict=True) for name in set(f[f >= 0].tolist())
+    ]
+    both = [(scores, tested) for scores, tested in parts if len(set(labels[tested].tolist())) == 2]
+    for scores, tested in both or [(units.scores, np.ones(len(labels), bool))]:
+        _, of_sick, of_healthy = delong_components(labels[tested], scores[tested])
+        rows = np.flatnonzero(tested)
+        sick, healthy = rows[labels[rows] == 1], rows[labels[rows] == 0]
+        won[sick] += of_sick * len(healthy)
+        won[healthy] += of_healthy * len(sick)
+        met[sick] += len(healthy)
+        met[healthy] += len(sick)
+    pairs = met[labels == 1].sum()
+    value = float(won[labels == 1].sum() / pairs)
+    beyond = (won - value * met) / pairs
+    method = HELD_OUT if not units.repeats else IN_FOLDS if both else POOLED
+    return FoldedAuc(value, beyond[labels == 1], beyond[labels == 0], method)
 
 
-def auc_interval(labels: IntArray, scores: FloatArray, confidence: float = 0.95) -> Estimate:
-    """AUC with DeLong's interval on the logit scale, so that its bounds stay inside [0, 1].
+def training_variance(auc: float, sick: int, healthy: int, repeats: int) -> float:
+    """What folds and training sets add to the variance of a cross-validated AUC; nothing for a model tested once."""
+    if not repeats:
+        return 0.0
+    share = (TRAINING + FOLDING / repeats) * 4 * auc * (1 - auc)
+    return share * newcombe_variance(auc, sick, healthy)
 
-    Where every pair is ranked right (or every one wrong) DeLong's variance is zero and says nothing, and where
-    a class has one unit it knows nothing of how such units vary; the interval is then Wilson's for the smaller
-    class. Equal scores for all give 0.5 and no width.
+
+OTHER_FOLDS, OTHER_TRAINING = 1.0, 0.4
+"""What folds and training sets add to the variance of a *difference*: two runs on the same patients share the latter
+in part.
+"""
+
+
+def difference_variance(first: FoldedAuc, second: FoldedAuc, repeats: int, others: int) -> float:
+    """Variance of the difference of two AUCs on the same units; ``repeats`` of either (0: one model, tested once)."""
+    apart = [first.sick - second.sick, first.healthy - second.healthy]
+    variance = sum(float((each**2).sum()) * len(each) / max(len(each) - 1, 1) for each in apart)
+    if not variance and first.value == second.value:
+        return 0.0  # the same scores
+    for auc, times in ((first.value, repeats), (second.value, others)):
+        if times:
+            share = (OTHER_TRAINING + OTHER_FOLDS / times) * 4 * auc * (1 - auc)
+            variance += share * newcombe_variance(auc, len(first.sick), len(first.healthy))
+    return variance
+
+
+def auc_interval(units: Units, confidence: float = 0.95) -> Estimate:
+    """AUC of ``folded_auc`` with every true value from which it is no further than chance takes it.
+
+    Chance: Newcombe's variance, and ``training_variance``. Where all scores are equal nothing is known: .5 with the
+    interval of an AUC of .5. Raises ZeroDivisionError where a class is empty.
     """
-    auc, covariance = delong_covariance(labels, scores[None, :])
-    value, variance = float(auc[0]), float(covariance[0, 0])
-    smaller = int(min(np.sum(labels == 1), np.sum(labels == 0)))
-    if value in (0.0, 1.0) or (smaller == 1 and np.ptp(scores) > 0):
-        bound = wilson(value * smaller, smaller, confidence)
-        why = "no pair ranked otherwise" if value in (0.0, 1.0) else "a single unit"
-        return Estimate(value, bound.low, bound.high, f"{WILSON} of the smaller class ({why})")
-    logit = np.log(value / (1 - value))
-    half = normal_quantile(confidence) * np.sqrt(variance) / (value * (1 - value))
-    low, high = (1 / (1 + np.exp(-(logit + side * half))) for side in (-1, 1))
-    return Estimate(value, float(low), float(high), DELONG)
+    found = folded_auc(units)
+    sick, healthy = len(found.sick), len(found.healthy)
+
+    def variance(auc: float) -> float:
+        return newcombe_variance(auc, sick, healthy) + training_variance(auc, sick, healthy, units.repeats)
+
+    low, high = _score_bounds(found.value, variance, confidence)
+    return Estimate(found.value, low, high, found.method, few_note(sick, healthy))
+
+
+def _score_bounds(value: float, variance: Callable[[float], float], confidence: float) -> tuple[float, float]:
+    """The least and the greatest true value in [0, 1] that the observed one is no further from than chance takes it."""
+    from scipy.optimize import brentq
+
+    z, edge, near = normal_quantile(confidence), 1e-12, 1e-7
+
+    def beyond(truth: float) -> float:
+        return abs(value - truth) - z * sqrt(max(variance(truth), 0.0))
+
+    low = float(brentq(beyond, edge, value - near)) if value > 2 * near and beyond(edge) > 0 else 0.0
+    high = float(brentq(beyond, value + near, 1 - edge)) if value < 1 - 2 * near and beyond(1 - edge) > 0 else 1.0
+    return low, high
 
 
 def pairs_variance(auc: float, same: float, same_sick: float, same_healthy: float) -> float:
@@ -142,20 +232,12 @@ def pairs_interval(won: FloatArray, met: FloatArray, confidence: float = 0.95) -
     width where all pairs are ranked right. Simulated with normal scores it covers .94 to .975 from 4 to 1,100 pairs
     and true shares of .5 to .9, where percentiles of a bootstrap cover .25 to .99. Undefined without pairs.
     """
-    from scipy.optimize import brentq
-
     if not met.any():
         return Estimate(None, 0.0, 1.0, f"{NEWCOMBE}; undefined, no pairs")
     weights, value = met / met.sum(), float(won.sum() / met.sum())
     same = float((weights**2).sum())
     sick, healthy = (float((weights.sum(axis=axis) ** 2).sum()) - same for axis in (1, 0))
-    z, edge = normal_quantile(confidence), 1e-12
-
-    def beyond(auc: float) -> float:
-        return abs(value - auc) - z * sqrt(max(pairs_variance(auc, same, sick, healthy), 0.0))
-
-    low = float(brentq(beyond, edge, value - 1e-7)) if value > 1e-6 and beyond(edge) > 0 else 0.0
-    high = float(brentq(beyond, value + 1e-7, 1 - edge)) if value < 1 - 1e-6 and beyond(1 - edge) > 0 else 1.0
+    low, high = _score_bounds(value, lambda auc: pairs_variance(auc, same, sick, healthy), confidence)
     return Estimate(value, low, high, NEWCOMBE)
 
 
@@ -181,6 +263,54 @@ def smallest_detectable_auc(sick: int, healthy: int, *, power: float = 0.8, alph
         return auc - 0.5 - needed - more * sqrt(newcombe_variance(auc, sick, healthy))
 
     return float(brentq(surplus, 0.5, 1.0)) if surplus(1.0) > 0 else 1.0
+
+
+OTHER_THRESHOLDS = 2.0, 1.0
+"""What a threshold chosen anew in every fold adds to the variance of sensitivity and specificity: the own binomial
+variance so many times, and the other class's, carried over along the ROC curve, so many times.
+
+On the same 160 kinds of studies the intervals cover for the recipe .999, .980 and .975 (sensitivity, specificity,
+accuracy; one repeat, .865 at the least), for the single model that is kept .907, .968 and .991.
+"""
+
+
+def decision_shares(
+    true_positive: int, sick: int, true_negative: int, healthy: int, *, repeats: int, confidence: float = 0.95
+) -> dict[str, Estimate]:  # fmt: skip
+    """Sensitivity, specificity and accuracy of decisions; Wilson's interval where the threshold is one and fixed.
+
+    Cross-validated, thresholds were chosen in every fold: what that adds (``OTHER_THRESHOLDS``) widens an interval on
+    the logit scale. The slope between the two shares is that of normal scores.
+    """
+    counts = {
+        "sensitivity": (true_positive, sick), "specificity": (true_negative, healthy),
+        "accuracy": (true_positive + true_negative, sick + healthy),
+    }  # fmt: skip
+    if not repeats or not min(sick, healthy):
+        return {name: wilson(*count, confidence) for name, count in counts.items()}
+    normal, (own, other) = NormalDist(), OTHER_THRESHOLDS
+    smooth = {name: (count + 1) / (of + 2) for name, (count, of) in counts.items()}
+    density = {name: normal.pdf(normal.inv_cdf(share)) for name, share in smooth.items()}
+    binomial = {name: smooth[name] * (1 - smooth[name]) / counts[name][1] for name in counts}
+    variances = {
+        one: own * binomial[one] + other * (density[one] / density[two]) ** 2 * binomial[two]
+        for one, two in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
+    }
+    parts = (("sensitivity", sick), ("specificity", healthy))
+    together = sum((of / (sick + healthy)) ** 2 * variances[name] for name, of in parts)
+    variances["accuracy"] = max(together, binomial["accuracy"])
+    note = few_note(sick, healthy)
+    return {name: _logit_interval(*counts[name], variances[name] / binomial[name], confidence, note) for name in counts}
+
+
+def _logit_interval(count: int, of: int, factor: float, confidence: float, note: str) -> Estimate:
+    """A share with ``factor`` times its binomial variance, on the logit scale; up to the edge where nothing differs."""
+    share = (count + 0.5) / (of + 1)
+    half = normal_quantile(confidence) * sqrt(factor / (of * share * (1 - share)))
+    middle = log(share / (1 - share))
+    low, high = (1 / (1 + exp(-(middle + side * half))) for side in (-1, 1))
+    method = "logit interval, widened for thresholds chosen in every fold"
+    return Estimate(count / of, 0.0 if count == 0 else low, 1.0 if count == of else high, method, note)
 
 
 def percentile_interval(replicates: FloatArray, value: float | None, confidence: float, method: str) -> Estimate:

@@ -14,6 +14,8 @@ from thermocancer.evaluation.statistics.intervals import (
     REFLECTED,
     Estimate,
     auc_interval,
+    decision_shares,
+    delong_components,
     percentile_interval,
     reflected_interval,
     wilson,
@@ -70,10 +72,9 @@ def calibration_error(units: Units, counts: FloatArray, confidence: float, seed:
 
 
 def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where: object = None) -> dict[str, Estimate]:
-    """Every metric, and ``auc_bootstrap`` beside DeLong's ``auc``.
+    """Every metric; ``auc`` counts pairs tested in one fold, ``auc_pooled`` and ``auc_bootstrap`` all, by mean scores.
 
-    Shares of counts have Wilson intervals, the others those of the patient bootstrap. Raises DataError when only
-    one class is there.
+    Intervals without a formula are those of the patient bootstrap. Raises DataError when only one class is there.
     """
     require_both_classes(units, where)
     labels, scores = units.labels, units.scores
@@ -88,10 +89,11 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
     method = f"{BOOTSTRAP} ({len(counts)} replicates)"
     return {
         "precision": wilson(tp, tp + fp, confidence),
-        "sensitivity": wilson(tp, tp + fn, confidence),
-        "specificity": wilson(tn, tn + fp, confidence),
-        "accuracy": wilson(tp + tn, len(units), confidence),
-        "auc": auc_interval(labels, scores, confidence),
+        **decision_shares(tp, tp + fn, tn, tn + fp, repeats=units.repeats, confidence=confidence),
+        "auc": auc_interval(units, confidence),
+        "auc_pooled": Estimate(
+            delong_components(labels, scores)[0], None, None, "all pairs, by mean scores over folds"
+        ),
         "ece": calibration_error(units, counts, confidence, seed),
     } | {
         name: percentile_interval(metric(counts), float(metric(sample)[0]), confidence, method)
@@ -106,26 +108,27 @@ def auc_figures(
     units = gather_units(rows)
     if not units.has_both_classes:
         return {name: None}
-    found = auc_interval(units.labels, units.scores, settings.confidence)
+    found = auc_interval(units, settings.confidence)
     return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def subgroup_figures(units: Units, confidence: float) -> Json:
     """Counts of a part of the units, their shares and AUC with intervals; None where a class they need is missing."""
     tn, fp, fn, tp = confusion_of(units).values()
+    shares = decision_shares(tp, tp + fn, tn, tn + fp, repeats=units.repeats, confidence=confidence)
     return {
         "n": len(units),
         "sick": tp + fn,
-        "sensitivity": wilson(tp, tp + fn, confidence).as_dict() if tp + fn else None,
-        "specificity": wilson(tn, tn + fp, confidence).as_dict() if tn + fp else None,
-        "auc": auc_interval(units.labels, units.scores, confidence).as_dict() if units.has_both_classes else None,
+        "sensitivity": shares["sensitivity"].as_dict() if tp + fn else None,
+        "specificity": shares["specificity"].as_dict() if tn + fp else None,
+        "auc": auc_interval(units, confidence).as_dict() if units.has_both_classes else None,
     }
 
 
 def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFacts) -> Json:
     """The content of ``metrics.json``."""
     by_visit = int(np.sum(units.visits > 0))
-    document: Json = {name: estimates[name].as_dict() for name in (*METRICS, "auc_bootstrap")}
+    document: Json = {name: estimates[name].as_dict() for name in (*METRICS, "auc_bootstrap", "auc_pooled")}
     document |= {
         "n": len(units),
         "positives": int(units.labels.sum()),
