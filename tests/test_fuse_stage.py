@@ -79,6 +79,15 @@ def test_a_run_holds_its_scores_config_manifest_and_model(workspace: Workspace) 
     assert ((scores > 0) & (scores < 1)).all()
 
 
+def test_the_kept_model_decides_at_the_operating_point_of_the_figures(workspace: Workspace) -> None:
+    """It is fitted again on all exams: by its own inner scores it would decide elsewhere than report and card say."""
+    run(workspace, fuse__name="thermal", fuse__model="thermal")
+    manifest = read_json(workspace.run("thermal") / "manifest.json")
+    kept = read_json(workspace.run("thermal") / "model" / "classifier.json")
+    assert len(set(manifest["thresholds"].values())) > 1
+    assert kept["threshold"] == manifest["threshold"] == np.median(list(manifest["thresholds"].values()))
+
+
 def test_nothing_changed_nothing_done(workspace: Workspace) -> None:
     run(workspace, **THERMAL)
     before = contents(workspace.root)

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from thermocancer.classifiers.calibrated import describe_aim
+from thermocancer.classifiers.calibrated import CalibratedFitted, describe_aim
 from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
 from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Family
@@ -126,7 +126,10 @@ def train(job: Job, progress: Progress, classifier: Classifier | None = None) ->
         fold = Fold("all", job.rows, job.rows) if len(job.folds) > 1 else job.folds[0]
         labels = np.array([job.cohort.exams[row].label for row in fold.train], dtype=np.int64)
         with one_thread():
-            classifier.fit(job.cohort, fold.train, labels, seed=asked.config.seed, fold=fold.name).save(folder)
+            fitted = classifier.fit(job.cohort, fold.train, labels, seed=asked.config.seed, fold=fold.name)
+        if isinstance(fitted, CalibratedFitted):  # one operating point: that of the figures, here and in predict
+            fitted = replace(fitted, threshold=float(np.median(list(scores.thresholds.values()))))
+        fitted.save(folder)
         if job.kept_folds:
             shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
 
