@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from thermal_fixtures import make_centi, tree_of
@@ -663,8 +664,34 @@ def test_numbers_in_an_unstated_unit_are_refused(desk: Desk) -> None:
     (desk.root / "scans").mkdir()
     for woman in WOMEN:
         np.savetxt(desk.root / "scans" / f"{woman}.csv", make_centi(9, woman) / 100 + 273.15, fmt="%.2f", delimiter=";")
-    with pytest.raises(DataError, match=r"unit|[Kk]elvin"):
+    with pytest.raises(DataError, match=r"unit|[Kk]elvin") as caught:
         desk.run(labels=desk.table(TABLE), view="Frontal")
+    assert str(caught.value.found).startswith(f"{len(WOMEN)} of {len(WOMEN)} files"), "one fault, whatever its numbers"
+    assert "--unit K," in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(("unit", "scale", "zero"), [("cK", 100, 273.15), ("dK", 10, 273.15), ("cC", 100, 0)])
+def test_images_in_another_unit_ask_for_it_and_not_for_a_range(unit: str, scale: int, zero: float, desk: Desk) -> None:
+    (desk.root / "scans").mkdir()
+    for woman in WOMEN:
+        counts = np.rint((make_centi(9, woman) / 100 + zero) * scale).astype(np.uint16)
+        cv2.imwrite(str(desk.root / "scans" / f"{woman}.tiff"), counts)
+    with pytest.raises(ConfigError, match="another unit") as caught:
+        desk.run(labels=desk.table(TABLE), view="Frontal")
+    assert f"--unit {unit}" in str(caught.value.hint)
+    assert not desk.run(labels=desk.table(TABLE), view="Frontal", unit=unit).failed
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_two_labels_of_an_exam_say_where_they_were_read(given: bool, desk: Desk) -> None:
+    desk.put(["healthy/p1_frontal.csv", "sick/p1_left.csv", "sick/p2_left.csv"])
+    table = desk.table("id,where,diagnosis\n1,healthy,healthy\n1,sick,sick\n2,sick,sick\n")
+    options = {"labels": table, "match_columns": "where", "label_column": "diagnosis"} if given else {}
+    with pytest.raises((DataError, ConfigError)) as caught:
+        desk.run(**options, id_pattern=r"p(\d+)")
+    hint = str(caught.value.hint)
+    assert ("labels.csv" in hint) == given
+    assert ("folders and files" in hint) != given
 
 
 def test_several_frames_are_a_dynamic_exam_and_no_static_one(desk: Desk) -> None:

@@ -275,6 +275,15 @@ def test_a_dress_that_can_only_be_one_thing_is_taken_off_and_noted(text: str, no
             assert note in " | ".join(matrix.notes)
 
 
+@pytest.mark.parametrize("torn", ['"4"59.50', '45"9.50"', '"45"."9"', '4"5"', '-"4"5.0'])
+def test_quotation_marks_inside_a_number_tear_it(torn: str) -> None:
+    lines = text_of(separator=";").splitlines()
+    cells = lines[3].split(";")
+    lines[3] = ";".join([*cells[:2], torn, *cells[3:]])
+    with pytest.raises(DataError):
+        read("\n".join(lines) + "\n")
+
+
 def test_a_ramp_is_no_count() -> None:
     for ramp in (
         np.arange(100.0).reshape(10, 10),

@@ -148,18 +148,19 @@ def replace_source(workspace: Workspace, source: str, records: Iterable[Record])
     write_catalog(workspace, merged)
 
 
-def check_labels(records: Iterable[Record]) -> None:
-    """Raise DataError when one exam (patient and visit) carries two labels."""
+def check_labels(records: Iterable[Record], labelled: str = "") -> None:
+    """Raise DataError when one exam (patient and visit) carries two labels; ``labelled``: where those were read."""
     first: dict[str, Record] = {}
     for record in records:
         if record.status != "ok":
             continue
         known = first.setdefault(record.exam, record)
         if known.label != record.label:
+            one, other = (str(each.extra.get("original", each.path)) for each in (known, record))
             raise DataError(
-                f"exam {record.exam} has two labels", where=record.path,
-                expected=f"{known.label} as in {known.path}", found=record.label,
-                hint="correct the labels file, or import the two exams as two visits",
+                f"exam {record.exam} has two labels", where=other,
+                expected=f"{known.label} as of {one}", found=record.label,
+                hint=f"correct the label {labelled or 'where it was given'}, or import the two exams as two visits",
             )  # fmt: skip
 
 

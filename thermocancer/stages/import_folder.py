@@ -24,6 +24,7 @@ from thermocancer.errors import DataError
 from thermocancer.files import HashIndex, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent, Task
+from thermocancer.thermal.units import option_of
 from thermocancer.workspace import Workspace
 
 _THREADS = 4
@@ -70,13 +71,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     _write(work, config.import_, workspace, progress)
     usable = [record for record in work.records if record.status == "ok"]
     if not usable:
-        (most, count), *_ = Counter(each.problem for each in work.placed).most_common(1)
-        raise DataError(
-            "not one file of this folder could be imported", where=config.import_.folder,
-            expected="matrices with a patient, a view and a label",
-            found=f"{count} of {len(work.placed)} files: {most}",
-            hint="see the options --labels, --id-pattern and --view of: thermocancer import --help",
-        )  # fmt: skip
+        raise _nothing_imported(work.placed, config.import_)
     previous, merged = work.cohorts.previous, merge(work.cohorts, work.records)
     gone = {each.path for each in previous if each.path} - {each.path for each in merged}
     for path in gone:  # before the catalog: a run killed here finds them missing, and drops them again
@@ -101,6 +96,24 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if report.made:
         report.outputs = [str(workspace.catalog)]
     return report
+
+
+def _nothing_imported(placed: Sequence[Placed], section: ImportSection) -> DataError:
+    """What is wrong with most files, each kind of fault counted once, with an example and what to do."""
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for each in placed:
+        kinds[each.problem.partition(", found ")[0]].append(each.problem)
+    kind, problems = max(kinds.items(), key=lambda each: len(each[1]))
+    hint = "see the options --labels, --id-pattern and --view of: thermocancer import --help"
+    if unit := option_of(kind):
+        hint = f"{unit}, and the numbers are converted; --unit C takes them as they are"
+    elif "holds several frames" in kind:
+        hint = "--protocol D where they are frames of a dynamic exam; otherwise one file a frame"
+    return DataError(
+        "not one file of this folder could be imported", where=section.folder,
+        expected="matrices with a patient, a view and a label",
+        found=f"{len(problems)} of {len(placed)} files: {problems[0]}", hint=hint,
+    )  # fmt: skip
 
 
 def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: Progress) -> _Work:
@@ -130,7 +143,8 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     contents = _read_all(found.sources, section, previous, hashes, progress)
     placed = place_files(contents, names, section, labels, label_of, dates, cohorts)
     records = [record for each in placed for record in each.records]
-    check_labels([*(each for each in catalog if each.source != STAGE), *merge(cohorts, records)])
+    said = f"in {safe_name(tables[0])}" if tables else "by the names of folders and files (or give --labels FILE)"
+    check_labels([*(each for each in catalog if each.source != STAGE), *merge(cohorts, records)], said)
     standing = {each.path: each for each in previous if each.path}
     todo = [each for each in placed if not each.problem and not _adopt(each, standing, workspace, hashes)]
     read_as = ReadingPlan.of(cohorts.name, section, placed, names, labels, label_of, dates, found.left_out)

@@ -15,6 +15,7 @@ from thermocancer.classifiers.protocol import Asked
 from thermocancer.classifiers.seeds import seeds_of, seeds_table, spread_of
 from thermocancer.config import Config
 from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.image_folder import ImageFolder
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError
 from thermocancer.files import HashIndex
@@ -71,7 +72,12 @@ def plan(config: Config, workspace: Workspace) -> Plan:
     if job.is_done():
         return Plan(STAGE, current=1)
     counts = f"{parts['train']} to train, {parts['validation']} to validate, {parts['test']} to test"
-    notes = (f"{' and '.join(images.classes)}: {counts}", *images.notes, f"{len(images.rejected)} left out")
+    notes = (
+        f"{' and '.join(images.classes)}: {counts}",
+        *images.notes,
+        *_junk(images),
+        f"{len(images.rejected)} left out",
+    )
     return Plan(STAGE, (f"runs/{config.cnn.name}: {config.cnn.model}, {config.cnn.seeds} seeds",), notes=notes)
 
 
@@ -85,8 +91,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     index.save()
     parts, images, cohort, family, made_from = job.parts, job.cohort.folder, job.cohort, job.family, job.made_from
     report = StageReport(STAGE, failed=list(images.rejected), outputs=[str(job.folder)], notes=[*images.notes])
-    if images.junk:
-        report.notes.append(f"{len(images.junk)} files are no pictures and were not taken ({images.junk[0]})")
+    report.notes += _junk(images)
     if job.is_done():
         report.current = 1
         return report
@@ -121,6 +126,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report.figures |= spread_of(seeds)
     report.figures["accuracy"] = float(np.mean([row.predicted == row.label for row in whole.rows]))
     return report
+
+
+def _junk(images: ImageFolder) -> list[str]:
+    count, names = len(images.junk), ", ".join(images.junk[:3]) + (", ..." if len(images.junk) > 3 else "")
+    return [f"{count} files are no pictures, or left by an editor or file manager: not taken ({names})"] * bool(count)
 
 
 def _job(config: Config, workspace: Workspace, index: HashIndex, progress: Progress) -> Job:

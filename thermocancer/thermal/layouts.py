@@ -39,7 +39,7 @@ _ABOVE = re.compile(
 _PADDING = b"".join(SEPARATORS.values())
 _ROW_BYTES = b"0123456789+-.eE\r" + _PADDING
 _TOKENS = re.compile(BETWEEN)
-_QUOTED = re.compile(rb'" *([+-]?\d[\d.,]*(?:[eE][+-]?\d+)?) *"')
+_QUOTED = re.compile(rb'(?<![\d.eE+-])" *([+-]?\d[\d.,]*(?:[eE][+-]?\d+)?) *"(?![\d.])')  # a whole cell, no part of one
 _WITH_UNIT = re.compile(rb"(?<=[\d.]) ?(?:\xc2\xb0|\xb0|deg ?)?([CKF])(?=%b|\Z)" % BETWEEN)
 _DATE_OR_TIME = re.compile(rb"\d+([-/.])\d+\1\d+(T[\d:.]+Z?)?|\d+:\d+(:\d+(\.\d+)?)?")
 _WORD = re.compile(rb"[A-Za-z]{2}|[\x80-\xff]{6}")  # two letters, in whatever script (damage makes shorter runs)

@@ -78,6 +78,17 @@ def to_celsius(decoded: Decoded, unit: Unit | None, calibration: Calibration | N
     return replace(decoded, numbers=whole, decimals=finer, notes=notes)
 
 
+def option_of(text: str) -> str:
+    """``--unit K`` where a reason names the unit that the numbers look like; empty where it names none.
+
+    >>> option_of("these numbers look like kelvin, not degrees Celsius"), option_of("lines of unequal length")
+    ('--unit K', '')
+    """
+    _, _, said = text.partition("look like ")
+    named = said.partition(", not ")[0].split(" or ")
+    return " or ".join(f"--unit {unit}" for unit, words in UNITS.items() if words in named and unit != "raw")
+
+
 def looks_like(decoded: Decoded) -> tuple[Unit, ...]:
     """What else than degrees Celsius the numbers could be: those units in which they are a room with a person in it.
 

@@ -21,6 +21,7 @@ from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, clone_or_link, fingerprint, hash_file, write_bytes
 from thermocancer.thermal.pictures import encoding_of
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
+from thermocancer.thermal.units import option_of
 from thermocancer.thermal.writing import format_matrix
 
 _RANGES_SUFFIX = "_temp.csv"
@@ -171,9 +172,13 @@ def _choose(
         images = [replace(each, kind="binary") for each in images]
     elif images and section.range is None:
         if not texts:
+            found_here = f"{len(images)} images in {folder}; as temperatures the first cannot be read: {why_not}"
+            if unit := option_of(why_not or ""):
+                what, expected = "these images hold temperatures in another unit", "to be told the unit"
+                raise ConfigError(what, where="import.unit", expected=expected, found=found_here, hint=unit)
             raise ConfigError(
                 "grey images need the temperatures of their darkest and brightest level", where="import.range",
-                found=f"{len(images)} images in {folder}; as temperatures the first cannot be read: {why_not}",
+                found=found_here,
                 hint="for example --set 'import.range={low: 18, high: 38}', or --unit where they hold temperatures",
             )  # fmt: skip
         notes.append(f"{len(images)} images were left out: no import.range says what their grey levels mean")

@@ -236,14 +236,19 @@ def permuted_labels(refitting: ImageRefitting) -> Permuted:
 
 
 def permute_by_group(refitting: ImageRefitting, number: int) -> IntArray:
-    """Labels (n,) shuffled among the groups of each part, each group's images keeping one label."""
+    """Labels (n,) shuffled: groups of one class swap theirs within each part, images within a group of both."""
     images = refitting.images.images
     random = np.random.default_rng([refitting.config.seed, 0xA0D1, number])
+    labels, groups = refitting.images.labels.copy(), np.array([image.patient for image in images])
+    both = set(groups[labels == 0].tolist()) & set(groups[labels == 1].tolist())
     given: dict[int, int] = {}
     for part in (refitting.test, refitting.validation, refitting.train):
         own = {images[row].patient: images[row].label for row in reversed(part.tolist())}
-        given |= shuffled({group: label for group, label in own.items() if group not in given}, random)
-    return np.array([given[image.patient] for image in images], dtype=np.int64)
+        given |= shuffled({group: own[group] for group in own if group not in given and group not in both}, random)
+        for group in sorted(both & set(groups[part].tolist())):
+            own_rows = part[groups[part] == group]
+            labels[own_rows] = random.permutation(labels[own_rows])
+    return np.array([given.get(group, labels[row]) for row, group in enumerate(groups.tolist())], dtype=np.int64)
 
 
 def untrained_twin(refitting: ImageRefitting) -> Control:
