@@ -66,7 +66,7 @@ def train_dit(
 
 @stage_command("train-cnn", example="thermocancer train-cnn --data slices -w mri --name gadolinium")
 def train_cnn(
-    data: Annotated[str | None, typer.Option(help="Folder with Train/CLASS and Test/CLASS.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder with Train/CLASS and Test/CLASS, or a table.")] = None,
     name: RunName = None,
     seeds: Annotated[int | None, typer.Option(help="Train so many times: mean, spread and a majority vote.")] = None,
     init: Annotated[str | None, typer.Option(help="Weights of an old Keras 2 HDF5 file to start from.")] = None,

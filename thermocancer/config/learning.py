@@ -159,6 +159,9 @@ class DitSection(Section):
     allow_gaps: Annotated[int, Field(ge=0)] = Field(0, description="longest run of missing frames filled")
 
 
+Percentile = Annotated[float, Field(ge=0, le=100)]
+
+
 class CnnSection(Section):
     """``train-cnn``: image-folder classification."""
 
@@ -192,6 +195,16 @@ class CnnSection(Section):
         "keep: as in the study, named as a leak",
     )
     group: str | None = Field(None, description="regular expression on the file name: the patient")
+    folds: Literal["parts", "leave-one-patient-out", "grouped"] = Field(
+        "parts",
+        description="Train and Test as they lie; or class folders without them, or a table: each patient tested once, "
+        "alone or (grouped) in one of split.folds parts",
+    )
+    slices: PositiveInt = Field(12, description="slices taken of a NIfTI volume or a DICOM series, at even steps")
+    slice_share: Annotated[float, Field(gt=0, le=1)] = Field(0.6, description="central share of a volume they lie in")
+    slice_percentiles: tuple[Percentile, Percentile] = Field(
+        (1.0, 99.5), description="percentiles of a volume's values that become black and white"
+    )
     augment: bool = False
     mixup: Annotated[float, Field(ge=0)] = 0.0
     test_time_augmentation: bool = False

@@ -109,6 +109,10 @@ def check_pairs(config: Config) -> None:
         raise ValueError("dit.weights_sha256 is the checksum of dit.weights, which is not set")
     if config.cnn.validation == "first" and config.cnn.group is not None:
         raise ValueError("cnn.validation: first divides by file name, cnn.group by patient; choose one of the two")
+    if config.cnn.validation == "first" and config.cnn.folds != "parts":
+        raise ValueError("cnn.validation: first divides by file name, cnn.folds by patient; choose one of the two")
+    if config.cnn.slice_percentiles[0] >= config.cnn.slice_percentiles[1]:
+        raise ValueError("cnn.slice_percentiles: the first must be lower than the second")
     if config.cnn.weights_sha256 and not config.cnn.weights:
         raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
     if config.dit.weights and not backbone(config.dit.backbone).takes_file:

@@ -67,8 +67,6 @@ def read_image(
     ``nearest`` takes the pixel whose centre is nearest, as Pillow does; ``area`` averages what shrinks.
     Raises DataError when the file is empty, cut short, or no image.
     """
-    import cv2
-
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -77,6 +75,19 @@ def read_image(
         raise DataError("the image is empty", where=path, expected="an image file", found="0 bytes")
     is_dicom = path.suffix.lower() in DICOM or content[128:132] == b"DICM"
     pixels = _read_dicom(path) if is_dicom else _decode(content, path)  # (rows, columns) or (rows, columns, 3) RGB
+    return shaped(pixels, colour=colour, size=size, interpolation=interpolation)
+
+
+def shaped(
+    pixels: Pixels,
+    *,
+    colour: Colour = "rgb",
+    size: tuple[int, int] | None = None,
+    interpolation: Interpolation = "area",
+) -> Pixels:
+    """A picture (rows, columns) or (rows, columns, 3) as ``read_image`` gives it: its channels, and its size."""
+    import cv2
+
     if colour == "rgb":
         pixels = np.repeat(pixels[..., np.newaxis], 3, axis=2) if pixels.ndim == 2 else pixels
     else:

@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from thermocancer.cache import mapped_array
 from thermocancer.config.learning import CnnSection
-from thermocancer.data.class_images import Colour, Interpolation, Pixels, read_image
+from thermocancer.data.class_images import Colour, Interpolation, Pixels
 from thermocancer.data.cohort import IMAGE, BoolArray, Exam, FloatArray, IntArray, Kind
 from thermocancer.data.image_folder import ImageFolder, read_image_folder
+from thermocancer.data.series import Drawing
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.progress import Progress, Silent
 
@@ -36,14 +37,17 @@ class ImageCohort:
     cache: Path
     progress: Progress = field(default_factory=Silent, repr=False, compare=False)
     interpolation: Interpolation = "area"
+    drawing: Drawing = field(default_factory=Drawing)
 
     @classmethod
     def of(cls, cnn: CnnSection, cache: Path, index: HashIndex, progress: Progress | None = None) -> ImageCohort:
         """The folder that the settings name, read as they say. Raises as ``read_image_folder``."""
+        drawing = Drawing(cnn.slices, cnn.slice_share, cnn.slice_percentiles)
         images = read_image_folder(
-            Path(str(cnn.data)), positive=cnn.positive, group=cnn.group, index=index, keep_copies=cnn.copies == "keep"
-        )
-        return cls(images, cnn.size, cnn.color, cache, progress or Silent(), cnn.interpolation)
+            Path(str(cnn.data)), positive=cnn.positive, group=cnn.group, index=index, keep_copies=cnn.copies == "keep",
+            parts=cnn.folds == "parts", drawing=drawing,
+        )  # fmt: skip
+        return cls(images, cnn.size, cnn.color, cache, progress or Silent(), cnn.interpolation, drawing)
 
     @property
     def name(self) -> str:
@@ -73,7 +77,8 @@ class ImageCohort:
     @cached_property
     def fingerprint(self) -> str:
         resized = () if self.interpolation == "area" else (self.interpolation,)
-        return fingerprint(self.folder.fingerprint, self._whole_shape, *resized)
+        scaled = [self.drawing.percentiles] if self.folder.series else []
+        return fingerprint(self.folder.fingerprint, self._whole_shape, *resized, *scaled)
 
     @property
     def _whole_shape(self) -> tuple[int, int, int, int]:
@@ -103,9 +108,9 @@ class ImageCohort:
 
         def fill(pixels: npt.NDArray[np.uint8]) -> None:
             with self.progress.task("decode images", len(pixels), "images") as task:
-                for row, image in enumerate(self.folder.images):
-                    path = self.folder.root / image.path
-                    pixels[row] = read_image(path, colour=self.colour, size=self.size, interpolation=self.interpolation)
+                drawn = self.folder.pictures(self.drawing, self.colour, self.size, self.interpolation)
+                for row, picture in enumerate(drawn):
+                    pixels[row] = picture
                     task.advance()
 
         kept = self.cache / "images" / f"{self.fingerprint[:32]}.npy"

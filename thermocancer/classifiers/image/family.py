@@ -51,7 +51,8 @@ class ImageFamily(Family):
         return [*weights_content(asked.config.cnn)]
 
     def leaks(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
-        found = [BY_IMAGE] if asked.config.cnn.group is None else []
+        grouped = cohort.folder.grouped if isinstance(cohort, ImageCohort) else asked.config.cnn.group is not None
+        found = [] if grouped else [BY_IMAGE]
         shared = cohort.folder.shared if isinstance(cohort, ImageCohort) else 0
         return [*found, f"{shared} test pictures are in Train too (cnn.copies: keep)"] if shared else found
 

@@ -19,7 +19,6 @@ from thermocancer.cache import cached_json
 from thermocancer.classifiers.logistic import ColumnsClassifier
 from thermocancer.classifiers.protocol import Asked, Classifier, Unavailable
 from thermocancer.config import Config
-from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import IMAGE, Cohort, FloatArray, IntArray, colours
 from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.image_folder import ImageFolder
@@ -62,7 +61,8 @@ NOT_FOR_IMAGES = (
 class ImageRefitting:
     """The folder behind a run, divided as the run divided it, and what controls need besides.
 
-    ``config`` is the run's own; ``train``, ``validation`` and ``test`` are rows of ``cohort``.
+    ``config`` is the run's own; ``train``, ``validation`` and ``test`` are rows of ``cohort``, of the first of
+    ``folds`` where patients were tested in turn.
     """
 
     run: Run
@@ -75,6 +75,7 @@ class ImageRefitting:
     validation: IntArray
     test: IntArray
     permutations: int | None = None
+    folds: tuple[Fold, ...] = ()
 
     @property
     def images(self) -> ImageFolder:
@@ -132,20 +133,22 @@ def open_images(
     index = HashIndex(workspace.cache / "image_hashes.json")
     try:
         cohort = ImageCohort.of(own.cnn, workspace.cache, index)
-        parts = cohort.folder.parts(own.cnn.validation_fraction, own.seed, first=own.cnn.validation == "first")
+        folds = cohort.folder.folds(own.cnn.folds, own.split.folds, own.seed)
+        first, fraction = own.cnn.validation == "first", own.cnn.validation_fraction
+        parts = (*cohort.folder.divided(folds[0], fraction, own.seed, first=first), folds[0].test)
     except (DataError, ConfigError) as error:
         return None, error.what
     if cohort.folder.fingerprint != run.manifest.dataset.fingerprint:
         return None, "the images have changed since the run was made"
-    return ImageRefitting(run, own, workspace, judge, epochs, cohort, *parts, permutations), ""
+    return ImageRefitting(run, own, workspace, judge, epochs, cohort, *parts, permutations, folds), ""
 
 
 def image_scope(refitting: ImageRefitting) -> Scope:
-    """The images as exams, each with its picture's hash, and the one fold."""
+    """The images as exams, each with its picture's hash, and the folds."""
     exams, grouped, told = refitting.cohort.exams, refitting.images.grouped, image_variables(refitting)
-    return Scope(
-        refitting.run, exams, refitting.test, (refitting.fold,), None, {}, of_files=told, patients_known=grouped
-    )
+    folds = refitting.folds if len(refitting.folds) > 1 else (refitting.fold,)
+    scored = np.unique(np.concatenate([fold.test for fold in folds]))
+    return Scope(refitting.run, exams, scored, folds, None, {}, of_files=told, patients_known=grouped)
 
 
 IN_FILES = {
@@ -158,6 +161,15 @@ IN_FILES = {
 }
 """What ``measure_picture`` tells: title and family."""
 
+OF_SERIES = {
+    "slice_place": ("place of the slice in its volume, 0 to 1", "volume"),
+    "slices": ("number of slices of the volume", "volume"),
+    "between_slices": ("mm from slice to slice", "volume"),
+    "pixel_rows": ("mm from row to row", "volume"),
+    "pixel_columns": ("mm from column to column", "volume"),
+}
+"""What a volume tells of its slices: title and family."""
+
 
 def image_variables(refitting: ImageRefitting) -> tuple[Variable, ...]:
     """What tells image files apart without a place in the picture: numbers in names, encoders, sizes, grey levels.
@@ -168,11 +180,12 @@ def image_variables(refitting: ImageRefitting) -> tuple[Variable, ...]:
 
     def measure() -> list[Json]:
         found = []
-        for image in images.images:
-            path = images.root / image.path
+        for image, picture in zip(images.images, images.pictures(refitting.cohort.drawing), strict=True):
+            series = images.series.get(image.series)
+            path = series.files[0] if series else images.root / image.path
             content = path.read_bytes()
-            encoding = encoding_of(content) or path.suffix.lower()
-            found.append({"encoding": encoding, **measure_picture(content, read_image(path))})
+            encoding = "" if series else encoding_of(content) or path.suffix.lower()
+            found.append({"encoding": encoding, **measure_picture(content, picture)})
         return found
 
     def decode(rows: list[Json]) -> list[Json]:
@@ -180,8 +193,9 @@ def image_variables(refitting: ImageRefitting) -> tuple[Variable, ...]:
             raise ValueError("facts of other images")
         return rows
 
-    sizes = [(images.root / image.path).stat().st_size for image in images.images]  # the fingerprint is of pixels
-    key = fingerprint(__version__, "facts of image files", images.fingerprint, sizes)
+    files = [images.series[i.series].files[0] if i.series else images.root / i.path for i in images.images]
+    sizes = [path.stat().st_size for path in files]  # the fingerprint is of pixels
+    key = fingerprint(__version__, "facts of image files", images.fingerprint, sizes, *_scaling(refitting))
     rows = cached_json(kept / f"{key[:32]}.json", measure, encode=list, decode=decode)
     found = [
         Variable("name_order", "number in the file's name", "names", _written([i.path for i in images.images]), False)
@@ -193,7 +207,35 @@ def image_variables(refitting: ImageRefitting) -> tuple[Variable, ...]:
     for name, (title, family) in IN_FILES.items():
         values = np.array([[row[name]] for row in rows], dtype=np.float64)
         found.append(Variable(name, title, family, values, family == "grey"))
-    return tuple(found)
+    return (*found, *_of_series(images))
+
+
+def _scaling(refitting: ImageRefitting) -> list[object]:
+    """What the grey levels of slices depend on besides their voxels."""
+    return [refitting.cohort.drawing.percentiles] if refitting.images.series else []
+
+
+def _of_series(images: ImageFolder) -> list[Variable]:
+    """What volumes tell: places and spacing of slices, what a DICOM header says of the scanner, a table's columns."""
+    known = [images.series.get(image.series) for image in images.images]
+    found = []
+    if images.series:
+        rows = [
+            (image.place / max(each.depth - 1, 1), each.depth, *each.spacing) if each else (np.nan,) * len(OF_SERIES)
+            for image, each in zip(images.images, known, strict=True)
+        ]
+        values = np.array(rows, dtype=np.float64)
+        found = [
+            Variable(name, title, family, values[:, [place]], False)
+            for place, (name, (title, family)) in enumerate(OF_SERIES.items())
+        ]
+    headers = [dict(each.scanner) if each else {} for each in known]
+    tables = [images.columns.get(image.series or image.path, {}) for image in images.images]
+    for source, of_all in (("header", headers), ("table", tables)):
+        for name in dict.fromkeys(name for each in of_all for name in each):
+            title = f"{name} of the {source}"
+            found.append(category(f"{source}_{name}", title, source, [each.get(name, "") for each in of_all]))
+    return found
 
 
 def _written(names: Sequence[str]) -> FloatArray:
@@ -211,7 +253,12 @@ def image_controls(
     def skipped(refitting: ImageRefitting) -> Control:
         raise Unavailable("skipped by evaluate.audit_skip")
 
+    def in_turn(refitting: ImageRefitting) -> Control:
+        raise Unavailable("of a run whose patients are tested in turn no control is trained again")
+
     wanted = [(name, skipped if name in skip else control) for name, control in IMAGE_REFITS]
+    if len(refitting.folds) > 1:
+        wanted = [(name, in_turn) for name, _ in wanted]
     controls, left_out = measure_controls(refitting.run.name, wanted, refitting, progress)
     nuisance = nuisance_controls(scope, refitting.judge)
     return nuisance + controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out

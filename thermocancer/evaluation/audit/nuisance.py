@@ -341,8 +341,10 @@ def shuffled_p(scope: Scope, columns: FloatArray, weights: Weights) -> float:
     from scipy.stats import pearson3, rankdata, skew
 
     folds = [fold for fold in scope.folds if fold.name.split(".")[0] == scope.folds[0].name.split(".")[0]]
-    patients = np.array([exam.patient for exam in scope.exams])
-    _, first, place = np.unique(patients, return_index=True, return_inverse=True)
+    patients, visits = (np.array([getattr(exam, name) for exam in scope.exams]) for name in ("patient", "visit"))
+    mixed = np.isin(patients, np.intersect1d(patients[scope.labels == 0], patients[scope.labels == 1]))
+    units = patients * (visits.max() + 1) + visits * mixed  # of a patient with both labels the visits are shuffled
+    _, first, place = np.unique(units, return_index=True, return_inverse=True)
     random = np.random.default_rng(len(first))
     count = int(np.clip(MOST_PAIRS / len(patients) ** 2, 100, PERMUTATIONS))
     shuffled = np.stack([random.permutation(scope.labels[first])[place] for _ in range(count)], axis=1)
