@@ -172,8 +172,8 @@ def in_folds(path: Path, confidence: float, *, by_exam: bool) -> dict[str, objec
     return found | {"method": widened if repeats else "Newcombe's method 5"} | said_of_few(sick, healthy)
 
 
-def said_of_few(sick: int, healthy: int) -> dict[str, object]:
-    few = min(sick, healthy) < 8 or sick + healthy < 40
+def said_of_few(sick: int, healthy: int, fewest: int = 8) -> dict[str, object]:
+    few = min(sick, healthy) < fewest or sick + healthy < 40
     return {"note": f"{sick} sick and {healthy} healthy: too few for an interval that can be trusted"} if few else {}
 
 
@@ -202,7 +202,7 @@ def widened_shares(tp: int, sick: int, tn: int, healthy: int, confidence: float)
             "value": count / of, "low": 0.0 if count == 0 else 1 / (1 + np.exp(half - middle)),
             "high": 1.0 if count == of else 1 / (1 + np.exp(-half - middle)),
             "method": "logit interval, widened for thresholds chosen in every fold",
-        } | said_of_few(sick, healthy)  # fmt: skip
+        } | said_of_few(sick, healthy, 20)  # fmt: skip
     return found
 
 

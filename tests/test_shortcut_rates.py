@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from calibration_of_verdicts import COLUMNS, of_cell, page
 from shortcut_rates import NONE, TIES, Rate, draw_scope, rate_of
 
 from thermocancer.evaluation.statistics.intervals import auc_interval
@@ -46,3 +47,16 @@ def test_goals_are_those_of_enough_patients_and_strong_ties() -> None:
     assert Rate("site", 0.8, 40, 0.5, 100, named=99, right=94).meets_the_goal is False
     assert Rate("site", 0.7, 40, 0.5, 100, named=99, right=0).meets_the_goal is None
     assert Rate(NONE, 0.5, 40, 0.1, 100, named=50, right=0).meets_the_goal is None, "too few sick to promise anything"
+
+
+def test_the_page_of_evidence_is_made_from_studies() -> None:
+    """A recipe that sees everything has an AUC of 1 that the interval holds; on nothing pooling lies below."""
+    rows = {cell: of_cell(cell, 6) for cell in ((40, 20, 6.0, "best number"), (40, 8, 0.0, "ridge"))}
+    seen, nothing = (dict(zip(COLUMNS, row, strict=True)) for row in rows.values())
+    assert seen["true AUC"] > 0.99
+    assert seen["AUC, 1 repeat"] == seen["AUC, 5 repeats"] == 1.0
+    assert abs(nothing["true AUC"] - 0.5) < 0.03
+    assert nothing["pooled AUC, mean"] < 0.5
+    text = page(1, list(rows), 1)
+    assert "| 40 (20) | 6 | best number |" in text
+    assert "AUC covered, mean" in text
