@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -199,4 +200,15 @@ def test_patients_with_both_labels_are_left_out_in_turn(paired: Path, tmp_path: 
     assert train_cnn.run(config, workspace, Silent()).current == 1
     assert evaluate.run(config, workspace, Silent()).made == 1
     metrics = json.loads((run.folder / "metrics.json").read_text())
-    assert metrics["n"] == 6, "a unit is a series where a patient has both"
+    assert (metrics["n"], metrics["unit"]) == (6, "series"), "where a patient has both"
+    audit = json.loads((run.folder / "audit.json").read_text())
+    assert all(check["passed"] for check in audit["leak_checks"]), audit["leak_checks"]
+    assert {"file_bytes", "mean_grey"} <= {control["name"] for control in audit["controls"]}
+    page = re.sub(
+        r"<style>.*?</style>|<pre>.*?</pre>|data:image/png;base64,[^\"]*",
+        "",
+        (run.folder / "report.html").read_text(),
+        flags=re.S,
+    )
+    assert "6 series of 3 patients" in page
+    assert not re.search(r"mammogra|breast|thermogra|first visit|left or right", page, re.I)

@@ -14,7 +14,7 @@ from thermocancer.kinds import Kind, Reads, kinds
 from thermocancer.runs.history import Row, read_history
 from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.manifest import Manifest, read_manifest
-from thermocancer.runs.predictions import Prediction, read_predictions
+from thermocancer.runs.predictions import Prediction, read_files, read_predictions
 from thermocancer.workspace import Workspace
 
 CONFIG, HISTORY, PREDICTIONS, BASELINE, INNER, VALIDATION, MODEL = (
@@ -22,6 +22,8 @@ CONFIG, HISTORY, PREDICTIONS, BASELINE, INNER, VALIDATION, MODEL = (
     "model",
 )  # fmt: skip
 """In a run's folder. ``INNER``: scores of training exams by inner models, ``VALIDATION`` those of validation images."""
+SERIES = "series.csv"
+"""What the slices of each volume say together; only of a run on volumes."""
 
 INPUTS = (PREDICTIONS, BASELINE, MANIFEST, HISTORY, CONFIG)
 """What evaluation reads of a run; their content decides whether an evaluation is up to date."""
@@ -129,6 +131,13 @@ class Run:
                 hint="train the run again",
             ) from error
 
+    @property
+    def scored(self) -> list[str]:
+        """What each of the rows scored: an exam, by its key, or a slice of a series, by its file and place."""
+        if SERIES in self.manifest.outputs:
+            return read_files(self.folder / PREDICTIONS)
+        return [f"{row.patient}_{row.visit}" for row in self.rows]
+
     def facts(self) -> RunFacts:
         """What the metrics need to know about how the run was made; the threshold is the folds' median."""
         thresholds = self.manifest.operating_points.values()
@@ -137,12 +146,13 @@ class Run:
             source += f"; median of {len(thresholds)} folds ({min(thresholds):.3g} to {max(thresholds):.3g})"
         # image files whose patients nobody knows have a number of their own each
         alone = self.reads is Reads.IMAGES and len({row.patient for row in self.rows}) == len(self.rows)
+        each_has_both = len({(row.patient, row.label) for row in self.rows}) == 2 * len({r.patient for r in self.rows})
         return RunFacts(
             threshold=statistics.median(thresholds),
             threshold_source=source,
             protocol=self.manifest.protocol,
             leaks=self.manifest.leaks,
-            unit="exam" if alone else None,
+            unit="exam" if alone else "series" if SERIES in self.manifest.outputs and each_has_both else None,
         )
 
 

@@ -292,12 +292,12 @@ def leak_checks(scope: Scope, controls: Sequence[Control]) -> list[Check]:
         shared, same = shared_between(scope.exams, fold.train, fold.test)
         patients |= set(shared)
         twins |= set(same)
-    seen: set[tuple[int, int, str]] = set()
+    seen: set[tuple[str, str]] = set()
     twice = []
-    for row in run.rows:
-        key = (row.patient, row.visit, row.fold.split(".")[0])
+    for row, name in zip(run.rows, run.scored, strict=True):
+        key = (name, row.fold.split(".")[0])
         if key in seen:
-            twice.append(f"{row.patient}_{row.visit} in {row.fold}")
+            twice.append(f"{name} in {row.fold}")
         seen.add(key)
     untold = "" if all(len(fold.train) for fold in scope.folds) else TRAINING_GONE
     checks = [

@@ -101,7 +101,7 @@ def checklist(
     manifest = run.manifest
     if document["protocol"] == "thesis":
         apart = "by file"
-    elif run.reads is not Reads.IMAGES:
+    elif run.reads is not Reads.IMAGES or document["protocol"] != "holdout":
         apart = "by patient"
     else:
         apart = "in the folders given, by image" if document["unit"] == "exam" else "in the folders given, by patient"

@@ -29,6 +29,7 @@ from thermocancer.evaluation.report.verdict import verdict_of
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
+from thermocancer.kinds import Reads
 from thermocancer.runs.run import Run
 from thermocancer.workspace import VIEWS, Workspace
 
@@ -63,7 +64,7 @@ def gather_contents(
     flow = cohort_flow(workspace, run.rows)
     sources = sources_of(workspace, run.rows)
     phantom = is_phantom(sources)
-    groups = subgroup_table(run.rows, exams, config.evaluate.confidence)
+    groups = [] if run.reads is Reads.IMAGES else subgroup_table(run.rows, exams, config.evaluate.confidence)
     words = Words.of(run)
     wrong = misclassified(judged.units, document["threshold"], words)
     kept = run.config()

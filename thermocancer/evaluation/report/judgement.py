@@ -54,7 +54,12 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
     estimates = measured(units, where=run.folder / "predictions.csv")
     document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence, "folds": fold_facts(run)}
-    document["decision_rule"] = document["decision_rule"].replace("called sick", f"called {Words.of(run).positive}")
+    words = Words.of(run)
+    document["decision_rule"] = document["decision_rule"].replace("called sick", f"called {words.positive}")
+    for each in document.values():
+        if isinstance(each, dict) and "note" in each:
+            named = {"sick": words.positive, "healthy": words.negative}
+            each["note"] = re.sub(r"\b(sick|healthy)\b", lambda found, named=named: named[found[0]], each["note"])
     curves = curve_facts(units, estimates, settings.prevalences)
     trivial = gather_units(run.baseline, by_exam=by_exam)
     if not trivial.has_both_classes:

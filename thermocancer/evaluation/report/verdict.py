@@ -73,7 +73,8 @@ def _headline(document: Json, trivial: Json | None, standing: Finding, others: l
     if document["unit"] == "exam":
         counted = f"{document['n']} {words.things}"
     elif document["units_by_visit"]:
-        counted = f"{document['n']} units of {document['patients']} patients"
+        units = "series" if document["unit"] == "series" else "units"
+        counted = f"{document['n']} {units} of {document['patients']} patients"
     else:
         counted = f"{document['n']} patients"
     whom, figures = f"On {counted} ({document['positives']} {words.positive})", f"AUC {with_interval(auc)}"
