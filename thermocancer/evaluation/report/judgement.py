@@ -58,8 +58,8 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     document["decision_rule"] = document["decision_rule"].replace("called sick", f"called {words.positive}")
     for each in document.values():
         if isinstance(each, dict) and "note" in each:
-            named = {"sick": words.positive, "healthy": words.negative}
-            each["note"] = re.sub(r"\b(sick|healthy)\b", lambda found, named=named: named[found[0]], each["note"])
+            named = each["note"].replace(" sick", f" {words.positive}")
+            each["note"] = named.replace(" healthy", f" {words.negative}")
     curves = curve_facts(units, estimates, settings.prevalences)
     trivial = gather_units(run.baseline, by_exam=by_exam)
     if not trivial.has_both_classes:
