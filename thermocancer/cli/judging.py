@@ -1,4 +1,4 @@
-"""``evaluate``, ``compare``, ``predict``, ``export`` and ``reproduce``: what runs are worth."""
+"""``evaluate``, ``compare``, ``audit``, ``predict``, ``export`` and ``reproduce``: what runs and scores are worth."""
 
 from __future__ import annotations
 
@@ -40,6 +40,80 @@ def compare(
 ) -> dict[str, object]:
     """Test runs against one another on the patients they share."""
     return {"evaluate.compare": list(runs)}
+
+
+@app.command("audit")
+@with_common_options
+def audit(
+    call: Call,
+    scores: Annotated[Path, typer.Argument(help="A table: unit, label, score and any facts.", metavar="SCORES")],
+    facts: Annotated[Path | None, typer.Option("--facts", help="A table of more facts, by the same units.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Where a page goes.")] = None,
+    match: Annotated[
+        list[str] | None, typer.Option("--match", help="Pairs alike in FACT:LIMIT (date:270, site); repeat it.")
+    ] = None,
+    fact: Annotated[
+        list[str] | None, typer.Option("--fact", help="A column to take as a fact (default: all); repeat it.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option("--unit", help="Column that names what is scored.")] = None,
+    label: Annotated[str | None, typer.Option("--label", help="Column of the true label.")] = None,
+    score: Annotated[str | None, typer.Option("--score", help="Column of the score, higher for positive.")] = None,
+    fold: Annotated[str | None, typer.Option("--fold", help="Column of the fold that tested a row.")] = None,
+    repeat: Annotated[str | None, typer.Option("--repeat", help="Column of the repeat of cross-validation.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="Column of who units belong to (a patient).")] = None,
+    positive: Annotated[str | None, typer.Option("--positive", help="Which label is the positive one.")] = None,
+    threshold: Annotated[
+        float, typer.Option("--threshold", help="From which score on a row is called positive.")
+    ] = 0.5,
+) -> int:
+    """Audit any model's scores from a table: figures with intervals, and from what facts the label could be read.
+
+    Needs no workspace, no pictures and no model. Ends with 6 where a shortcut or a leak is found, so that a script
+    can stop on it.
+
+    Example: thermocancer audit scores.csv --facts exams.csv --match date:270
+    """
+    config, columns = call.load(), {"unit": unit, "label": label, "score": score, "fold": fold, "repeat": repeat}
+    limits = _limits(match or [])
+    if call.dry_run:
+        make_console().print(f"audit: would judge {scores}", markup=False)
+        return 0
+    from thermocancer.evaluation.audit.of_scores import audit_scores, told
+    from thermocancer.evaluation.audit.score_tables import read_scores
+
+    table = read_scores(
+        scores, facts, columns=columns | {"group": group}, positive=positive, threshold=threshold, wanted=fact or ()
+    )
+    evaluate = config.evaluate
+    document = audit_scores(
+        table, match=limits, confidence=evaluate.confidence, bootstrap=evaluate.bootstrap, seed=config.seed
+    )
+    if not call.quiet and call.json_file != "-":
+        for line in told(document):
+            make_console().print(line, markup=False, soft_wrap=True)
+    if html is not None:
+        from thermocancer.evaluation.report.page import GENERAL_NOTICE, render_page
+        from thermocancer.files import write_for_user
+
+        write_for_user(html, render_page("scores.html", document | {
+            "title": f"Audit of {scores.name}", "notice": GENERAL_NOTICE}, {}))  # fmt: skip
+    write_json_report(document, call)
+    return int(document["exit_code"])
+
+
+def _limits(match: list[str]) -> dict[str, float]:
+    """Facts to match by, each with how far two of a pair may differ."""
+    found = {}
+    for text in match:
+        name, _, limit = text.rpartition(":") if ":" in text else (text, "", "0")
+        try:
+            found[name] = float(limit)
+        except ValueError:
+            hint = "for example --match date:270 --match site"
+            raise ConfigError(
+                "no limit can be read here", where="--match", expected="FACT:NUMBER", found=text, hint=hint
+            ) from None
+    return found
 
 
 @app.command("predict")

@@ -134,7 +134,8 @@ def named_shortcuts(controls: Sequence[Control], association: Association) -> li
     strongest = next(iter(families.values()), [])
     return [
         Shortcut(
-            family=family, words=FAMILIES[family], variable=best.title, auc=best.auc.as_dict(), flag=best.flag,
+            family=family, words=FAMILIES.get(family, family), variable=best.title, auc=best.auc.as_dict(),
+            flag=best.flag,
             goes_with=best is not strongest[0] and any(association(c.name, best.name) >= FOLLOWS for c in strongest),
         )
         for family, (best, *_) in families.items()
@@ -231,7 +232,7 @@ def _what_remains(matched: Sequence[Json], words: Words) -> str:
     """Of the tightest matching: by date, and by background as well where that is known."""
     if not matched:
         return (
-            f"No {words.positive} and {words.negative} {words.things} are alike in date and room, so that nothing can "
+            f"No {words.positive} and {words.negative} {words.things} are alike in {words.alike}, so that nothing can "
             "be said of what would remain."
         )
     tightest = max(matched, key=lambda each: (each["by_date"], each["by_room"], each["matching"] != "", -each["pairs"]))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thermocancer.data.cohort import BoolArray, FloatArray, IntArray
-from thermocancer.evaluation.audit.scope import Scope
+from thermocancer.evaluation.audit.scope import Scope, Tested
 from thermocancer.evaluation.statistics.intervals import pairs_interval
 from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
@@ -41,7 +41,7 @@ class Matching:
         return " and ".join(form.format(limit) for form, limit in limits if limit is not None)
 
 
-def exam_scores(scope: Scope, rows: Sequence[Prediction]) -> FloatArray:
+def exam_scores(scope: Tested, rows: Sequence[Prediction]) -> FloatArray:
     """Mean score of each exam in ``scope.exams`` over its rows; NaN where it was not scored. Shape (n,)."""
     places = {(exam.patient, exam.visit): place for place, exam in enumerate(scope.exams)}
     total, count = np.zeros(len(scope.exams)), np.zeros(len(scope.exams))
@@ -62,14 +62,32 @@ def matched_auc(
     scores. ``keep`` (n,) restricts the exams. Returns None where no pair matches (or dates, or the room, are
     unknown).
     """
+    usable = np.ones(len(scope.exams), bool) if keep is None else keep
+    near: list[tuple[FloatArray, float]] = []
+    for values, limit in ((scope.dates(), matching.days), (scope.nuisance("room_celsius"), matching.room_celsius)):
+        if limit is not None:
+            near.append((values[:, None], limit))
+    found = auc_of_pairs(scope, rows, near, confidence=confidence, keep=usable, across_folds=across_folds)
+    return found and {
+        "title": matching.title() + (f", within {within}" if within else ""),
+        "matching": matching.words(), "by_date": matching.days is not None,
+        "by_room": matching.room_celsius is not None, "stratum": within, **found,
+    }  # fmt: skip
+
+
+def auc_of_pairs(
+    scope: Tested, rows: Sequence[Prediction], near: Sequence[tuple[FloatArray, float]], *, confidence: float,
+    keep: BoolArray, across_folds: bool = False,
+) -> Json | None:  # fmt: skip
+    """The same for pairs whose values (n, k) differ in every column by no more than the limit beside them."""
     scores = exam_scores(scope, rows)
-    usable = np.isfinite(scores) if keep is None else np.isfinite(scores) & keep
+    usable = np.isfinite(scores) & keep
     sick = np.flatnonzero(usable & (scope.labels == 1))
     healthy = np.flatnonzero(usable & (scope.labels == 0))
     patients = np.array([exam.patient for exam in scope.exams], dtype=np.int64)
     match = patients[sick][:, None] != patients[healthy]
-    for values, limit in ((scope.dates(), matching.days), (scope.nuisance("room_celsius"), matching.room_celsius)):
-        if limit is not None:
+    for columns, limit in near:
+        for values in columns.T:
             match &= np.abs(values[sick][:, None] - values[healthy]) <= limit  # NaN: not within
     folds: dict[str, list[Prediction]] = {}
     for row in rows:
@@ -82,11 +100,8 @@ def matched_auc(
     estimate = pairs_interval(of_sick @ won @ of_healthy.T, of_sick @ met @ of_healthy.T, confidence)
     pairs, met_sick, met_healthy = (int(np.count_nonzero(each)) for each in (met, met.any(axis=1), met.any(axis=0)))
     return {
-        "title": matching.title() + (f", within {within}" if within else ""),
-        "matching": matching.words(), "by_date": matching.days is not None,
-        "by_room": matching.room_celsius is not None, "auc": estimate.as_dict(),
-        "pairs": pairs, "sick": met_sick, "healthy": met_healthy,
-        "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS, "stratum": within,
+        "auc": estimate.as_dict(), "pairs": pairs, "sick": met_sick, "healthy": met_healthy,
+        "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS,
         "all_pairs": {"pairs": int(match.sum()), "auc": float(every[1].sum() / every[0].sum())},
     }  # fmt: skip
 
@@ -96,7 +111,7 @@ def _same_patient(patients: IntArray) -> FloatArray:
     return np.asarray(np.unique(patients)[:, None] == patients, dtype=np.float64)
 
 
-def _meetings(scope: Scope, groups: Sequence[Sequence[Prediction]], sick: IntArray, healthy: IntArray) -> FloatArray:
+def _meetings(scope: Tested, groups: Sequence[Sequence[Prediction]], sick: IntArray, healthy: IntArray) -> FloatArray:
     """How often each pair was scored in one group of rows, and how often the sick one higher: (2, sick, healthy)."""
     found = np.zeros((2, len(sick), len(healthy)))
     for rows in groups:

@@ -26,7 +26,7 @@ from thermocancer.evaluation.audit.controls import (
     mann_whitney_p,
     rows_of,
 )
-from thermocancer.evaluation.audit.scope import Scope, Variable, category, day_number
+from thermocancer.evaluation.audit.scope import Scope, Tested, Variable, category, day_number
 from thermocancer.evaluation.report.exams import ExamFacts
 from thermocancer.evaluation.statistics.comparison import holm
 from thermocancer.evaluation.statistics.intervals import midranks
@@ -218,6 +218,20 @@ def _assigned(scope: Scope) -> dict[str, str]:
 def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
     """Each variable alone (corrected for the number of tests), those in the picture together, and all together."""
     found = variables(scope)
+    outside = [each for each in found if each.name in OUTSIDE_THE_BREAST] or [each for each in found if each.measured]
+    groups = [
+        ("outside_the_breast", "room, marker and framing together", outside),
+        ("no_breast", "everything together: the model that sees no breast", found),
+    ]
+    if scope.of_files:
+        groups = [("no_breast", "names, files and grey levels together, without any place in the picture", found)]
+    return controls_of(scope, judge, found, groups)
+
+
+def controls_of(
+    scope: Tested, judge: Judge, found: Sequence[Variable], groups: Sequence[tuple[str, str, Sequence[Variable]]]
+) -> list[Control]:
+    """Each variable alone, in whichever of its two forms is surer, then each group (name, title, members) together."""
     tests: list[tuple[Variable, str, list[Prediction], float]] = []
     for each in found:
         units = gather_units(rows := score_alone(scope, each.columns))
@@ -234,13 +248,6 @@ def nuisance_controls(scope: Scope, judge: Judge) -> list[Control]:
         title = each.title + (", by its nearest values" if shape else "")
         control = judge.control(each.name, title, NUISANCE, rows, family=each.family, note=shape)
         controls.append(replace(control, p=p, p_holm=corrected[number]))
-    outside = [each for each in found if each.name in OUTSIDE_THE_BREAST] or [each for each in found if each.measured]
-    groups = [
-        ("outside_the_breast", "room, marker and framing together", outside),
-        ("no_breast", "everything together: the model that sees no breast", found),
-    ]
-    if scope.of_files:
-        groups = [("no_breast", "names, files and grey levels together, without any place in the picture", found)]
     for name, title, members in groups:
         if len(members) > 1:
             rows = score_together(scope, np.hstack([each.columns for each in members]))
@@ -261,17 +268,20 @@ def association(scope: Scope, first: str, second: str) -> float:
     Looking inside each class keeps the label itself from tying them. Categories count by their first column.
     """
     columns = {each.name: each.columns[:, 0] for each in variables(scope)}
+    return tied(scope.labels[scope.scored], columns[first][scope.scored], columns[second][scope.scored])
+
+
+def tied(labels: IntArray, first: FloatArray, second: FloatArray) -> float:
+    """Mean over the two classes of the absolute rank correlation of two values; all arrays (n,), NaN unknown."""
     values = []
     for label in (0, 1):
-        rows = scope.scored[scope.labels[scope.scored] == label]
-        one, other = columns[first][rows], columns[second][rows]
-        known = np.isfinite(one) & np.isfinite(other)
-        if known.sum() > 3 and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
-            values.append(abs(float(np.corrcoef(midranks(one[known]), midranks(other[known]))[0, 1])))
+        known = (labels == label) & np.isfinite(first) & np.isfinite(second)
+        if known.sum() > 3 and np.ptp(first[known]) > 0 and np.ptp(second[known]) > 0:
+            values.append(abs(float(np.corrcoef(midranks(first[known]), midranks(second[known]))[0, 1])))
     return float(np.mean(values)) if values else 0.0
 
 
-def score_alone(scope: Scope, columns: FloatArray) -> list[Prediction]:
+def score_alone(scope: Tested, columns: FloatArray) -> list[Prediction]:
     """Out-of-fold scores of one variable: its rank among the training exams, direction learnt there."""
     rows: list[Prediction] = []
     for fold in scope.folds:
@@ -287,7 +297,7 @@ PERMUTATIONS, MOST_PAIRS = 500, 2e9
 """Fewer are drawn (but 100) where they would have more pairs of exams together."""
 
 
-def score_neighbours(scope: Scope, columns: FloatArray) -> list[Prediction]:
+def score_neighbours(scope: Tested, columns: FloatArray) -> list[Prediction]:
     """Out-of-fold scores of one variable: the labels of the training exams with the nearest values."""
     rows: list[Prediction] = []
     for fold in scope.folds:
@@ -330,7 +340,7 @@ Weights = Callable[[FloatArray, FloatArray], FloatArray]
 """How much known exams (n, k) count for those asked (m, k): (m, n)."""
 
 
-def shuffled_p(scope: Scope, columns: FloatArray, weights: Weights) -> float:
+def shuffled_p(scope: Tested, columns: FloatArray, weights: Weights) -> float:
     """One-sided p that labels follow those of exams near them better than labels shuffled among patients do.
 
     Neighbours vote for one another, so that the rank-sum test of their votes is below .05 in 7 to 10 % of cohorts where
@@ -375,7 +385,7 @@ def ranked(reference: FloatArray, values: FloatArray) -> FloatArray:
     return np.column_stack(parts)
 
 
-def score_together(scope: Scope, columns: FloatArray) -> list[Prediction]:
+def score_together(scope: Tested, columns: FloatArray) -> list[Prediction]:
     """Out-of-fold scores of an RBF support vector machine on all variables, standardised in training."""
     from sklearn.svm import SVC
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from typing import Protocol
 
 import numpy as np
 
@@ -43,6 +44,19 @@ def category(name: str, title: str, family: str, values: Sequence[str]) -> Varia
     kinds = sorted(set(values))
     columns = np.array([[float(value == kind) for kind in kinds] for value in values])
     return Variable(name, title, family, columns, False, ordered=False)
+
+
+class Tested(Protocol):
+    """What scores of variables need: exams and the folds that tested them, be they a run's or of any table."""
+
+    @property
+    def exams(self) -> tuple[Exam, ...]: ...
+
+    @property
+    def folds(self) -> tuple[Fold, ...]: ...
+
+    @property
+    def labels(self) -> IntArray: ...
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,8 @@ class Words:
     seen: str = "disease"
     blind: str = "without looking at a breast"
     notice: str = ADJUNCT_NOTICE
+    alike: str = "date and room"
+    """In what the exams of matched pairs are alike."""
 
     @property
     def classes(self) -> tuple[str, str]:

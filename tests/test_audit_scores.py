@@ -1,0 +1,162 @@
+"""``audit SCORES``: planted shortcuts are found in bare tables, and nothing is found where there is none."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from datetime import date, timedelta
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from thermocancer.errors import ThermocancerError
+from thermocancer.evaluation.audit.of_scores import audit_scores, told
+from thermocancer.evaluation.audit.score_tables import read_scores
+from thermocancer.evaluation.report.page import GENERAL_NOTICE, render_page
+from thermocancer.files import Json
+
+PLANTS = ("date monotone", "date middle third", "site", "camera", "age")
+
+
+def table_of(path: Path, planted: str = "", *, seed: int = 0, n: int = 160, folds: bool = True) -> Path:
+    random = np.random.default_rng(seed)
+    label = np.arange(n) % 5 < 2
+    days, age = random.integers(0, 1500, n), random.normal(55, 12, n).round()
+    site, camera = random.choice(["north", "south", "west"], n), random.integers(1, 9, n)
+    if planted == "date monotone":
+        days = days + 700 * label
+    elif planted == "date middle third":
+        days = np.where(label, random.integers(500, 1000, n), days)
+    elif planted == "site":
+        site = np.where(label & (random.random(n) < 0.7), "north", site)
+    elif planted == "camera":
+        camera = camera + 3 * label
+    elif planted == "age":
+        age = age + 15 * label
+    score = 1 / (1 + np.exp(-random.normal(label * 1.0, 1)))
+    with open(path, "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["unit", "label", "score", *["fold"] * folds, "date", "site", "camera", "age"])
+        for row in range(n):
+            day = date(2012, 1, 1) + timedelta(int(days[row]))
+            writer.writerow(
+                [f"u{row}", int(label[row]), f"{score[row]:.6f}", *[random.integers(1, 5)] * folds, day, site[row],
+                 camera[row], age[row]]
+            )  # fmt: skip
+    return path
+
+
+def judged(path: Path, **match: float) -> Json:
+    return audit_scores(read_scores(path, columns={}), match=match, confidence=0.95, bootstrap=100, seed=0)
+
+
+@pytest.mark.parametrize("planted", PLANTS)
+def test_a_planted_shortcut_is_found(tmp_path: Path, planted: str) -> None:
+    found = judged(table_of(tmp_path / "scores.csv", planted, folds=planted != "camera"))
+    first = found["verdict"]["shortcuts"][0]
+    assert found["exit_code"] == 6
+    assert f"`{planted.split()[0]}`" in first["variable"]
+    assert "nearest" in first["variable"] or planted != "date middle third"
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_nothing_is_found_where_nothing_is_planted(tmp_path: Path, seed: int) -> None:
+    found = judged(table_of(tmp_path / "scores.csv", seed=seed, folds=seed % 2 == 0))
+    assert found["exit_code"] == 0, found["verdict"]["sentences"]
+    assert found["facts"] == {"date": "date", "site": "category", "camera": "number", "age": "number"}
+    assert found["verdict"]["absence"]["detectable_auc"] > 0.6
+
+
+def test_pairs_meet_in_one_fold_and_are_alike_in_what_was_asked(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "scores.csv")
+    with open(path) as handle:
+        rows = list(csv.DictReader(handle))
+    met = right = 0.0
+    for sick in (row for row in rows if row["label"] == "1"):
+        for other in (row for row in rows if row["label"] == "0"):
+            apart = abs((date.fromisoformat(sick["date"]) - date.fromisoformat(other["date"])).days)
+            if sick["fold"] == other["fold"] and sick["site"] == other["site"] and apart <= 200:
+                met, right = met + 1, right + (float(sick["score"]) > float(other["score"]))
+    both = judged(path, date=200, site=0)["matched"][-1]
+    assert both["pairs"] == met
+    assert both["auc"]["value"] == pytest.approx(right / met)
+
+
+def test_a_score_that_follows_a_fact_among_the_negative_is_told(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "scores.csv")
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    for line in lines[1:]:
+        line[2] = str(1 / (1 + np.exp(-(float(line[7]) - 55) / 12 - int(line[1]))))
+    path.write_text("\n".join(map(",".join, lines)))
+    found = judged(path)
+    told_of = [each for each in found["follows"] if each["fact"] == "age" and each["among"] == "negative"]
+    assert told_of[0]["low"] > 0.9
+    assert any("the score follows age" in line for line in told(found))
+    page = render_page("scores.html", found | {"title": "x", "notice": GENERAL_NOTICE}, {})
+    assert found["verdict"]["headline"] in page
+
+
+def test_patients_in_two_folds_and_units_under_two_names_stop(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "scores.csv")
+    lines = path.read_text().splitlines()
+    copied = [*lines, *(line.replace("u", "v", 1) for line in lines[1:4])]
+    path.write_text("\n".join(copied))
+    assert judged(path)["exit_code"] == 6
+    grouped = [f"{line},{'group' if not n else f'g{(n - 1) // 5}_{line.split(chr(44))[1]}'}"
+               for n, line in enumerate(lines)]  # fmt: skip
+    path.write_text("\n".join(grouped))
+    found = judged(path)
+    assert found["exit_code"] == 6
+    assert found["checks"][0]["passed"] is False
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "hint"),
+    [
+        (("score", "value"), "scores.csv", "--score"),
+        (("u3,1,", "u3,2,"), "column label", "--label"),
+        (("u3,0,", "u3,0,x"), "scores.csv:5", "--score"),
+        (("u3,", "u2,"), "scores.csv:5", "--repeat"),
+    ],
+)
+def test_errors_say_where_and_what_to_type(tmp_path: Path, change: tuple[str, str], where: str, hint: str) -> None:
+    path = table_of(tmp_path / "scores.csv")
+    text = path.read_text()
+    path.write_text(text.replace(*change, 1) if change[0] in text else text.replace("u3,0,", "u3,2,", 1))
+    with pytest.raises(ThermocancerError) as caught:
+        judged(path)
+    assert where in str(caught.value.where)
+    assert hint in str(caught.value.hint)
+    assert caught.value.expected
+    assert caught.value.found
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "scores.csv")
+    path.write_text("\n".join(line for line in path.read_text().splitlines() if ",1," not in line[:7]))
+    with pytest.raises(ThermocancerError, match="two kinds"):
+        judged(path)
+
+
+def test_it_runs_where_no_backend_and_no_opencv_can_be_imported(tmp_path: Path) -> None:
+    scores = table_of(tmp_path / "scores.csv", "site")
+    facts = tmp_path / "facts.csv"
+    facts.write_text("unit,room\n" + "\n".join(f"u{n},{20 + n % 7}" for n in range(160)))
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('tensorflow', 'keras', 'jax', 'cv2'): raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "import thermocancer.cli as cli\n"
+        f"sys.argv = ['thermocancer', 'audit', {str(scores)!r}, '--facts', {str(facts)!r}, '--json', '-', "
+        f"'--html', {str(tmp_path / 'page.html')!r}]\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert json.loads(done.stdout)["facts"]["room"] == "number"
+    assert "site" in (tmp_path / "page.html").read_text()
