@@ -11,6 +11,7 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source, write_dataset
 
 from thermocancer.config import Config
+from thermocancer.data.novelty import distance_to, judge_novelty, make_reference
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.prediction.gathering import (
@@ -20,7 +21,6 @@ from thermocancer.evaluation.prediction.gathering import (
     sequence_of,
     view_in_name,
 )
-from thermocancer.evaluation.prediction.novelty import distance_to, judge_novelty, make_reference
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, predict

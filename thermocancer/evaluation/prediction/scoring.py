@@ -12,6 +12,7 @@ import numpy as np
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
 from thermocancer.data.cohort import Cohort, Exam, FloatArray
+from thermocancer.data.novelty import Doubt, Reference, judge_novelty, uncompared
 from thermocancer.errors import ConfigError, ThermocancerError
 from thermocancer.evaluation.prediction.gathering import (
     NewExam,
@@ -22,7 +23,7 @@ from thermocancer.evaluation.prediction.gathering import (
     sequence_of,
     views_of,
 )
-from thermocancer.evaluation.prediction.novelty import Doubt, Reference, judge_novelty, training_exams, uncompared
+from thermocancer.evaluation.prediction.novelty import training_exams
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json

@@ -1,0 +1,64 @@
+"""Is this the same picture as that one, whatever was done to it on the way?
+
+A matrix is averaged to 32 x 32, and what is finer than two of these cells and coarser than two thirds of one is kept:
+where vessels and edges are, not how warm a woman is or how bodies look in general. Two pictures are alike where
+these details correlate above .98, as they are or mirrored.
+
+Re-encoded as JPEG or as 8-bit grey, halved, made square, on another scale or with .1 degC of noise, 60 real frontals
+and 55 phantoms stay within .002 of a correlation of 1. Between women the nearest two are .144 apart (300 real
+frontals of 271 women; .093 mirrored) and .052 (329 views of 100 phantoms).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+SIDE = 32
+LEAST_CORRELATION = 0.98
+_FINE, _COARSE = 0.7, 2.0  # standard deviations of the two blurs, in cells
+_STEPS = 30.0  # a detail of one standard deviation is so many steps of the 127 that a byte has
+_BLOCK = 1024
+
+
+def look_of(celsius: npt.NDArray[np.floating]) -> str:
+    """The details of a matrix (height, width) in degC, as text; empty where it has none, or no finite value."""
+    import cv2
+
+    known = np.isfinite(celsius)
+    if not known.any():
+        return ""
+    whole = np.where(known, celsius, np.median(celsius[known])).astype(np.float32)
+    small = cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+    details = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
+    spread = float(details.std())
+    if spread < 1e-3:
+        return ""
+    steps = np.clip(np.rint(details / spread * _STEPS), -127, 127).astype(np.int8)
+    return base64.b64encode(steps.tobytes()).decode()
+
+
+def alike(looks: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
+    """Pairs of positions in ``looks`` (the lower first) that show one picture, and whether one is mirrored."""
+    places = [place for place, look in enumerate(looks) if look]
+    if not places:
+        return
+    decoded = [np.frombuffer(base64.b64decode(looks[place]), np.int8) for place in places]
+    pictures = np.array(decoded, dtype=np.float32).reshape(-1, SIDE, SIDE)
+    plain, mirrored = (_unit(each) for each in (pictures, pictures[:, :, ::-1]))
+    for start in range(0, len(places), _BLOCK):
+        own = plain[start : start + _BLOCK]
+        found = {False: own @ plain.T, True: own @ mirrored.T}
+        for first, second in np.argwhere(np.maximum(found[False], found[True]) > LEAST_CORRELATION).tolist():
+            if start + first < second:
+                turned = bool(found[True][first, second] > found[False][first, second])
+                yield places[start + first], places[second], turned
+
+
+def _unit(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    flat = pictures.reshape(len(pictures), -1)
+    flat = flat - flat.mean(axis=1, keepdims=True)
+    return np.asarray(flat / np.linalg.norm(flat, axis=1, keepdims=True), np.float32)
