@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from thermocancer.config import Config, load_config
@@ -18,11 +19,16 @@ SHAPE = (48, 64)
 
 
 def body(seed: int, shape: tuple[int, int] = SHAPE, marker: bool = True) -> np.ndarray:
-    """A warm ellipse in a cool room with a cold square low in its middle: hundredths of a degree, (H, W)."""
+    """A warm ellipse in a cool room with a cold square low in its middle: hundredths of a degree, (H, W).
+
+    Every seed has warm and cool patches of its own: bodies that differ in a phase alone are one picture to ``filter``.
+    """
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[: shape[0], : shape[1]] / np.array(shape)[:, None, None]
     inside = ((columns - 0.5) / 0.33) ** 2 + ((rows - 0.6) / 0.75) ** 2 < 1
     celsius = np.where(inside, 33 + np.sin(6 * columns + seed), 22 + 0.1 * seed % 2)
+    patches = np.random.default_rng([seed, 1]).normal(0, 0.6, (9, 12))
+    celsius += inside * cv2.resize(patches, shape[::-1], interpolation=cv2.INTER_CUBIC)
     if marker:
         celsius[(abs(rows - 0.8) < 0.06) & (abs(columns - 0.5) < 0.045)] = 27
     return np.rint(100 * (celsius + rng.normal(0, 0.05, shape))).astype(np.uint16)

@@ -31,12 +31,16 @@ Kind = Literal["celsius", "rgb"]
 IMAGE = "image"
 """The one view of a folder of class images."""
 
+ALIKE = "alike"
+"""Among an exam's hashes: what ties patients whose pictures look alike."""
+
 
 @dataclass(frozen=True)
 class Exam:
     """One visit of one patient. ``label`` is 0 healthy or 1 sick.
 
-    ``hashes`` maps a view to the SHA-256 of its matrix's content: equal hashes, identical image. ``layout`` is the
+    ``hashes`` maps a view to the SHA-256 of its matrix's content: equal hashes, identical image; ``ALIKE`` to a name
+    that patients with nearly identical images share. ``layout`` is the
     first file's; ``formats`` maps every view to what its source files were (``Record.format``).
     """
 

@@ -20,17 +20,19 @@ from pydantic import TypeAdapter
 from thermocancer.config import Config
 from thermocancer.config.preparation import FilterSection
 from thermocancer.data.catalog import Record
+from thermocancer.data.novelty import describe
 from thermocancer.data.store.sequences import listed_runs
 from thermocancer.errors import DataError, RunError
 from thermocancer.files import Json, read_json_as, write_json
 from thermocancer.outcome import Failure
 from thermocancer.progress import Progress
+from thermocancer.thermal.likeness import look_of
 from thermocancer.thermal.quality import Measured, Verdict, judge_measured, measure_matrix
 from thermocancer.thermal.reading import read_matrix
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
 _READERS = 4  # NumPy and the disk both let go of the interpreter; more threads gain nothing
-_CACHE_FORMAT = 1
+_CACHE_FORMAT = 2
 UNREADABLE = "unreadable"
 """The verdict by which an exam is a failed item, not a matter of taste."""
 
@@ -266,6 +268,7 @@ class ChosenExams:
     dynamic: tuple[ExamVerdict, ...]
     broken: tuple[Failure, ...]
     notes: tuple[str, ...]
+    measured: Mapping[str, Measured]
 
 
 def choose_exams(
@@ -299,6 +302,7 @@ def choose_exams(
         dynamic=tuple(exam for exam in taken if exam.protocol == "D"),
         broken=tuple(exam.failure for exam in dropped if UNREADABLE in exam.codes),
         notes=(note,) if by_taste else (),
+        measured=measured,
     )
 
 
@@ -335,7 +339,7 @@ def measure_records(
     if unknown:
         with progress.task("measuring", len(unknown), "files") as task, ThreadPoolExecutor(_READERS) as pool:
             for record, measured in zip(
-                unknown, pool.map(lambda each: _measure(workspace.raw / each.path), unknown), strict=True
+                unknown, pool.map(functools.partial(_measure, workspace.raw), unknown), strict=True
             ):
                 found[record.path] = known[record.sha256] = measured
                 task.advance()
@@ -346,6 +350,12 @@ def measure_records(
     if remember:
         hashes.save()
     return found
+
+
+def known_measures(workspace: Workspace, records: Iterable[Record]) -> dict[str, Measured]:
+    """What ``measure_records`` has found of these records before; no file is read."""
+    known = _read_cache(workspace.cache / "quality.json")
+    return {each.path: known[each.sha256] for each in records if each.status == "ok" and each.sha256 in known}
 
 
 def _read_cache(cache: Path) -> dict[str, Measured]:
@@ -365,11 +375,16 @@ def _measures() -> TypeAdapter[Measured]:
     return TypeAdapter(Measured)
 
 
-def _measure(path: Path) -> Measured:
+def _measure(raw: Path, record: Record) -> Measured:
+    path = raw / record.path
     try:
         matrix = read_matrix(path)
     except DataError as error:
         line = (error.where or "").removeprefix(str(path)).strip(":")
         found = f", found {error.found}" if error.found else ""
         return Measured(broken=f"{error.what}{f' (line {line})' if line else ''}{found}")
-    return measure_matrix(matrix.celsius, matrix.layout)
+    measured = measure_matrix(matrix.celsius, matrix.layout)
+    if measured.not_finite or (record.protocol == "D" and record.index):  # of a sequence the first frame tells all
+        return measured
+    described = {name: value if math.isfinite(value) else None for name, value in describe(matrix.celsius).items()}
+    return replace(measured, look=look_of(matrix.celsius), described=described)

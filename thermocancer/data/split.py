@@ -6,7 +6,7 @@ protocol; the original study's own split (by file, ``protocol: thesis``) exists 
 ``thesis_leaks`` says what is wrong with it.
 
 A group is what may never be divided: all exams of a patient, and all patients who share an
-identical image (the same content under two names). A stratum is a group's class and its
+identical image (the same content under two names) or one that looks nearly so. A stratum is a group's class and its
 acquisition layout; a group counts as sick when any of its exams is.
 """
 

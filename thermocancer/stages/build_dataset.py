@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,8 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.catalog import read_catalog
-from thermocancer.data.cohort import Exam
+from thermocancer.data.cohort import ALIKE, Exam
+from thermocancer.data.doubts import look_alikes, tied_patients
 from thermocancer.data.selection import ChosenExams, choose_exams
 from thermocancer.data.split import Split, make_split
 from thermocancer.data.store import packing
@@ -136,6 +137,8 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
             found="; ".join(found) or "no exams of the wanted protocol in the catalog",
             hint="name the views you have, as for filter (--views Frontal); filtered/filter.csv has the reasons",
         )  # fmt: skip
+    pairs = look_alikes([*chosen.static, *chosen.dynamic], chosen.measured)
+    static, dynamic = (_tie(items, tied_patients(pairs)) for items in (static, dynamic))
     hashes = workspace.hashes()
     settings = dataset.model_dump(mode="json", exclude={"threads"})
     content = [_content_of(item, workspace, hashes) for item in (*static, *dynamic)]
@@ -144,6 +147,16 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
         hashes.save()
     left_out = [Failure(f"dynamic exam {exam}", reason) for exam, reason in refused.items()]
     return _Work(static, dynamic, left_out, made_from, chosen)
+
+
+def _tie(items: Sequence[Item], tied: Mapping[int, str]) -> list[Item]:
+    """The items, with the name that patients whose pictures look alike share."""
+    return [
+        replace(item, exam=replace(item.exam, hashes=((ALIKE, tied[item.exam.patient]),)))
+        if item.exam.patient in tied
+        else item
+        for item in items
+    ]
 
 
 def _content_of(item: Item, workspace: Workspace, hashes: HashIndex) -> list[object]:
@@ -160,7 +173,8 @@ def _content_of(item: Item, workspace: Workspace, hashes: HashIndex) -> list[obj
     ]
     exam = item.exam
     facts = [exam.layout, exam.formats, item.source_bytes, sorted(item.assigned)]
-    return [exam.patient, exam.visit, exam.label, exam.date, facts, list(item.missing), item.video, files]
+    tied = [list(exam.hashes)] if exam.hashes else []
+    return [exam.patient, exam.visit, exam.label, exam.date, facts, list(item.missing), item.video, files, *tied]
 
 
 def _place_of(file: SourceFile, workspace: Workspace) -> str:

@@ -42,7 +42,7 @@ def check_up(config: Config, workspace: Workspace) -> list[Check]:
     # a multi-host job wait for one another when they start: only look there
     for line in describe(config.strategy, probe=config.strategy.kind != "multi-host"):
         checks.append(Check("devices", "bad" if line.startswith("strategy: refused") else "ok", line))
-    return [*checks, *_workspace(workspace)]
+    return [*checks, *_workspace(config, workspace)]
 
 
 def _installed() -> Iterator[Check]:
@@ -74,7 +74,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _workspace(workspace: Workspace) -> Iterator[Check]:
+def _workspace(config: Config, workspace: Workspace) -> Iterator[Check]:
     if not workspace.root.exists():
         yield Check("workspace", "note", f"{workspace.root} does not exist yet; the first stage makes it")
         return
@@ -82,6 +82,7 @@ def _workspace(workspace: Workspace) -> Iterator[Check]:
         workspace.check_version()
         yield Check("workspace", "ok", str(workspace.root))
         yield from _catalog(workspace)
+        yield from _doubts(config, workspace)
         yield from _datasets(workspace)
     except ThermocancerError as error:
         yield Check("workspace", "bad", str(error))
@@ -116,6 +117,22 @@ def _catalog(workspace: Workspace) -> Iterator[Check]:
         yield Check("catalog", "note", "a fetch was interrupted; the next one takes it up")
     if not (state.missing or state.damaged):
         yield Check("catalog", "ok", f"{len(usable)} files of {len({record.exam for record in usable})} exams")
+
+
+def _doubts(config: Config, workspace: Workspace) -> Iterator[Check]:
+    """Exams that look alike, and those that look like no other, as far as ``filter`` has measured them."""
+    from thermocancer.data.catalog import read_catalog
+    from thermocancer.data.doubts import look_alikes, said_of, unlike_others
+    from thermocancer.data.selection import known_measures, select_exams
+
+    records = read_catalog(workspace) if workspace.catalog.exists() else []
+    measured = known_measures(workspace, records)
+    if not measured:
+        return
+    exams = select_exams([each for each in records if each.path in measured], config.filter, measured)
+    kept = [exam for exam in exams if exam.kept]
+    for line in said_of(look_alikes(kept, measured), unlike_others(kept, measured)):
+        yield Check("exams", "note", f"{line}; the others: column doubts of filtered/filter.csv")
 
 
 def _datasets(workspace: Workspace) -> Iterator[Check]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from thermocancer.config import Config
 from thermocancer.data.catalog import Conversions, Record, read_catalog
+from thermocancer.data.doubts import look_alikes, said_of, unlike_others
 from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams
 from thermocancer.errors import DataError
 from thermocancer.files import link_or_copy, write_text
@@ -18,7 +19,7 @@ from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import LABELS, Workspace
 
-COLUMNS = ("exam", "patient", "visit", "label", "protocol", "kept", "verdict", "reason")
+COLUMNS = ("exam", "patient", "visit", "label", "protocol", "kept", "verdict", "reason", "doubts")
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,7 @@ class _Work:
     table: str
     table_differs: bool
     notes: list[str]
+    doubted: dict[str, int]
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -80,6 +82,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if work.to_remove:
         report.figures["removed"] = len(work.to_remove)
     report.figures |= {f"dropped_{code}": codes[code] for code in sorted(codes)}
+    report.figures |= work.doubted
     report.figures |= {f"kept_{label}": sum(each.label == label for each in kept) for label in LABELS}
     report.failed = [exam.failure for exam in work.exams if UNREADABLE in exam.codes]
     if report.made:
@@ -113,17 +116,28 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    kept_ones = [exam for exam in exams if exam.kept]
+    alike, unlike = look_alikes(kept_ones, measured), unlike_others(kept_ones, measured)
+    doubts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for pair in alike:
+        for exam, _ in (pair.first, pair.second):
+            doubts[exam.exam, exam.protocol].append(pair.of(exam) or "")
+    for exam, view, reasons in unlike:
+        doubts[exam.exam, exam.protocol].append(f"{view} is unlike the others: {'; '.join(reasons)}")
     for exam in exams:
-        kept = "yes" if exam.kept else "no"
-        writer.writerow((exam.exam, exam.patient, exam.visit, exam.label, exam.protocol, kept, exam.code, exam.reason))
+        kept, own = "yes" if exam.kept else "no", "; ".join(doubts[exam.exam, exam.protocol])
+        who = (exam.exam, exam.patient, exam.visit, exam.label, exam.protocol)
+        writer.writerow((*who, kept, exam.code, exam.reason, own))
     table, path = text.getvalue(), _table_path(workspace)
     table_differs = not path.exists() or path.read_text(encoding="utf-8") != table
-    notes = []
+    notes = [*said_of(alike, unlike)]
     if unconverted:
         notes.append(f"{unconverted} of {len(wanted)} files are matrices: convert has not made images of them")
     if remember:
         hashes.save()
-    return _Work(exams, wanted, to_link, to_remove, table, table_differs, notes)
+    figures = {"look_alike": len(alike), "unlike_others": len({exam.exam for exam, _, _ in unlike})}
+    doubted = {name: count for name, count in figures.items() if count}
+    return _Work(exams, wanted, to_link, to_remove, table, table_differs, notes, doubted)
 
 
 def _target_path(record: Record, suffix: str) -> str:

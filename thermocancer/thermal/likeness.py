@@ -19,13 +19,18 @@ import numpy.typing as npt
 
 SIDE = 32
 LEAST_CORRELATION = 0.98
+LEAST_DETAIL = 0.35
+"""degC, standard deviation. Real frontals have .49 (out of focus) to 2, phantoms .82 and more; with less, two smooth
+pictures are alike by their smoothness."""
+
 _FINE, _COARSE = 0.7, 2.0  # standard deviations of the two blurs, in cells
 _STEPS = 30.0  # a detail of one standard deviation is so many steps of the 127 that a byte has
-_BLOCK = 1024
+_BLOCK, _SAMPLE = 1024, 500
+_TIMES_CLOSER = 20
 
 
 def look_of(celsius: npt.NDArray[np.floating]) -> str:
-    """The details of a matrix (height, width) in degC, as text; empty where it has none, or no finite value."""
+    """The details of a matrix (height, width) in degC, as text; empty where it has next to none."""
     import cv2
 
     known = np.isfinite(celsius)
@@ -35,24 +40,36 @@ def look_of(celsius: npt.NDArray[np.floating]) -> str:
     small = cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     details = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
     spread = float(details.std())
-    if spread < 1e-3:
+    if spread < LEAST_DETAIL:
         return ""
     steps = np.clip(np.rint(details / spread * _STEPS), -127, 127).astype(np.int8)
     return base64.b64encode(steps.tobytes()).decode()
 
 
-def alike(looks: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
-    """Pairs of positions in ``looks`` (the lower first) that show one picture, and whether one is mirrored."""
+def alike(looks: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
+    """Pairs of positions in ``looks`` (the lower first) that show one picture, and whether one is mirrored.
+
+    ``kinds`` are the views. Where all pictures of a view resemble each other, as simulated ones may, a pair must be
+    twenty times as close as two usually are.
+    """
     places = [place for place, look in enumerate(looks) if look]
     if not places:
         return
     decoded = [np.frombuffer(base64.b64decode(looks[place]), np.int8) for place in places]
     pictures = np.array(decoded, dtype=np.float32).reshape(-1, SIDE, SIDE)
     plain, mirrored = (_unit(each) for each in (pictures, pictures[:, :, ::-1]))
+    limits = np.full(len(places), LEAST_CORRELATION)
+    for kind in set(kinds):
+        own = np.array([row for row, place in enumerate(places) if kinds[place] == kind], dtype=np.int64)
+        some = plain[own[:: max(1, len(own) // _SAMPLE)]]
+        usual = (some @ some.T)[np.triu_indices(len(some), 1)]
+        if usual.size:
+            limits[own] = np.maximum(LEAST_CORRELATION, 1 - (1 - np.median(usual)) / _TIMES_CLOSER)
     for start in range(0, len(places), _BLOCK):
-        own = plain[start : start + _BLOCK]
-        found = {False: own @ plain.T, True: own @ mirrored.T}
-        for first, second in np.argwhere(np.maximum(found[False], found[True]) > LEAST_CORRELATION).tolist():
+        block = slice(start, start + _BLOCK)
+        found = {False: plain[block] @ plain.T, True: plain[block] @ mirrored.T}
+        close = np.maximum(found[False], found[True]) > limits[block, np.newaxis]
+        for first, second in np.argwhere(close).tolist():
             if start + first < second:
                 turned = bool(found[True][first, second] > found[False][first, second])
                 yield places[start + first], places[second], turned

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -25,8 +26,9 @@ class Measured:
     """What judging a matrix needs to know of it: small enough to remember for every file.
 
     ``lowest`` and ``highest`` are degrees Celsius over the finite values; ``content`` is the SHA-256 of
-    the hundredths of a degree, so that one picture written in two layouts is recognised. ``broken``
-    says why there is no matrix at all.
+    the hundredths of a degree, so that one picture written in two layouts is recognised; ``look`` survives more
+    than that (``thermal.likeness``), and ``described`` is what ``data.novelty`` compares (None: not a number).
+    ``broken`` says why there is no matrix at all.
     """
 
     shape: tuple[int, int] = (0, 0)
@@ -36,6 +38,8 @@ class Measured:
     content: str = ""
     layout: str = ""
     broken: str = ""
+    look: str = ""
+    described: Mapping[str, float | None] = field(default_factory=dict)
 
 
 def measure_matrix(celsius: npt.NDArray[np.floating], layout: str = "") -> Measured:

@@ -201,7 +201,7 @@ def _described(
         matrix = read_verified(file)
     size = item.source_bytes or (file.path.stat().st_size if there and file.path else 0)
     measured = catalog_measures(item.exam, size, item.assigned)
-    hashes = tuple((place, frame.content) for place, frame in seen.items())
+    hashes = (*((place, frame.content) for place, frame in seen.items()), *item.exam.hashes)
     exam = replace(item.exam, hashes=hashes)
     if matrix is not None:
         exam = replace(exam, layout=exam.layout or matrix.layout)

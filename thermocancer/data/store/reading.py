@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from thermocancer.data.cohort import BoolArray, Exam, FloatArray, Frames, IntArray, Kind
+from thermocancer.data.cohort import ALIKE, BoolArray, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.data.nuisance import RETIRED
 from thermocancer.errors import DataError
 from thermocancer.files import check_self_contained, hash_file, read_json_as, reading
@@ -275,11 +275,13 @@ def read_exams(group: h5py.Group, hashes: h5py.Dataset, columns: tuple[str, ...]
     """The exams of a table; ``hashes`` is (n, len(columns)), empty where there is no image."""
     table = (group[name][:].tolist() for name in ("patient", "visit", "label", "date", "layout"))
     named = {str(view): values[:].tolist() for view, values in group.get("formats", {}).items()}
+    tied = group[ALIKE][:].astype(str).tolist() if ALIKE in group else []
     exams = []
     for row, (patient, visit, label, date, layout, own) in enumerate(
         zip(*table, hashes[:].astype(str).tolist(), strict=True)
     ):
         known = tuple((name, digest) for name, digest in zip(columns, own, strict=True) if digest)
+        known += ((ALIKE, tied[row]),) if tied and tied[row] else ()
         formats = tuple((view, named[view][row].decode()) for view in VIEWS if view in named and named[view][row])
         exams.append(Exam(patient, visit, label, date.decode() or None, layout.decode(), known, formats))
     return tuple(exams)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.data.cohort import Exam
+from thermocancer.data.cohort import ALIKE, Exam
 from thermocancer.data.nuisance import nuisance_columns
 from thermocancer.data.store.reading import FORMAT, FORMAT_VERSION, checksum_of_tables
 from thermocancer.errors import DataError, ThermocancerError
@@ -254,6 +254,9 @@ class DatasetWriter:
         self._plain(f"{place}exams/label", np.array([exam.label for exam in exams], dtype=np.int8))
         self._plain(f"{place}exams/date", np.array([(exam.date or "").encode() for exam in exams], dtype="S10"))
         self._texts(f"{place}exams/layout", [exam.layout for exam in exams])
+        tied = [dict(exam.hashes).get(ALIKE, "") for exam in exams]
+        if any(tied):
+            self._texts(f"{place}exams/{ALIKE}", tied)
         formats = [dict(exam.formats) for exam in exams]
         for view in (each for each in VIEWS if any(each in own for own in formats)):
             self._texts(f"{place}exams/formats/{view}", [own.get(view, "") for own in formats])
