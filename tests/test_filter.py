@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from dataset_fixtures import add_file, body
 from thermal_fixtures import SHAPE, make_centi, make_workspace, put_matrix, tree_of
 
+from thermocancer import strategy
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, read_catalog, write_catalog
+from thermocancer.data.split import group_patients
+from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError
 from thermocancer.progress import Silent
-from thermocancer.stages import convert
+from thermocancer.stages import build_dataset, convert, simulate
 from thermocancer.stages import filter as stage
+from thermocancer.stages.doctor import check_up
+from thermocancer.thermal.likeness import alike, look_of
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import VIEWS, Workspace
 
@@ -310,3 +318,95 @@ def test_the_original_rule_drops_what_cannot_be_read_and_nothing_else(tmp_path: 
     assert whole["1_2", "D"] == "later_visit"
     assert whole["1_1", "D"] == "complete"
     assert all(code == "complete" for (_, protocol), code in decided(complete=False).items() if protocol == "S")
+
+
+# --- doubts: alike, and unlike all others -----------------------------------------------------------------------------
+
+
+def frontal(seed: int, shape: tuple[int, int] = (96, 128)) -> np.ndarray:
+    """A body with warm and cool patches of its own, hundredths of a degree."""
+    return body(seed, shape)
+
+
+def as_jpeg(centi: np.ndarray) -> np.ndarray:
+    grey = np.clip((centi / 100.0 - 15) / 25 * 255, 0, 255).round().astype(np.uint8)
+    again = cv2.imdecode(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 70])[1], cv2.IMREAD_GRAYSCALE)
+    return np.rint((again / 255.0 * 25 + 15) * 100).astype(np.uint16)
+
+
+COPIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "encoded again": as_jpeg,
+    "mirrored": lambda centi: np.ascontiguousarray(centi[:, ::-1]),
+    "mirrored and encoded again": lambda centi: as_jpeg(centi)[:, ::-1].copy(),
+    "warmer": lambda centi: centi + np.uint16(150),
+    "rounded to half a degree": lambda centi: (np.rint(centi / 50) * 50).astype(np.uint16),
+    "noisy": lambda centi: np.rint(centi + np.random.default_rng(1).normal(0, 10, centi.shape)).astype(np.uint16),
+}
+
+
+def cohort_with(root: Path, pictures: dict[int, np.ndarray], patients: int = 24) -> Workspace:
+    """Frontals of women who look like themselves; ``pictures`` replace those of some."""
+    workspace = Workspace(root)
+    records = [
+        add_file(workspace, pictures.get(each, frontal(each)), each, label="sick" if each % 2 else "healthy")
+        for each in range(1, patients + 1)
+    ]
+    write_catalog(workspace, records)
+    return workspace
+
+
+@pytest.mark.parametrize("change", COPIES.values(), ids=COPIES)
+def test_one_picture_of_two_women_is_named_and_stays_on_one_side(
+    change: Callable[[np.ndarray], np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strategy, "describe", lambda *_, **__: [])  # devices are not what is asked about
+    workspace = cohort_with(tmp_path, {9: change(frontal(2))})
+    config = config_for(workspace, views=["Frontal"])
+    report = stage.run(config, workspace, Silent())
+    assert (report.figures["look_alike"], report.figures["kept"]) == (1, 24)
+    named = {exam for (exam, _), row in table_of(workspace).items() if "of exam" in row["doubts"]}
+    assert named == {"2_1", "9_1"}
+    assert any("2_1 and 9_1" in note for note in report.notes)
+    assert any("2_1 and 9_1" in each.text for each in check_up(config, workspace) if each.name == "exams")
+    build_dataset.run(config, workspace, Silent())
+    with StoredCohort(workspace.dataset("cohort")) as cohort:
+        groups = [group.patients for group in group_patients(cohort.exams)]
+    assert sorted(map(len, groups)) == [1] * 22 + [2]
+    assert (2, 9) in groups
+    split = json.loads(workspace.split.read_text())
+    assert ({2, 9} <= set(split["train"])) or ({2, 9} <= set(split["test"]))
+
+
+def test_halved_pictures_are_alike_though_their_shape_is_another() -> None:
+    looks = [look_of(frontal(seed, (192, 256)) / 100) for seed in range(12)]
+    halved = cv2.resize(frontal(5, (192, 256)).astype(np.float32), (128, 96), interpolation=cv2.INTER_AREA) / 100
+    assert list(alike([*looks, look_of(halved)], ["Frontal"] * 13)) == [(5, 12, False)]
+
+
+def test_women_of_a_phantom_cohort_are_never_called_the_same(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    options = {"simulate.patients": 10, "simulate.shape": [60, 80], "simulate.dynamic": False}
+    simulate.run(load_config(options=options, workspace=tmp_path), workspace, Silent())
+    report = stage.run(config_for(workspace, dynamic=False), workspace, Silent())
+    assert "look_alike" not in report.figures
+
+
+def test_pictures_that_all_resemble_each_other_are_no_copies(tmp_path: Path) -> None:
+    workspace = cohort_with(tmp_path, {each: frontal(1) + np.uint16(each) for each in range(1, 25)})
+    noisy = np.random.default_rng(0)
+    records = [
+        add_file(workspace, np.rint(frontal(1) + noisy.normal(0, 5, (96, 128))).astype(np.uint16), each)
+        for each in range(1, 25)
+    ]
+    write_catalog(workspace, records)
+    assert "look_alike" not in stage.run(config_for(workspace, views=["Frontal"]), workspace, Silent()).figures
+
+
+@pytest.mark.parametrize("fault", ["out of focus", "another view"])
+def test_a_picture_unlike_all_others_is_named_and_not_dropped(fault: str, tmp_path: Path) -> None:
+    odd = cv2.GaussianBlur(frontal(3), (0, 0), 4) if fault == "out of focus" else np.roll(frontal(3), 40, axis=1)
+    workspace = cohort_with(tmp_path, {3: odd}, 30)
+    table = run(workspace, views=["Frontal"])
+    assert "unlike the others" in table["3_1", "S"]["doubts"]
+    assert table["3_1", "S"]["kept"] == "yes"
+    assert sum(bool(row["doubts"]) for row in table.values()) <= 6

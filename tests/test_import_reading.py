@@ -17,7 +17,9 @@ from thermocancer.data.catalog import Record, read_catalog
 from thermocancer.errors import ConfigError, DataError, ThermocancerError
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
+from thermocancer.stages import filter as filter_stage
 from thermocancer.stages import import_folder as stage
+from thermocancer.thermal.quality import missing_pixels
 from thermocancer.thermal.reading import read_matrix
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import Workspace
@@ -739,3 +741,50 @@ def test_two_files_of_frames_of_one_woman_are_two_visits(desk: Desk) -> None:
     assert not report.failed
     found = [(each.patient, each.visit, each.index) for each in desk.records()]
     assert sorted(found) == [(woman, visit, index) for woman in WOMEN for visit in (1, 2) for index in range(3)]
+
+
+def crop_in(fill: float, share: int) -> np.ndarray:
+    celsius = make_centi(4, 4) / 100
+    celsius[:, : celsius.shape[1] // share] = fill
+    return celsius
+
+
+@pytest.mark.parametrize(("fill", "form"), [(0.0, "%.2f"), (np.nan, "%.2f"), (0.0, "npy")], ids=["0", "NaN", "npy"])
+def test_pixels_without_a_temperature_are_counted_and_never_degrees(fill: float, form: str, desk: Desk) -> None:
+    desk.by_label(lambda n: f"{n:03d}_frontal")
+    path = desk.root / "scans" / "sick" / "009_frontal"
+    if form == "npy":
+        np.save(path.with_suffix(".npy"), crop_in(fill, 4))
+    else:
+        np.savetxt(path.with_suffix(".csv"), crop_in(fill, 4), fmt=form)
+    report = desk.run()
+    (line,) = [note for note in report.notes if "lack pixels" in note]
+    assert "1 files" in line
+    assert "25.0%" in line
+    (record,) = [each for each in desk.records() if each.patient == 9]
+    assert record.extra["low"] > 10, "the lowest temperature is that of the room"
+    assert [note for note in desk.run().notes if "lack pixels" in note] == [line], "read from the catalog"
+    filtering = filter_stage.run(
+        load_config(options={"filter.views": ["Frontal"]}, workspace=desk.workspace.root), desk.workspace, Silent()
+    )
+    assert filtering.figures["kept"] == len(WOMEN)
+    table = (desk.workspace.filtered / "filter.csv").read_text()
+    assert ("25.0%" in table) or ("not finite" in table)
+
+
+def test_a_room_at_zero_is_no_fill() -> None:
+    assert not missing_pixels(np.array([[0.0, 1.0], [2.0, 3.0]])).any()
+    assert missing_pixels(np.array([[0.0, 21.0], [np.nan, 33.0]])).tolist() == [[True, False], [True, False]]
+
+
+@pytest.mark.parametrize("stretched", [True, False])
+def test_greys_that_were_stretched_one_by_one_are_named(stretched: bool, desk: Desk) -> None:
+    for woman in WOMEN:
+        path = desk.root / "scans" / diagnosis(woman) / f"{woman}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        celsius = make_centi(woman) / 100
+        low, high = (celsius.min(), celsius.max()) if stretched else (15, 40)
+        cv2.imwrite(str(path), np.rint((celsius - low) / (high - low) * 255).astype(np.uint8))
+    report = desk.run(view="Frontal", range={"low": 15, "high": 40})
+    assert any("stretched" in note for note in report.notes) == stretched
+    assert "unit: grey levels from 15 to 40 degC, by import.range" in report.notes

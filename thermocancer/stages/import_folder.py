@@ -191,7 +191,10 @@ def _read_all(
                 count = sum(each.extra.get("original") == extra.get("original") for each in earlier)
                 notes = tuple(extra.get("notes", ()))
                 encoding = str(extra.get("encoding", ""))
-                facts = Facts(first.layout, (height, width), extra["low"], extra["high"], notes, count, encoding)
+                missing = int(extra.get("missing_pixels", 0))
+                facts = Facts(
+                    first.layout, (height, width), extra["low"], extra["high"], notes, count, encoding, missing
+                )
             else:
                 facts = inspect(source, section)
             check_shape(facts, source, section)

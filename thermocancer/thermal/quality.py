@@ -12,6 +12,8 @@ import numpy.typing as npt
 from thermocancer.errors import DataError
 from thermocancer.thermal.reading import to_centi
 
+_WARM = 10.0  # degC
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -28,7 +30,8 @@ class Measured:
     ``lowest`` and ``highest`` are degrees Celsius over the finite values; ``content`` is the SHA-256 of
     the hundredths of a degree, so that one picture written in two layouts is recognised; ``look`` survives more
     than that (``thermal.likeness``), and ``described`` is what ``data.novelty`` compares (None: not a number).
-    ``broken`` says why there is no matrix at all.
+    ``broken`` says why there is no matrix at all,
+    ``fill`` how many pixels are exactly 0 degC.
     """
 
     shape: tuple[int, int] = (0, 0)
@@ -38,8 +41,20 @@ class Measured:
     content: str = ""
     layout: str = ""
     broken: str = ""
+    fill: int = 0
     look: str = ""
     described: Mapping[str, float | None] = field(default_factory=dict)
+
+
+def missing_pixels(celsius: npt.NDArray[np.floating]) -> npt.NDArray[np.bool_]:
+    """Where a matrix (height, width) in degC holds no temperature: NaN, infinity, and exactly 0 beside warm skin.
+
+    Crops of a region are filled up with zeros. No room is at 0.00 degC while the frame reaches 10 degC and more.
+    """
+    missing: npt.NDArray[np.bool_] = ~np.isfinite(celsius)
+    if celsius[~missing].size and celsius[~missing].max() > _WARM:
+        missing |= celsius == 0
+    return missing
 
 
 def measure_matrix(celsius: npt.NDArray[np.floating], layout: str = "") -> Measured:
@@ -51,7 +66,8 @@ def measure_matrix(celsius: npt.NDArray[np.floating], layout: str = "") -> Measu
         finite = celsius[np.isfinite(celsius)]
         not_finite = celsius.size - finite.size
         lowest, highest = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    return Measured((height, width), lowest, highest, not_finite, hash_content(celsius), layout)
+    fill = int(missing_pixels(celsius).sum()) - not_finite if lowest == 0 else 0
+    return Measured((height, width), lowest, highest, not_finite, hash_content(celsius), layout, fill=fill)
 
 
 def hash_content(celsius: npt.NDArray[np.floating]) -> str:
@@ -81,6 +97,9 @@ def judge_measured(
         verdicts.append(Verdict("not_finite", f"{measured.not_finite} of {values} values are not finite"))
     if lowest < low or highest > high:
         reason = f"{lowest:.2f} to {highest:.2f} degC reaches outside {low:g} to {high:g}"
+        if measured.fill:
+            share = measured.fill / (measured.shape[0] * measured.shape[1])
+            reason += f": {measured.fill} pixels ({share:.1%}) are exactly 0, which is fill and no temperature"
         verdicts.append(Verdict("out_of_range", reason))
     if highest - lowest < minimum_spread or highest == lowest:
         reason = f"all values within {highest - lowest:.2f} degC of each other, less than {minimum_spread:g}"

@@ -20,6 +20,7 @@ from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, clone_or_link, fingerprint, hash_file, write_bytes
 from thermocancer.thermal.pictures import encoding_of
+from thermocancer.thermal.quality import missing_pixels
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
 from thermocancer.thermal.units import option_of
 from thermocancer.thermal.writing import format_matrix
@@ -69,7 +70,8 @@ class SourceFile:
 
 @dataclass(frozen=True)
 class Facts:
-    """What reading a file showed: layout, shape (rows, columns), range in degC, number of matrices in it."""
+    """What reading a file showed: layout, shape (rows, columns), range in degC, number of matrices and of pixels
+    without a temperature in it."""
 
     layout: str
     shape: tuple[int, int]
@@ -78,10 +80,12 @@ class Facts:
     notes: tuple[str, ...] = ()
     count: int = 1
     encoding: str = ""
+    missing: int = 0
 
     def as_extra(self) -> dict[str, object]:
         extra: dict[str, object] = {"shape": list(self.shape), "low": self.low, "high": self.high}
         extra |= {"encoding": self.encoding} if self.encoding else {}
+        extra |= {"missing_pixels": self.missing} if self.missing else {}
         return extra | ({"notes": list(self.notes)} if self.notes else {})
 
 
@@ -201,9 +205,10 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
     if source.kind in ("text", "binary"):
         frames = _matrices(source, section)
         celsius = np.stack([each.celsius for each in frames])
-        finite = celsius[np.isfinite(celsius)]
-        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-        return Facts(frames[0].layout, frames[0].shape, low, high, frames[0].notes, len(frames))
+        missing = missing_pixels(celsius)
+        known, count = celsius[~missing], int(missing.sum())
+        low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        return Facts(frames[0].layout, frames[0].shape, low, high, frames[0].notes, len(frames), missing=count)
     if source.kind == "image":
         celsius, bits = _read_grey(source.path, section)
         low, high, encoding = float(celsius.min()), float(celsius.max()), encoding_of(source.path.read_bytes())

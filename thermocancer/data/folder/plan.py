@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 
 from thermocancer.config.sources import ImportSection
@@ -14,12 +14,16 @@ from thermocancer.data.folder.decide import Placed, label_counts
 from thermocancer.data.folder.labels import Labels
 from thermocancer.data.folder.names import NamesRead
 from thermocancer.data.names import safe_name
-from thermocancer.thermal.units import STATED, UNITS, Unit
+from thermocancer.thermal.units import STATED, UNITS
 
 
 @dataclass(frozen=True)
 class ReadingPlan:
-    """How a folder was read. ``not_taken`` names files under the reason; ``alike`` are files of equal content."""
+    """How a folder was read. ``not_taken`` names files under the reason; ``alike`` are files of equal content.
+
+    ``missing_pixels`` is the share of each file that holds no temperature (NaN, zeros that are fill), ``stretched`` the
+    number of grey pictures that reach both ends of ``import.range``.
+    """
 
     source: str
     files: int
@@ -40,6 +44,8 @@ class ReadingPlan:
     layouts: Mapping[str, Mapping[str, int]]
     not_taken: Mapping[str, Sequence[str]]
     alike: tuple[tuple[str, ...], ...]
+    missing_pixels: Mapping[str, float] = field(default_factory=dict)
+    stretched: int = 0
 
     @classmethod
     def of(
@@ -90,10 +96,22 @@ class ReadingPlan:
             dates_that_do_not_exist=(
                 *names.impossible_dates, *(labels.dates.impossible if labels is not None else ()), *dates.impossible,
             ),
-            unit=_unit(section.unit, usable),
+            unit=_unit(section, usable),
             layouts={view: dict(sorted(found.items())) for view, found in sorted(layouts.items())},
             not_taken={why: list(each) for why, each in left_out.items()},
             alike=tuple(tuple(each) for each in equal.values() if len(each) > 1),
+            missing_pixels={
+                safe_name(each.source.relative): facts.missing / (facts.count * facts.shape[0] * facts.shape[1])
+                for each in placed
+                if (facts := each.content.facts) is not None and facts.missing
+            },
+            stretched=sum(
+                each.content.facts is not None
+                and each.content.facts.layout.startswith("grey")
+                and section.range is not None
+                and (each.content.facts.low, each.content.facts.high) == (section.range.low, section.range.high)
+                for each in placed
+            ),
         )  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -117,6 +135,15 @@ class ReadingPlan:
         lines.append(f"unit: {self.unit}")
         lines += [f"layout of {view}: {_listed(found)}" for view, found in self.layouts.items()]
         lines += [_counted(f"not taken, {why}", names) for why, names in self.not_taken.items()]
+        if self.missing_pixels:
+            worst = sorted(self.missing_pixels.items(), key=lambda each: -each[1])[:5]
+            files = ", ".join(f"{name} {share:.1%}" for name, share in worst)
+            lines.append(f"{len(self.missing_pixels)} files lack pixels (NaN, or zeros that are fill): {files}")
+        if 2 * self.stretched > self.files > 1:
+            lines.append(
+                f"{self.stretched} of {self.files} pictures reach both ends of the range: each was probably stretched "
+                "by itself, and then its degrees are made up"
+            )
         if self.alike:
             pairs = "; ".join(" = ".join(each[:3]) for each in self.alike[:3])
             lines.append(f"{len(self.alike)} times the same content under several names: {pairs}")
@@ -131,11 +158,14 @@ def _label_of_paths(exams: Mapping[str, int]) -> str:
     return f"label from the names of folders and files: sick {exams['sick']} exams, healthy {exams['healthy']}"
 
 
-def _unit(asked: Unit | None, records: Sequence[Record]) -> str:
-    """The unit that was asked for; else what the files themselves state, counted by file."""
-    if asked is not None:
-        return f"{UNITS[asked]}, by --unit"
-    files = {str(each.extra.get("original")): each for each in records}.values()
+def _unit(section: ImportSection, records: Sequence[Record]) -> str:
+    """The unit that was asked for; else what the files themselves state, counted by file; for grey the range."""
+    if section.unit is not None:
+        return f"{UNITS[section.unit]}, by --unit"
+    files = list({str(each.extra.get("original")): each for each in records}.values())
+    grey = [each for each in files if each.layout.startswith("grey")]
+    if grey and section.range is not None and len(grey) == len(files):
+        return f"grey levels from {section.range.low:g} to {section.range.high:g} degC, by import.range"
     words = {f"{STATED}{unit}": name for unit, name in UNITS.items()}
     stated = Counter(words[note] for each in files for note in each.extra.get("notes", ()) if note in words)
     rest = len(files) - stated.total()
