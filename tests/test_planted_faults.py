@@ -42,7 +42,7 @@ def report_of(
 
 
 def test_without_a_fault_nothing_is_said(tmp_path: Path) -> None:
-    rows = first_visits(toy_rows(30, repeats=1))
+    rows = first_visits(toy_rows(60, repeats=1, strength=2.5))
     verdict, page = report_of(tmp_path, rows, toy_source(rows))
     assert verdict["tone"] == "open"
     assert verdict["sentences"][1].startswith("No shortcut is shown, which does not show that there is none")

@@ -64,7 +64,17 @@ def test_the_report_stands_and_its_figures_can_be_recomputed(road: Path) -> None
     sick = [score for label, score, _ in units.values() if label == 1]
     well = [score for label, score, _ in units.values() if label == 0]
     ranked = mean(float(s > w) + 0.5 * (s == w) for s in sick for w in well)
-    assert metrics["auc"]["value"] == pytest.approx(ranked)
+    assert metrics["auc_pooled"]["value"] == pytest.approx(ranked)
+    rows = rows_of(road / RUN / "predictions.csv")
+    scores: dict[tuple[str, str, str], list[float]] = {}
+    for row in rows:
+        scores.setdefault((row["fold"], row["patient"], row["label"]), []).append(float(row["score"]))
+    means = {key: mean(own) for key, own in scores.items()}
+    met = [
+        float(means[one] > means[other]) + 0.5 * (means[one] == means[other])
+        for one in means for other in means if one[0] == other[0] and (one[2], other[2]) == ("1", "0")
+    ]  # fmt: skip
+    assert metrics["auc"]["value"] == pytest.approx(mean(met))
     brier = mean((score - label) ** 2 for label, score, _ in units.values())
     assert metrics["brier"]["value"] == pytest.approx(brier)
     assert metrics["protocol"] == "grouped-cv"
