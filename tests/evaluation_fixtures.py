@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 from thermocancer.config import Config, dump_yaml, load_config
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
-from thermocancer.data.store.writing import DatasetWriter, PackedExam, pack
+from thermocancer.data.store.writing import DatasetWriter, PackedExam, hash_array, pack
 from thermocancer.files import write_json
 from thermocancer.kinds import kinds
 from thermocancer.runs.predictions import Prediction, write_predictions
@@ -111,7 +110,7 @@ def toy_source(rows: list[Prediction], *, seed: int = 0, room_tie: float = 0.0) 
         day = datetime.date(2013, 1, 1) + datetime.timedelta(days=int(random.integers(0, 1500)))
         room = 21.0 + random.normal(0, 0.6) + room_tie * label
         matrix = toy_matrix(random, sick=label == 1, room=room)
-        digest = hashlib.sha256(matrix.tobytes()).hexdigest()
+        digest = hash_array(matrix)
         exams.append(Exam(patient, visit, label, day.isoformat(), "space2", (("Frontal", digest),)))
         matrices.append(matrix)
     measured = nuisance_columns(exams, [measure_matrix(matrix / 100.0) for matrix in matrices])

@@ -38,7 +38,7 @@ from thermocancer.config import dump_yaml
 from thermocancer.data.selection import measure_records
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError, LockedError, RunError
-from thermocancer.evaluation.prediction.novelty import training_exams
+from thermocancer.evaluation.prediction.novelty import training_of
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import HashIndex
 from thermocancer.progress import Silent
@@ -231,9 +231,10 @@ def likeness(root: Path, slices: Path) -> np.ndarray:
     if not workspace.dataset("cohort").exists():
         write_dataset(workspace, toy_source(rows))
         write_run(workspace, "toy", rows)
-    reference, _ = training_exams(read_run(workspace, "toy"), pixels_config(workspace))
-    assert reference is not None
-    return reference.values
+    training = training_of(read_run(workspace, "toy"), pixels_config(workspace))
+    assert training is not None
+    assert training.reference is not None
+    return training.reference.values
 
 
 MAPPED = (codes, masked, image_pixels)

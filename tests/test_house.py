@@ -42,6 +42,8 @@ OTHER_MEANINGS = {
     ("evaluation/replication/remaking.py", "fuse"): "a section of the config",
     ("classifiers/image/family.py", "image"): "a key of the manifest",
     ("stages/reproduce.py", "fuse"): "a section of the config",
+    ("evaluation/prediction/gathering.py", "image"): "a kind of file",
+    ("evaluation/prediction/input.py", "image"): "a kind of file",
     ("stages/predict.py", "image"): "what a file is called in a message",
 }
 """The same word where it names something else."""

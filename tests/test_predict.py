@@ -11,16 +11,14 @@ import pytest
 from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source, write_dataset
 
 from thermocancer.config import Config
+from thermocancer.config.sources import ImportSection
+from thermocancer.data.cohort import ArrayCohort
+from thermocancer.data.names import view_in_name
 from thermocancer.data.novelty import distance_to, judge_novelty, make_reference
 from thermocancer.data.split import make_split
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.evaluation.prediction.gathering import (
-    gap_problem,
-    gather_exams,
-    read_files,
-    sequence_of,
-    view_in_name,
-)
+from thermocancer.evaluation.prediction.gathering import NewExam, gather_exams
+from thermocancer.evaluation.prediction.input import cohort_of, gap_problem, read_files, whole_frames
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, predict
@@ -79,7 +77,7 @@ def test_a_page_with_a_heat_map(workspace: Workspace, tmp_path: Path) -> None:
     assert ADJUNCT_NOTICE in text
     assert "900_1" in text
     assert 'alt="Thermogram, Frontal, occlusion"' in text
-    assert "data:image/png;base64," in text
+    assert "data:image/webp;base64," in text
 
 
 def test_unlike_the_training_exams_means_no_decision(workspace: Workspace, tmp_path: Path) -> None:
@@ -159,6 +157,14 @@ def test_the_plan_touches_nothing(workspace: Workspace, tmp_path: Path) -> None:
 # which file is which
 
 
+def gathered(path: Path, *views: str, **section: object) -> list[NewExam]:
+    return gather_exams([path], views, ImportSection.model_validate(section)).exams
+
+
+def sequence_of(exam: NewExam, config: Config) -> ArrayCohort:
+    return cohort_of(exam, whole_frames(exam, config), (48, 64), dynamic=True)
+
+
 @pytest.mark.parametrize(
     ("stem", "view"),
     [
@@ -178,7 +184,7 @@ def test_files_are_grouped_into_exams(tmp_path: Path) -> None:
     for name in names:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    exams = {exam.name: exam for exam in gather_exams(tmp_path, ("Frontal",))}
+    exams = {exam.name: exam for exam in gathered(tmp_path, "Frontal")}
     assert sorted(exams) == ["7_1", "7_2", "other"]
     assert (exams["7_2"].patient, exams["7_2"].visit) == (7, 2)
     assert {(file.view, file.frame) for file in exams["7_1"].files} == {
@@ -191,10 +197,10 @@ def test_files_are_grouped_into_exams(tmp_path: Path) -> None:
 
 def test_one_nameless_file_is_taken_for_the_only_view(tmp_path: Path) -> None:
     (tmp_path / "scan.txt").touch()
-    one = gather_exams(tmp_path / "scan.txt", ("Frontal",))[0].files[0]
+    one = gathered(tmp_path / "scan.txt", "Frontal")[0].files[0]
     assert one.view == "Frontal"
     assert "taken for Frontal" in one.notes[0]
-    assert gather_exams(tmp_path / "scan.txt", ("Frontal", "Left"))[0].files[0].view is None
+    assert gathered(tmp_path / "scan.txt", "Frontal", "Left")[0].files[0].view is None
 
 
 # likeness
@@ -229,20 +235,20 @@ def test_frames_become_the_sequence_that_was_trained_on(workspace: Workspace, tm
     (tmp_path / "T0005.1.3.D.2013-05-22.00.txt").write_bytes(format_matrix(matrices[0], "space2"))
     (tmp_path / "T0005.1.1.S.2013-05-22.00.txt").write_bytes(format_matrix(matrices[0], "space2"))
     config = pixels_config(workspace, **{"filter.frames": 5, "dit.allow_gaps": 1})
-    exam = gather_exams(tmp_path, ("Frontal",))[0]
+    exam = gathered(tmp_path, "Frontal")[0]
     read_files(exam, config.filter, (48, 64), dynamic=True)
     assert list(exam.frame_files()) == [0, 1, 2, 3, 4]
     assert gap_problem(exam, config) is None
-    sequence = sequence_of(exam, config, (48, 64))
+    sequence = sequence_of(exam, config)
     np.testing.assert_array_equal(sequence.frames("Frontal", np.array([0]), [3])[0, 0], matrices[3])
     assert (sequence.length("Frontal"), sequence.shape, len(sequence.exams)) == (5, (48, 64), 1)
     del exam.files[[file.frame for file in exam.files].index(2)]
     assert gap_problem(exam, config) is None
-    filled = sequence_of(exam, config, (48, 64)).frames("Frontal", np.array([0]))[0]
+    filled = sequence_of(exam, config).frames("Frontal", np.array([0]))[0]
     middle = (matrices[1].astype(float) + matrices[3]) / 2
     assert np.abs(filled[2] - middle).max() <= 0.5, "the missing frame lies between its neighbours"
     assert "2 of 5 missing" in str(gap_problem(exam, pixels_config(workspace, **{"filter.frames": 5})))
-    assert "frames of a dynamic exam" in str(gap_problem(gather_exams(tmp_path, ("Frontal",))[0], config))
+    assert "frames of a dynamic exam" in str(gap_problem(gathered(tmp_path, "Frontal")[0], config))
 
 
 def test_a_run_with_nuisance_regressed_out_scores_a_new_exam_as_its_own(tmp_path: Path) -> None:

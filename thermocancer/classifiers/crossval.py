@@ -19,7 +19,7 @@ from thermocancer.classifiers.seeds import Scored, SeedsFitted
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
-from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, write_json
+from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, remove, write_json
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction, to_units
 from thermocancer.training.workers import Claim, one_thread, run_all, share_out
@@ -91,6 +91,7 @@ def cross_validate(
     disjoint: bool = True,
     processes: int = 1,
     keep: bool = False,
+    most_bytes: int | None = None,
     claim: Claim | None = None,
     title: str = "folds",
 ) -> CrossValidation:
@@ -98,7 +99,8 @@ def cross_validate(
 
     With ``folder`` each finished fold is kept there as ``FOLD.json`` and not computed again; the
     folder must belong to one classifier and one data set. With ``keep`` the fold's classifier is kept
-    beside it, under ``models/FOLD``. ``processes`` above 1 needs a classifier and a cohort that pickle.
+    beside it, under ``models/FOLD``; where all of them would take more than ``most_bytes`` that folder is empty.
+    ``processes`` above 1 needs a classifier and a cohort that pickle.
     With ``claim`` several machines share the folds out in that folder, and each computes one at a time.
     Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
@@ -116,7 +118,10 @@ def cross_validate(
     def known(fold: Fold) -> FoldResult | None:
         """A finished fold, or None when it is missing, damaged or another one of the same name."""
         path = None if folder is None else folder / f"{fold.name}.json"
-        if folder is None or path is None or not path.exists() or (keep and not (folder / MODELS / fold.name).is_dir()):
+        if folder is None or path is None or not path.exists():
+            return None
+        model = folder / MODELS / fold.name
+        if keep and not (model.is_dir() and (most_bytes is not None or any(model.iterdir()))):
             return None
         with contextlib.suppress(DataError):
             return read_json_as(
@@ -127,7 +132,8 @@ def cross_validate(
     kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
     todo = list(missing.values())
-    work = FoldWork(classifier, cohort, seed, folder / MODELS if keep and folder is not None else None)
+    models = folder / MODELS if keep and folder is not None else None
+    work = FoldWork(classifier, cohort, seed, models, None if most_bytes is None else most_bytes // len(folds))
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
         for result in run_all(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
@@ -141,12 +147,16 @@ def cross_validate(
 
 @dataclass(frozen=True)
 class FoldWork:
-    """All that one fold needs, in this process or in another; classifiers are kept under ``models``."""
+    """All that one fold needs, in this process or in another; classifiers are kept under ``models``.
+
+    One that takes more than ``most_bytes`` is not kept, and none after it: saving one may take gigabytes.
+    """
 
     classifier: Classifier
     cohort: Cohort
     seed: int
     models: Path | None = None
+    most_bytes: int | None = None
 
     def run(self, fold: Fold) -> FoldResult:
         """Fit on one fold's training rows, score and decide its test rows."""
@@ -164,8 +174,18 @@ class FoldWork:
                 result = self._result(fold.name, fitted, fold, fitted.scored(self.cohort, fold.test))
             if self.models is not None:
                 with folder_written_aside(self.models / fold.name) as side:
-                    fitted.save(side)
+                    self._save(fitted, self.models, side)
         return result
+
+    def _save(self, fitted: Fitted, models: Path, folder: Path) -> None:
+        beside = [each for each in models.glob("[!.]*") if self.most_bytes is not None]
+        if all(any(each.iterdir()) for each in beside):
+            fitted.save(folder)
+            size = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+            if self.most_bytes is None or size <= self.most_bytes:
+                return
+            remove(folder)
+        folder.mkdir()
 
     def _result(self, name: str, fitted: Fitted, fold: Fold, scored: Scored) -> FoldResult:
         threshold = float(fitted.threshold)

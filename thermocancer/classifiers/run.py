@@ -15,7 +15,7 @@ import numpy as np
 from thermocancer.classifiers.calibrated import CalibratedFitted, describe_aim
 from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
 from thermocancer.classifiers.making import make_classifier
-from thermocancer.classifiers.protocol import Asked, Classifier, Family
+from thermocancer.classifiers.protocol import CLASSIFIER_FILE, Asked, Classifier, Family
 from thermocancer.config.schema import shown_rendering
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import MatchWeights
@@ -29,13 +29,16 @@ from thermocancer.runs.writing import write_run
 from thermocancer.training.workers import Claim, by_one, claims, one_thread
 from thermocancer.workspace import Stamp
 
+FEWEST_KEPT = 3
+"""Models of fewer folds say nothing of how far they disagree."""
+
 
 @dataclass(frozen=True)
 class Job:
     """One run: who decides, on which exams and folds, beside which baseline.
 
     ``rows`` are the exams that count, ``excluded`` the others with the reason; ``kept_folds``: the folds'
-    classifiers are kept too.
+    classifiers are kept too, or (None) only where there are three or more and they are small (``fuse.fold_bytes``).
     """
 
     kind: Kind
@@ -46,7 +49,7 @@ class Job:
     folds: tuple[Fold, ...]
     excluded: tuple[tuple[str, str], ...] = ()
     baseline: Kind | None = None
-    kept_folds: bool = False
+    kept_folds: bool | None = None
     processes: int = 1
 
     @property
@@ -71,7 +74,7 @@ class Job:
         folds = [[each.name, each.train.tolist(), each.test.tolist()] for each in self.folds]
         baseline = None if self.baseline is None else self.scores_from(self.baseline)
         return decided_by(
-            self.kind, self.asked.config, self.scores_from(self.kind), folds, baseline, self.kept_folds,
+            self.kind, self.asked.config, self.scores_from(self.kind), folds, baseline, bool(self.kept_folds),
             self.asked.config.dataset.name,
         )  # fmt: skip
 
@@ -85,6 +88,11 @@ class Job:
     def fold_folder(self, kind: Kind) -> Path:
         """Where finished folds wait for the others."""
         return self.asked.workspace.cache / "folds" / self.scores_from(kind)[:32]
+
+    @property
+    def keeps_folds(self) -> bool:
+        """Are the folds' classifiers to be kept, if they are small enough?"""
+        return len(self.folds) >= FEWEST_KEPT if self.kept_folds is None else self.kept_folds
 
     def classifier(self, kind: Kind) -> Classifier:
         asked = self.asked
@@ -130,8 +138,10 @@ def train(job: Job, progress: Progress, classifier: Classifier | None = None) ->
         if isinstance(fitted, CalibratedFitted):  # one operating point: that of the figures, here and in predict
             fitted = replace(fitted, threshold=float(np.median(list(scores.thresholds.values()))))
         fitted.save(folder)
-        if job.kept_folds:
-            shutil.copytree(job.fold_folder(job.kind) / MODELS, folder / "folds")
+        kept = [job.fold_folder(job.kind) / MODELS / fold.name for fold in job.folds]
+        if job.keeps_folds and all((each / CLASSIFIER_FILE).is_file() for each in kept):
+            for each in kept:
+                shutil.copytree(each, folder / "folds" / each.name)
 
     for _ in by_one(job.claim(job.made_from), "whole", job.is_done):
         write_run(
@@ -148,7 +158,9 @@ def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progres
     return cross_validate(
         classifier, job.cohort, job.folds, seed=job.asked.config.seed, progress=progress, folder=folder,
         disjoint=job.asked.config.split.protocol != "thesis", processes=job.processes,
-        keep=job.kept_folds and kind is job.kind, claim=job.claim(folder.name), title=f"{kind.name} folds",
+        keep=job.keeps_folds and kind is job.kind,
+        most_bytes=None if job.kept_folds else job.asked.config.fuse.fold_bytes,
+        claim=job.claim(folder.name), title=f"{kind.name} folds",
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +20,7 @@ from thermocancer.cli.common import (
     write_json_report,
 )
 from thermocancer.cli.console import ConsoleProgress, make_console
+from thermocancer.cli.sources import IdPattern, Protocol, Unit, View, ViewMap, Visit, reading_settings
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError
 from thermocancer.outcome import StageReport
@@ -120,8 +123,15 @@ def _limits(match: list[str]) -> dict[str, float]:
 @with_common_options
 def predict(
     call: Call,
-    path: Annotated[Path, typer.Argument(help="A matrix, the folder of an exam, or a folder of many.", metavar="PATH")],
-    run: Annotated[str, typer.Option("--run", help="Name of the run that answers.")],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="What import takes: files, an exam's folder, a folder of many; - reads one matrix.", metavar="INPUT..."
+        ),
+    ],
+    run: Annotated[
+        str | None, typer.Option("--run", help="Name of the run that answers; without it the first INPUT is the name.")
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Where the page goes.")] = None,
     explain: Annotated[
         bool | None, typer.Option("--explain/--no-explain", help="Draw occlusion maps (by default on the page).")
@@ -130,17 +140,34 @@ def predict(
         str | None,
         typer.Option("--explain-views", help="Occlusion maps of 'all' views (default), or a finer one of the 'first'."),
     ] = None,
+    view: View = None,
+    view_map: ViewMap = None,
+    unit: Unit = None,
+    id_pattern: IdPattern = None,
+    protocol: Protocol = None,
+    visit: Visit = None,
 ) -> int:
-    """Score a new exam with a trained run: quality, score, doubt, heat map. Never a diagnosis.
+    """Score new exams with a trained run: quality, score, doubt, heat map. Never a diagnosis.
 
-    With --json the answer is JSON, otherwise a page.
+    Files are read as import reads them, and it is said how. With --json the answer is JSON, otherwise a page.
 
     Example: thermocancer predict new/276_1 --run svm5 -w demo
     """
     page = str(html) if html is not None else "" if call.json_file is not None else None
-    options = {"evaluate.exam": str(path), "evaluate.run": run, "evaluate.page": page, "evaluate.explain": explain}
-    options["evaluate.explain_views"] = explain_views
-    code, content = run_stage("predict", call.load(options), call)
+    if run is None and len(inputs) < 2:
+        raise ConfigError("which run should answer?", where="--run", hint="predict PATH --run NAME")
+    name, paths = (run, inputs) if run is not None else (inputs[0], inputs[1:])
+    with tempfile.TemporaryDirectory() as folder:
+        if "-" in paths:
+            read = Path(folder) / "stdin.txt"
+            read.write_bytes(sys.stdin.buffer.read())
+            paths = [str(read) if each == "-" else each for each in paths]
+        options: dict[str, object] = {
+            "evaluate.exam": list(paths), "evaluate.run": name, "evaluate.page": page, "evaluate.explain": explain,
+            "evaluate.explain_views": explain_views,
+            **reading_settings(view, view_map, unit, id_pattern, protocol, visit),
+        }  # fmt: skip
+        code, content = run_stage("predict", call.load(options), call)
     write_json_report(content, call)
     return code
 

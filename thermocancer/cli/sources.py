@@ -65,6 +65,29 @@ def _ask_for_account() -> Credentials | None:
 ask_with(_ask_for_account)
 
 
+# how files are read, by ``import`` and by ``predict``
+IdPattern = Annotated[str | None, typer.Option(help="Regular expression on a file's path; group 1 is the patient.")]
+View = Annotated[str | None, typer.Option(help="View of files whose names do not tell, for example Frontal.")]
+ViewMap = Annotated[
+    list[str] | None,
+    typer.Option(help="Your words for views, WORD=VIEW,... (none: left out), or a file of two columns; repeat."),
+]
+Unit = Annotated[str | None, typer.Option(help="Unit of the numbers: C, K, F, or cC, dK, cK, mK (parts of a degree).")]
+Protocol = Annotated[str | None, typer.Option(help="S (static) or D (dynamic), for files whose names do not tell.")]
+Visit = Annotated[int | None, typer.Option(help="Visit of files whose names do not tell.")]
+
+
+def reading_settings(
+    view: str | None, view_map: list[str] | None, unit: str | None, id_pattern: str | None, protocol: str | None,
+    visit: int | None,
+) -> dict[str, object]:  # fmt: skip
+    """The same as settings."""
+    return {
+        "import.view": view, "import.view_map": view_map or None, "import.unit": unit, "import.id_pattern": id_pattern,
+        "import.protocol": protocol, "import.visit": visit,
+    }  # fmt: skip
+
+
 @stage_command("import", example="thermocancer import scans --labels labels.csv --view Frontal -w study")
 def import_folder(
     folder: Annotated[Path, typer.Argument(help="Folder of matrices, images or radiometric videos.")],
@@ -76,23 +99,12 @@ def import_folder(
     ] = None,
     id_column: Annotated[str | None, typer.Option(help="Column of the labels file that names the patient.")] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the labels file that holds the label.")] = None,
-    id_pattern: Annotated[
-        str | None, typer.Option(help="Regular expression on a file's path; group 1 is the patient.")
-    ] = None,
-    view: Annotated[
-        str | None, typer.Option(help="View of files whose names do not tell, for example Frontal.")
-    ] = None,
-    view_map: Annotated[
-        list[str] | None,
-        typer.Option(help="Your words for views, WORD=VIEW,... (none: left out), or a file of two columns; repeat."),
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option(help="Unit of the numbers: C, K, F, or cC, dK, cK, mK (parts of a degree).")
-    ] = None,
-    protocol: Annotated[
-        str | None, typer.Option(help="S (static) or D (dynamic), for files whose names do not tell.")
-    ] = None,
-    visit: Annotated[int | None, typer.Option(help="Visit of files whose names do not tell.")] = None,
+    id_pattern: IdPattern = None,
+    view: View = None,
+    view_map: ViewMap = None,
+    unit: Unit = None,
+    protocol: Protocol = None,
+    visit: Visit = None,
     dates: Annotated[
         list[Path] | None, typer.Option(help="JSON or CSV file of exam dates, or a folder of them; repeat it.")
     ] = None,
@@ -110,12 +122,7 @@ def import_folder(
         "import.labels": None if labels is None else str(labels),
         "import.id_column": id_column,
         "import.label_column": label_column,
-        "import.id_pattern": id_pattern,
-        "import.view": view,
-        "import.view_map": view_map or None,
-        "import.unit": unit,
-        "import.protocol": protocol,
-        "import.visit": visit,
+        **reading_settings(view, view_map, unit, id_pattern, protocol, visit),
         "import.dates": [str(path) for path in dates] if dates else None,
         "import.date_format": date_format,
         "import.keep_columns": keep_columns or None,

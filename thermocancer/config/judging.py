@@ -22,7 +22,7 @@ class EvaluateSection(Section):
 
     run: Name | None = Field(None, description="name of the run; null: every run of the workspace")
     compare: tuple[Name, ...] = Field((), description="names of the runs that ``compare`` compares")
-    exam: PathText | None = Field(None, description="file or folder that ``predict`` scores")
+    exam: tuple[PathText, ...] = Field((), description="files and folders that ``predict`` scores")
     page: PathText | None = Field(
         None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none"
     )
@@ -48,6 +48,11 @@ class EvaluateSection(Section):
     explain_views: Literal["all", "first"] = Field(
         "all", description="heat maps of every view that the run reads, or of the first one alone"
     )
+
+    @field_validator("exam", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return () if value is None else (value,) if isinstance(value, str) else value
 
 
 class ReportSection(Section):

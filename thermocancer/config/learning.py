@@ -115,7 +115,13 @@ class FuseSection(Section):
         description="late fusion of the runs' scores, or of the features that their frozen parts make of each exam",
     )
     stacking: bool = Field(False, description="late fusion of scores: fitted weights instead of the mean of logits")
-    keep_folds: bool = Field(False, description="keep each fold's classifier; predict shows how far they disagree")
+    keep_folds: bool | None = Field(
+        None,
+        description="keep each fold's classifier; predict shows how far they disagree; null: where they are small",
+    )
+    fold_bytes: Annotated[int, Field(ge=0), ASIDE] = Field(
+        50_000_000, description="the folds' classifiers are small where all together take no more than this"
+    )
     baseline: bool = Field(True, description="also score the thermal baseline on the same folds")
 
 

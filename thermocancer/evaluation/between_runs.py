@@ -148,7 +148,7 @@ def listed_runs(workspace: Workspace, by: str = "made") -> list[Json]:
     for name in run_names(workspace):
         folder = workspace.run(name)
         try:
-            found.append(_described(folder))
+            found.append(described_run(folder))
         except (DataError, KeyError) as error:
             found.append({"name": name, "problem": error.what if isinstance(error, DataError) else f"no {error}"})
     if by == "auc":
@@ -157,7 +157,8 @@ def listed_runs(workspace: Workspace, by: str = "made") -> list[Json]:
     return newest[::-1] if by == "made" else newest
 
 
-def _described(folder: Path) -> Json:
+def described_run(folder: Path) -> Json:
+    """One line of ``listed_runs``. Raises DataError or KeyError for a run that cannot be read."""
     manifest = read_manifest(folder / MANIFEST)
     made = datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC).isoformat(timespec="seconds")
     line: Json = {

@@ -1,4 +1,4 @@
-"""``predict PATH``: a new exam scored with a trained run, judged, doubted and explained."""
+"""``predict INPUT...``: new exams scored with a trained run, judged, doubted and explained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
+from thermocancer.config.sources import ImportSection
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import Json, write_for_user, write_text
 from thermocancer.kinds import Reads
@@ -14,56 +15,62 @@ from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
+    from thermocancer.evaluation.prediction.gathering import Gathered
+    from thermocancer.evaluation.prediction.scoring import LoadedRun
     from thermocancer.runs.run import Run
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
-    """Which exams would be scored."""
-    from thermocancer.evaluation.prediction.gathering import gather_exams
+    """How the files are read, and which exams would be scored. Reads the files and touches nothing."""
+    from thermocancer.evaluation.prediction.scoring import load_run
 
-    run, path = _asked(config, workspace)
+    run, paths = _asked(config, workspace)
     if run.reads is Reads.IMAGES:
         from thermocancer.evaluation.prediction.of_images import image_files
 
-        return Plan("predict", tuple(f"score image {image.name}" for image in image_files(path)))
-    exams = gather_exams(path, run.manifest.views)
-    return Plan("predict", tuple(f"score exam {exam.name} ({len(exam.files)} files)" for exam in exams))
+        return Plan("predict", tuple(f"score image {name}" for name in image_files(paths)))
+    found = _gathered(load_run(run), paths, config)
+    todo = tuple(f"score exam {exam.name} ({len(exam.files)} files)" for exam in found.exams)
+    return Plan("predict", todo, notes=tuple(found.lines()), figures=_read_as(found))
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Score every exam at ``evaluate.exam`` with the run ``evaluate.run``; images each by itself.
 
-    What cannot be scored is listed with the reason. Raises DataError when nothing can.
+    The run's own worth and how the files were read come first. What cannot be scored is listed with the reason.
+    Raises DataError when nothing can.
     """
     from thermocancer.evaluation.prediction.of_images import image_answers
-    from thermocancer.evaluation.prediction.page import prediction_page
+    from thermocancer.evaluation.prediction.page import overview
+    from thermocancer.evaluation.prediction.worth import worth_of
     from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
 
-    trained, path = _asked(config, workspace)
-    images = trained.reads is Reads.IMAGES
+    trained, paths = _asked(config, workspace)
+    worth = worth_of(trained, config.evaluate, config.seed)
+    report, images = StageReport("predict"), trained.reads is Reads.IMAGES
+    lines: list[str] = []
     if images:
-        answers, pictures = image_answers(trained, trained.required_config(), path)
+        own = trained.required_config()
+        answers, pictures = image_answers(trained, own, paths, pictured=config.evaluate.page != "")
     else:
-        answers, pictures = _exam_answers(trained, path, config, progress)
-    report = StageReport("predict", figures={"exams": answers})
+        answers, pictures, found = _exam_answers(trained, paths, config, progress)
+        lines = found.lines()
+        report.figures |= _read_as(found)
+    report.figures |= {"exams": answers, "run": worth, "overview": overview(answers)}
+    report.notes += [
+        f"run {trained.name}: {worth['headline']}",
+        *([worth["caveat"]] if worth["caveat"] else []),
+        *lines,
+    ]
     for each in answers:
         if each["status"] == "refused":
             bad = [f"{file['file']}: {verdict['reason']}" for file in each["files"] for verdict in file["verdicts"]]
             report.failed.append(Failure(each["exam"], "; ".join([each["reason"], *bad[:3]])))
             continue
         report.made += 1
-        said = each["decision"] or "no decision: " + each["reason"]
-        said += f"; {each['note']}" if each.get("note") else ""
-        report.notes.append(f"{each['exam']}: score {each['score']:.3f}, {said}")
+        report.notes.append(_said(each, bool(worth["caveat"])))
     if config.evaluate.page != "":
-        content = prediction_page(answers, pictures, trained)
-        if config.evaluate.page:
-            page = Path(config.evaluate.page)
-            write_for_user(page, content)
-        else:
-            page = workspace.root / "predict" / trained.name / f"{path.resolve().stem}.html"
-            write_text(page, content)
-        report.outputs.append(str(page))
+        _write_page(answers, pictures, trained, worth, lines, paths, config, report)
     report.figures["notice"] = ADJUNCT_NOTICE
     if report.made == 0:
         first, what = report.failed[0], "image" if images else "exam"
@@ -71,7 +78,18 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     return report
 
 
-def _asked(config: Config, workspace: Workspace) -> tuple[Run, Path]:
+def _said(answer: Json, doubtful: bool) -> str:
+    """One answer as a line for the terminal."""
+    interval, met = answer["interval"], answer["in_training"]
+    said = f"{answer['exam']}: score {answer['score']:.3f}"
+    said += "" if interval["low"] is None else f" ({interval['low']:.3f} to {interval['high']:.3f})"
+    said += f", {answer['decision'] or 'no decision: ' + answer['reason']}"
+    said += f"; {answer['note']}" if answer.get("note") else ""
+    said += f"; {met['words']}" if met["words"] else ""
+    return said + ("; do not rely on it (see above)" if doubtful else "")
+
+
+def _asked(config: Config, workspace: Workspace) -> tuple[Run, list[Path]]:
     """The run that is to answer, and where the exams lie."""
     from thermocancer.runs.run import read_run
 
@@ -80,32 +98,76 @@ def _asked(config: Config, workspace: Workspace) -> tuple[Run, Path]:
     trained = read_run(workspace, config.evaluate.run)
     if not config.evaluate.exam:
         raise ConfigError("which exam should be scored?", where="PATH", hint="predict PATH --run NAME")
-    return trained, Path(config.evaluate.exam)
+    return trained, [Path(each) for each in config.evaluate.exam]
+
+
+def _section(loaded: LoadedRun, config: Config) -> ImportSection:
+    """How files are read: as ``import`` is told to; names of a run on frames that do not tell are dynamic."""
+    update: dict[str, object] = {"protocol": "D"} if loaded.dynamic else {}
+    own = loaded.run.config()
+    if config.import_.range is None and own is not None and own.import_.range is not None:
+        update["range"] = own.import_.range
+    return config.import_.model_copy(update=update)
+
+
+def _gathered(loaded: LoadedRun, paths: list[Path], config: Config) -> Gathered:
+    from thermocancer.evaluation.prediction.gathering import gather_exams
+
+    return gather_exams(paths, loaded.views, _section(loaded, config), loaded.wanted)
+
+
+def _read_as(found: Gathered) -> dict[str, object]:
+    return {"read_as": [each.as_dict() for each in found.plans]}
 
 
 def _exam_answers(
-    trained: Run, path: Path, config: Config, progress: Progress
-) -> tuple[list[Json], dict[str, list[Json]]]:
-    """What is said of each exam, and the pictures of its page.
+    trained: Run, paths: list[Path], config: Config, progress: Progress
+) -> tuple[list[Json], dict[str, list[Json]], Gathered]:
+    """What is said of each exam, the pictures of its page, and how the files were read.
 
     The thermograms; where one run on static views scored them with occlusion maps (``evaluate.explain_views``).
     """
-    from thermocancer.evaluation.prediction.gathering import gather_exams
-    from thermocancer.evaluation.prediction.page import pictures_of
+    from thermocancer.evaluation.prediction.page import MOST_PICTURES, budget_of, pictures_of
     from thermocancer.evaluation.prediction.scoring import answer, load_run
 
     loaded = load_run(trained)
-    exams = gather_exams(path, loaded.views)
+    found, section = _gathered(loaded, paths, config), _section(loaded, config)
     answers: list[Json] = []
     pictures: dict[str, list[Json]] = {}
     explained = loaded.views if config.evaluate.explain_views == "all" else loaded.views[:1]
     if not config.evaluate.explain or loaded.dynamic or loaded.parts:
         explained = ()
-    with progress.task("predict", len(exams), "exams") as bar:
-        for exam in exams:
-            said = answer(exam, loaded)
+    total = len(found.exams) * max(1, len(loaded.views))
+    first_only = total > MOST_PICTURES
+    with progress.task("predict", len(found.exams), "exams") as bar:
+        for exam in found.exams:
+            said = answer(exam, loaded, section)
             answers.append(said.as_dict())
-            if config.evaluate.page != "":
-                pictures[exam.name] = pictures_of(exam, loaded, explained if said.score is not None else ())
+            if config.evaluate.page != "" and len(pictures) < MOST_PICTURES:
+                most = budget_of(min(len(found.exams), MOST_PICTURES) if first_only else total)
+                shown = explained[:1] if first_only else explained
+                drawn = pictures_of(exam, loaded, shown if said.score is not None else (), most)
+                pictures[exam.name] = drawn[:1] if first_only else drawn
+            for file in exam.files:  # one exam at a time in memory
+                file.celsius = file.pixels = None
             bar.advance()
-    return answers, pictures
+    return answers, pictures, found
+
+
+def _write_page(
+    answers: list[Json], pictures: dict[str, list[Json]], trained: Run, worth: Json, lines: list[str],
+    paths: list[Path], config: Config, report: StageReport,
+) -> None:  # fmt: skip
+    """The page; in the workspace with its overview as a table beside it."""
+    from thermocancer.evaluation.prediction.page import overview, overview_csv, prediction_page
+
+    content = prediction_page(answers, pictures, trained, worth, lines)
+    if config.evaluate.page:
+        page = Path(config.evaluate.page)
+        write_for_user(page, content)
+    else:
+        page = trained.workspace.root / "predict" / trained.name / f"{paths[0].resolve().stem}.html"
+        write_text(page, content)
+        write_text(page.with_suffix(".csv"), overview_csv(overview(answers)))
+        report.outputs.append(str(page.with_suffix(".csv")))
+    report.outputs.insert(0, str(page))

@@ -98,8 +98,8 @@ class Found:
     notes: list[str]
 
 
-def find_sources(section: ImportSection, apart: Iterable[Path]) -> Found:
-    """Every file of ``import.folder`` that can hold a matrix; links to other folders are followed.
+def find_sources(section: ImportSection, apart: Iterable[Path], only: Sequence[Path] | None = None) -> Found:
+    """Every file of ``import.folder`` (of ``only`` these) that can hold a matrix; links to other folders are followed.
 
     ``apart`` are files with another role (labels, dates) and folders to stay out of (the workspace).
     Of a folder with radiometric videos the videos are taken when ``import.protocol`` is D, everything
@@ -114,7 +114,8 @@ def find_sources(section: ImportSection, apart: Iterable[Path]) -> Found:
     found: dict[Kind, list[SourceFile]] = {kind: [] for kind in SUFFIXES}
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     links: list[str] = []
-    for path in _walk(folder, {path.resolve() for path in apart}, left_out, links):
+    walked = _walk(folder, {path.resolve() for path in apart}, left_out, links) if only is None else only
+    for path in walked:
         relative = PurePosixPath(path.relative_to(folder).as_posix())
         suffix = path.suffix.casefold()
         kind = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)

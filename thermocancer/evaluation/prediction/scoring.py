@@ -11,24 +11,28 @@ import numpy as np
 
 from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config import Config
+from thermocancer.config.sources import ImportSection
 from thermocancer.data.cohort import Cohort, Exam, FloatArray
-from thermocancer.data.novelty import Doubt, Reference, judge_novelty, uncompared
+from thermocancer.data.novelty import Doubt, judge_novelty, uncompared
 from thermocancer.errors import ConfigError, ThermocancerError
-from thermocancer.evaluation.prediction.gathering import (
-    NewExam,
+from thermocancer.evaluation.prediction.gathering import NewExam, NewFile, Wanted
+from thermocancer.evaluation.prediction.input import (
     Shape,
-    as_trained,
+    Whole,
+    cohort_of,
     gap_problem,
     read_files,
-    sequence_of,
-    views_of,
+    resized,
+    whole_frames,
+    whole_views,
 )
-from thermocancer.evaluation.prediction.novelty import training_exams
+from thermocancer.evaluation.prediction.novelty import Met, Training, training_of
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
 from thermocancer.runs.run import Run, read_run
+from thermocancer.thermal.reading import to_centi
 from thermocancer.workspace import VIEWS
 
 LIKE_SCORES = 0.1
@@ -44,15 +48,14 @@ ONE = np.zeros(1, dtype=np.int64)
 class LoadedRun:
     """A trained run ready to answer; a late run with the ``parts`` that it combines, in its own order.
 
-    ``folds`` are classifiers of single folds, where the run kept them; ``reference`` is what its training exams
-    look like, and ``shape`` their frames' size, where its data set is here.
+    ``folds`` are classifiers of single folds, where the run kept them; ``training`` is what is known of the exams
+    that it was trained on, where its data set is here.
     """
 
     run: Run
     fitted: Fitted
     folds: tuple[Fitted, ...] = ()
-    reference: Reference | None = None
-    shape: Shape | None = None
+    training: Training | None = None
     parts: tuple[LoadedRun, ...] = ()
 
     @cached_property
@@ -78,16 +81,46 @@ class LoadedRun:
         wanted = {view for part in self.parts if not part.dynamic for view in part.views}
         return tuple(view for view in VIEWS if view in wanted)
 
-    def read(self, exam: NewExam) -> None:
-        """Read and judge the exam's files by the run's own rules."""
-        expected = self.config.filter.shape or (None if self.config.dataset.size else self.shape)
-        read_files(exam, self.config.filter, expected, dynamic=self.dynamic)
+    @property
+    def shape(self) -> Shape | None:
+        """Height and width of the frames that it was trained on, where its data set is here."""
+        return None if self.training is None else self.training.shape
 
-    def readable(self, exam: NewExam) -> Cohort:
+    @property
+    def wanted(self) -> Wanted:
+        """What its data set was made of."""
+        if self.parts:
+            return next((part.wanted for part in self.parts if part.wanted != "temperatures"), "temperatures")
+        source = self.config.dataset.frames_from if self.dynamic else self.config.dataset.source
+        made_of: dict[str, Wanted] = {"images": "pictures", "videos": "films"}
+        return made_of.get(source, "temperatures")
+
+    def read(self, exam: NewExam, section: ImportSection) -> None:
+        """Read and judge the exam's files by the run's own rules; a data set that was resized takes any size."""
+        free = self.config.dataset.size is not None or (self.training is not None and self.training.resized)
+        expected = self.config.filter.shape or (None if free else self.shape)
+        read_files(exam, self.config.filter, expected, section, dynamic=self.dynamic, wanted=self.wanted)
+
+    def whole(self, exam: NewExam) -> Whole:
+        """The exam's frames as training read them, before any resizing. Raises DataError where that cannot be."""
+        return whole_frames(exam, self.config) if self.dynamic else whole_views(exam, self.config)
+
+    def readable(self, exam: NewExam, whole: Whole) -> Cohort:
         """The exam as its classifier reads it: a sequence of frames, or static views in degrees or colours."""
-        if self.dynamic:
-            return sequence_of(exam, self.config, self.shape)
-        return as_trained(views_of(exam, self.shape), self.config)
+        return cohort_of(exam, whole, self.shape, dynamic=self.dynamic)
+
+    def met(self, exam: NewExam, whole: Whole) -> Met:
+        """Was the exam, or its patient, among those that the run was trained on?"""
+        from thermocancer.data.store.writing import hash_array
+
+        if self.training is None:
+            return UNKNOWN
+        view = self.training.view
+        first = whole.get(view, next(iter(whole.values())))
+        return self.training.meet(exam.patient, map(hash_array, whole.values()), resized(first, self.shape))
+
+
+UNKNOWN: Met = {"status": "unknown", "words": "the data set of the run is not here: who was in training is not known"}
 
 
 def load_run(run: Run) -> LoadedRun:
@@ -107,12 +140,12 @@ def load_run(run: Run) -> LoadedRun:
             f"run {run.name!r} cannot score a new exam",
             where=run.folder, expected="a run of fuse or train-dit", found=run.manifest.stage,
         )  # fmt: skip
-    reference, shape = training_exams(run, config)
+    training = training_of(run, config)
     if run.reads is Reads.FRAMES:
         strategy.set_up(config.strategy, config.seed)
     fitted = load_fitted(run.model_folder, run.workspace)
     kept = sorted(run.model_folder.glob("folds/*/classifier.json"))
-    return LoadedRun(run, fitted, tuple(load_fitted(each.parent, run.workspace) for each in kept), reference, shape)
+    return LoadedRun(run, fitted, tuple(load_fitted(each.parent, run.workspace) for each in kept), training)
 
 
 # --- the answer -------------------------------------------------------------------------------------------------------
@@ -139,6 +172,8 @@ class Answer:
     threshold: float = 0.5
     decision: str | None = None
     doubt: Doubt = field(default_factory=lambda: UNCOMPARED)
+    met: Met = field(default_factory=lambda: UNKNOWN)
+    own_threshold: float | None = None
 
     def as_dict(self) -> Json:
         late = bool(self.parts)
@@ -152,7 +187,8 @@ class Answer:
         return said | {
             "score": self.score, **({"note": self.note} if late else {}), "interval": self.interval,
             "like_scores": self.like_scores, "threshold": self.threshold, "decision": self.decision,
-            "out_of_distribution": self.doubt,
+            "out_of_distribution": self.doubt, "in_training": self.met,
+            **({} if self.own_threshold is None else {"threshold_of_the_kept_model": self.own_threshold}),
         }  # fmt: skip
 
     def refused(self, reason: str) -> Answer:
@@ -161,10 +197,12 @@ class Answer:
     def scored(self, loaded: LoadedRun, score: float, interval: Json, doubt: Doubt) -> Answer:
         """With a score, and a decision unless the exam is unlike those that the run was trained on."""
         near = np.abs(loaded.units.scores - score) <= LIKE_SCORES
-        sick, threshold = int(loaded.units.labels[near].sum()), float(loaded.fitted.threshold)
+        sick, threshold = int(loaded.units.labels[near].sum()), loaded.run.facts().threshold
+        own = float(loaded.fitted.threshold)
         return replace(
             self, status="abstained" if doubt["flag"] else "scored", reason="; ".join(doubt["reasons"]), score=score,
             interval=interval, threshold=threshold, doubt=doubt,
+            own_threshold=None if abs(own - threshold) < 1e-12 else own,
             like_scores={"n": int(near.sum()), "sick": sick, "share": wilson(sick, int(near.sum())).as_dict()},
             decision=None if doubt["flag"] else decision_words(score >= threshold),
         )  # fmt: skip
@@ -175,40 +213,69 @@ def decision_words(above: bool) -> str:
     return "at or above the operating point" if above else "below the operating point"
 
 
-def answer(exam: NewExam, loaded: LoadedRun) -> Answer:
-    """Read and judge the exam's files, and say what the run makes of them."""
+def answer(exam: NewExam, loaded: LoadedRun, section: ImportSection | None = None) -> Answer:
+    """Read (as ``section`` of import says) and judge the exam's files, and say what the run makes of them.
+
+    The operating point is the one of the run's own figures, on the scale of calibrated scores.
+    """
+    given = section or ImportSection()
     if loaded.parts:
-        return _answer_together(exam, loaded)
-    loaded.read(exam)
+        return _answer_together(exam, loaded, given)
+    loaded.read(exam, given)
     return _answer_alone(exam, loaded)
 
 
 def _answer_alone(exam: NewExam, loaded: LoadedRun) -> Answer:
-    fit, frames = exam.matrix_files(), exam.frame_files()
+    fit, frames = exam.view_files(), exam.frame_files()
     said = Answer(exam, ["Frontal"] if loaded.dynamic and frames else list(fit), loaded.views)
     missing = [] if loaded.dynamic else [view for view in loaded.views if view not in fit]
     problem = gap_problem(exam, loaded.config) if loaded.dynamic else None
     if missing:
         problem = f"the run needs the views {', '.join(loaded.views)}; missing or unfit: {', '.join(missing)}"
+        problem += _what_to_do(exam)
     if problem:
         return said.refused(problem)
     try:
-        cohort = loaded.readable(exam)
+        whole = loaded.whole(exam)
+        cohort = loaded.readable(exam, whole)
         score = float(loaded.fitted.scores(cohort, ONE)[0])
+        said = replace(said, met=loaded.met(exam, whole))
     except ThermocancerError as error:
         return said.refused(str(error))
-    if loaded.reference is None:
-        doubt = uncompared("the data set of the run is not here, so that this exam could not be compared with it")
-    else:
-        file = next(iter(frames.values())) if loaded.dynamic else fit[loaded.views[0]]
-        doubt = judge_novelty(loaded.reference, np.asarray(file.celsius), file.layout)
+    doubt = _doubt(loaded, next(iter(frames.values())) if loaded.dynamic else fit[loaded.views[0]])
     if len(loaded.folds) < FEWEST_FOLDS:
-        method = "not available: the run kept no models of its folds (fuse.keep_folds)"
+        method = "not available: the run kept no models of its folds (fuse.keep_folds, fuse.fold_bytes)"
         return said.scored(loaded, score, {"low": None, "high": None, "method": method}, doubt)
     scores = [float(fitted.scores(cohort, ONE)[0]) for fitted in loaded.folds]
     low, high = np.percentile(scores, [2.5, 97.5])
     interval = {"low": float(low), "high": float(high), "method": f"percentiles over {len(scores)} models of folds"}
     return said.scored(loaded, score, interval, doubt)
+
+
+def _what_to_do(exam: NewExam) -> str:
+    """What helps where a view is missing: to say which view a file is, or to train on matrices of its size."""
+    codes = {verdict["code"] for file in exam.files for verdict in file.verdicts}
+    if "unknown_view" in codes:
+        return "; say which view a file is with --view or --view-map"
+    if "wrong_shape" in codes:
+        shapes = [verdict["reason"].split(" ")[-1] for file in exam.files for verdict in file.verdicts
+                  if verdict["code"] == "wrong_shape"]  # fmt: skip
+        return (
+            f"; the run was trained on matrices of {shapes[0]} as they were: a data set that is resized (build-dataset "
+            "--size ROWSxCOLUMNS, then train again) takes exams of any size"
+        )
+    return ""
+
+
+def _doubt(loaded: LoadedRun, file: NewFile) -> Doubt:
+    """How unlike the training exams one is, compared at the size that they are stored in."""
+    training = loaded.training
+    if training is None:
+        return uncompared("the data set of the run is not here, so that this exam could not be compared with it")
+    if training.reference is None or file.celsius is None:
+        return uncompared(training.note)
+    celsius = resized(to_centi(file.celsius), training.shape) / 100.0 if training.resized else file.celsius
+    return judge_novelty(training.reference, np.asarray(celsius, np.float64), file.layout) | {"note": training.note}
 
 
 # --- a late run: each combined run reads what it can, the late run decides --------------------------------------------
@@ -240,16 +307,16 @@ def _load_late(run: Run) -> LoadedRun:
     return LoadedRun(run, fitted, parts=tuple(loaded[name] for name in found))
 
 
-def _answer_together(exam: NewExam, late: LoadedRun) -> Answer:
+def _answer_together(exam: NewExam, late: LoadedRun, section: ImportSection) -> Answer:
     from thermocancer.classifiers.calibrated import CalibratedFitted
     from thermocancer.classifiers.late.features import JointModel, OneExam
 
     exams = []
     for part in late.parts:  # its own protocol's files, by its own rules
         own = [file for file in exam.files if (file.frame is not None) == part.dynamic]
-        files = [replace(file, verdicts=[], notes=list(file.notes)) for file in own]
+        files = [replace(file, verdicts=list(file.verdicts), notes=list(file.notes)) for file in own]
         exams.append(NewExam(exam.name, files, exam.patient, exam.visit))
-        part.read(exams[-1])
+        part.read(exams[-1], section)
     said = [_answer_alone(each, part) for each, part in zip(exams, late.parts, strict=True)]
     read = {file.path: file for each in reversed(exams) for file in each.files}
     unread = {file.path: replace(file, notes=[*file.notes, file.not_used()]) for file in exam.files}
@@ -282,6 +349,9 @@ def _answer_together(exam: NewExam, late: LoadedRun) -> Answer:
         place = "the others decide" if joint is None else "the training patients' mean stands for it"
         why = silent[0]["reason"] if len(silent) == 1 else why
         together = replace(together, note=f"without {', '.join(each['run'] for each in silent)} ({place}): {why}")
+    worst = ("exam", "nearly", "patient", "unknown", "no")
+    met = min((each.met for each in said if each.score is not None), key=lambda each: worst.index(each["status"]))
+    together = replace(together, met=met)
     doubts = {part.run.name: each.doubt for part, each in zip(late.parts, said, strict=True) if each.score is not None}
     return together.scored(late, score, dict(NO_INTERVAL), _doubt_of(doubts))
 
@@ -298,7 +368,7 @@ def _given(
         return None, {}
     if not by_features:
         return logit(np.array([said.score])), {}
-    cohort = part.readable(exam)
+    cohort = part.readable(exam, part.whole(exam))
     if not part.dynamic and isinstance(part.fitted, CalibratedFitted):
         cohort = prepare(cohort, part.fitted.preparation)
     features: FloatArray = part.run.kind.family().kept_reader(part.fitted).of(cohort, ONE)[0]

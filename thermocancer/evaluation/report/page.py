@@ -134,9 +134,10 @@ def _without_html(value: object) -> object:
     return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", visible(value))
 
 
-def data_uri(png: bytes) -> str:
-    """PNG bytes as a ``data:`` address, so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_uri(picture: bytes) -> str:
+    """A PNG or WebP file as a ``data:`` address, so that the page needs no other file."""
+    kind = "webp" if picture[:4] == b"RIFF" else "png"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def interval_bar(estimate: Json) -> dict[str, float]:
