@@ -82,6 +82,12 @@ ALLOWED = (
     ),
     MayDiffer(
         "text",
+        r"(?m)^ +(fold_bytes: 50000000|keep_folds: (null|false)|exam: (null|\[\]))\n",
+        "fuse.fold_bytes is new; folds are kept by themselves where small; predict takes several paths",
+    ),
+    MayDiffer("folder", "folds", "models of folds are kept by themselves where they are small"),
+    MayDiffer(
+        "text",
         r"(?m)^ +(rule: sound|order: filtered|decoder: opencv|(dynamic_source|video_jpeg): null|validation: drawn"
         r"|interpolation: area|copies: refuse)\n",
         "settings that hold what the original studies did, in config.yaml and where it is quoted",
