@@ -139,15 +139,15 @@ def _drawn(
     step = max(1, celsius.shape[1] // 320)
     scale = Normalize(warm[0], max(warm[1], warm[0] + 0.1))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * panels, 3.2))
+        figure = Figure(figsize=(4.5 * panels, 3.2))
         canvas = FigureCanvasAgg(figure)
         # places given, not found: a layout by constraints costs as much as the rest of the drawing
-        axes = figure.add_axes((0.01, 0.02, 0.82 / panels, 0.96))
+        axes = figure.add_axes((0.01, 0.02, 0.79 / panels, 0.96))
         image = axes.imshow(celsius[::step, ::step], cmap="viridis", norm=scale, interpolation="nearest")
         shown = [axes]
-        figure.colorbar(image, cax=figure.add_axes((0.845 / panels, 0.1, 0.025 / panels, 0.8)), label="degC")
+        figure.colorbar(image, cax=figure.add_axes((0.825 / panels, 0.1, 0.025 / panels, 0.8)), label="degC")
         if effect is not None:
-            beside = figure.add_axes((0.5, 0.02, 0.41, 0.96))
+            beside = figure.add_axes((0.5, 0.02, 0.375, 0.96))
             reach = TwoSlopeNorm(0, -max(strongest, 1e-6), max(strongest, 1e-6))
             beside.imshow(celsius[::step, ::step], cmap="gray", norm=scale, interpolation="nearest")
             part = effect[::step, ::step]
@@ -155,8 +155,10 @@ def _drawn(
                 np.clip(np.abs(part) / max(strongest, 1e-6), 0, 1) ** 0.7 * 0.65 * torso_mask(celsius)[::step, ::step]
             )
             beside.imshow(part, cmap="RdBu_r", norm=reach, alpha=veil, interpolation="nearest")
-            bar = figure.add_axes((0.925, 0.1, 0.0125, 0.8))
-            figure.colorbar(ScalarMappable(reach, "RdBu_r"), cax=bar, label=LOST)
+            bar = figure.add_axes((0.882, 0.1, 0.0125, 0.8))
+            solid = ScalarMappable(reach, "RdBu_r")
+            ticks = [-max(strongest, 1e-6), 0, max(strongest, 1e-6)]
+            figure.colorbar(solid, cax=bar, label=LOST, ticks=ticks, format="%.1g")
             shown.append(beside)
         for each in shown:
             each.grid(False)
