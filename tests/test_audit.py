@@ -24,11 +24,8 @@ from thermocancer.evaluation.audit.findings import leak_checks
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import (
     Weights,
-    alike,
-    nearest,
     not_audited,
     nuisance_controls,
-    shuffled_p,
     variables,
 )
 from thermocancer.evaluation.audit.refits import (
@@ -41,6 +38,7 @@ from thermocancer.evaluation.audit.refits import (
     untrained_twin,
 )
 from thermocancer.evaluation.audit.scope import Refitting, Scope, make_scope
+from thermocancer.evaluation.audit.variable_scores import alike, nearest, shuffled_p
 from thermocancer.evaluation.audit.whole import audit_run
 from thermocancer.evaluation.report.exams import ExamFacts, catalogued_exams
 from thermocancer.evaluation.report.judgement import Judgement, judge

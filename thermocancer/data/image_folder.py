@@ -7,7 +7,6 @@ slices then are images of one series. Without parts (``cnn.folds``) the class fo
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import Counter
@@ -26,22 +25,32 @@ from thermocancer.data.class_images import (
     Pixels,
     check_pydicom,
     is_image,
-    pixel_hash,
     read_image,
     shaped,
 )
 from thermocancer.data.cohort import IMAGE, Exam, IntArray
-from thermocancer.data.folder.words import positive_of
-from thermocancer.data.names import is_junk, safe_name
-from thermocancer.data.series import Drawing, Hasher, Members, Series, dicom_series, is_nifti, open_dicoms, open_nifti
+from thermocancer.data.image_entries import (
+    PARTS,
+    Entry,
+    check_classes,
+    classes_of,
+    entries_below,
+    entries_of_table,
+    files_below,
+    folders_of,
+    hash_of,
+    is_part,
+    names_of,
+    open_volume,
+)
+from thermocancer.data.names import safe_name
+from thermocancer.data.series import Drawing, Hasher, Series, is_nifti
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import HashIndex, fingerprint, reading
+from thermocancer.files import HashIndex, fingerprint
 from thermocancer.outcome import Failure
 from thermocancer.workspace import LABELS
 
-PARTS = ("Train", "Test")
-_UNREADABLE = "unreadable: "
 Folds = Literal["parts", "leave-one-patient-out", "grouped"]
 
 
@@ -160,18 +169,6 @@ class ImageFolder:
 # --- finding and checking ---------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """What may become an image, or the slices of a volume; ``patient`` and ``columns`` are a table's."""
-
-    path: Path
-    part: str
-    name: str
-    patient: str = ""
-    members: Members = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-
 def read_image_folder(
     root: Path, *, positive: str | None = None, group: str | None = None, index: HashIndex | None = None,
     keep_copies: bool = False, parts: bool = True, drawing: Drawing | None = None,
@@ -191,43 +188,16 @@ def read_image_folder(
         raise ConfigError("the group pattern is not a regular expression", where="cnn.group", found=error) from error
     names, table = PARTS if parts else ("",), root.is_file()
     if table:
-        entries, junk = _entries_of_table(root, names), list[Path]()
-        classes, root = _check_classes(root, _names_of(entries, names), positive), root.parent
+        entries, junk = entries_of_table(root, names), list[Path]()
+        classes, root = check_classes(root, names_of(entries, names), positive), root.parent
     else:
-        found = {part: _classes_of(root, part) for part in names}
-        classes = _check_classes(root, found, positive)
-        entries, junk = _entries_below(found)
+        found = {part: classes_of(root, part) for part in names}
+        classes = check_classes(root, found, positive)
+        entries, junk = entries_below(found)
     for path in [each.path for each in entries if each.path.suffix.lower() in DICOM][:1]:
         check_pydicom(path)
-    remembered = (lambda path, make: make(path)) if index is None else index.of
-    drawing, images, rejected = drawing or Drawing(), list[ClassImage](), list[Failure]()
-    series: dict[str, Series] = {}
-    for entry in entries:
-        relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
-        match = None if pattern is None else pattern.search(entry.path.name)
-        told = entry.patient or (match[pattern.groups and 1] if match and pattern else "")
-        common = ClassImage(relative, entry.part, int(entry.name == classes[1]), "", told)
-        try:
-            if entry.members or is_nifti(entry.path):
-                volume = _open(entry, remembered)
-                bids = re.search(r"(?:^|[/_])sub-([A-Za-z0-9]+)", relative)
-                own = told or volume.patient or (bids[1] if bids else "")
-                series[relative] = volume
-                images += [
-                    replace(
-                        common, path=f"{relative}#{place:04d}", sha256=volume.digest(place), group=own,
-                        series=relative, place=place,
-                    )
-                    for place in drawing.places(volume.depth)
-                ]  # fmt: skip
-            else:
-                images.append(replace(common, sha256=_hash_of(entry.path, remembered)))
-        except DataError as error:
-            rejected.append(Failure(relative, error.what + (f" ({error.found})" if error.found else "")))
-            continue
-        if pattern is not None and not told:
-            what, expected = "the group pattern does not fit every file name", f"a match of {pattern.pattern!r}"
-            raise ConfigError(what, where="cnn.group", expected=expected, found=entry.path.name)
+    drawing = drawing or Drawing()
+    images, series, rejected = _read(entries, root, classes[1], pattern, drawing, index)
     grouped = bool(images) and all(image.group for image in images)
     images = [image if image.group else replace(image, group=image.series or image.path) for image in images]
     images, copies = _without_copies(images, keep_copies)
@@ -240,16 +210,7 @@ def read_image_folder(
         visit = own_visits.setdefault(image.series or image.path, len(own_visits) + 1)
         numbered.append(replace(image, patient=numbers[image.group], visit=visit))
     notes = [f"positive class: {classes[1]}" + ("" if positive else f", by its name; {classes[0]} is the other")]
-    if series:
-        notes.append(
-            f"{len(series)} series: {drawing.count} slices each over the central {drawing.share:.0%}, grey from "
-            f"percentile {drawing.percentiles[0]:g} to {drawing.percentiles[1]:g} of the volume"
-        )
-    if parts and not table:
-        unused = {each.name: sum(map(is_image, _files_below(each))) for each in _folders_of(root) if not _is_part(each)}
-        notes += [
-            f"{name}/ is not used ({count} images): only Train and Test are" for name, count in unused.items() if count
-        ]
+    notes += _series_notes(series, drawing) + (_unused(root) if parts and not table else [])
     return ImageFolder(
         root, classes, tuple(numbered), (*rejected, *copies), grouped,
         tuple(safe_name(path.relative_to(root)) for path in junk), tuple(notes), series,
@@ -257,158 +218,54 @@ def read_image_folder(
     )  # fmt: skip
 
 
-def _open(entry: _Entry, remembered: Hasher) -> Series:
-    """A volume, read once. Raises DataError when it is damaged."""
-    if not entry.members:
-        return open_nifti(entry.path, remembered)
-    return open_dicoms(entry.members, lambda path: _hash_of(path, remembered))
-
-
-def _entries_below(found: Mapping[str, Mapping[str, Path]]) -> tuple[list[_Entry], list[Path]]:
-    """Images and volumes of class folders by part and name, and the files that are neither."""
-    entries, junk = list[_Entry](), list[Path]()
-    for part, folders in found.items():
-        for name, folder in sorted(folders.items()):
-            files = sorted(_files_below(folder))
-            inside = [
-                path
-                for path in files
-                if (is_nifti(path) or is_image(path)) and not any(map(is_junk, path.relative_to(folder).parts))
-            ]
-            junk += sorted({*files} - {*inside})
-            if not inside:
-                expected = "PNG, JPEG, TIFF, BMP, WebP, DICOM or NIfTI files"
-                raise DataError("a class folder has no images", where=folder, expected=expected)
-            places: dict[Path, list[Path]] = {}
-            for path in inside:
-                places.setdefault(path.parent, []).append(path)
-            for place, own in sorted(places.items()):
-                volumes = [] if place == folder else _series_in(place, own)
-                taken = {path for _, members in volumes for path, _ in members}
-                entries += [_Entry(where, part, name, members=members) for where, members in volumes]
-                entries += [_Entry(path, part, name) for path in own if path not in taken]
-    return entries, junk
-
-
-def _series_in(folder: Path, files: Sequence[Path]) -> list[tuple[Path, Members]]:
-    """The DICOM series of a folder, each under the folder's name, numbered where there are several."""
-    found = [members for _, members in sorted(dicom_series(files).items()) if len(members) > 1]
-    several = len(found) > 1
-    return [(folder / f"{n}" if several else folder, tuple(members)) for n, members in enumerate(found, start=1)]
-
-
-def _entries_of_table(table: Path, parts: tuple[str, ...]) -> list[_Entry]:
-    """The rows of a table ``path,label,patient[,part][,...]``; paths are relative to it. Raises DataError."""
-    with (
-        reading(table, "the table cannot be read", expected="a CSV file with a header"),
-        table.open(encoding="utf-8-sig", newline="") as stream,
-    ):
-        rows = [{str(key).strip().lower(): (value or "").strip() for key, value in row.items()}
-                for row in csv.DictReader(stream)]  # fmt: skip
-    needed = ("path", "label", *(("part",) if parts == PARTS else ()))
-    if not rows or any(not row.get(name) for row in rows for name in needed):
-        raise DataError(
-            "a table of images lacks a column or a value", where=table, expected=",".join(needed) + " in every row",
-            found=",".join(rows[0]) if rows else "no row",
-            hint="without a part (Train or Test): --set cnn.folds=leave-one-patient-out" if parts == PARTS else None,
-        )  # fmt: skip
-    entries = []
-    for row in rows:
-        path, part = table.parent / row["path"], row["part"].capitalize() if parts == PARTS else ""
-        if part not in parts:
-            raise DataError("no such part", where=table, expected=" or ".join(PARTS), found=row["part"])
-        columns = {key: value for key, value in row.items() if key not in _OF_TABLE}
-        volumes = _series_in(path, sorted(_files_below(path))) if path.is_dir() else [(path, ())]
-        if len(volumes) != 1:
-            raise DataError("a folder that is not one DICOM series", where=path, found=f"{len(volumes)} series")
-        entries.append(_Entry(path, part, row["label"], row.get("patient", ""), volumes[0][1], columns))
-    return entries
-
-
-_OF_TABLE = ("path", "label", "patient", "part")
-
-
-def _names_of(entries: Sequence[_Entry], parts: tuple[str, ...]) -> dict[str, dict[str, Path]]:
-    """The classes of each part as ``_classes_of`` gives them."""
-    found: dict[str, dict[str, Path]] = {part: {} for part in parts}
-    for each in entries:
-        found[each.part][each.name] = each.path.parent
-    return found
-
-
-def _files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder; links to folders are followed, each place once."""
-    seen = set()
-    for where, inside, names in os.walk(folder, followlinks=True):
-        if (place := os.path.realpath(where)) in seen:
-            inside.clear()
+def _read(
+    entries: Sequence[Entry], root: Path, positive: str, pattern: re.Pattern[str] | None, drawing: Drawing,
+    index: HashIndex | None,
+) -> tuple[list[ClassImage], dict[str, Series], list[Failure]]:  # fmt: skip
+    """Every sound image and drawn slice, the volumes by their path, and what cannot be read. Raises ConfigError."""
+    remembered: Hasher = (lambda path, make: make(path)) if index is None else index.of
+    images, rejected, series = list[ClassImage](), list[Failure](), dict[str, Series]()
+    for entry in entries:
+        relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
+        match = None if pattern is None else pattern.search(entry.path.name)
+        told = entry.patient or (match[pattern.groups and 1] if match and pattern else "")
+        common = ClassImage(relative, entry.part, int(entry.name == positive), "", told)
+        try:
+            if entry.members or is_nifti(entry.path):
+                volume = open_volume(entry, remembered)
+                bids = re.search(r"(?:^|[/_])sub-([A-Za-z0-9]+)", relative)
+                own = told or volume.patient or (bids[1] if bids else "")
+                series[relative] = volume
+                images += [
+                    replace(
+                        common, path=f"{relative}#{place:04d}", sha256=volume.digest(place), group=own,
+                        series=relative, place=place,
+                    )
+                    for place in drawing.places(volume.depth)
+                ]  # fmt: skip
+            else:
+                images.append(replace(common, sha256=hash_of(entry.path, remembered)))
+        except DataError as error:
+            rejected.append(Failure(relative, error.what + (f" ({error.found})" if error.found else "")))
             continue
-        seen.add(place)
-        yield from (path for name in names if (path := Path(where, name)).is_file())
+        if pattern is not None and not told:
+            what, expected = "the group pattern does not fit every file name", f"a match of {pattern.pattern!r}"
+            raise ConfigError(what, where="cnn.group", expected=expected, found=entry.path.name)
+    return images, series, rejected
 
 
-def _folders_of(root: Path) -> list[Path]:
-    return [each for each in sorted(root.iterdir()) if each.is_dir() and not is_junk(each.name)]
+def _series_notes(series: Mapping[str, Series], drawing: Drawing) -> list[str]:
+    if not series:
+        return []
+    low, high = drawing.percentiles
+    rule = f"{drawing.count} slices each over the central {drawing.share:.0%}"
+    return [f"{len(series)} series: {rule}, grey from percentile {low:g} to {high:g} of the volume"]
 
 
-def _is_part(folder: Path) -> bool:
-    return folder.name.lower() in {part.lower() for part in PARTS}
-
-
-def _classes_of(root: Path, part: str) -> dict[str, Path]:
-    """Class folders of one part, by name; ``Train`` and ``train`` are the same. Of no part: the folder's own."""
-    if not root.is_dir():
-        raise DataError("the image folder is not there", where=root, hint="correct --data")
-    if not part:
-        return {each.name: each for each in _folders_of(root)}
-    folder = next((each for each in _folders_of(root) if each.name.lower() == part.lower()), None)
-    if folder is None:
-        raise DataError(
-            f"the folder has no {part}", where=root, expected=f"{part}/CLASS/ with images in it",
-            found=", ".join(each.name for each in sorted(root.iterdir())[:6]) or "nothing",
-            hint="class folders without parts: --set cnn.folds=leave-one-patient-out",
-        )  # fmt: skip
-    return {each.name: each for each in _folders_of(folder)}
-
-
-def _check_classes(root: Path, found: dict[str, dict[str, Path]], positive: str | None) -> tuple[str, str]:
-    first, *others = found
-    spelt = {name.lower(): name for name in found[first]}
-    train = sorted(found[first])
-    for part in others:
-        found[part] = {spelt.get(name.lower(), name): folder for name, folder in found[part].items()}
-        test = sorted(found[part])
-        only_test = sorted(set(test) - set(train))
-        if only_test:
-            raise DataError(f"class {only_test[0]} stands only in Test", where=root, expected=train, found=test)
-    if len(train) != 2:
-        raise DataError("two classes are needed", where=root / first, expected="two class folders", found=train)
-    if others and test != train:
-        raise DataError("Test lacks a class", where=root / "Test", expected=train, found=test)
-    positive = positive or positive_of(*train)
-    if positive is None:
-        raise ConfigError(
-            "which class is the positive one?", where="cnn.positive", expected=f"one of: {', '.join(train)}",
-            found="class names that do not say it", hint=f"--set cnn.positive={train[1]} (or {train[0]})",
-        )  # fmt: skip
-    if positive not in train:
-        raise ConfigError("no such class", where="cnn.positive", expected=f"one of: {', '.join(train)}", found=positive)
-    return next(name for name in train if name != positive), positive
-
-
-def _hash_of(path: Path, remembered: Hasher) -> str:
-    """The picture's hash. Raises DataError where it has none."""
-    if (digest := remembered(path, _try_hash)).startswith(_UNREADABLE):
-        raise DataError(digest.removeprefix(_UNREADABLE), where=path)
-    return digest
-
-
-def _try_hash(path: Path) -> str:
-    """The picture's hash, or why it has none."""
-    try:
-        return pixel_hash(path)
-    except DataError as error:
-        return f"{_UNREADABLE}{error.what}" + (f" ({error.found})" if error.found else "")
+def _unused(root: Path) -> list[str]:
+    """Folders beside Train and Test that hold images."""
+    counts = {each.name: sum(map(is_image, files_below(each))) for each in folders_of(root) if not is_part(each)}
+    return [f"{name}/ is not used ({count} images): only Train and Test are" for name, count in counts.items() if count]
 
 
 def _without_copies(images: Sequence[ClassImage], keep: bool) -> tuple[list[ClassImage], list[Failure]]:
