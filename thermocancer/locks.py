@@ -49,11 +49,10 @@ def started(pid: int) -> int | None:
 def is_alive(pid: int, began: int | None = None) -> bool:
     """Is there a process of this number at work, and is it the one that ``began`` then?"""
     try:
-        os.kill(pid, 0)
+        with contextlib.suppress(PermissionError):  # somebody else's, but there
+            os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except PermissionError:
-        pass  # somebody else's, but there
     state = _state(pid)
     if state and state[0] in "ZX":  # killed, and not yet buried by its parent
         return False

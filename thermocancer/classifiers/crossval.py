@@ -104,12 +104,10 @@ def cross_validate(
     With ``claim`` several machines share the folds out in that folder, and each computes one at a time.
     Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
-    if disjoint:
-        for fold in folds:
-            check_disjoint(cohort.exams, fold)
+    for fold in folds if disjoint else ():
+        check_disjoint(cohort.exams, fold)
     if not folds or any(len(fold.test) == 0 or len(fold.train) == 0 for fold in folds):
         raise DataError("a fold has no exams", expected="training and test exams in every fold", found=len(folds))
-
     exams = [[exam.key, exam.label] for exam in cohort.exams]
 
     def identity(fold: Fold) -> str:

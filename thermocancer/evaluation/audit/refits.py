@@ -16,7 +16,7 @@ from thermocancer.data.split import Fold
 from thermocancer.errors import DataError
 from thermocancer.evaluation.audit.controls import BASELINE, CONTROL, INPUT, Control, Judge, Permuted, flag_shortcut
 from thermocancer.evaluation.audit.scope import Refitting, Scope
-from thermocancer.evaluation.statistics.intervals import Estimate
+from thermocancer.evaluation.statistics.intervals import POOLED, Estimate, folded_auc
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import fingerprint
 from thermocancer.kinds import Reads, trivial_kinds
@@ -120,22 +120,11 @@ def judge_permuted(
 
 
 def auc_inside_folds(rows: Sequence[Prediction]) -> float:
-    """Share of sick-healthy pairs of units tested in one fold that are ranked right, ties counting half.
-
-    Pooled over folds it would be below .5 on nothing: where the test part has more sick, training had fewer.
-    """
-    folds: dict[str, list[Prediction]] = {}
-    for row in rows:
-        folds.setdefault(row.fold, []).append(row)
-    won = pairs = 0.0
-    for units in map(gather_units, folds.values()):
-        if units.has_both_classes:
-            sick, healthy = units.scores[units.labels == 1], units.scores[units.labels == 0]
-            won += float((sick[:, None] > healthy).sum() + 0.5 * (sick[:, None] == healthy).sum())
-            pairs += len(sick) * len(healthy)
-    if not pairs:
-        raise Unavailable("no fold tests exams of both classes")
-    return won / pairs
+    """``folded_auc`` of rows. Raises Unavailable where no fold tested both classes."""
+    units = gather_units(rows)
+    if units.has_both_classes and (found := folded_auc(units)).method != POOLED:
+        return found.value
+    raise Unavailable("no fold tests exams of both classes")
 
 
 def permute_by_patient(scope: Scope, seed: int, number: int = 0) -> IntArray:

@@ -96,14 +96,13 @@ FEW_OF_A_CLASS, FEW_UNITS = 8, 40
 TRAINING, FOLDING = 0.8, 0.5
 """What other training sets, and other folds, add to the variance of an AUC, as shares of 4 AUC (1 - AUC) of it.
 
-Measured on 160 kinds of simulated studies (n 40 to 300, 8 to 150 sick, AUC .5 to .97, five learners, 200 studies each):
-the interval then covers .970 on average for one repeat and .969 for five, .91 at the least, and is above .5 on nothing
-in .011 and .015.
+Fitted on simulated studies (n 40 to 300, 8 to 150 sick, AUC .5 to .97, several learners); what they give is measured by
+``benchmarks/calibration_of_verdicts.py`` and stands in ``docs/evidence.md``.
 """
 
 
 FEW_AT_THRESHOLD = 20
-"""The same for shares at a threshold chosen on inner data: the kept model's cover .65 to .9 with 8 to 16 sick."""
+"""The same for shares at a threshold chosen on inner data: the kept model's cover less (``docs/evidence.md``)."""
 
 
 def few_note(sick: int, healthy: int, fewest: int = FEW_OF_A_CLASS) -> str:
@@ -233,8 +232,8 @@ def pairs_interval(won: FloatArray, met: FloatArray, confidence: float = 0.95) -
 
     ``met`` (sick, healthy) says how often each pair of patients counts, ``won`` how often the sick one is higher. The
     interval holds every true value from which the observed share is no further than chance takes it, so that it has a
-    width where all pairs are ranked right. Simulated with normal scores it covers .94 to .975 from 4 to 1,100 pairs
-    and true shares of .5 to .9, where percentiles of a bootstrap cover .25 to .99. Undefined without pairs.
+    width where all pairs are ranked right. What it covers, beside percentiles of a bootstrap, is measured in
+    ``docs/evidence.md``. Undefined without pairs.
     """
     if not met.any():
         return Estimate(None, 0.0, 1.0, f"{NEWCOMBE}; undefined, no pairs")
@@ -273,8 +272,8 @@ OTHER_THRESHOLDS = 2.0, 1.0
 """What a threshold chosen anew in every fold adds to the variance of sensitivity and specificity: the own binomial
 variance so many times, and the other class's, carried over along the ROC curve, so many times.
 
-On the same 160 kinds of studies the intervals cover for the recipe .999, .980 and .975 (sensitivity, specificity,
-accuracy; one repeat, .865 at the least), for the single model that is kept .907, .968 and .991.
+Fitted on the same studies. For the recipe the intervals are on the wide side, for the single model that is kept they
+are too narrow where few are sick (``docs/evidence.md``).
 """
 
 
