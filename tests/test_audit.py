@@ -23,7 +23,6 @@ from thermocancer.evaluation.audit.controls import Judge, mann_whitney_p
 from thermocancer.evaluation.audit.findings import leak_checks
 from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
 from thermocancer.evaluation.audit.nuisance import (
-    Weights,
     not_audited,
     nuisance_controls,
     variables,
@@ -38,7 +37,7 @@ from thermocancer.evaluation.audit.refits import (
     untrained_twin,
 )
 from thermocancer.evaluation.audit.scope import Refitting, Scope, make_scope
-from thermocancer.evaluation.audit.variable_scores import alike, nearest, shuffled_p
+from thermocancer.evaluation.audit.variable_scores import Weights, alike, nearest, shuffled_p
 from thermocancer.evaluation.audit.whole import audit_run
 from thermocancer.evaluation.report.exams import ExamFacts, catalogued_exams
 from thermocancer.evaluation.report.judgement import Judgement, judge

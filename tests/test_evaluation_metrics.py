@@ -28,6 +28,7 @@ from thermocancer.evaluation.statistics.curves import (
 from thermocancer.evaluation.statistics.intervals import (
     FOLDING,
     TRAINING,
+    Estimate,
     auc_interval,
     delong_components,
     pairs_interval,
@@ -572,7 +573,27 @@ def test_calibration_against_scikit_learn() -> None:
     assert line["slope"] == pytest.approx(model.coef_[0, 0], abs=1e-4)
     assert line["intercept"] == pytest.approx(model.intercept_[0], abs=1e-4)
     assert calibration_line(np.array([0, 0, 1, 1]), np.array([0.1, 0.2, 0.8, 0.9]))["slope"] is None
-    assert sum(row["n"] for row in reliability(labels, chance)) == 400
+    rows = reliability(labels, chance)
+    assert sum(row["n"] for row in rows) == 400
+    assert all(row["share_low"] < row["share_sick"] < row["share_high"] for row in rows)
+
+
+def test_the_bounds_of_calibration_and_net_benefit_hold_the_truth() -> None:
+    """150 studies of 200 whose log-odds are .3 + .6 times those that the scores say."""
+    random, held = np.random.default_rng(11), {"slope": 0, "intercept": 0, "benefit": 0}
+    for _ in range(150):
+        chance = random.uniform(0.02, 0.98, 200)
+        truth = 1 / (1 + np.exp(-(0.3 + 0.6 * np.log(chance / (1 - chance)))))
+        labels = (random.random(200) < truth).astype(int)
+        line = calibration_line(labels, chance)
+        held["slope"] += line["slope_low"] <= 0.6 <= line["slope_high"]
+        held["intercept"] += line["intercept_low"] <= 0.3 <= line["intercept_high"]
+        at = decision_curve(labels, chance)[19]
+        scores = np.linspace(0.02, 0.98, 20001)
+        real = 1 / (1 + np.exp(-(0.3 + 0.6 * np.log(scores / (1 - scores)))))
+        benefit = np.mean((scores >= 0.2) * (real - (1 - real) * 0.25))
+        held["benefit"] += at["model_low"] <= benefit <= at["model_high"]
+    assert all(0.9 <= count / 150 <= 0.99 for count in held.values()), held
 
 
 def test_decision_curve_and_predictive_values() -> None:
@@ -581,9 +602,13 @@ def test_decision_curve_and_predictive_values() -> None:
     assert row["model"] == pytest.approx((2 - 1 * 0.1 / 0.9) / 4)
     assert row["everyone"] == pytest.approx((2 - 2 * 0.1 / 0.9) / 4)
     # sensitivity .9, specificity .8 at 1 %: 9 of 1000 found among 9 + 198 called
-    values = predictive_values(0.9, 0.8, [0.01])[0]
+    told = [Estimate(value, value - 0.1, value + 0.05, "") for value in (0.9, 0.8)]
+    values = predictive_values(*told, [0.01])[0]
     assert values["ppv"] == pytest.approx(9 / 207)
     assert values["npv"] == pytest.approx(792 / 793)
+    assert (values["ppv_low"], values["ppv_high"]) == pytest.approx((8 / 305, 9.5 / 158))
+    assert (values["npv_low"], values["npv_high"]) == pytest.approx((693 / 695, 841.5 / 842))
+    assert predictive_values(Estimate(None, 0.0, 1.0, ""), told[1], [0.01])[0]["ppv"] is None
 
 
 def test_curves_agree_with_scikit_learn() -> None:

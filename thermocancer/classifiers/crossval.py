@@ -129,8 +129,7 @@ def cross_validate(
 
     kept = {fold.name: result for fold in folds if (result := known(fold))}
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
-    todo = list(missing.values())
-    models = folder / MODELS if keep and folder is not None else None
+    todo, models = list(missing.values()), folder / MODELS if keep and folder is not None else None
     work = FoldWork(classifier, cohort, seed, models, None if most_bytes is None else most_bytes // len(folds))
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))

@@ -17,7 +17,7 @@ from thermocancer.classifiers.calibrated import CalibratedFitted
 from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
 from thermocancer.classifiers.image.family import ImageFamily
 from thermocancer.classifiers.protocol import Asked, Fitted
-from thermocancer.classifiers.seeds import SeedsFitted, seeds_of, seeds_table, spread_of
+from thermocancer.classifiers.seeds import Figures, SeedsFitted, seeds_of, seeds_table, spread_of
 from thermocancer.config import Config
 from thermocancer.data.cohort import IntArray
 from thermocancer.data.image_cohort import ImageCohort
@@ -132,18 +132,6 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         [images.images[row].path for part in parts for row in part]
         for parts in ([fold.test for fold in folds], [held for _, held in job.divided])
     )
-    thresholds = scores.thresholds
-    facts = {
-        "model": family.title(job.asked), "views": [], "protocol": "holdout" if len(folds) == 1 else "grouped-cv",
-        "threshold": float(np.median(list(thresholds.values()))),
-        **({"thresholds": thresholds} if len(folds) > 1 else {}),
-        "dataset": {"name": cohort.name, "fingerprint": images.fingerprint}, "images": job.parts,
-        "thresholds_of_seeds": {str(each["seed"]): each["threshold"] for each in seeds},
-        "threshold_source": "fixed at 0.5" if config.cnn.aim == "fixed" else f"validation images: {config.cnn.aim}",
-        "seeds": seeds, "spread": spread_of(seeds), "leaks": family.leaks(job.asked, cohort, folds),
-        "seed": config.seed, "settings": settings_of(family.kind, config),
-        **family.facts(job.asked, cohort, folds[0].test, [(each.item, each.reason) for each in images.rejected]),
-    }  # fmt: skip
 
     def save_model(folder: Path) -> None:
         """The fold's own classifier, or of several folds one more, fitted on every image."""
@@ -161,15 +149,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             SeedsFitted.of(members, family).save(folder)
 
     tables = {VALIDATION: predictions_text(validation, validated), "seeds.csv": seeds_table(seeds)}
-    judged = config.evaluate.confidence, config.evaluate.bootstrap, config.seed
     if images.series:
-        tables |= {
-            "series.csv": series_table(scores.rows, tested),
-            "patients.csv": patients_table(scores.rows, *judged),
-        }
+        tables |= _of_series(scores, tested, config)
     write_run(
-        job.folder, config, family.kind, made_from, facts, rows=scores.rows, files=tested, history=scores.history,
-        tables=tables, save_model=save_model,
+        job.folder, config, family.kind, made_from, _facts(job, scores, seeds), rows=scores.rows, files=tested,
+        history=scores.history, tables=tables, save_model=save_model,
     )  # fmt: skip
     shutil.rmtree(kept)
     report.made = 1
@@ -177,6 +161,29 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report.figures |= spread_of(seeds)
     report.figures["accuracy"] = float(np.mean([row.predicted == row.label for row in scores.rows]))
     return report
+
+
+def _facts(job: Job, scores: CrossValidation, seeds: Sequence[Figures]) -> dict[str, object]:
+    """What the manifest says of the run."""
+    thresholds, images, family, config = scores.thresholds, job.cohort.folder, job.family, job.asked.config
+    several, left_out = len(job.folds) > 1, [(each.item, each.reason) for each in images.rejected]
+    return {
+        "model": family.title(job.asked), "views": [], "protocol": "grouped-cv" if several else "holdout",
+        "threshold": float(np.median(list(thresholds.values()))),
+        **({"thresholds": thresholds} if several else {}),
+        "dataset": {"name": job.cohort.name, "fingerprint": images.fingerprint}, "images": job.parts,
+        "thresholds_of_seeds": {str(each["seed"]): each["threshold"] for each in seeds},
+        "threshold_source": "fixed at 0.5" if config.cnn.aim == "fixed" else f"validation images: {config.cnn.aim}",
+        "seeds": seeds, "spread": spread_of(seeds), "leaks": family.leaks(job.asked, job.cohort, job.folds),
+        "seed": config.seed, "settings": settings_of(family.kind, config),
+        **family.facts(job.asked, job.cohort, job.folds[0].test, left_out),
+    }  # fmt: skip
+
+
+def _of_series(scores: CrossValidation, files: Sequence[str], config: Config) -> dict[str, str]:
+    """Tables by series and by patient."""
+    judged = config.evaluate.confidence, config.evaluate.bootstrap, config.seed
+    return {"series.csv": series_table(scores.rows, files), "patients.csv": patients_table(scores.rows, *judged)}
 
 
 def _junk(images: ImageFolder) -> list[str]:

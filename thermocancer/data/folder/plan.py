@@ -66,12 +66,7 @@ class ReadingPlan:
         equal: defaultdict[str, list[str]] = defaultdict(list)
         for each in placed:
             equal[each.content.sha256].append(safe_name(each.source.relative))
-        written = [f"from the names, {names.dates}"] if names.dates else []
-        if labels is not None and labels.date_column is not None:
-            written.append(f"from column `{labels.date_column}`, {labels.dates.said}")
-        elif labels is not None and labels.other_dates:
-            others = ", ".join(f"`{each}`" for each in labels.other_dates)
-            written.append(f"not from {others}: say which is the exam's with --set import.date_column=...")
+        written = _written(names, labels)
         found = label_counts(usable)
         otherwise = [
             safe_name(each.source.relative)
@@ -179,3 +174,14 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _counted(what: str, names: Sequence[str]) -> str:
     return f"{what}: {len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def _written(names: NamesRead, labels: Labels | None) -> list[str]:
+    """Where dates come from, and which columns of dates were not taken."""
+    written = [f"from the names, {names.dates}"] if names.dates else []
+    if labels is not None and labels.date_column is not None:
+        written.append(f"from column `{labels.date_column}`, {labels.dates.said}")
+    elif labels is not None and labels.other_dates:
+        others = ", ".join(f"`{each}`" for each in labels.other_dates)
+        written.append(f"not from {others}: say which is the exam's with --set import.date_column=...")
+    return written

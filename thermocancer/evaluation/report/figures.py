@@ -139,6 +139,7 @@ def draw_calibration(units: Units, positive: str = LABELS[1]) -> bytes:
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1, label="ideal")
     scores, shares = [row["mean_score"] for row in rows], [row["share_sick"] for row in rows]
     axes.plot(scores, shares, color=MODEL, linewidth=1)
+    axes.vlines(scores, [row["share_low"] for row in rows], [row["share_high"] for row in rows], color=MODEL, alpha=0.5)
     sizes = [20 + 300 * row["n"] / len(units) for row in rows]
     axes.scatter(scores, shares, s=sizes, color=MODEL, alpha=0.75, label="bins of scores", linewidths=0)
     axes.set(xlabel="mean score", ylabel=f"share of {positive}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
@@ -158,6 +159,8 @@ def draw_decision_curve(units: Units, positive: str = LABELS[1]) -> bytes:
         ("nobody", f"call nobody {positive}", MUTED, 1.0),
     ):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=label)
+    low, high = ([row[f"model_{end}"] for row in rows] for end in ("low", "high"))
+    axes.fill_between(steps, low, high, color=MODEL, alpha=0.15, linewidth=0)
     axes.set(xlabel="threshold probability, %", ylabel="net benefit", xlim=(1, 20))
     axes.legend(loc="lower left", fontsize=9)
     return png_bytes(figure)

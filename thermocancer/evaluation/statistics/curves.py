@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.evaluation.statistics.intervals import Estimate
+from thermocancer.evaluation.statistics.intervals import Estimate, normal_quantile, wilson
 from thermocancer.evaluation.statistics.resampling import ECE_BINS, score_bins
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
@@ -60,30 +60,36 @@ def _shares_at(units: Units, threshold: float) -> dict[str, float]:
 
 # --- probabilities ----------------------------------------------------------------------------------------------------
 
+ENDS = ("low", "high")
 EDGE = 1e-6
 """Scores are moved this far inside (0, 1) before the logit is taken."""
 
 
-def calibration_line(labels: IntArray, scores: FloatArray) -> dict[str, float | None]:
+def calibration_line(labels: IntArray, scores: FloatArray, confidence: float = 0.95) -> dict[str, float | None]:
     """Slope and intercept of the logistic recalibration, and the calibration in the large.
 
     Slope 1 and intercept 0 are ideal; a slope below 1 means scores too extreme (Cox 1958; Van Calster 2019,
     BMC Medicine 17:230). ``in_the_large`` is the intercept with the slope held at 1. None where the scores
-    separate the classes, because the fit then has no finite answer.
+    separate the classes, because the fit then has no finite answer. ``NAME_low`` and ``NAME_high`` are Wald's bounds,
+    of these scores: what other training sets would add is not in them.
     """
     inside = np.clip(scores, EDGE, 1 - EDGE)
     odds = np.log(inside / (1 - inside))
     slope = _logistic_fit(np.column_stack([np.ones_like(odds), odds]), labels, np.zeros(len(odds)))
     large = _logistic_fit(np.ones((len(odds), 1)), labels, odds)
-    return {
-        "slope": None if slope is None else float(slope[1]),
-        "intercept": None if slope is None else float(slope[0]),
-        "in_the_large": None if large is None else float(large[0]),
-    }
+    found: dict[str, float | None] = {}
+    for name, fit, place in (("slope", slope, 1), ("intercept", slope, 0), ("in_the_large", large, 0)):
+        found |= dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+        if fit is not None:
+            value, half = float(fit[0][place]), normal_quantile(confidence) * float(np.sqrt(fit[1][place, place]))
+            found |= {name: value, f"{name}_low": value - half, f"{name}_high": value + half}
+    return found
 
 
-def _logistic_fit(design: FloatArray, labels: IntArray, offset: FloatArray) -> FloatArray | None:
-    """Unpenalised logistic regression by Newton's method; None where it does not converge."""
+def _logistic_fit(
+    design: FloatArray, labels: IntArray, offset: FloatArray
+) -> tuple[FloatArray, FloatArray] | None:  # fmt: skip
+    """Weights of an unpenalised logistic regression by Newton's method and their covariance; None where it diverges."""
     weights: FloatArray = np.zeros(design.shape[1])
     for _ in range(100):
         chance = 1 / (1 + np.exp(-np.clip(design @ weights + offset, -500, 500)))
@@ -93,12 +99,12 @@ def _logistic_fit(design: FloatArray, labels: IntArray, offset: FloatArray) -> F
         step = np.linalg.solve(curvature, design.T @ (labels - chance))
         weights = weights + np.clip(step, -5, 5)
         if np.abs(step).max() < 1e-9:
-            return weights
+            return weights, np.asarray(np.linalg.inv(curvature), dtype=np.float64)
     return None
 
 
 def reliability(labels: IntArray, scores: FloatArray) -> list[Json]:
-    """For each of ten bins that holds a score: its units, mean score and share of sick."""
+    """For each of ten bins that holds a score: its units, mean score and share of sick with Wilson's bounds."""
     bins = score_bins(scores)
     return [
         {
@@ -107,6 +113,7 @@ def reliability(labels: IntArray, scores: FloatArray) -> list[Json]:
             "n": int(inside.sum()),
             "mean_score": float(scores[inside].mean()),
             "share_sick": float(labels[inside].mean()),
+            **{f"share_{end}": getattr(wilson(int(labels[inside].sum()), int(inside.sum())), end) for end in ENDS},
         }
         for number in range(ECE_BINS)
         if (inside := bins == number).any()
@@ -116,7 +123,8 @@ def reliability(labels: IntArray, scores: FloatArray) -> list[Json]:
 def decision_curve(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
     """Net benefit at threshold probabilities of 1 to 20 % (Vickers and Elkin 2006), beside calling everyone sick.
 
-    The sample's own prevalence is used, which is far above that of screening.
+    The sample's own prevalence is used, which is far above that of screening. ``model_low`` and ``model_high`` are the
+    95 % bounds of the mean over units of what each adds.
     """
     count, sick = len(labels), int(labels.sum())
     rows = []
@@ -126,24 +134,39 @@ def decision_curve(labels: IntArray, scores: FloatArray) -> list[dict[str, float
         called = scores >= chance
         hits, alarms = int(np.sum(called & (labels == 1))), int(np.sum(called & (labels == 0)))
         everyone = (sick - (count - sick) * odds) / count
-        rows.append({"threshold": chance, "model": (hits - alarms * odds) / count, "everyone": everyone, "nobody": 0.0})
+        model = (hits - alarms * odds) / count
+        half = 1.96 * float(np.std(called * np.where(labels == 1, 1.0, -odds))) / count**0.5
+        row = {"threshold": chance, "model": model, "everyone": everyone, "nobody": 0.0}
+        rows.append(row | {"model_low": model - half, "model_high": model + half})
     return rows
 
 
 def predictive_values(
-    sensitivity: float | None, specificity: float | None, prevalences: Sequence[float]
-) -> list[dict[str, float | None]]:
-    """PPV and NPV by Bayes' rule at each prevalence."""
+    sensitivity: Estimate, specificity: Estimate, prevalences: Sequence[float]
+) -> list[dict[str, float | None]]:  # fmt: skip
+    """PPV and NPV by Bayes' rule at each prevalence.
+
+    Their bounds are those at both lower and both upper bounds of sensitivity and specificity: on the wide side.
+    """
     rows: list[dict[str, float | None]] = []
     for prevalence in prevalences:
-        row: dict[str, float | None] = {"prevalence": float(prevalence), "ppv": None, "npv": None}
-        if sensitivity is not None and specificity is not None:
-            called = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
-            cleared = specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
-            row["ppv"] = sensitivity * prevalence / called if called else None
-            row["npv"] = specificity * (1 - prevalence) / cleared if cleared else None
+        row: dict[str, float | None] = {"prevalence": float(prevalence)}
+        for end, name in (("value", ""), ("low", "_low"), ("high", "_high")):
+            positive, negative = _by_bayes(getattr(sensitivity, end), getattr(specificity, end), prevalence)
+            row |= {f"ppv{name}": positive, f"npv{name}": negative}
         rows.append(row)
     return rows
+
+
+def _by_bayes(
+    sensitivity: float | None, specificity: float | None, prevalence: float
+) -> tuple[float | None, float | None]:  # fmt: skip
+    if sensitivity is None or specificity is None:
+        return None, None
+    called = sensitivity * prevalence + (1 - specificity) * (1 - prevalence)
+    cleared = specificity * (1 - prevalence) + (1 - sensitivity) * prevalence
+    positive = sensitivity * prevalence / called if called else None
+    return positive, specificity * (1 - prevalence) / cleared if cleared else None
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------
@@ -151,7 +174,7 @@ def predictive_values(
 
 def curve_facts(units: Units, estimates: Mapping[str, Estimate], prevalences: Sequence[float]) -> Json:
     """What ``report.json`` says of every threshold; predictive values also at the sample's own share of sick."""
-    sensitivity, specificity = estimates["sensitivity"].value, estimates["specificity"].value
+    sensitivity, specificity = estimates["sensitivity"], estimates["specificity"]
     return {
         "calibration": calibration_line(units.labels, units.scores),
         "reliability": reliability(units.labels, units.scores),
