@@ -274,8 +274,8 @@ def page(studies: int, cells: Sequence[tuple[int, int, float, str]], workers: in
         "## Matched pairs",
         "",
         "| sick, healthy | pairs | true share | covered | above .5 | by a bootstrap |",
+        "|---" * 6 + "|",
     ]
-    lines += ["| sick, healthy | pairs | true share | covered | above .5 | by a bootstrap |", "|---" * 6 + "|"]
     for (sick, healthy, pairs), truth in product(MATCHED, (0.5, 0.8, 0.9)):
         seen = " | ".join(f"{each:.3f}" for each in matched_pairs(sick, healthy, pairs, truth, 10 * studies))
         lines.append(f"| {sick}, {healthy} | {pairs} | {truth:g} | {seen} |")

@@ -195,6 +195,8 @@ def widened_shares(tp: int, sick: int, tn: int, healthy: int, confidence: float)
     accuracy = (tp + tn + 1) / (n + 2)
     variances["accuracy"] = (tp + tn, n, max(1.0, whole / (accuracy * (1 - accuracy) / n)))
     found: dict[str, dict[str, object]] = {}
+    if called := tp + healthy - tn:
+        variances["precision"] = (tp, called, max(factor for _, _, factor in variances.values()))
     for name, (count, of, factor) in variances.items():
         share = (count + 0.5) / (of + 1)
         half = norm.ppf(0.5 + confidence / 2) * np.sqrt(factor / (of * share * (1 - share)))

@@ -280,16 +280,18 @@ are too narrow where few are sick (``docs/evidence.md``).
 def decision_shares(
     true_positive: int, sick: int, true_negative: int, healthy: int, *, repeats: int, confidence: float = 0.95
 ) -> dict[str, Estimate]:  # fmt: skip
-    """Sensitivity, specificity and accuracy of decisions; Wilson's interval where the threshold is one and fixed.
+    """Sensitivity, specificity, accuracy and precision of decisions; Wilson's interval where the threshold is fixed.
 
     Cross-validated, thresholds were chosen in every fold: what that adds (``OTHER_THRESHOLDS``) widens an interval on
-    the logit scale. The slope between the two shares is that of normal scores.
+    the logit scale. The slope between the two shares is that of normal scores; precision is widened as the least sure of them.
     """
     counts = {
         "sensitivity": (true_positive, sick), "specificity": (true_negative, healthy),
         "accuracy": (true_positive + true_negative, sick + healthy),
     }  # fmt: skip
+    called = (true_positive, true_positive + healthy - true_negative)
     if not repeats or not min(sick, healthy):
+        counts["precision"] = called
         return {name: wilson(*count, confidence) for name, count in counts.items()}
     normal, (own, other) = NormalDist(), OTHER_THRESHOLDS
     smooth = {name: (count + 1) / (of + 2) for name, (count, of) in counts.items()}
@@ -303,7 +305,12 @@ def decision_shares(
     together = sum((of / (sick + healthy)) ** 2 * variances[name] for name, of in parts)
     variances["accuracy"] = max(together, binomial["accuracy"])
     note = few_note(sick, healthy, FEW_AT_THRESHOLD)
-    return {name: _logit_interval(*counts[name], variances[name] / binomial[name], confidence, note) for name in counts}
+    factors = {name: variances[name] / binomial[name] for name in counts}
+    found = {name: _logit_interval(*counts[name], factors[name], confidence, note) for name in counts}
+    precise = wilson(*called, confidence)
+    return found | {
+        "precision": _logit_interval(*called, max(factors.values()), confidence, note) if called[1] else precise
+    }
 
 
 def _logit_interval(count: int, of: int, factor: float, confidence: float, note: str) -> Estimate:

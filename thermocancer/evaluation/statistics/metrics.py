@@ -18,7 +18,6 @@ from thermocancer.evaluation.statistics.intervals import (
     delong_components,
     percentile_interval,
     reflected_interval,
-    wilson,
 )
 from thermocancer.evaluation.statistics.resampling import (
     auc_of,
@@ -88,7 +87,6 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
     }
     method = f"{BOOTSTRAP} ({len(counts)} replicates)"
     return {
-        "precision": wilson(tp, tp + fp, confidence),
         **decision_shares(tp, tp + fn, tn, tn + fp, repeats=units.repeats, confidence=confidence),
         "auc": auc_interval(units, confidence),
         "auc_pooled": Estimate(
