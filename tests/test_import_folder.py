@@ -428,7 +428,20 @@ def test_images_need_a_range_and_grey(desk: Desk) -> None:
         desk.run(labels=desk.labels(TWO), view="Frontal")
     with pytest.raises(DataError, match="not one file") as caught:
         desk.run(labels=desk.labels(TWO), view="Frontal", range={"low": 18, "high": 38})
-    assert "colour image" in str(caught.value.found)
+    assert "picture of colours" in str(caught.value.found)
+
+
+def test_a_cut_photograph_with_an_end_mark_is_no_thermogram(desk: Desk) -> None:
+    """A decoder fills what lacks with grey, and grey would become temperatures."""
+    grey = np.random.default_rng(2).integers(0, 255, (240, 320), dtype=np.uint8)
+    for number, keep in ((138, 1.0), (312, 0.5)):
+        content = cv2.imencode(".jpg", grey)[1].tobytes()
+        end = b"" if keep == 1 else b"\xff\xd9"
+        (desk.folder / f"T{number:04d}.jpg").write_bytes(content[: int(keep * len(content))] + end)
+    report = desk.run(labels=desk.labels(TWO), view="Frontal", range={"low": 18, "high": 38})
+    assert report.made == 1
+    assert [record.patient for record in desk.records() if record.status == "ok"] == [138]
+    assert any("cut" in failure.reason for failure in report.failed if "T0312" in failure.item)
 
 
 def put_video(desk: Desk, name: str, frames: int = 30, ranges: int | None = None) -> list[np.ndarray]:

@@ -19,7 +19,7 @@ from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, clone_or_link, fingerprint, hash_file, write_bytes
-from thermocancer.thermal.pictures import encoding_of
+from thermocancer.thermal.pictures import encoding_of, read_grey
 from thermocancer.thermal.quality import missing_pixels
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
 from thermocancer.thermal.units import option_of
@@ -268,24 +268,11 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
 
 
 def _read_grey(path: Path, section: ImportSection) -> tuple[npt.NDArray[np.float64], int]:
-    """A grey image in degC (height, width) and its bits. Colour images with three equal channels count as grey."""
-    import cv2
-
-    image = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED) if path.stat().st_size else None
-    if image is None:
-        raise DataError("this image cannot be read", where=path)
-    if image.ndim == 3:
-        if not (image[:, :, :1] == image[:, :, :3]).all():
-            raise DataError(
-                "a colour image has no temperatures", where=path, expected="a grey image of 8 or 16 bits",
-                found=f"{image.shape[2]} different channels",
-            )  # fmt: skip
-        image = image[:, :, 0]
-    if image.dtype not in (np.uint8, np.uint16):
-        raise DataError("this image is not grey", where=path, expected="8 or 16 bits", found=image.dtype)
+    """A grey image in degC (height, width) and its bits."""
+    grey = read_grey(path.read_bytes(), str(path))
     assert section.range is not None
-    bits = 8 * image.dtype.itemsize
-    return _to_celsius(image, bits, section.range.low, section.range.high), bits
+    bits = 8 * grey.dtype.itemsize
+    return _to_celsius(grey.astype(np.float64), bits, section.range.low, section.range.high), bits
 
 
 def _to_celsius(grey: npt.NDArray[np.number], bits: int, low: float, high: float) -> npt.NDArray[np.float64]:

@@ -283,7 +283,8 @@ def decision_shares(
     """Sensitivity, specificity, accuracy and precision of decisions; Wilson's interval where the threshold is fixed.
 
     Cross-validated, thresholds were chosen in every fold: what that adds (``OTHER_THRESHOLDS``) widens an interval on
-    the logit scale. The slope between the two shares is that of normal scores; precision is widened as the least sure of them.
+    the logit scale. The slope between the two shares is that of normal scores; precision is widened as the least sure
+    of them.
     """
     counts = {
         "sensitivity": (true_positive, sick), "specificity": (true_negative, healthy),
