@@ -141,7 +141,7 @@ def test_the_names_scripts_rely_on_are_there() -> None:
     names = {field.alias or name for name, field in Config.model_fields.items()}
     expected = (
         "workspace seed strategy pipeline fetch import simulate convert filter dataset split autoencoder fuse dit cnn "
-        "cohort features evaluate report sweep"
+        "cohort features evaluate locate report sweep"
     )
     assert " ".join(sorted(names)) == " ".join(sorted(expected.split()))
 

@@ -56,6 +56,7 @@ WRITTEN: dict[str, dict[str, object]] = {
     "asymmetry": STATIC | {"model": "asymmetry"},
     "asymmetry-index": STATIC | {"model": "asymmetry-index", "threshold_source": "fixed at 0.5"},
     "pixels": STATIC | {"model": "pixels", "leaks": ["split by file"]},
+    "physics": STATIC | {"model": "physics", "views": ["Frontal"], "threshold_source": "fixed at 0.5"},
     "late": COMMON
     | {
         "stage": "fuse",

@@ -42,6 +42,7 @@ FAMILIES = {
     "folds": "finished folds: interrupted runs go on with them",
     "gram": "inner products of exams for support vector machines",
     "images": "pixels of image folders, and what backbones made of them",
+    "locate": "phantoms that locate's network learnt from, and that network: without them it is made anew",
     "likeness": "what training exams look like, for predict",
     "masked": "thermograms without the body, or the body alone, for audits",
     "simulate": "finished visits of a simulation under way",

@@ -141,6 +141,10 @@ _KINDS = (
         settings=("fuse.C", "features.pixels", "features.components"), saved_as=("tabular",),
     ),
     Kind(
+        "physics", FUSE, Reads.TABLES, "probability of any heat source, from phantoms alone",
+        f"{_FAMILIES}.physics:PhysicsFamily", learns=False, residualises=False,
+    ),
+    Kind(
         "late", FUSE, Reads.RUNS, "combines finished runs", f"{_FAMILIES}.late.run:LateFamily",
         settings=("fuse.combine", "fuse.combine_by", "fuse.stacking", "features.components"),
         saved_as=("late-scores", "late-features"),

@@ -22,6 +22,7 @@ from thermocancer.data.matching import ExamWeights
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.kinds import Kind
+from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -226,6 +227,10 @@ class Family(ABC):
             section, _, name = key.partition(".")
             found[name] = getattr(getattr(asked.config, section), name)
         return found
+
+    def ready(self, asked: Asked, progress: Progress) -> None:
+        """Make what every fold shares and is made but once, where a user can see how far it is."""
+        return None
 
     def content(self, asked: Asked, folds: Sequence[str]) -> list[object]:
         """What decides a result on some folds besides settings and exams: the weights that are read."""

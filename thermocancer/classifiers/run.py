@@ -123,6 +123,7 @@ def train(job: Job, progress: Progress, classifier: Classifier | None = None) ->
         progress.note(f"exam {key} is not used: {reason}")
     if not thesis:
         job.family.check_unseen(asked, job.cohort, job.folds)
+    job.family.ready(asked, progress)
     classifier = classifier or job.classifier(job.kind)
     scores = _score_folds(job, job.kind, classifier, progress)
     baseline = None

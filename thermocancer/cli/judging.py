@@ -172,6 +172,39 @@ def predict(
     return code
 
 
+@app.command("locate")
+@with_common_options
+def locate(
+    call: Call,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="What import takes, or the name of a run; by default every exam of the data set.", metavar="[INPUT...]"
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Where the page goes.")] = None,
+    view: View = None,
+    view_map: ViewMap = None,
+    unit: Unit = None,
+    id_pattern: IdPattern = None,
+    visit: Visit = None,
+) -> int:
+    """Say where a heat source would be, how deep and how sure, or that it cannot be located. Research use only.
+
+    The network learns from phantoms alone, once a workspace; how long that takes is said. With --json the answer is
+    JSON, otherwise a page.
+
+    Example: thermocancer locate new/276_1 -w demo
+    """
+    options: dict[str, object] = {
+        "locate.exam": list(inputs or ()), "locate.page": str(html) if html else "" if call.json_file else None,
+        **reading_settings(view, view_map, unit, id_pattern, None, visit),
+    }  # fmt: skip
+    code, content = run_stage("locate", call.load(options), call)
+    write_json_report(content, call)
+    return code
+
+
 @app.command("reproduce")
 @with_common_options
 def reproduce(

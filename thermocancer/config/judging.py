@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from thermocancer.config.base import ASIDE, Fraction, Name, PathText, PositiveInt, Section
+from thermocancer.config.base import ASIDE, MOST, Fraction, Name, PathText, PositiveInt, Section
 from thermocancer.config.learning import FuseSection
 from thermocancer.config.preparation import FeaturesSection
 
@@ -53,6 +53,43 @@ class EvaluateSection(Section):
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return () if value is None else (value,) if isinstance(value, str) else value
+
+
+TissueName = Literal["layers-A-skin", "layers-A", "layers-B", "voxel", "pet"]
+
+
+class LocateSection(Section):
+    """``locate``: where a heat source would be, by a network that has seen phantoms alone."""
+
+    exam: Annotated[tuple[PathText, ...], ASIDE] = Field(
+        (), description="files and folders, or the name of a run; none: every exam of the data set"
+    )
+    page: Annotated[PathText | None, ASIDE] = Field(
+        None, description="HTML page of ``locate``; null: locate/NAME.html in the workspace, empty: none"
+    )
+    tissues: tuple[TissueName, ...] = Field(
+        ("layers-A-skin", "layers-A", "voxel"),
+        min_length=1, description="parameter sets of the phantoms it learns from",
+    )
+    bodies: Annotated[int, Field(ge=2, le=MOST)] = Field(3600, description="phantom bodies it learns from")
+    sources: Annotated[int, Field(ge=2, le=MOST)] = Field(3000, description="solved heat sources to put into them")
+    calibration: Annotated[int, Field(ge=2, le=MOST)] = Field(
+        600, description="further bodies, never taught, on which its region and its probabilities are calibrated"
+    )
+    steps: PositiveInt = Field(6500, description="steps of training")
+    batch: PositiveInt = Field(32, description="phantoms a step, each drawn anew")
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    width: Annotated[int, Field(ge=4, le=512)] = Field(24, description="channels of the network's first layers")
+    region: Annotated[float, Field(gt=0, lt=1)] = Field(0.9, description="share of the sources that the region holds")
+    below_curve: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.95, description="AUC of the ideal observer, told the place, below which a source is called not locatable"
+    )
+    abstention: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.92, description="share of the sources below that curve that must be called not locatable"
+    )
+    processes: Annotated[PositiveInt | None, ASIDE] = Field(
+        None, description="for making phantoms; null: every core; the result does not depend on it"
+    )
 
 
 class ReportSection(Section):

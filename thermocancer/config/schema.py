@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from thermocancer.config.base import PathText, Rendering, Section
-from thermocancer.config.judging import EvaluateSection, ReportSection, SweepSection
+from thermocancer.config.judging import EvaluateSection, LocateSection, ReportSection, SweepSection
 from thermocancer.config.learning import (
     AutoencoderSection,
     CnnSection,
@@ -55,6 +55,7 @@ class Config(Section):
     dit: DitSection = DitSection()
     cnn: CnnSection = CnnSection()
     evaluate: EvaluateSection = EvaluateSection()
+    locate: LocateSection = LocateSection()
     report: ReportSection = ReportSection()
     sweep: SweepSection = SweepSection()
 

@@ -118,7 +118,7 @@ def draw_cohort(settings: SimulateSection, seed: int) -> list[Visit]:
 def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool, first: datetime.date) -> list[Visit]:
     rng = np.random.default_rng([seed, HEALTH, patient])
     # everything is drawn for everybody, so that no number of a healthy patient tells it is healthy
-    tumour, site = _draw_tumour(settings, rng)
+    tumour, site = draw_tumour(settings, rng)
     response = round(float(np.exp(rng.uniform(np.log(RESPONSE[0]), np.log(RESPONSE[1])))), 4)
     age = int(np.clip(rng.normal(55, 12), 25, 85))
     again = rng.random() < settings.second_visits
@@ -145,7 +145,12 @@ def _draw_patient(settings: SimulateSection, seed: int, patient: int, sick: bool
     return visits
 
 
-def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[Tumour, Site]:
+def hottest(diameter: float) -> float:
+    """Most heat (W/m3) of a tumour of ``diameter`` metres: as with Gautherie, the smaller the more."""
+    return max(HEAT[0] * 1.2, HEAT[1] * (0.010 / diameter) ** 2)
+
+
+def draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[Tumour, Site]:
     """Diameter, cover, heat and place of a tumour; ``docs/phantom.md`` lists the distributions.
 
     A tissue thinner than a breast (layers-B) gets lesions smaller in proportion.
@@ -153,9 +158,7 @@ def _draw_tumour(settings: SimulateSection, rng: np.random.Generator) -> tuple[T
     scale = min(1.0, TISSUES[settings.tissue].depth / TISSUES["layers-A-skin"].depth)
     diameter = float(np.clip(np.exp(rng.normal(np.log(0.018), 0.3)), 0.010, 0.035))
     cover = float(np.clip(0.006 + rng.gamma(2.5, 0.005), 0.006, 0.035))
-    # as with Gautherie, the smaller the tumour the more heat a volume of it may make
-    hottest = max(HEAT[0] * 1.2, HEAT[1] * (0.010 / diameter) ** 2)
-    calibrated = float(np.exp(rng.uniform(np.log(HEAT[0]), np.log(hottest))))
+    calibrated = float(np.exp(rng.uniform(np.log(HEAT[0]), np.log(hottest(diameter)))))
     quadrant = str(rng.choice(list(QUADRANTS), p=list(QUADRANTS.values())))
     side = int(rng.integers(0, 2))
     # offsets on the breast in units of its radius; u grows to the patient's left, so outwards on the left breast

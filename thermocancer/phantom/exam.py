@@ -16,7 +16,7 @@ from thermocancer.phantom.anatomy import Body, Variation, cap, draw_body
 from thermocancer.phantom.camera import Framing, Sight, Stage, apparent_celsius
 from thermocancer.phantom.cohort import BODY, CAMERAS, NOISE, VISIT, Visit
 from thermocancer.phantom.contrast import Cooling, Footprint, solve_footprint
-from thermocancer.phantom.recovery import tabulate
+from thermocancer.phantom.recovery import ColumnTable, tabulate
 from thermocancer.phantom.skin import (
     ARM_STEPS,
     Circulation,
@@ -80,8 +80,20 @@ def draw_person(settings: SimulateSection, seed: int, patient: int) -> Person:
     return Person(body, blood, fat, padding_fat)
 
 
-def make_scene(settings: SimulateSection, seed: int, visit: Visit) -> Scene:
-    """Solve the tissue and lay it on the body."""
+@dataclass(frozen=True)
+class Setting:
+    """A visit before blood and tumour are laid on it: who stands where, in which tissue, cooled how."""
+
+    person: Person
+    framing: Framing
+    tissue: Tissue
+    cooling: Cooling | None
+    table: ColumnTable
+    stage: Stage
+
+
+def prepare(settings: SimulateSection, seed: int, visit: Visit) -> Setting:
+    """Draw the person and the camera's place, and solve the columns of tissue."""
     person = draw_person(settings, seed, visit.patient)
     rng = np.random.default_rng([seed, VISIT, visit.patient, visit.visit, 1])
     # distance and aim of the camera: the frame is about 2.8 half widths of the torso wide
@@ -97,15 +109,21 @@ def make_scene(settings: SimulateSection, seed: int, visit: Visit) -> Scene:
     cooling = Cooling(fan, float(seconds), settings.frames, interval) if settings.dynamic else None
     tissue = TISSUES[settings.tissue].with_fat(person.fat)
     tissue = replace(tissue, convection=visit.convection, ambient_celsius=visit.room_celsius)
-    lesion = _lesion(settings, visit, person, tissue, cooling)
     breasts = person.body.breasts
     curvature = 2000.0 / (breasts[0].skin_radius + breasts[1].skin_radius)
     table = tabulate(tissue, person.padding_fat, curvature, cooling)
-    stage = Stage(person.body, framing)
+    return Setting(person, framing, tissue, cooling, table, Stage(person.body, framing))
+
+
+def make_scene(settings: SimulateSection, seed: int, visit: Visit) -> Scene:
+    """Solve the tissue and lay it on the body."""
+    ready = prepare(settings, seed, visit)
+    person, stage = ready.person, ready.stage
+    lesion = _lesion(settings, visit, person, ready.tissue, ready.cooling)
     blood = replace(person.circulation, level=float(np.log(visit.vasomotor)))
-    maps = build_maps(person.body, stage.grid, table, visit.convection, blood, lesion)
+    maps = build_maps(person.body, stage.grid, ready.table, visit.convection, blood, lesion)
     sights = {view: stage.look(view) for view in VIEWS}
-    return Scene(visit, settings, seed, person, framing, maps, sights, lesion)
+    return Scene(visit, settings, seed, person, ready.framing, maps, sights, lesion)
 
 
 def _lesion(

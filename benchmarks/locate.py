@@ -1,0 +1,397 @@
+"""How far off ``locate`` is on phantoms it never saw, how often its region holds the truth, and when it abstains.
+
+python benchmarks/locate.py -w FOLDER                 judge (the network is made there first if need be)
+python benchmarks/locate.py -w FOLDER --page docs/locate.md   and write page and figures
+The phantoms are those of ``simulate``: solved and seen one by one, 480x640, hundredths of a degree, other seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from thermocancer.config import load_config
+from thermocancer.config.sources import SimulateSection
+from thermocancer.evaluation.statistics.intervals import wilson
+from thermocancer.locate.baseline import Inversion
+from thermocancer.locate.chest import OBLIQUE, Chest, find_chest, shown
+from thermocancer.locate.locator import Locator, make_locator
+from thermocancer.locate.training_set import phantoms
+from thermocancer.phantom.anatomy import Body
+from thermocancer.phantom.cohort import Visit, draw_cohort
+from thermocancer.phantom.exam import Picture, make_scene
+from thermocancer.progress import Silent
+from thermocancer.workspace import Workspace
+
+Array = npt.NDArray[np.float64]
+SHAPE = (480, 640)
+SETS = {"layers-A-skin": 9001, "pet": 9002, "layers-B": 9003}
+"""Tissue sets that are judged, and the seeds of their cohorts. ``pet`` and ``layers-B`` are never taught."""
+
+SICK, HEALTHY = 500, 300
+WRONG_EMISSIVITY = 0.93
+BANDS = (("to 20", 0, 20), ("20 to 25", 20, 25), ("25 to 30", 25, 30), ("30 to 36", 30, 36), ("from 36", 36, 99))
+SIZES = (("to 15", 0, 15), ("15 to 20", 15, 20), ("from 20", 20, 99))
+
+
+# --- phantoms -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One exam as the network is shown it in each condition, and all that its truth needs."""
+
+    inputs: dict[str, dict[str, npt.NDArray[np.float32]]]
+    chests: dict[str, tuple[float, float, float]]
+    body: Body
+    framing: tuple[float, float, float]
+    present: bool
+    truth: tuple[float, ...]
+    warmth: Array
+
+
+def judged(task: tuple[SimulateSection, int, Visit]) -> Judged:
+    from thermocancer.locate.training_set import RADII
+
+    settings, seed, visit = task
+    scene = make_scene(settings, seed, visit)
+    frames = {}
+    for view in ("Frontal", *OBLIQUE):
+        frames[view] = np.asarray(Picture(scene, view, dynamic=False).static().temperatures, np.float64)
+        if frames[view].max() > 200:
+            frames[view] /= 100.0
+    room = visit.room_celsius
+    wrong = {view: misread(each, room) for view, each in frames.items()}
+    conditions = {
+        "three views": frames, "frontal alone": {"Frontal": frames["Frontal"]},
+        "one oblique view missing": {view: each for view, each in frames.items() if view != OBLIQUE[1]},
+        "wrong emissivity": wrong,
+    }  # fmt: skip
+    framing, body = scene.framing, scene.person.body
+    chests = {name: find_chest(each["Frontal"]) for name, each in conditions.items()}
+    truth, warmth = (0.0,) * 7, np.zeros(len(RADII))
+    if visit.tumour is not None and visit.site is not None and scene.lesion is not None:
+        breast = body.breasts[visit.site.side]
+        azimuth = breast.azimuth + visit.site.u * breast.radius / body.arc_per_radian
+        y = breast.height + visit.site.v * breast.radius
+        tumour, footprint = visit.tumour, scene.lesion.footprint
+        truth = (azimuth, y, tumour.depth * 1e3, tumour.diameter * 1e3, tumour.heat, visit.site.side, footprint.peak)
+        warmth = np.interp(RADII, footprint.radius, footprint.steady, right=0.0)
+    return Judged(
+        {name: shown(each) for name, each in conditions.items()},
+        {name: (each.pixels, each.left, each.top) for name, each in chests.items()},
+        body, (framing.pitch, framing.left, framing.up), visit.tumour is not None, truth, warmth,
+    )  # fmt: skip
+
+
+def misread(celsius: Array, room: float) -> Array:
+    """What a camera reads that is set to ``WRONG_EMISSIVITY`` instead of .98."""
+    kelvin, reflected = (celsius + 273.15) ** 4, (room + 273.15) ** 4
+    emitted = 0.98 * kelvin + (WRONG_EMISSIVITY - 0.98) * reflected
+    return np.asarray((emitted / WRONG_EMISSIVITY) ** 0.25 - 273.15)
+
+
+def make_exams(tissue: str, seed: int, sick: int, healthy: int, processes: int) -> list[Judged]:
+    settings = SimulateSection(
+        patients=sick + healthy, sick_fraction=sick / (sick + healthy), shape=SHAPE, dynamic=False, tissue=tissue,
+        second_visits=0.0, missing_views=0.0, repeated_views=0.0,
+    )  # fmt: skip
+    tasks = [(settings, seed, visit) for visit in draw_cohort(settings, seed)]
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        return list(pool.map(judged, tasks, chunksize=8))
+
+
+# --- errors in millimetres of the true body -----------------------------------
+
+
+def point_on(body: Body, azimuth: float, y: float, depth: float) -> tuple[Array, Array]:
+    """The skin at a place, and the point so deep below it, in mm."""
+
+    def skin(a: float, h: float) -> Array:
+        radius = float(body.radius(np.array([a]), np.array([[h]]))[0, 0])
+        return np.array([radius * np.sin(a), h, radius * np.cos(a)])
+
+    here = skin(azimuth, y)
+    normal = np.cross(skin(azimuth, y + 2) - skin(azimuth, y - 2), skin(azimuth + 0.02, y) - skin(azimuth - 0.02, y))
+    normal /= np.linalg.norm(normal)
+    if normal @ np.array([np.sin(azimuth), 0.0, np.cos(azimuth)]) < 0:
+        normal = -normal
+    return here, here - depth * normal
+
+
+def azimuth_seen(body: Body, x: float, y: float) -> float:
+    """Of the foremost skin that a frontal camera sees ``x`` mm left of the midline at height ``y``."""
+    azimuth = np.linspace(-1.6, 1.6, 1601)
+    radius = body.radius(azimuth, np.array([[y]]))[0]
+    off = np.abs(radius * np.sin(azimuth) - x)
+    near = off <= off.min() + 1.0
+    return float(azimuth[near][np.argmax((radius * np.cos(azimuth))[near])])
+
+
+def errors_of(exam: Judged, condition: str, row: float, column: float, depth: float) -> tuple[float, float, float]:
+    """Off by: mm along the skin (straight), mm of depth, mm in space."""
+    chest = Chest(*exam.chests[condition])
+    pitch, left, up = exam.framing
+    x = left + (chest.left + column * chest.pixels - SHAPE[1] / 2) * pitch
+    y = up + (SHAPE[0] / 2 - chest.top - row * chest.pixels) * pitch
+    there, below = point_on(exam.body, azimuth_seen(exam.body, x, y), y, depth)
+    true_there, true_below = point_on(exam.body, exam.truth[0], exam.truth[1], exam.truth[2])
+    return (
+        float(np.linalg.norm(there - true_there)), abs(depth - exam.truth[2]),
+        float(np.linalg.norm(below - true_below)),
+    )  # fmt: skip
+
+
+def cell_of_truth(exam: Judged, condition: str) -> tuple[int, int]:
+    from thermocancer.locate.chest import COLUMNS, ROWS
+
+    chest = Chest(*exam.chests[condition])
+    pitch, left, up = exam.framing
+    there, _ = point_on(exam.body, exam.truth[0], exam.truth[1], 0.0)
+    column = (there[0] - left) / pitch + SHAPE[1] / 2
+    row = (up - there[1]) / pitch + SHAPE[0] / 2
+    r, c = chest.cells_of(np.array(column), np.array(row))
+    return int(np.clip(r, 0, ROWS - 1)), int(np.clip(c, 0, COLUMNS - 1))
+
+
+# --- judging ------------------------------------------------------------------
+
+Table = dict[str, Array]
+"""Columns of one row an exam."""
+
+
+def judge(exams: list[Judged], condition: str, locator: Locator, inversion: Inversion | None) -> Table:
+    """What the network says of every exam in a condition, beside the truth; ``inversion`` adds the simple rules."""
+    from thermocancer.locate.posterior import BANDS as REGION_BANDS
+    from thermocancer.locate.posterior import observers_auc, point
+
+    rows: list[dict[str, float]] = []
+    middle = float(np.median([each.truth[2] for each in exams if each.present]))
+    for start in range(0, len(exams), 100):
+        part = exams[start : start + 100]
+        inputs = {
+            name: np.concatenate([each.inputs[condition][name] for each in part]) for name in ("frontal", "oblique")
+        }
+        for exam, found in zip(part, locator.posteriors(inputs), strict=True):
+            row: dict[str, float] = {
+                "present": exam.present, "probability": found.probability, "confidence": found.confidence,
+                "locatable": found.locatable, "area_cm2": found.area_cm2, "predicted_depth": found.depth.median,
+            }  # fmt: skip
+            for name, value in zip(("depth", "diameter", "heat", "side", "peak"), exam.truth[2:], strict=True):
+                row[name] = value
+            if exam.present:
+                places = {"": (found.row, found.column, found.depth.median)}
+                if inversion is not None:
+                    frontal = exam.inputs[condition]["frontal"][0]
+                    joint, _ = inversion.posterior(frontal)
+                    depths = joint.sum(axis=(1, 2))
+                    places["inversion "] = (*point(joint.sum(axis=0))[:2], float(inversion.depth_of(depths)))
+                    for name, against in (("hottest ", False), ("warmer ", True)):
+                        places[name] = (*inversion.hottest(frontal, against_other_side=against), middle)
+                for name, (r, c, d) in places.items():
+                    off = errors_of(exam, condition, r, c, d)
+                    row |= {f"{name}place": off[0], f"{name}depth_error": off[1], f"{name}space": off[2]}
+                r, c = cell_of_truth(exam, condition)
+                band = int(np.digitize(exam.truth[2], REGION_BANDS))
+                row["covered"] = bool(found.region[band, r, c])
+                row["covered_place"] = bool(found.region[:, r, c].any())
+                row["right_side"] = (found.right >= 0.5) == (exam.truth[5] == 0)
+            rows.append({name: float(value) for name, value in row.items()})
+    names = dict.fromkeys(name for row in rows for name in row)
+    table = {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
+    here = table["present"] > 0
+    table["auc"] = np.full(len(here), np.nan)
+    table["auc"][here] = observers_auc(np.array([each.warmth for each in exams if each.present]))
+    return table
+
+
+def median_of(values: Array, rng: np.random.Generator) -> str:
+    """Median and its 95 % bootstrap interval."""
+    values = values[~np.isnan(values)]
+    if len(values) < 5:
+        return f"– ({len(values)})"
+    drawn = np.median(values[rng.integers(0, len(values), (2000, len(values)))], axis=1)
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    return f"{np.median(values):.1f} [{low:.1f}, {high:.1f}]"
+
+
+def share_of(truth: Array) -> str:
+    """A share in percent with Wilson's interval."""
+    truth = truth[~np.isnan(truth)]
+    if not len(truth):
+        return "–"
+    found = wilson(float(truth.sum()), len(truth))
+    low, high = found.low or 0.0, found.high or 0.0
+    return f"{100 * float(truth.mean()):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def ranked(table: Table) -> float:
+    """AUC of the probability that there is a source."""
+    here = table["present"] > 0
+    sick, healthy = table["probability"][here], table["probability"][~here]
+    return float(np.mean((sick[:, None] > healthy) + 0.5 * (sick[:, None] == healthy)))
+
+
+def header(*names: str) -> list[str]:
+    """The first two lines of a table."""
+    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+
+
+def lines_of(tables: dict[tuple[str, str], Table], below: float) -> list[str]:
+    """The page's tables."""
+    rng = np.random.default_rng(0)
+    main = [(tissue, "three views") for tissue in SETS]
+    lines = header(
+        "tissue set", "above the curve", "place, mm", "depth, mm", "in space, mm", "right side, %",
+        "below: called not locatable, %", "above: called not locatable, %", "region holds the truth, %",
+    )  # fmt: skip
+    for key in main:
+        t = tables[key]
+        above, under = t["auc"] >= below, t["auc"] < below
+        lines.append(
+            f"| {key[0]} | {int(above.sum())} of {int((t['present'] > 0).sum())} | "
+            f"{median_of(t['place'][above], rng)} | "
+            f"{median_of(t['depth_error'][above], rng)} | {median_of(t['space'][above], rng)} | "
+            f"{share_of(t['right_side'][above])} | {share_of(1 - t['locatable'][under])} | "
+            f"{share_of(1 - t['locatable'][above])} | {share_of(t['covered'])} |"
+        )
+    lines += ["", "Of the sources that it calls locatable:", ""]
+    lines += header(
+        "tissue set", "sources", "place, mm", "depth, mm", "in space, mm", "within 10 mm in place, %",
+        "healthy called locatable, %",
+    )  # fmt: skip
+    for key in main:
+        t = tables[key]
+        told = (t["locatable"] > 0) & (t["present"] > 0)
+        lines.append(
+            f"| {key[0]} | {int(told.sum())} | {median_of(t['place'][told], rng)} | "
+            f"{median_of(t['depth_error'][told], rng)} | {median_of(t['space'][told], rng)} | "
+            f"{share_of(np.array(t['place'][told] <= 10, np.float64))} | {share_of(t['locatable'][t['present'] == 0])} |"
+        )
+    for title, column, cuts in (("depth", "depth", BANDS), ("diameter", "diameter", SIZES)):
+        lines += ["", f"By {title} (mm): errors of sources above the curve, coverage of all sources.", ""]
+        lines += header("tissue set", title, "above of all", "place, mm", "in space, mm", "coverage, %",
+                        "coverage of the place alone, %")  # fmt: skip
+        for key in main[:2]:
+            t = tables[key]
+            for name, low, high in cuts:
+                here = (t[column] >= low) & (t[column] < high) & (t["present"] > 0)
+                above = here & (t["auc"] >= below)
+                lines.append(
+                    f"| {key[0]} | {name} | {int(above.sum())} of {int(here.sum())} | "
+                    f"{median_of(t['place'][above], rng)} | "
+                    f"{median_of(t['space'][above], rng)} | {share_of(t['covered'][here])} | "
+                    f"{share_of(t['covered_place'][here])} |"
+                )
+    lines += ["", "Against simple rules: place; in space (mm), sources above the curve.", ""]
+    lines += header("tissue set", "network", "inversion", "warmer than its mirror image", "hottest spot")
+    for key in main[:2]:
+        t = tables[key]
+        above = t["auc"] >= below
+        cells = [
+            f"{median_of(t[f'{name}place'][above], rng)}; {median_of(t[f'{name}space'][above], rng)}"
+            for name in ("", "inversion ", "warmer ", "hottest ")
+        ]
+        lines.append(f"| {key[0]} | {' | '.join(cells)} |")
+    lines += ["", "What a wrong or missing input costs (sources above the curve; coverage of all):", ""]
+    lines += header("tissue set", "condition", "place, mm", "in space, mm", "coverage, %", "below: not locatable, %",
+                    "AUC of any source")  # fmt: skip
+    for (tissue, condition), t in tables.items():
+        above, under = t["auc"] >= below, t["auc"] < below
+        lines.append(
+            f"| {tissue} | {condition} | {median_of(t['place'][above], rng)} | {median_of(t['space'][above], rng)} | "
+            f"{share_of(t['covered'])} | {share_of(1 - t['locatable'][under])} | {ranked(t):.3f} |"
+        )
+    return lines
+
+
+def calibration_lines(table: Table) -> list[str]:
+    """Existence: what was said against what was so, each healthy exam weighted so that half have a source."""
+    here = table["present"] > 0
+    weight = np.where(here, 0.5 / here.sum(), 0.5 / (~here).sum())
+    lines = ["| said | exams | sources among them (as if half had one) |", "|---|---|---|"]
+    for low, high in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.001)):
+        inside = (table["probability"] >= low) & (table["probability"] < high)
+        share = float(weight[inside & here].sum() / max(weight[inside].sum(), 1e-12))
+        lines.append(f"| {low:.1f} to {min(high, 1.0):.1f} | {int(inside.sum())} | {share:.2f} |")
+    brier = float((weight * (table["probability"] - here) ** 2).sum())
+    return [*lines, "", f"Brier score {brier:.3f} (.25 knows nothing)."]
+
+
+# --- the page -----------------------------------------------------------------
+
+
+def figure_of(tables: dict[tuple[str, str], Table], below: float, path: Path) -> None:
+    """Error and abstention against the ideal observer's AUC, and error against depth, on both sets."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 3.8), layout="constrained")
+    by_auc, abstains, by_depth = figure.subplots(1, 3)
+    edges = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0001])
+    places = np.arange(len(edges) - 1)
+    for number, tissue in enumerate(("layers-A-skin", "pet")):
+        t = tables[tissue, "three views"]
+        here = t["present"] > 0
+        parts = [here & (t["auc"] >= low) & (t["auc"] < high) for low, high in itertools.pairwise(edges)]
+        style = {"color": f"C{number}", "marker": "o", "label": tissue}
+        by_auc.plot(places, [np.median(t["space"][each]) if each.sum() > 4 else np.nan for each in parts], **style)
+        abstains.plot(places, [1 - t["locatable"][each].mean() if each.any() else np.nan for each in parts], **style)
+        above = here & (t["auc"] >= below)
+        by_depth.scatter(t["depth"][here & ~above], t["space"][here & ~above], s=5, color="0.75")
+        by_depth.scatter(t["depth"][above], t["space"][above], s=9, color=f"C{number}")
+    names = [f"{low:g}–{min(high, 1):g}" for low, high in itertools.pairwise(edges)]
+    for axes in (by_auc, abstains):
+        axes.set_xticks(places, names, rotation=45)
+        axes.axvline(list(edges).index(below) - 0.5, color="black", linestyle=":")
+        axes.set_xlabel("AUC of the ideal observer, told the place")
+    by_auc.set(ylabel="median error in space, mm", ylim=(0, None))
+    abstains.set(ylabel="share called not locatable", ylim=(0, 1.02))
+    by_depth.set(xlabel="depth, mm (grey: below the curve)", ylabel="error in space, mm", ylim=(0, 120))
+    by_auc.legend()
+    figure.savefig(path, dpi=100, metadata={"Software": None})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-w", "--workspace", type=Path, required=True)
+    parser.add_argument("--page", type=Path, help="write the tables between its marks, and the figure beside it")
+    parser.add_argument("--exams", type=int, default=SICK, help="sources a tissue set; healthy ones are three fifths")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    config, workspace = load_config(workspace=arguments.workspace), Workspace(arguments.workspace)
+    locator = make_locator(config, workspace, Silent())
+    inversion = Inversion.of(phantoms(config.locate, config.seed, workspace.cache, Silent(), taught=True), config.seed)
+    tables: dict[tuple[str, str], Table] = {}
+    for tissue, seed in SETS.items():
+        few = arguments.exams if tissue != "layers-B" else arguments.exams * 3 // 10
+        exams = make_exams(tissue, seed, few, few * HEALTHY // SICK, arguments.processes)
+        conditions = list(exams[0].inputs) if tissue == "layers-A-skin" else ["three views"]
+        for condition in conditions:
+            simple = inversion if condition == "three views" else None
+            tables[tissue, condition] = judge(exams, condition, locator, simple)
+    lines = [*lines_of(tables, config.locate.below_curve), "", "The probability of any source, `pet`:", "",
+             *calibration_lines(tables["pet", "three views"])]  # fmt: skip
+    print("\n".join(lines))
+    if arguments.page:
+        text = arguments.page.read_text("utf-8")
+        before, rest = text.split("<!-- measured -->")
+        _, after = rest.split("<!-- /measured -->")
+        command = "`python benchmarks/locate.py -w FOLDER --page docs/locate.md`"
+        picture = arguments.page.parent / "img" / "locate.png"
+        figure_of(tables, config.locate.below_curve, picture)
+        inside = [command, "", "![Error and abstention](img/locate.png)", "", *lines]
+        arguments.page.write_text(
+            before + "<!-- measured -->\n" + "\n".join(inside) + "\n<!-- /measured -->" + after, "utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()
