@@ -274,7 +274,8 @@ def lines_of(tables: dict[tuple[str, str], Table], below: float) -> list[str]:
         lines.append(
             f"| {key[0]} | {int(told.sum())} | {median_of(t['place'][told], rng)} | "
             f"{median_of(t['depth_error'][told], rng)} | {median_of(t['space'][told], rng)} | "
-            f"{share_of(np.array(t['place'][told] <= 10, np.float64))} | {share_of(t['locatable'][t['present'] == 0])} |"
+            f"{share_of(np.array(t['place'][told] <= 10, np.float64))} | "
+            f"{share_of(t['locatable'][t['present'] == 0])} |"
         )
     for title, column, cuts in (("depth", "depth", BANDS), ("diameter", "diameter", SIZES)):
         lines += ["", f"By {title} (mm): errors of sources above the curve, coverage of all sources.", ""]

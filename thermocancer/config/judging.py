@@ -69,7 +69,8 @@ class LocateSection(Section):
     )
     tissues: tuple[TissueName, ...] = Field(
         ("layers-A-skin", "layers-A", "voxel"),
-        min_length=1, description="parameter sets of the phantoms it learns from",
+        min_length=1,
+        description="parameter sets of the phantoms it learns from",
     )
     bodies: Annotated[int, Field(ge=2, le=MOST)] = Field(3600, description="phantom bodies it learns from")
     sources: Annotated[int, Field(ge=2, le=MOST)] = Field(3000, description="solved heat sources to put into them")
