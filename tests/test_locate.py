@@ -295,7 +295,7 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
     assert located["views"] == ["Frontal", "Right45"]
     assert 0 <= located["probability"] <= 1
     assert located["words"].startswith(("If there is a source", "Not locatable: if there is a source"))
-    assert "no person" in said["made"]
+    assert "no person" in said["learnt_from"]
     assert "not a substitute" in said["notice"]
     page = tmp_path / "page.html"
     CliRunner().invoke(register(), ["locate", *common, "--html", str(page)])

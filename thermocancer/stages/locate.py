@@ -60,7 +60,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         f"By a network that learnt from {config.locate.bodies} phantom bodies ({', '.join(config.locate.tissues)}) and "
         "from no person: what it says of people has been checked against no truth."
     )
-    report.figures = {"exams": answers, "made": made, "notice": ADJUNCT_NOTICE}
+    report.figures = {"exams": answers, "learnt_from": made, "notice": ADJUNCT_NOTICE}
     report.notes.append(made)
     if config.locate.page != "":
         content = render_page("locate.html", page_facts(answers, pictures, read_as, made), {})

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 LAST_FRAMES = 5
 """Without a static frontal view the mean of so many last frames of a dynamic exam stands for it."""
 
+SURE_OF_SIDE = 0.9
+"""From this probability on the side is told even where the place cannot be."""
+
 
 @dataclass
 class Views:
@@ -110,12 +113,13 @@ def answer(exam: Views, found: Posterior, share: float) -> Json:
 
 def in_words(found: Posterior, side: str, quadrant: str, share: float) -> str:
     """One sentence: where a source would be, if there is one."""
+    sure = max(found.right, 1.0 - found.right)
     if not found.locatable:
+        likelier = f"it would rather be in the {side} breast ({sure:.0%}), and " if sure >= SURE_OF_SIDE else ""
         return (
-            "Not locatable: if there is a source, its warmth cannot be told from the patches of this skin; "
+            f"Not locatable: if there is a source, {likelier}its warmth cannot be told from the patches of this skin; "
             f"the {share:.0%} region covers {found.area_cm2:.0f} cm2."
         )
-    sure = max(found.right, 1.0 - found.right)
     return (
         f"If there is a source, it would be in the {side} breast ({sure:.0%}), {quadrant.split()[1]}, "
         f"{_span(found.depth)} mm deep and {_span(found.diameter)} mm wide; "
