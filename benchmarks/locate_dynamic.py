@@ -2,9 +2,9 @@
 
 python benchmarks/locate_dynamic.py
 
-The linear model of the phantom: one patchy field of perfusion moves the static frame and every frame of the recovery, each
-by its own gain; the source adds its own footprint to each; every frame has the camera's noise. In that model two
-frames with different gains take the patches away, so this is a bound from above: in people more than one thing is patchy.
+The linear model of the phantom: one patchy field of perfusion moves the static frame and every frame of the recovery,
+each by its own gain; the source adds its own footprint to each; every frame has the camera's noise. In that model two
+frames with different gains take the patches away, so this is a bound: in people more than one thing is patchy.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def exam(speed: float, colder: float, seconds: float) -> Cooling:
 
 
 def gains(cooling: Cooling) -> Array:
-    """degC by which the static frame and each of 20 frames move as perfusion grows e-fold, (21): middle of the breast."""
+    """degC by which the static frame and each of 20 move as perfusion grows e-fold, (21): middle of the breast."""
     table = tabulate(TISSUES["layers-A-skin"], 0.005, 1 / 0.08, cooling)
     at = len(PADDING) - 1, int(np.argmin(np.abs(CONVECTION - 10.0)))
     low, high = 2, 3  # .8 and 1.3 times
@@ -90,7 +90,7 @@ def main() -> None:
         gain = gains(cooling)
         print(f"\n{words}: gains {gain[0]:.2f} at rest, {gain[1]:.2f} as it stops, {gain[-1]:.2f} at the end\n")
         print(
-            "| depth, mm | peak, degC | AUC static | AUC 20 frames | AUC both | sd of depth, mm: static | 20 frames | both |"
+            "| depth, mm | peak, degC | AUC static | AUC frames | AUC both | sd of depth, mm: static | frames | both |"
         )
         print("|---|---|---|---|---|---|---|---|")
         for depth in (0.015, 0.020, 0.025, 0.030, 0.035):

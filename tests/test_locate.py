@@ -21,7 +21,7 @@ from thermocancer.locate import training_set
 from thermocancer.locate.baseline import Inversion
 from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, ROWS, find_chest, shown
 from thermocancer.locate.locator import make_locator
-from thermocancer.locate.network import DEPTH_EDGES, HALF, PARTS, Outputs, cell_of
+from thermocancer.locate.network import DEPTH_EDGES, HALF, PARTS, Outputs, cell_of, inputs_of
 from thermocancer.locate.training_set import (
     RADII,
     SHAPE,
@@ -122,29 +122,40 @@ def test_phantoms_are_the_same_however_many_make_them(tiny: Phantoms) -> None:
 
 @pytest.mark.parametrize("seed", [5, 8])
 def test_superposed_phantoms_look_as_those_of_simulate(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One visit by the long way (tissue, blood and source together) and by superposition: the same thermogram."""
-    settings = SimulateSection(patients=1, sick_fraction=1.0, shape=SHAPE, dynamic=False, noise_celsius=0.0,
-                               drift_celsius=0.0, second_visits=0.0, missing_views=0.0)  # fmt: skip
+    """One visit by the long way (tissue, blood and source together) and by superposition: the same, frames too."""
+    settings = SimulateSection(patients=1, sick_fraction=1.0, shape=SHAPE, noise_celsius=0.0, drift_celsius=0.0,
+                               second_visits=0.0, missing_views=0.0, missing_frames=0.0)  # fmt: skip
     (visit,) = draw_cohort(settings, seed)
     scene = make_scene(settings, seed, visit)
     assert visit.site is not None
     assert scene.lesion is not None
-    long_way = np.asarray(Picture(scene, "Frontal", dynamic=False).static().temperatures, np.float64)
-    exact = shown({"Frontal": long_way / (100 if long_way.max() > 200 else 1)})["frontal"][0]
+    camera = Picture(scene, "Frontal", dynamic=True)
+    matrices = [camera.static(), *(camera.frame(number, number) for number in range(20))]
+    static, *frames = (np.asarray(each.temperatures, np.float64) for each in matrices)
+    unit = 100.0 if static.max() > 200 else 1.0
+    both = shown({"Frontal": static / unit}, np.stack(frames) / unit)
+    alone = shown({}, np.stack(frames) / unit)
     healthy = SimulateSection(**{**settings.model_dump(), "sick_fraction": 0.0})
-    bodies = training_set._body(healthy, seed)
-    footprint, site = scene.lesion.footprint, visit.site
-    warmth = np.interp(RADII, footprint.radius, footprint.steady, right=0.0)[None]
-    one = np.ones(1)
-    sources = Sources(0.01 * one, 0.02 * one, warmth, 0 * warmth, np.array([[site.side, site.u, site.v]]))
+    bodies, site, one = training_set._body(healthy, seed), visit.site, np.ones(1)
+    warmth, *course = training_set._at_radii(scene.lesion.footprint)
+    at = np.array([[site.side, site.u, site.v]])
+    nothing = np.zeros((1, 3, len(RADII)))
+    sources = Sources(
+        0.01 * one, 0.02 * one, warmth[None], 0 * warmth[None], at, np.array([course]), nothing, bodies.skin
+    )
     monkeypatch.setattr(training_set, "RESPONSE", (visit.response, visit.response))
     rng = np.random.default_rng(0)
     drawn = (draw_exams(bodies, sources, rng, 1, sick=1.0, unanswered=0.0) for _ in range(20))
     exam = next(each for each in drawn if (each.place[0, 1] < COLUMNS / 2) == (site.side == 0))  # not mirrored
-    inside = (exact[..., 1] > 0.99) & (exam.frontal[0, ..., 1] > 0.99)
-    apart = np.abs(exact[..., 0] - exam.frontal[0, ..., 0])[inside]
-    assert np.median(apart) < 0.05
-    assert np.percentile(apart, 99) < 0.3
+    inside = (both["frontal"][0, ..., 1] > 0.99) & (exam.frontal[0, ..., 1] > 0.99)
+    for exact, fast in (
+        (both["frontal"][..., 0], exam.frontal[..., 0]), (alone["frontal"][..., 0], exam.late[..., 0]),
+        (both["dynamic"][..., 0], exam.dynamic[..., 0]), (alone["dynamic"][..., 1], exam.dynamic[..., 1]),
+    ):  # fmt: skip
+        apart = np.abs(exact - fast)[0][inside]
+        assert np.median(apart) < 0.05
+        assert np.percentile(apart, 99) < 0.3
+    assert both["dynamic"][0, ..., 0][inside].std() > 0.1  # fifths of a degree: the skin does recover
 
 
 def test_sources_stand_where_they_are_said_to(tiny: Phantoms) -> None:
@@ -204,7 +215,7 @@ def test_an_answer_says_what_the_network_said() -> None:
     row, column = 20, 70  # left breast, upper outer
     said = outputs_at(np.array([row * COLUMNS + column] * 3), np.array([1, 1, 9]))
     calibration = posteriors.Calibration((0.9,) * 5, 1.0, 0.0, 0.4, 100)
-    first, _, last = posteriors.answers(said, calibration)
+    first, _, last = (posteriors.answer(said, number, calibration) for number in range(3))
     assert (first.row, first.column) == pytest.approx((row + 0.5, column + 0.5), abs=0.3)
     assert first.right < 0.2
     assert max(first.quadrants, key=lambda each: first.quadrants[each]) == "left upper-outer"
@@ -261,18 +272,19 @@ def test_a_locator_is_made_once_and_read_again(workspace: Workspace, tiny: Phant
     first = make_locator(config, workspace, notes)
     assert not notes.notes  # it stands: nothing is made
     exams = tiny.exams(np.random.default_rng(0), 6)
-    inputs = {"frontal": exams.frontal, "oblique": exams.oblique}
+    inputs = inputs_of(exams)
     inputs["oblique"][:3] = 0.0
+    inputs["dynamic"][:4] = 0.0
     found = first.posteriors(inputs)
     again = make_locator(config, workspace, notes).posteriors(inputs)
     assert [each.probability for each in found] == pytest.approx([each.probability for each in again])
     assert all(each.place.sum() == pytest.approx(1.0, abs=1e-4) and each.region.shape[0] == 5 for each in found)
     with pytest.raises(DataError, match="no frontal view"):
-        first.locate([{"Left45": np.zeros((120, 160))}])
+        shown({"Left45": np.zeros((120, 160))})
 
 
 def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_path: Path) -> None:
-    settings = SimulateSection(patients=1, sick_fraction=1.0, shape=(120, 160), second_visits=0.0, dynamic=False)
+    settings = SimulateSection(patients=1, sick_fraction=1.0, shape=(120, 160), second_visits=0.0, missing_frames=0.0)
     (visit,) = draw_cohort(settings, 5)
     scene = make_scene(settings, 5, visit)
     folder = tmp_path / "exams"
@@ -281,6 +293,12 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
         for view in views:
             matrix = Picture(scene, view, dynamic=False).static()
             (folder / name / f"{view}.txt").write_bytes(format_matrix(matrix.temperatures, matrix.layout))
+    (folder / "3_1").mkdir()
+    camera = Picture(scene, "Frontal", dynamic=True)
+    for number in range(20):
+        matrix = camera.frame(number, number)
+        path = folder / "3_1" / f"T0003.1.1.D.2015-01-01.{number:02d}.txt"
+        path.write_bytes(format_matrix(matrix.temperatures, matrix.layout))
     sets = [
         part for name, value in TINY.items() for part in ("--set", f"{name.replace('__', '.')}={json.dumps(value)}")
     ]
@@ -289,7 +307,10 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
     result = CliRunner().invoke(register(), ["locate", *common, "--json", str(answer)])
     assert result.exit_code == 5, result.output  # one of the two exams has no frontal view
     said = json.loads(answer.read_text())["figures"]
-    located, refused = said["exams"]
+    located, refused, recovered = said["exams"]
+    assert recovered["frames"] == 20
+    assert recovered["views"] == ["Frontal"]
+    assert located["frames"] == 0
     assert refused["status"] == "refused"
     assert "frontal" in refused["reason"]
     assert located["views"] == ["Frontal", "Right45"]

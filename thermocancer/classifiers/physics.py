@@ -20,7 +20,7 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray, centi_celsius
 from thermocancer.errors import RunError
 from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.files import write_json
-from thermocancer.locate.chest import OBLIQUE
+from thermocancer.locate.chest import OBLIQUE, shown
 from thermocancer.locate.locator import Locator, folder_of, make_locator
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import Workspace
@@ -73,7 +73,7 @@ class HeatSource(Classifier, Fitted):
         for row in {int(each) for each in rows} - known.keys():
             at: IntArray = np.array([row])
             read = [FRONTAL, *(view for view in beside if cohort.present(view)[row])]
-            (found,) = locator.locate([{view: centi_celsius(seen, view, at)[0] / 100.0 for view in read}])
+            (found,) = locator.locate([shown({view: centi_celsius(seen, view, at)[0] / 100.0 for view in read})])
             known[row] = found.probability
         return logit(np.array([known[int(row)] for row in rows], dtype=np.float64))
 

@@ -72,12 +72,12 @@ class LocateSection(Section):
         min_length=1,
         description="parameter sets of the phantoms it learns from",
     )
-    bodies: Annotated[int, Field(ge=2, le=MOST)] = Field(3600, description="phantom bodies it learns from")
-    sources: Annotated[int, Field(ge=2, le=MOST)] = Field(3000, description="solved heat sources to put into them")
+    bodies: Annotated[int, Field(ge=2, le=MOST)] = Field(3000, description="phantom bodies it learns from")
+    sources: Annotated[int, Field(ge=2, le=MOST)] = Field(2000, description="solved heat sources to put into them")
     calibration: Annotated[int, Field(ge=2, le=MOST)] = Field(
         600, description="further bodies, never taught, on which its region and its probabilities are calibrated"
     )
-    steps: PositiveInt = Field(6500, description="steps of training")
+    steps: PositiveInt = Field(5000, description="steps of training")
     batch: PositiveInt = Field(32, description="phantoms a step, each drawn anew")
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
     width: Annotated[int, Field(ge=4, le=512)] = Field(24, description="channels of the network's first layers")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from thermocancer.errors import DataError
 from thermocancer.locate import Cells, FloatArray
 from thermocancer.thermal.regions import midline, torso_mask
 
@@ -75,18 +76,49 @@ def find_chest(celsius: FloatArray) -> Chest:
     return Chest(pixels, middle - COLUMNS / 2 * pixels, 0.55 * height - ROWS / 2 * pixels)
 
 
-def shown(views: Mapping[str, FloatArray]) -> dict[str, Cells]:
+def shown(views: Mapping[str, FloatArray], frames: FloatArray | None = None) -> dict[str, Cells]:
     """What a network is shown of one exam, from frames (height, width) in degC by view; ``Frontal`` must be there.
 
-    ``frontal`` (1, ROWS, COLUMNS, 2) and ``oblique`` (1, 2, ROWS / 2, COLUMNS / 2, 2): the left view mirrored, zeros
-    for one that is missing.
+    ``frames`` (T, height, width) are those of a dynamic exam, in order; without ``Frontal`` their last quarter stands
+    for it. ``frontal`` (1, ROWS, COLUMNS, 2), ``oblique`` (1, 2, ROWS / 2, COLUMNS / 2, 2), the left view mirrored, and
+    ``dynamic`` (1, ROWS, COLUMNS, 2): zeros for what is missing.
     """
     oblique = np.zeros((1, len(OBLIQUE), ROWS // 2, COLUMNS // 2, 2), np.float32)
     for number, view in enumerate(OBLIQUE):
         if view in views:
             grid = centred(*halved(_with_mask(views[view])))
             oblique[0, number] = grid[:, ::-1] if view.startswith("Left") else grid
-    return {"frontal": centred(*_with_mask(views["Frontal"]))[None], "oblique": oblique}
+    dynamic = np.zeros((1, ROWS, COLUMNS, 2), np.float32)
+    frontal = views.get("Frontal")
+    if frames is not None:
+        change, bend, late = np.tensordot(course_weights(len(frames)), frames, axes=1)
+        frontal = late if frontal is None else frontal
+        mask = torso_mask(late).astype(np.float64)
+        dynamic[0] = recovering(*find_chest(late).sample(np.stack([change, bend, mask])))
+    if frontal is None:
+        raise DataError("an exam has no frontal view", expected="Frontal, or the frames of a dynamic exam")
+    return {"frontal": centred(*_with_mask(frontal))[None], "oblique": oblique, "dynamic": dynamic}
+
+
+def course_weights(frames: int) -> FloatArray:
+    """What a recovery of so many frames is told by, as weights (3, frames).
+
+    Its last quarter less its first; its middle half less the mean of both; the last quarter itself.
+    """
+    quarter = max(1, frames // 4)
+    first, last, middle = (np.zeros(frames) for _ in range(3))
+    first[:quarter], last[-quarter:] = 1.0 / quarter, 1.0 / quarter
+    inside = slice(quarter, frames - quarter) if frames > 2 * quarter else slice(None)
+    middle[inside] = 1.0 / len(middle[inside])
+    return np.stack([last - first, middle - (first + last) / 2, last])
+
+
+def recovering(change: Cells, bend: Cells, body: Cells) -> Cells:
+    """Two maps of a recovery (..., ROWS, COLUMNS) about the torso's medians, in fifths of a degree: (..., 2)."""
+    seen = np.stack([change, bend], axis=-1)
+    inside = np.where(body[..., None] > 0.5, seen, np.nan)
+    middle = np.nanmedian(inside, axis=(-3, -2), keepdims=True)
+    return np.where(body[..., None] > 0.5, np.clip(5.0 * (seen - middle), -5.0, 5.0), 0.0).astype(np.float32)
 
 
 def _with_mask(celsius: FloatArray) -> Cells:

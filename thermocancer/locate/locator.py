@@ -14,12 +14,10 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.base import is_aside
 from thermocancer.config.judging import LocateSection
-from thermocancer.errors import DataError
 from thermocancer.files import Json, fingerprint, folder_written_aside, read_json, write_json
-from thermocancer.locate import Cells, FloatArray
-from thermocancer.locate.chest import shown
+from thermocancer.locate import Cells
 from thermocancer.locate.network import fit, outputs
-from thermocancer.locate.posterior import CALIBRATING, Calibration, Posterior, answers, calibrate
+from thermocancer.locate.posterior import CALIBRATING, SEEN, Calibration, Posterior, answer, calibrate
 from thermocancer.locate.training_set import phantoms
 from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
@@ -27,7 +25,7 @@ from thermocancer.workspace import Workspace
 if TYPE_CHECKING:
     import keras
 
-RECIPE = 1
+RECIPE = 2
 """Raise it when the same settings lead to another network."""
 
 NETWORK, CALIBRATION = "network.keras", "calibration.json"
@@ -35,32 +33,26 @@ NETWORK, CALIBRATION = "network.keras", "calibration.json"
 
 @dataclass(frozen=True)
 class Locator:
-    """A network and its calibrations: for the frontal view alone, and with at least one oblique view beside it."""
+    """A network and its calibration for each of ``posterior.SEEN``."""
 
     model: keras.Model
-    frontal: Calibration
-    oblique: Calibration
+    calibrations: Mapping[str, Calibration]
 
     def posteriors(self, inputs: Mapping[str, Cells]) -> list[Posterior]:
         """Answers for exams as ``chest.shown`` makes them, n at a time."""
         said = outputs(self.model, dict(inputs))
-        both = [answers(said, each) for each in (self.frontal, self.oblique)]
-        beside = np.any(inputs["oblique"] != 0, axis=(1, 2, 3, 4))
-        return [pair[int(more)] for pair, more in zip(zip(*both, strict=True), beside, strict=True)]
+        oblique, dynamic = (inputs[name].reshape(len(said.present), -1).any(axis=1) for name in ("oblique", "dynamic"))
+        seen = np.where(dynamic, "dynamic", np.where(oblique, "oblique", "frontal")).tolist()
+        return [answer(said, number, self.calibrations[each]) for number, each in enumerate(seen)]
 
-    def locate(self, exams: Sequence[Mapping[str, FloatArray]]) -> list[Posterior]:
-        """Answers for exams given as frames in degC by view. Raises DataError where one has no frontal view."""
-        if any("Frontal" not in each for each in exams):
-            raise DataError(
-                "an exam has no frontal view", expected="Frontal, and Right45 and Left45 beside it if there"
-            )
-        parts = [shown(each) for each in exams]
-        return self.posteriors({name: np.concatenate([each[name] for each in parts]) for name in parts[0]})
+    def locate(self, exams: Sequence[Mapping[str, Cells]]) -> list[Posterior]:
+        """Answers for several exams, each as ``chest.shown`` makes it."""
+        return self.posteriors({name: np.concatenate([each[name] for each in exams]) for name in exams[0]})
 
     def save(self, folder: Path) -> None:
-        """Write network and calibration into an existing folder."""
+        """Write network and calibrations into an existing folder."""
         self.model.save(folder / NETWORK)
-        write_json(folder / CALIBRATION, {"frontal": asdict(self.frontal), "oblique": asdict(self.oblique)})
+        write_json(folder / CALIBRATION, {name: asdict(each) for name, each in self.calibrations.items()})
 
     @classmethod
     def load(cls, folder: Path) -> Locator:
@@ -68,10 +60,8 @@ class Locator:
         import keras
 
         said: Json = read_json(folder / CALIBRATION)
-        found = [
-            Calibration(**{**said[name], "region": tuple(said[name]["region"])}) for name in ("frontal", "oblique")
-        ]
-        return cls(keras.saving.load_model(folder / NETWORK, compile=False), *found)
+        found = {name: Calibration(**{**said[name], "region": tuple(said[name]["region"])}) for name in SEEN}
+        return cls(keras.saving.load_model(folder / NETWORK, compile=False), found)
 
 
 def folder_of(config: Config, workspace: Workspace) -> Path:
@@ -88,9 +78,9 @@ def stands(config: Config, workspace: Workspace) -> bool:
 
 
 def how_long(section: LocateSection) -> str:
-    """What making one takes, in words: .15 s of processor a body, .06 a source, 9 ms an exam taught (measured)."""
-    seconds = 0.15 * (section.bodies + section.calibration) + 0.09 * section.sources
-    seconds += section.steps * section.batch * (section.width / 24) * 0.009 + 0.03 * CALIBRATING
+    """What making one takes, in words: .15 s of processor a body, .2 a source, 9 ms an exam taught (measured)."""
+    seconds = 0.15 * (section.bodies + section.calibration) + 0.3 * section.sources
+    seconds += section.steps * section.batch * (section.width / 24) * 0.009 + 0.05 * CALIBRATING
     return f"about {max(1, round(seconds / 60 / 2))} minutes on two free cores"
 
 
@@ -106,9 +96,9 @@ def make_locator(config: Config, workspace: Workspace, progress: Progress) -> Lo
     with progress.task("learning", section.steps, "steps") as task:
         model = fit(section, taught, config.seed, running, task)
     held = phantoms(section, config.seed, workspace.cache, progress, taught=False)
-    with progress.task("calibrating", 2 * CALIBRATING, "exams") as task:
-        found = [calibrate(model, held, section, config.seed, task, oblique=more) for more in (False, True)]
-    locator = Locator(model, *found)
+    with progress.task("calibrating", len(SEEN) * CALIBRATING, "exams") as task:
+        found = {seen: calibrate(model, held, section, config.seed, task, seen) for seen in SEEN}
+    locator = Locator(model, found)
     with folder_written_aside(folder) as side:
         side.mkdir(parents=True)
         locator.save(side)

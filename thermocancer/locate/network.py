@@ -17,7 +17,7 @@ import numpy as np
 from thermocancer.config.judging import LocateSection
 from thermocancer.locate import Cells, FloatArray, IntArray
 from thermocancer.locate.chest import COLUMNS, ROWS
-from thermocancer.locate.training_set import Exams, Phantoms
+from thermocancer.locate.training_set import Exams, Phantoms, joined
 from thermocancer.progress import Task
 from thermocancer.strategy.running import Running, quietly
 
@@ -43,7 +43,7 @@ DROPPED = 0.3
 
 
 def build(width: int) -> keras.Model:
-    """Frontal (n, ROWS, COLUMNS, 2) and oblique (n, 2, ROWS / 2, COLUMNS / 2, 2) views to logits.
+    """Frontal (n, ROWS, COLUMNS, 2), oblique (n, 2, ROWS / 2, COLUMNS / 2, 2), dynamic (n, ROWS, COLUMNS, 2) to logits.
 
     ``place`` (n, ROWS * COLUMNS), ``kind`` (n, cells of HALF, sum of PARTS), ``present`` (n, 1), ``breasts`` (n, 6).
     A view that is missing is zeros.
@@ -57,10 +57,11 @@ def build(width: int) -> keras.Model:
 
     frontal = keras.Input((ROWS, COLUMNS, 2), name="frontal")
     oblique = keras.Input((2, *HALF, 2), name="oblique")
-    both = ops.concatenate([frontal, ops.flip(frontal, axis=2)], axis=-1)
-    both = ops.concatenate([both, frontal[..., :1] - ops.flip(frontal, axis=2)[..., :1]], axis=-1)  # (n, R, C, 5)
-    fine = ops.reshape(both, (-1, HALF[0], 2, HALF[1], 2, 5))
-    fine = ops.reshape(ops.transpose(fine, (0, 1, 3, 2, 4, 5)), (-1, *HALF, 20))
+    dynamic = keras.Input((ROWS, COLUMNS, 2), name="dynamic")
+    seen = ops.concatenate([frontal, dynamic], axis=-1)
+    both = ops.concatenate([seen, ops.flip(seen, axis=2)], axis=-1)  # (n, R, C, 8): what is there, and its mirror image
+    fine = ops.reshape(both, (-1, HALF[0], 2, HALF[1], 2, 8))
+    fine = ops.reshape(ops.transpose(fine, (0, 1, 3, 2, 4, 5)), (-1, *HALF, 32))
     fine = convolved(convolved(fine, width), width)  # (n, R/2, C/2, width)
     middle = convolved(convolved(fine, width * 3 // 2, stride=2), width * 3 // 2)  # (n, R/4, C/4, ..)
 
@@ -87,7 +88,7 @@ def build(width: int) -> keras.Model:
     breasts = layers.Dense(6, name="landmarks")(seen)
     named = {"place": place, "kind": kind, "present": present, "breasts": breasts}
     out = {name: layers.Activation("linear", dtype="float32", name=name)(each) for name, each in named.items()}
-    return keras.Model({"frontal": frontal, "oblique": oblique}, out, name="locator")
+    return keras.Model({"frontal": frontal, "oblique": oblique, "dynamic": dynamic}, out, name="locator")
 
 
 def _place_loss(true: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
@@ -126,7 +127,7 @@ def cell_of(place: FloatArray, *, coarse: int = 1) -> IntArray:
 
 def inputs_of(exams: Exams) -> dict[str, Cells]:
     """What the network reads."""
-    return {"frontal": exams.frontal, "oblique": exams.oblique}
+    return {"frontal": exams.frontal, "oblique": exams.oblique, "dynamic": exams.dynamic}
 
 
 def targets_of(exams: Exams) -> tuple[dict[str, FloatArray], dict[str, FloatArray]]:
@@ -166,11 +167,15 @@ def fit(section: LocateSection, phantoms: Phantoms, seed: int, running: Running,
     size = running.batch(section.batch)
     recent = 0.0
     for step in range(section.steps):
-        exams = phantoms.exams(rng, size, sick=0.7, tilted=0.5)
+        frames = size // 2  # the others have no recovery
+        parts = ((size - frames, False), (frames, True))
+        exams = joined([phantoms.exams(rng, n, sick=0.7, tilted=0.5, dynamic=more) for n, more in parts if n])
         lacking = rng.random(size)
         exams.oblique[lacking < DROPPED] = 0.0
         one = np.flatnonzero((lacking >= DROPPED) & (lacking < 2 * DROPPED))
         exams.oblique[one, rng.integers(0, 2, len(one))] = 0.0
+        alone = rng.random(size) < 0.5  # of those with a recovery every second has its frames alone
+        exams.frontal[alone] = exams.late[alone]
         told, weights = targets_of(exams)
         with quietly() if step == 0 else nullcontext():  # oneDNN speaks of what this processor lacks
             logs = running.engine.step(model, (inputs_of(exams), told, weights), training=True)

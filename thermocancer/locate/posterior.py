@@ -102,13 +102,9 @@ class Posterior:
         return float(self.region.any(axis=0).sum()) * (CELL_MM / 10) ** 2
 
 
-def answers(said: Outputs, calibration: Calibration) -> list[Posterior]:
-    """The posterior of each exam."""
-    probability = calibration.probability(said.present)
-    return [_answer(said, number, float(probability[number]), calibration) for number in range(len(probability))]
-
-
-def _answer(said: Outputs, number: int, probability: float, calibration: Calibration) -> Posterior:
+def answer(said: Outputs, number: int, calibration: Calibration) -> Posterior:
+    """The posterior of one of the exams."""
+    probability = float(calibration.probability(said.present[number : number + 1])[0])
     place = np.exp(said.place[number].astype(np.float64)).reshape(ROWS, COLUMNS)
     row, column, near = point(place)
     disc = place * (_distance(row, column) <= NEAR_MM)
@@ -224,19 +220,25 @@ def observers_auc(warmth: FloatArray) -> FloatArray:
     return np.array([observer.auc(Footprint(RADII, each * fade, nothing)) for each in warmth], dtype=np.float64)
 
 
-def calibrate(
-    model: keras.Model, phantoms: Phantoms, section: LocateSection, seed: int, task: Task, *, oblique: bool
-) -> Calibration:
-    """Thresholds and probabilities from phantoms drawn as ``simulate`` draws them, with or without ``oblique`` views.
+SEEN = ("frontal", "oblique", "dynamic")
+"""What an exam shows, each calibrated by itself: the frontal view alone, an oblique one beside it, a recovery."""
 
-    Half of them have a source.
+
+def calibrate(
+    model: keras.Model, phantoms: Phantoms, section: LocateSection, seed: int, task: Task, seen: str
+) -> Calibration:
+    """Thresholds and probabilities from phantoms drawn as ``simulate`` draws them, of which one of ``SEEN`` is shown.
+
+    Half of them have a source. Of a recovery, half come without the static view, and half without oblique ones.
     """
     rng = np.random.default_rng([seed, 32])
     ranks, bands, log_odds, present, confidence, auc = ([] for _ in range(6))
     part = min(250, CALIBRATING)
     for _ in range(-(-CALIBRATING // part)):
-        exams = phantoms.exams(rng, part, sick=0.5, unanswered=0.0)
-        exams.oblique[:] *= oblique
+        exams = phantoms.exams(rng, part, sick=0.5, unanswered=0.0, dynamic=seen == "dynamic")
+        bare, alone = rng.random((2, part)) < 0.5
+        exams.oblique[bare if seen == "dynamic" else np.full(part, seen == "frontal")] = 0.0
+        exams.frontal[alone] = exams.late[alone]  # the same where there is no recovery
         said = outputs(model, inputs_of(exams))
         there = np.flatnonzero(exams.present)
         ranks.append(ranks_of_truth(said, exams)[there])

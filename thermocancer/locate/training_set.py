@@ -23,12 +23,13 @@ from thermocancer.config.judging import LocateSection
 from thermocancer.config.sources import SimulateSection
 from thermocancer.files import fingerprint
 from thermocancer.locate import Cells, FloatArray, IntArray
-from thermocancer.locate.chest import COLUMNS, OBLIQUE, ROWS, centred, find_chest, halved
+from thermocancer.locate.chest import COLUMNS, OBLIQUE, ROWS, centred, course_weights, find_chest, halved, recovering
 from thermocancer.phantom.anatomy import Body, cap, draw_body
 from thermocancer.phantom.camera import apparent_celsius
 from thermocancer.phantom.cohort import HEAT, RESPONSE, draw_cohort, draw_tumour, hottest
-from thermocancer.phantom.contrast import solve_footprint
-from thermocancer.phantom.exam import Picture, Scene, prepare
+from thermocancer.phantom.contrast import Footprint, solve_footprint
+from thermocancer.phantom.exam import Picture, Scene, draw_cooling, prepare
+from thermocancer.phantom.recovery import CONVECTION, PERFUSION, ColumnTable, tabulate
 from thermocancer.phantom.skin import build_maps
 from thermocancer.phantom.tissue import TISSUES
 from thermocancer.progress import Progress, Task
@@ -49,6 +50,9 @@ UNANSWERED = 0.2
 RESIDUAL_NOISE = 0.012
 """degC of the camera's noise left in a cell, which is the mean of about 40 pixels."""
 
+COURSE_NOISE = 0.004
+"""The same in what a recovery is told by: means over a quarter of the frames, less one another."""
+
 BODY_KEY, SOURCE_KEY = 21, 22
 """Keys of the streams of random numbers beside those of ``phantom.cohort``."""
 
@@ -56,7 +60,7 @@ BASE_CELSIUS = 30.0
 REACH, KNOTS = 0.6, 13
 """Sources lie within this share of a breast's radius from its middle; places at which its skin is kept."""
 
-RECIPE = 1
+RECIPE = 2
 """Raise it when the same settings make other phantoms."""
 
 PART = 16
@@ -69,13 +73,20 @@ Work = Callable[[SimulateSection, int, range], Kept]
 @dataclass(frozen=True)
 class Sources:
     """Sources of a tissue: ``diameter``, ``depth`` (n) in metres; degC at ``RADII`` (n, radii) without metabolism of
-    their own, and what each W/m3 adds. ``site`` (n, 3): breast 0 or 1, u, v."""
+    their own, and what each W/m3 adds. ``site`` (n, 3): breast 0 or 1, u, v.
+
+    ``still_course`` and ``per_heat_course`` (n, 3, radii): the same of a recovery as ``chest.course_weights`` tells it,
+    ``skin`` (n): how healthy skin changed in that recovery, by the first of them.
+    """
 
     diameter: FloatArray
     depth: FloatArray
     still: FloatArray
     per_heat: FloatArray
     site: FloatArray
+    still_course: FloatArray
+    per_heat_course: FloatArray
+    skin: FloatArray
 
 
 @dataclass(frozen=True)
@@ -84,16 +95,20 @@ class Bodies:
 
     ``frontal`` (n, 7, ROWS, COLUMNS) and ``oblique`` (n, 2, 7, ROWS / 2, COLUMNS / 2), float16: degC above
     ``BASE_CELSIUS``, what ``WARMED`` add to both breasts (2), share of a source's warmth that is seen, x and z of
-    the skin in mm, torso. ``heights`` (n, 3, 2): millimetres of height at the grid's upper edge and of a cell, by
-    view. ``edge`` (n): x in mm of the frontal grid's left edge. ``surface`` (n, 2, KNOTS, KNOTS, 3): x, y, z in mm of
+    the skin in mm, torso. ``dynamic`` (n, 3, 3, ROWS, COLUMNS): a recovery as ``chest.course_weights`` tells it (of
+    the last, how much is still lacking), and what ``WARMED`` add. ``heights`` (n, 3, 2): millimetres of height at the
+    grid's upper edge and of a cell, by view. ``edge`` (n): x in mm of the frontal grid's left edge. ``skin`` (n) as in
+    ``Sources``. ``surface`` (n, 2, KNOTS, KNOTS, 3): x, y, z in mm of
     the skin at places (v, u) of each breast, the last two evenly over -.6 to .6. ``breasts`` (n, 2, 3): row and
     column of each breast's middle on the frontal grid, and its radius in cells.
     """
 
     frontal: npt.NDArray[np.float16]
     oblique: npt.NDArray[np.float16]
+    dynamic: npt.NDArray[np.float16]
     heights: FloatArray
     edge: FloatArray
+    skin: FloatArray
     surface: FloatArray
     breasts: FloatArray
 
@@ -118,16 +133,43 @@ def solve_sources(settings: SimulateSection, seed: int, numbers: range) -> Sourc
         tumour, site = draw_tumour(settings, rng)
         breast = draw_body(rng).breasts[site.side]
         share = min(float(cap(np.array(site.u), np.array(site.v), breast.sag)), 1.0)
-        tissue = TISSUES[settings.tissue].with_fat(rng.uniform(0.003, 0.016) + share * rng.uniform(0.002, 0.009))
-        tissue = replace(tissue, convection=rng.uniform(9.0, 11.5), ambient_celsius=rng.normal(22.3, 0.9))
+        fat, more = float(rng.uniform(0.003, 0.016)), float(rng.uniform(0.002, 0.009))
+        air, room = float(rng.uniform(9.0, 11.5)), float(rng.normal(22.3, 0.9))
+        body = replace(TISSUES[settings.tissue].with_fat(fat), convection=air, ambient_celsius=room)
+        tissue, cooling = body.with_fat(more * share), draw_cooling(rng, settings, air, room)
         radius = max(breast.skin_radius * 1e-3, tissue.depth / 0.85)
         low, high = (
-            np.interp(RADII, each.radius, each.steady, right=0.0)
-            for each in (solve_footprint(tissue, replace(tumour, heat=heat), skin_radius=radius) for heat in HEAT)
+            _at_radii(solve_footprint(tissue, replace(tumour, heat=heat), cooling=cooling, skin_radius=radius))
+            for heat in HEAT
         )
         per_heat = (high - low) / (HEAT[1] - HEAT[0])
-        made.append((tumour.diameter, tumour.depth, low - HEAT[0] * per_heat, per_heat, (site.side, site.u, site.v)))
+        still = low - HEAT[0] * per_heat
+        skin = skin_change(tabulate(body, more, 1.0 / radius, cooling))
+        row = (
+            tumour.diameter,
+            tumour.depth,
+            still[0],
+            per_heat[0],
+            (site.side, site.u, site.v),
+            still[1:],
+            per_heat[1:],
+        )
+        made.append((*row, skin))
     return Sources(*(np.array(each, dtype=np.float64) for each in zip(*made, strict=True)))
+
+
+def skin_change(table: ColumnTable) -> float:
+    """degC by which the middle of a breast changes in a recovery, as the first of ``course_weights`` tells it."""
+    at = -1, int(np.argmin(np.abs(CONVECTION - 10.0))), int(np.argmin(np.abs(PERFUSION - 0.8)))
+    deficit = table.shapes[(slice(None), *at)] @ table.courses
+    return float(-(course_weights(len(deficit))[0] @ deficit))
+
+
+def _at_radii(footprint: Footprint) -> FloatArray:
+    """A footprint at rest, and as ``course_weights`` tells its course (of the last, what it lacks), (4, radii)."""
+    change, bend, late = course_weights(len(footprint.course)) @ footprint.course
+    rows = (footprint.steady, change, bend, footprint.steady - late)
+    return np.array([np.interp(RADII, footprint.radius, each, right=0.0) for each in rows])
 
 
 def solve_bodies(settings: SimulateSection, seed: int, numbers: range, *, freely: bool) -> Bodies:
@@ -136,7 +178,7 @@ def solve_bodies(settings: SimulateSection, seed: int, numbers: range, *, freely
     for number in numbers:
         rng = np.random.default_rng([seed, BODY_KEY, number])
         changes: dict[str, object] = {
-            "patients": 1, "sick_fraction": 0.0, "shape": SHAPE, "dynamic": False, "second_visits": 0.0,
+            "patients": 1, "sick_fraction": 0.0, "shape": SHAPE, "dynamic": True, "second_visits": 0.0,
         }  # fmt: skip
         if freely:
             changes |= {"mottle": rng.uniform(0.5, 1.2), "vessels": rng.uniform(0.4, 1.4), "framing": 1.4,
@@ -158,13 +200,15 @@ def _body(settings: SimulateSection, seed: int) -> Bodies:
         maps = build_maps(body, stage.grid, ready.table, visit.convection, blood, None)
         scenes.append(Scene(visit, settings, seed, person, ready.framing, maps, {}, None))
     azimuth, radius = stage.grid.azimuth, stage.grid.radius
-    skin = np.stack([np.ones_like(radius), radius * np.sin(azimuth), radius * np.cos(azimuth)])
+    shapes = np.stack([np.ones_like(radius), radius * np.sin(azimuth), radius * np.cos(azimuth)])
     grids, heights, edges = [], [], []
+    dynamic = np.zeros((3, 3, ROWS, COLUMNS))
     for view in ("Frontal", *OBLIQUE):
         sight = stage.look(view)
-        plain, *warmer = (Picture(replace(each, sights={view: sight}), view, dynamic=False) for each in scenes)
+        seen_as = [Picture(replace(each, sights={view: sight}), view, dynamic=view == "Frontal") for each in scenes]
+        plain, *warmer = seen_as
         celsius = plain.base + plain.marker * (plain.marker_celsius - plain.base)
-        torso, x, z = sight.from_grid(skin)
+        torso, x, z = sight.from_grid(shapes)
         gain = apparent_celsius(np.full(sight.cosine.shape, 33.0), sight.cosine, visit.room_celsius)[1]
         bare = 1.0 - plain.marker
         seen = torso * (1.0 - sight.arm) * bare * gain
@@ -172,6 +216,10 @@ def _body(settings: SimulateSection, seed: int) -> Bodies:
         warm = [bare * (each.base - plain.base) for each in warmer]
         mask = torso_mask(celsius).astype(np.float64)
         cells = chest.sample(np.stack([celsius - BASE_CELSIUS, *warm, seen, x, z, mask]))
+        if view == "Frontal":
+            courses = np.stack([_recovery(each) * bare for each in seen_as])
+            courses[1:] -= courses[0]
+            dynamic[:] = chest.sample(courses.reshape(-1, *SHAPE)).reshape(dynamic.shape)
         grids.append(cells if view == "Frontal" else halved(cells))
         heights.append((ready.framing.heights()[0] + pitch / 2 - chest.top * pitch, chest.pixels * pitch))
         edges.append(ready.framing.left + (chest.left - SHAPE[1] / 2) * pitch)
@@ -181,7 +229,20 @@ def _body(settings: SimulateSection, seed: int) -> Bodies:
     radii = [each.radius / cell for each in body.breasts]
     breasts = np.stack([(top - places[:, 1]) / cell, (places[:, 0] - edge) / cell, radii], axis=1)
     frontal, oblique = (np.stack(each).astype(np.float16) for each in (grids[:1], grids[1:]))
-    return Bodies(frontal, oblique[None], np.array(heights)[None], np.array([edge]), surface[None], np.stack([breasts]))
+    skin = np.array([skin_change(ready.table)])
+    return Bodies(
+        frontal, oblique[None], dynamic.astype(np.float16)[None], np.array(heights)[None], np.array([edge]), skin,
+        surface[None], np.stack([breasts]),
+    )  # fmt: skip
+
+
+def _recovery(picture: Picture) -> FloatArray:
+    """A picture's recovery as ``course_weights`` tells it (of the last, what it lacks), without noise, (3, H, W)."""
+    weights = course_weights(picture.scene.settings.frames)
+    deficit = np.zeros((3, *picture.base.shape))
+    for shape, course in picture.deficits:
+        deficit += (weights @ course)[:, None, None] * shape
+    return np.asarray(deficit * np.array([-1.0, -1.0, 1.0])[:, None, None])
 
 
 def _surface(body: Body, side: int) -> FloatArray:
@@ -227,13 +288,17 @@ class Exams:
     """Phantoms as a network is shown them, and what is true of them; one row an exam.
 
     ``frontal`` (n, ROWS, COLUMNS, 2) and ``oblique`` (n, 2, ROWS / 2, COLUMNS / 2, 2) as ``chest.centred`` gives
-    them; the left oblique view is mirrored. ``place`` (n, 2): row and column on the grid of the skin above the source.
-    ``depth``, ``diameter`` in mm, ``heat`` in W/m3; ``present`` (n). ``warmth`` (n, radii): its footprint, degC.
+    them; the left oblique view is mirrored. ``late`` is what stands for the frontal view where there are frames
+    alone, ``dynamic`` (n, ROWS, COLUMNS, 2) as ``chest.recovering`` gives it. ``present`` (n). ``place`` (n, 2): row
+    and column on the grid of the skin above the source. ``depth``, ``diameter`` in mm, ``heat`` in W/m3. ``warmth``
+    (n, radii): its footprint, degC.
     ``breasts`` (n, 2, 3) as in ``Bodies``.
     """
 
     frontal: Cells
+    late: Cells
     oblique: Cells
+    dynamic: Cells
     present: npt.NDArray[np.bool_]
     place: FloatArray
     depth: FloatArray
@@ -245,12 +310,12 @@ class Exams:
 
 def draw_exams(
     bodies: Bodies, sources: Sources, rng: np.random.Generator, count: int, *, sick: float = 0.5,
-    unanswered: float = UNANSWERED, tilted: float = 0.0,
+    unanswered: float = UNANSWERED, tilted: float = 0.0, dynamic: bool = True,
 ) -> Exams:  # fmt: skip
     """Put sources into bodies, each drawn at random, half of them mirrored. ``sick``: share that has a source.
 
     ``unanswered``: share of the sources whose breast does not warm as a whole. ``tilted``: share that are the warmer
-    of two, for training, as sources that nobody could see teach little.
+    of two, for training, as sources that nobody could see teach little. Without ``dynamic`` there is no recovery.
     """
     which, spot = (rng.integers(0, len(each), count) for each in (bodies.edge, sources.depth))
     mirrored, present = rng.random(count) < 0.5, rng.random(count) < sick
@@ -276,10 +341,23 @@ def draw_exams(
         away = (maps[:, 4] - point[:, None, None, 0]) ** 2 + (maps[:, 5] - point[:, None, None, 2]) ** 2
         away = np.sqrt(away + (y - point[:, None, 1])[:, :, None] ** 2) * 1e-3
         celsius += maps[:, 3] * present[:, None, None] * _at(away, warmth)
-        celsius += np.float32(RESIDUAL_NOISE) * rng.standard_normal(celsius.shape, dtype=np.float32)
-        grid = centred(celsius, maps[:, 6])
-        seen.append(np.where(mirrored[:, None, None, None], grid[:, :, ::-1], grid))
-    right, left = seen[1], seen[2]
+        noise = rng.standard_normal((4 if view == 0 and dynamic else 1, *celsius.shape), dtype=np.float32)
+        grids = [centred(celsius + np.float32(RESIDUAL_NOISE) * noise[0], maps[:, 6])]
+        if view == 0 and dynamic:
+            # the recovery: the body's, its warmer breast's, the source's own, as strong as the skin's own
+            strength = (bodies.skin[which] / sources.skin[source]) * present
+            courses = sources.still_course[source] + heat[:, None, None] * sources.per_heat_course[source]
+            rows = bodies.dynamic[which].astype(np.float32)
+            frames = []
+            for number in range(3):
+                told = rows[:, 0, number] + _answered(rows[:, 1:, number], answer, maps[:, 4], side)
+                told += maps[:, 3] * strength[:, None, None].astype(np.float32) * _at(away, courses[:, number])
+                frames.append(told + np.float32(COURSE_NOISE) * noise[1 + number])
+            grids += [centred(celsius - frames[2], maps[:, 6]), recovering(frames[0], frames[1], maps[:, 6])]
+        elif view == 0:
+            grids += [grids[0], np.zeros_like(grids[0])]
+        seen += [np.where(mirrored[:, None, None, None], grid[:, :, ::-1], grid) for grid in grids]
+    front, late, recovery, right, left = seen
     swap = mirrored[:, None, None, None]
     oblique = np.stack([np.where(swap, left, right), np.where(swap, right, left)[:, :, ::-1]], axis=1)
     top, cell = bodies.heights[which, 0].T
@@ -289,8 +367,8 @@ def draw_exams(
     breasts[mirrored, :, 1] = COLUMNS - breasts[mirrored, :, 1]
     column = np.where(mirrored, COLUMNS - column, column)
     return Exams(
-        seen[0], oblique, present, np.stack([row, column], axis=1), sources.depth[source] * 1e3, diameter * 1e3, heat,
-        warmth, breasts,
+        front, late, oblique, recovery, present, np.stack([row, column], axis=1), sources.depth[source] * 1e3,
+        diameter * 1e3, heat, warmth, breasts,
     )  # fmt: skip
 
 
@@ -331,11 +409,13 @@ class Phantoms:
     bodies: tuple[Bodies, ...]
     sources: tuple[Sources, ...]
 
-    def exams(self, rng: np.random.Generator, count: int, **how: float) -> Exams:
+    def exams(self, rng: np.random.Generator, count: int, *, dynamic: bool = True, **how: float) -> Exams:
         """``count`` exams of every tissue in turn; ``how`` as for ``draw_exams``."""
         share = np.bincount(rng.integers(0, len(self.bodies), count), minlength=len(self.bodies))
         drawn = zip(self.bodies, self.sources, share.tolist(), strict=True)
-        return joined([draw_exams(bodies, sources, rng, n, **how) for bodies, sources, n in drawn if n])
+        return joined(
+            [draw_exams(bodies, sources, rng, n, dynamic=dynamic, **how) for bodies, sources, n in drawn if n]
+        )
 
 
 def phantoms(section: LocateSection, seed: int, cache: Path, progress: Progress, *, taught: bool) -> Phantoms:

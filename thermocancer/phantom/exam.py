@@ -102,17 +102,22 @@ def prepare(settings: SimulateSection, seed: int, visit: Visit) -> Setting:
     width = (2.85 + free * float(rng.normal(0, 0.15))) * person.body.half_width
     pitch = max(width / columns, 0.75 * width / rows)
     framing = Framing(rows, columns, pitch, free * float(rng.normal(0, 8)), 22.0 + free * float(rng.normal(0, 12)))
-    # a mild fan: what it takes for a recovery like that of real exams
-    speed, colder, seconds = rng.uniform(1.2, 1.85), rng.uniform(0.0, 0.7), rng.uniform(120, 300)
-    fan = Surroundings(float(visit.convection * speed), visit.room_celsius - float(colder))
-    interval = settings.frame_interval_s
-    cooling = Cooling(fan, float(seconds), settings.frames, interval) if settings.dynamic else None
+    cooling = draw_cooling(rng, settings, visit.convection, visit.room_celsius)
     tissue = TISSUES[settings.tissue].with_fat(person.fat)
     tissue = replace(tissue, convection=visit.convection, ambient_celsius=visit.room_celsius)
     breasts = person.body.breasts
     curvature = 2000.0 / (breasts[0].skin_radius + breasts[1].skin_radius)
-    table = tabulate(tissue, person.padding_fat, curvature, cooling)
-    return Setting(person, framing, tissue, cooling, table, Stage(person.body, framing))
+    table = tabulate(tissue, person.padding_fat, curvature, cooling if settings.dynamic else None)
+    return Setting(person, framing, tissue, cooling if settings.dynamic else None, table, Stage(person.body, framing))
+
+
+def draw_cooling(
+    rng: np.random.Generator, settings: SimulateSection, convection: float, room_celsius: float
+) -> Cooling:
+    """A mild fan: what it takes for a recovery like that of real exams."""
+    speed, colder, seconds = rng.uniform(1.2, 1.85), rng.uniform(0.0, 0.7), rng.uniform(120, 300)
+    fan = Surroundings(float(convection * speed), room_celsius - float(colder))
+    return Cooling(fan, float(seconds), settings.frames, settings.frame_interval_s)
 
 
 def make_scene(settings: SimulateSection, seed: int, visit: Visit) -> Scene:

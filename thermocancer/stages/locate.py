@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from thermocancer.config import Config
 from thermocancer.errors import DataError
 from thermocancer.files import Json, write_for_user, write_text
+from thermocancer.locate.chest import shown
 from thermocancer.locate.locator import how_long, make_locator, stands
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
@@ -47,7 +48,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             answers.append(refused(exam))
             report.failed.append(Failure(exam.name, answers[-1]["reason"]))
             continue
-        (found,) = locator.locate([exam.celsius])
+        (found,) = locator.locate([shown(exam.celsius, exam.frames)])
         answers.append(answer(exam, found, config.locate.region))
         report.made += 1
         report.notes.append(f"{exam.name}: any source {found.probability:.2f}. {answers[-1]['words']}")

@@ -17,14 +17,14 @@ from thermocancer.evaluation.prediction.input import read_files
 from thermocancer.evaluation.prediction.page import encoded
 from thermocancer.evaluation.report.figures import AMBER, INK, MODEL, MUTED, STYLE, mark_sides
 from thermocancer.files import Json
-from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, OBLIQUE, ROWS, find_chest
+from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, OBLIQUE, ROWS, course_weights, find_chest
 from thermocancer.locate.posterior import BANDS, LIMITS, NEAR_MM, Posterior, Quantity
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LAST_FRAMES = 5
-"""Without a static frontal view the mean of so many last frames of a dynamic exam stands for it."""
+FEWEST_FRAMES = 12
+"""Frames of a dynamic exam from which on its recovery is read."""
 
 SURE_OF_SIDE = 0.9
 """From this probability on the side is told even where the place cannot be."""
@@ -32,10 +32,11 @@ SURE_OF_SIDE = 0.9
 
 @dataclass
 class Views:
-    """One exam to locate in: degC (height, width) by view, and what was read or left out, in words."""
+    """One exam to locate in: degC (height, width) by view, frames (T, height, width) of its recovery, and remarks."""
 
     name: str
     celsius: dict[str, FloatArray]
+    frames: FloatArray | None = None
     files: list[Json] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -53,14 +54,22 @@ def exams_at(paths: list[Path], config: Config) -> tuple[Gathered, Iterator[View
 def _read(exam: NewExam, config: Config) -> Views:
     read_files(exam, config.filter, None, config.import_)
     celsius = {view: np.asarray(file.celsius) for view, file in exam.view_files().items() if file.celsius is not None}
-    notes = []
-    if "Frontal" not in celsius:
-        read_files(exam, config.filter, None, config.import_, dynamic=True)
-        frames = list(exam.frame_files().values())[-LAST_FRAMES:]
-        if frames:
-            celsius["Frontal"] = np.mean([np.asarray(each.celsius) for each in frames], axis=0)
-            notes.append(f"the mean of the last {len(frames)} frames stands for the frontal view")
-    return Views(exam.name, celsius, [file.as_dict() for file in exam.files], notes)
+    read_files(exam, config.filter, None, config.import_, dynamic=True)
+    read = [np.asarray(file.celsius) for file in exam.frame_files().values() if file.celsius is not None]
+    for file in exam.files:  # here both protocols are read
+        file.notes = [note for note in file.notes if not (file.is_fit and note == file.not_used())]
+    files, notes, frames = [file.as_dict() for file in exam.files], [], None
+    if len({each.shape for each in read}) == 1 and len(read) >= FEWEST_FRAMES:
+        frames = np.stack(read)
+        notes.append(f"the recovery is read from {len(read)} frames")
+    elif read:
+        notes.append(
+            f"the recovery is not read: {len(read)} frames of one size and at least {FEWEST_FRAMES} are needed"
+        )
+    if "Frontal" not in celsius and frames is not None:
+        celsius["Frontal"] = np.tensordot(course_weights(len(frames))[2], frames, axes=1)
+        notes.append("the last quarter of the frames stands for the frontal view")
+    return Views(exam.name, celsius, frames, files, notes)
 
 
 def exams_of_data_set(path: Path, wanted: set[str] | None) -> Iterator[Views]:
@@ -96,6 +105,7 @@ def answer(exam: Views, found: Posterior, share: float) -> Json:
     return {
         "exam": exam.name, "status": "located" if found.locatable else "not locatable", "reason": "",
         "views": [view for view in ("Frontal", *OBLIQUE) if view in exam.celsius],
+        "frames": 0 if exam.frames is None else len(exam.frames),
         "probability": found.probability, "confidence": found.confidence,
         "side": {"right": found.right, "left": 1.0 - found.right}, "quadrant": best, "quadrants": found.quadrants,
         "point": {
