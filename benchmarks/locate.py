@@ -22,21 +22,24 @@ from thermocancer.config import load_config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.locate.baseline import Inversion
-from thermocancer.locate.chest import OBLIQUE, Chest, find_chest, shown
+from thermocancer.locate.chest import OBLIQUE, Chest, course_weights, find_chest, shown
 from thermocancer.locate.locator import Locator, make_locator
 from thermocancer.locate.training_set import phantoms
 from thermocancer.phantom.anatomy import Body
 from thermocancer.phantom.cohort import Visit, draw_cohort
-from thermocancer.phantom.exam import Picture, make_scene
+from thermocancer.phantom.exam import Matrix, Picture, make_scene
 from thermocancer.progress import Silent
 from thermocancer.workspace import Workspace
 
 Array = npt.NDArray[np.float64]
 SHAPE = (480, 640)
-SETS = {"layers-A-skin": 9001, "pet": 9002, "layers-B": 9003}
-"""Tissue sets that are judged, and the seeds of their cohorts. ``pet`` and ``layers-B`` are never taught."""
+SETS = {"pet": (9002, 1.0), "layers-A-skin": (9001, 0.5), "layers-B": (9003, 0.15)}
+"""Tissue sets that are judged, the seeds of their cohorts, and how large each is. ``layers-A-skin`` alone is taught."""
 
-SICK, HEALTHY = 500, 300
+MAIN, DYNAMIC = "three static views", "three static views and 20 frames"
+"""Conditions that the first tables are of."""
+
+SICK, HEALTHY = 500, 100
 WRONG_EMISSIVITY = 0.93
 BANDS = (("to 20", 0, 20), ("20 to 25", 20, 25), ("25 to 30", 25, 30), ("30 to 36", 30, 36), ("from 36", 36, 99))
 SIZES = (("to 15", 0, 15), ("15 to 20", 15, 20), ("from 20", 20, 99))
@@ -63,20 +66,26 @@ def judged(task: tuple[SimulateSection, int, Visit]) -> Judged:
 
     settings, seed, visit = task
     scene = make_scene(settings, seed, visit)
-    frames = {}
+    views = {}
     for view in ("Frontal", *OBLIQUE):
-        frames[view] = np.asarray(Picture(scene, view, dynamic=False).static().temperatures, np.float64)
-        if frames[view].max() > 200:
-            frames[view] /= 100.0
-    room = visit.room_celsius
-    wrong = {view: misread(each, room) for view, each in frames.items()}
-    conditions = {
-        "three views": frames, "frontal alone": {"Frontal": frames["Frontal"]},
-        "one oblique view missing": {view: each for view, each in frames.items() if view != OBLIQUE[1]},
-        "wrong emissivity": wrong,
+        picture = Picture(scene, view, dynamic=view == "Frontal")
+        views[view] = degrees(picture.static())
+        if view == "Frontal":
+            frames = np.stack([degrees(picture.frame(number, number)) for number in range(settings.frames)])
+    alone = {"Frontal": views["Frontal"]}
+    wrong = {view: misread(each, visit.room_celsius) for view, each in views.items()}
+    conditions: dict[str, tuple[dict[str, Array], Array | None]] = {
+        "three static views": (views, None), "static frontal alone": (alone, None),
+        "one oblique view missing": ({view: each for view, each in views.items() if view != OBLIQUE[1]}, None),
+        "20 frames alone": ({}, frames), "static frontal and 20 frames": (alone, frames),
+        "three static views and 20 frames": (views, frames), "wrong emissivity": (wrong, None),
+        "wrong emissivity, 20 frames": (wrong, misread(frames, visit.room_celsius)),
     }  # fmt: skip
+    last = course_weights(settings.frames)[2]
+    fronts = {name: each.get("Frontal") for name, (each, _) in conditions.items()}
+    seen = {name: np.tensordot(last, frames, axes=1) if front is None else front for name, front in fronts.items()}
     framing, body = scene.framing, scene.person.body
-    chests = {name: find_chest(each["Frontal"]) for name, each in conditions.items()}
+    chests = {name: find_chest(each) for name, each in seen.items()}
     truth, warmth = (0.0,) * 7, np.zeros(len(RADII))
     if visit.tumour is not None and visit.site is not None and scene.lesion is not None:
         breast = body.breasts[visit.site.side]
@@ -86,10 +95,16 @@ def judged(task: tuple[SimulateSection, int, Visit]) -> Judged:
         truth = (azimuth, y, tumour.depth * 1e3, tumour.diameter * 1e3, tumour.heat, visit.site.side, footprint.peak)
         warmth = np.interp(RADII, footprint.radius, footprint.steady, right=0.0)
     return Judged(
-        {name: shown(each) for name, each in conditions.items()},
+        {name: shown(*each) for name, each in conditions.items()},
         {name: (each.pixels, each.left, each.top) for name, each in chests.items()},
         body, (framing.pitch, framing.left, framing.up), visit.tumour is not None, truth, warmth,
     )  # fmt: skip
+
+
+def degrees(matrix: Matrix) -> Array:
+    """A matrix as ``simulate`` writes it, in degC: hundredths from one camera, degrees from the other."""
+    found = np.asarray(matrix.temperatures, np.float64)
+    return found / 100.0 if matrix.rest is None else found
 
 
 def misread(celsius: Array, room: float) -> Array:
@@ -101,8 +116,8 @@ def misread(celsius: Array, room: float) -> Array:
 
 def make_exams(tissue: str, seed: int, sick: int, healthy: int, processes: int) -> list[Judged]:
     settings = SimulateSection(
-        patients=sick + healthy, sick_fraction=sick / (sick + healthy), shape=SHAPE, dynamic=False, tissue=tissue,
-        second_visits=0.0, missing_views=0.0, repeated_views=0.0,
+        patients=sick + healthy, sick_fraction=sick / (sick + healthy), shape=SHAPE, tissue=tissue,
+        second_visits=0.0, missing_views=0.0, missing_frames=0.0, repeated_views=0.0,
     )  # fmt: skip
     tasks = [(settings, seed, visit) for visit in draw_cohort(settings, seed)]
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
@@ -248,16 +263,16 @@ def header(*names: str) -> list[str]:
 def lines_of(tables: dict[tuple[str, str], Table], below: float) -> list[str]:
     """The page's tables."""
     rng = np.random.default_rng(0)
-    main = [(tissue, "three views") for tissue in SETS]
+    main = [(tissue, condition) for tissue in SETS for condition in (MAIN, DYNAMIC) if (tissue, condition) in tables]
     lines = header(
-        "tissue set", "above the curve", "place, mm", "depth, mm", "in space, mm", "right side, %",
+        "tissue set: seen", "above the curve", "place, mm", "depth, mm", "in space, mm", "right side, %",
         "below: called not locatable, %", "above: called not locatable, %", "region holds the truth, %",
     )  # fmt: skip
     for key in main:
         t = tables[key]
         above, under = t["auc"] >= below, t["auc"] < below
         lines.append(
-            f"| {key[0]} | {int(above.sum())} of {int((t['present'] > 0).sum())} | "
+            f"| {': '.join(key)} | {int(above.sum())} of {int((t['present'] > 0).sum())} | "
             f"{median_of(t['place'][above], rng)} | "
             f"{median_of(t['depth_error'][above], rng)} | {median_of(t['space'][above], rng)} | "
             f"{share_of(t['right_side'][above])} | {share_of(1 - t['locatable'][under])} | "
@@ -265,36 +280,36 @@ def lines_of(tables: dict[tuple[str, str], Table], below: float) -> list[str]:
         )
     lines += ["", "Of the sources that it calls locatable:", ""]
     lines += header(
-        "tissue set", "sources", "place, mm", "depth, mm", "in space, mm", "within 10 mm in place, %",
+        "tissue set: seen", "sources", "place, mm", "depth, mm", "in space, mm", "within 10 mm in place, %",
         "healthy called locatable, %",
     )  # fmt: skip
     for key in main:
         t = tables[key]
         told = (t["locatable"] > 0) & (t["present"] > 0)
         lines.append(
-            f"| {key[0]} | {int(told.sum())} | {median_of(t['place'][told], rng)} | "
+            f"| {': '.join(key)} | {int(told.sum())} | {median_of(t['place'][told], rng)} | "
             f"{median_of(t['depth_error'][told], rng)} | {median_of(t['space'][told], rng)} | "
             f"{share_of(np.array(t['place'][told] <= 10, np.float64))} | "
             f"{share_of(t['locatable'][t['present'] == 0])} |"
         )
     for title, column, cuts in (("depth", "depth", BANDS), ("diameter", "diameter", SIZES)):
         lines += ["", f"By {title} (mm): errors of sources above the curve, coverage of all sources.", ""]
-        lines += header("tissue set", title, "above of all", "place, mm", "in space, mm", "coverage, %",
+        lines += header("tissue set: seen", title, "above of all", "place, mm", "in space, mm", "coverage, %",
                         "coverage of the place alone, %")  # fmt: skip
-        for key in main[:2]:
+        for key in main[:4]:
             t = tables[key]
             for name, low, high in cuts:
                 here = (t[column] >= low) & (t[column] < high) & (t["present"] > 0)
                 above = here & (t["auc"] >= below)
                 lines.append(
-                    f"| {key[0]} | {name} | {int(above.sum())} of {int(here.sum())} | "
+                    f"| {': '.join(key)} | {name} | {int(above.sum())} of {int(here.sum())} | "
                     f"{median_of(t['place'][above], rng)} | "
                     f"{median_of(t['space'][above], rng)} | {share_of(t['covered'][here])} | "
                     f"{share_of(t['covered_place'][here])} |"
                 )
     lines += ["", "Against simple rules: place; in space (mm), sources above the curve.", ""]
     lines += header("tissue set", "network", "inversion", "warmer than its mirror image", "hottest spot")
-    for key in main[:2]:
+    for key in ((tissue, MAIN) for tissue in ("layers-A-skin", "pet")):
         t = tables[key]
         above = t["auc"] >= below
         cells = [
@@ -338,11 +353,16 @@ def figure_of(tables: dict[tuple[str, str], Table], below: float, path: Path) ->
     by_auc, abstains, by_depth = figure.subplots(1, 3)
     edges = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0001])
     places = np.arange(len(edges) - 1)
-    for number, tissue in enumerate(("layers-A-skin", "pet")):
-        t = tables[tissue, "three views"]
+    shown_as = [("layers-A-skin", MAIN), ("pet", MAIN), ("layers-A-skin", DYNAMIC), ("pet", DYNAMIC)]
+    for number, key in enumerate(shown_as):
+        t = tables[key]
         here = t["present"] > 0
         parts = [here & (t["auc"] >= low) & (t["auc"] < high) for low, high in itertools.pairwise(edges)]
-        style = {"color": f"C{number}", "marker": "o", "label": tissue}
+        style = {
+            "color": f"C{number}",
+            "marker": "o",
+            "label": f"{key[0]}, {'static' if key[1] == MAIN else 'and 20 frames'}",
+        }
         by_auc.plot(places, [np.median(t["space"][each]) if each.sum() > 4 else np.nan for each in parts], **style)
         abstains.plot(places, [1 - t["locatable"][each].mean() if each.any() else np.nan for each in parts], **style)
         above = here & (t["auc"] >= below)
@@ -364,22 +384,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="write the tables between its marks, and the figure beside it")
-    parser.add_argument("--exams", type=int, default=SICK, help="sources a tissue set; healthy ones are three fifths")
+    parser.add_argument("--exams", type=int, default=SICK, help="sources a tissue set; healthy ones are a fifth")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     config, workspace = load_config(workspace=arguments.workspace), Workspace(arguments.workspace)
     locator = make_locator(config, workspace, Silent())
     inversion = Inversion.of(phantoms(config.locate, config.seed, workspace.cache, Silent(), taught=True), config.seed)
     tables: dict[tuple[str, str], Table] = {}
-    for tissue, seed in SETS.items():
-        few = arguments.exams if tissue != "layers-B" else arguments.exams * 3 // 10
+    for tissue, (seed, share) in SETS.items():
+        few = round(share * arguments.exams)
         exams = make_exams(tissue, seed, few, few * HEALTHY // SICK, arguments.processes)
-        conditions = list(exams[0].inputs) if tissue == "layers-A-skin" else ["three views"]
+        conditions = list(exams[0].inputs) if tissue != "layers-B" else [MAIN, DYNAMIC]
         for condition in conditions:
-            simple = inversion if condition == "three views" else None
+            simple = inversion if condition == MAIN else None
             tables[tissue, condition] = judge(exams, condition, locator, simple)
     lines = [*lines_of(tables, config.locate.below_curve), "", "The probability of any source, `pet`:", "",
-             *calibration_lines(tables["pet", "three views"])]  # fmt: skip
+             *calibration_lines(tables["pet", MAIN])]  # fmt: skip
     print("\n".join(lines))
     if arguments.page:
         text = arguments.page.read_text("utf-8")
