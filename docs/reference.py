@@ -52,8 +52,10 @@ def config_page() -> str:
     from thermocancer.config import Config
 
     lines = ["# Config keys", "", "Made by `python docs/reference.py` from the program; a test compares them.", ""]
-    lines += ["| key | default | meaning |", "|---|---|---|"]
-    lines += [f"| `{key}` | `{default}` | {meaning} |" for key, default, meaning in _keys(Config, "")]
+    lines += ["| key | default | allowed | meaning |", "|---|---|---|---|"]
+    lines += [
+        f"| `{key}` | `{default}` | {allowed} | {meaning} |" for key, default, allowed, meaning in _keys(Config, "")
+    ]
     lines += [
         "",
         "Environment: `THERMOCANCER_WORKSPACE`, `THERMOCANCER_SEED`, and `THERMOCANCER_SECTION__KEY` for any other key",
@@ -64,8 +66,12 @@ def config_page() -> str:
     return "\n".join(lines)
 
 
-def _keys(model: type[BaseModel], prefix: str, values: BaseModel | None = None) -> Iterator[tuple[str, str, str]]:
-    """Key, default and meaning of every setting; a section's own default instance (``values``) overrides its class."""
+def _keys(model: type[BaseModel], prefix: str, values: BaseModel | None = None) -> Iterator[tuple[str, str, str, str]]:
+    """Key, default, allowed values and meaning of every setting.
+
+    A section's own default instance (``values``) overrides its class.
+    """
+    schema = model.model_json_schema(by_alias=True)
     for name, info in model.model_fields.items():
         key = f"{prefix}{info.alias or name}"
         default = info.get_default(call_default_factory=True) if values is None else getattr(values, name)
@@ -74,7 +80,45 @@ def _keys(model: type[BaseModel], prefix: str, values: BaseModel | None = None) 
             yield from _keys(annotation, f"{key}.", default if isinstance(default, BaseModel) else None)
             continue
         shown = "required" if default is PydanticUndefined else _shown(default)
-        yield key, shown.replace("|", "/"), (info.description or "").replace("|", "/")
+        allowed = allowed_of(schema["properties"][info.alias or name], schema.get("$defs", {}))
+        yield key, shown.replace("|", "/"), allowed.replace("|", "/"), (info.description or "").replace("|", "/")
+
+
+def allowed_of(schema: dict[str, Any], named: dict[str, Any]) -> str:
+    """The values that a JSON schema takes, in words: type, choices, range.
+
+    >>> allowed_of({"type": "integer", "exclusiveMinimum": 0, "maximum": 9}, {})
+    'whole number, above 0, at most 9'
+    >>> allowed_of({"anyOf": [{"enum": ["jpg", "png"]}, {"type": "null"}]}, {})
+    '`jpg` or `png`; or null'
+    """
+    if "$ref" in schema:
+        return allowed_of(named[schema["$ref"].rpartition("/")[2]], named)
+    for word in ("anyOf", "oneOf"):
+        if word in schema:
+            return "; or ".join(dict.fromkeys(allowed_of(each, named) for each in schema[word]))
+    choices = schema.get("enum", [schema["const"]] if "const" in schema else [])
+    if choices:
+        return " or ".join(f"`{each}`" for each in choices)
+    kind = schema.get("type")
+    if kind == "array":
+        parts = schema.get("prefixItems", [schema.get("items", {})])
+        inner = ", ".join(dict.fromkeys(allowed_of(each, named) for each in parts))
+        return f"{len(parts)} of: {inner}" if "prefixItems" in schema else f"list of: {inner}"
+    if kind == "object":
+        return (
+            "keys " + ", ".join(f"`{each}`" for each in schema["properties"]) if "properties" in schema else "mapping"
+        )
+    ends = [
+        f"{words} {int(schema[key]) if schema[key] == int(schema[key]) else schema[key]:,}"
+        for key, words in _ENDS.items()
+        if key in schema
+    ]
+    return ", ".join([_TYPES.get(str(kind), "anything"), *ends])
+
+
+_TYPES = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false", "null": "null"}
+_ENDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
 def _shown(value: Any) -> str:

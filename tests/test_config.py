@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from thermocancer.config import Config, dump_yaml, load_config
+from thermocancer.config import Config, differences, dump_yaml, load_config, starting_file
 from thermocancer.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -181,3 +181,50 @@ def test_an_alias_that_says_little_is_fine(tmp_path: Path) -> None:
     path.write_text("filter: {views: &views [Frontal, Left]}\ndataset: {views: *views}\nseed: 1_000\n")
     config = load_config([path], environment={})
     assert (config.dataset.views, config.seed) == (("Frontal", "Left"), 1000)
+
+
+def test_every_setting_says_what_it_means_and_what_it_takes() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "config.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 200
+    for row in rows:
+        allowed, meaning = row.strip("| ").split(" | ")[-2:] if row.count(" | ") == 3 else ("", "")
+        assert allowed, row
+        assert meaning, row
+        assert "anything" not in allowed or "space" in row, row
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(assignments=["fuse.C=-1", "fuse.kernal=rbf", "fetch.url=https://me:secret@x.org/"], environment={})
+    told = str(caught.value.fields())
+    assert "fuse.kernel" in told
+    assert "fuse.C: Input should be greater than 0" in told
+    assert "fetch.url: an address without an account" in told
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [("THERMOCANCER_WORKSPCE", "THERMOCANCER_WORKSPACE"), ("THERMOCANCER_FUSE_C", "two underscores")],
+)
+def test_a_slip_in_a_variable_is_refused(name: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(environment={name: "1"})
+    assert name in caught.value.what
+    assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("road", ["phantom", "folder", "site", "classes"])
+def test_a_starting_file_loads_to_the_defaults(tmp_path: Path, road: str) -> None:
+    text = starting_file(road)
+    config = load_config([write(tmp_path, "s.yaml", text)], environment={})
+    assert set(differences(config, Config())) <= {"pipeline"}
+    # every default that it shows is one: the file says the same with each # taken away
+    shown = "\n".join(line.replace("#   ", "  ", 1) if line.startswith("#   ") else line for line in text.splitlines())
+    assert load_config([write(tmp_path, "t.yaml", shown)], environment={}) == config
+
+
+def test_differences_name_key_and_both_values() -> None:
+    one, other = load_config(assignments=["fuse.C=3"], environment={}), load_config(environment={})
+    assert differences(one, other) == {"fuse.C": (3.0, 1.0)}

@@ -8,6 +8,7 @@ import functools
 import importlib
 import inspect
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -239,6 +240,9 @@ def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
             make_console(stderr=True),
         )
         code = Interrupted.exit_code
+    except BrokenPipeError:  # whoever read the output has what it wanted: ``| head``
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 128 + signal.SIGPIPE
     except Exception as error:
         # a bug: say so in the same short form; the traceback is one flag away
         if call.verbose:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from thermocancer.cli.common import Call, app, run_stage, with_common_options, write_json_report
 from thermocancer.config import Config
-from thermocancer.errors import DataError
+from thermocancer.errors import ConfigError, DataError
 
 
 @app.command("run")
@@ -53,13 +54,16 @@ app.add_typer(config_app, name="config")
 @config_app.command("show")
 @with_common_options
 def show(call: Call) -> None:
-    """Print the resolved config, every default spelt out.
+    """Print the resolved config, every default spelt out; with --json as JSON.
 
     Example: thermocancer config show -c configs/quickstart.yaml
     """
     from thermocancer.config import dump_yaml
 
-    sys.stdout.write(dump_yaml(call.load()))
+    config = call.load()
+    write_json_report(config.model_dump(mode="json", by_alias=True), call)
+    if call.json_file != "-":
+        sys.stdout.write(dump_yaml(config))
 
 
 @config_app.command("schema")
@@ -80,9 +84,60 @@ def check(call: Call) -> None:
 
     Example: thermocancer config check -c configs/honest.yaml --set autoencoder.epochs=5
     """
-    call.load()
+    from thermocancer.config import differences
+
+    config = call.load()
+    changed = differences(config, Config())
+    write_json_report({"valid": True, "changed": {key: here for key, (here, _) in changed.items()}}, call)
+    if not call.quiet and call.json_file != "-":
+        sys.stdout.write(f"the config is valid; {len(changed)} settings differ from the defaults\n")
+
+
+@config_app.command("diff")
+@with_common_options
+def diff(
+    call: Call,
+    other: Annotated[Path | None, typer.Argument(help="A second file; none: the defaults.", show_default=False)] = None,
+) -> None:
+    """Print the settings in which a config differs from the defaults, or from another file.
+
+    Example: thermocancer config diff -c configs/quickstart.yaml configs/honest.yaml
+    """
+    from thermocancer.config import differences, load_config
+
+    found = differences(call.load(), load_config([other]) if other else Config())
+    there = str(other) if other else "default"
+    write_json_report({key: {"here": here, "there": value} for key, (here, value) in found.items()}, call)
+    if call.json_file != "-":
+        for key, (here, value) in found.items():
+            sys.stdout.write(f"{key}: {json.dumps(here)}  ({there}: {json.dumps(value)})\n")
+
+
+@config_app.command("init")
+@with_common_options
+def init(
+    call: Call,
+    file: Annotated[Path | None, typer.Argument(help="File to begin; none: print it.", show_default=False)] = None,
+    road: Annotated[str, typer.Option("--road", help="phantom, folder, site or classes.")] = "phantom",
+) -> None:
+    """Begin a config file: the road's stages, and every setting of them with its meaning, commented out.
+
+    Example: thermocancer config init mine.yaml --road folder
+    """
+    from thermocancer.config import starting_file
+
+    text = starting_file(road)
+    if file is None:
+        sys.stdout.write(text)
+        return
+    if file.exists():
+        raise ConfigError("this file is there already", where=file, hint="name another, or move it away first")
+    if not call.dry_run:
+        from thermocancer.files import write_for_user
+
+        write_for_user(file.expanduser(), text)
     if not call.quiet:
-        sys.stdout.write("the config is valid\n")
+        sys.stdout.write(f"{'would write' if call.dry_run else 'wrote'} {file}\n")
 
 
 @app.command("doctor")
@@ -98,9 +153,6 @@ def doctor(
 
     Example: thermocancer doctor -w demo
     """
-    from pathlib import Path
-
-    from thermocancer.cli.common import write_json_report
     from thermocancer.cli.console import make_console
     from thermocancer.stages.doctor import check_up, clean_cache
     from thermocancer.workspace import Workspace

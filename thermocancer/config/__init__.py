@@ -1,6 +1,6 @@
 """Typed configuration: one YAML file, one section a stage."""
 
-from thermocancer.config.loader import dump_yaml, load_config
+from thermocancer.config.loader import differences, dump_yaml, load_config, starting_file
 from thermocancer.config.schema import Config
 
-__all__ = ["Config", "dump_yaml", "load_config"]
+__all__ = ["Config", "differences", "dump_yaml", "load_config", "starting_file"]

@@ -107,8 +107,8 @@ class Section(BaseModel):
 class CelsiusRange(Section):
     """A fixed range of temperatures in degrees Celsius."""
 
-    low: float = 18.0
-    high: float = 38.0
+    low: float = Field(18.0, description="degC of the lowest value")
+    high: float = Field(38.0, description="degC of the highest value")
 
 
 class Rendering(Section):

@@ -30,9 +30,9 @@ class EvaluateSection(Section):
         (), description="what ``export`` writes; none: every format whose converter is installed"
     )
     rows: tuple[str, ...] = Field((), description="published rows that ``reproduce`` makes again; none: all")
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
-    bootstrap: PositiveInt = 2000
-    audit: bool = True
+    confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="of every interval")
+    bootstrap: PositiveInt = Field(2000, description="resamples of intervals that have no formula")
+    audit: bool = Field(True, description="ask whether facts other than the breast tell the label")
     audit_repeats: PositiveInt = Field(1, description="repeats of cross-validation in each control")
     audit_permutations: Annotated[int, Field(ge=2)] | None = Field(
         None, description="times that the recipe is taught permuted labels; null: 30, or 5 where each time is dear"
@@ -41,10 +41,14 @@ class EvaluateSection(Section):
     audit_image_epochs: PositiveInt = Field(
         5, description="train-cnn: most epochs of the network that is taught permuted labels"
     )
-    matched_days: PositiveInt = 270
-    matched_room_celsius: Annotated[float, Field(gt=0)] = 0.75
-    prevalences: tuple[Fraction, ...] = (0.006, 0.05)
-    explain: bool = True
+    matched_days: PositiveInt = Field(270, description="most days between the two exams of a matched pair")
+    matched_room_celsius: Annotated[float, Field(gt=0)] = Field(
+        0.75, description="most degC between the rooms of a matched pair"
+    )
+    prevalences: tuple[Fraction, ...] = Field(
+        (0.006, 0.05), description="shares of sick women for which predictive values are told"
+    )
+    explain: bool = Field(True, description="draw heat maps of what the run looks at")
     explain_views: Literal["all", "first"] = Field(
         "all", description="heat maps of every view that the run reads, or of the first one alone"
     )
@@ -79,7 +83,7 @@ class LocateSection(Section):
     )
     steps: PositiveInt = Field(5000, description="steps of training")
     batch: PositiveInt = Field(32, description="phantoms a step, each drawn anew")
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 2e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = Field(2e-3, description="highest one")
     width: Annotated[int, Field(ge=4, le=512)] = Field(24, description="channels of the network's first layers")
     region: Annotated[float, Field(gt=0, lt=1)] = Field(0.9, description="share of the sources that the region holds")
     below_curve: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -96,17 +100,17 @@ class LocateSection(Section):
 class ReportSection(Section):
     """What the HTML report shows."""
 
-    title: str = "thermocancer report"
+    title: str = Field("thermocancer report", description="head of the page")
     gallery: PositiveInt = Field(200, description="at most so many misclassified exams")
 
 
 class Range(Section):
     """A range of numbers to search."""
 
-    low: float
-    high: float
-    log: bool = False
-    integer: bool = False
+    low: float = Field(..., description="lowest value")
+    high: float = Field(..., description="highest value")
+    log: bool = Field(False, description="search on a logarithmic scale")
+    integer: bool = Field(False, description="whole numbers only")
 
 
 class SweepSection(Section):

@@ -25,11 +25,17 @@ from thermocancer.kinds import FUSE, backbones, kinds_of
 class StrategySection(Section):
     """Where and in which precision networks run."""
 
-    backend: Literal["auto", "tensorflow", "jax"] = "auto"
-    kind: Literal["auto", "cpu", "gpu", "mirrored", "data-parallel", "tpu", "multi-host"] = "auto"
+    backend: Literal["auto", "tensorflow", "jax"] = Field(
+        "auto", description="what Keras runs on; auto: TensorFlow, unless the kind or what is installed needs JAX"
+    )
+    kind: Literal["auto", "cpu", "gpu", "mirrored", "data-parallel", "tpu", "multi-host"] = Field(
+        "auto", description="auto: TPU, GPU or CPU, whichever is there"
+    )
     devices: PositiveInt | None = Field(None, description="how many devices; null: all of the kind")
-    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    deterministic: bool = True
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = Field(
+        "float32", description="of the arithmetic; mixed ones only pay on accelerators"
+    )
+    deterministic: bool = Field(True, description="the same bytes every time; false: faster on some GPUs")
     virtual_cpus: PositiveInt | None = Field(
         None, description="split the CPU into so many devices, to rehearse several on one machine"
     )
@@ -37,21 +43,28 @@ class StrategySection(Section):
         False, description="several machines run one command on one workspace at once and share out its views and folds"
     )
     coordinator: str | None = Field(None, description="HOST:PORT of the first process (multi-host)")
-    processes: PositiveInt | None = None
-    process_index: Annotated[int, Field(ge=0)] | None = None
+    processes: PositiveInt | None = Field(None, description="how many processes take part (multi-host)")
+    process_index: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="which of them this one is, from 0 (multi-host)"
+    )
 
 
 class InputSection(Section):
     """What a network sees of a matrix: a scaled temperature channel or a colour rendering / 255."""
 
-    kind: Literal["celsius", "rgb"] = "rgb"
+    kind: Literal["celsius", "rgb"] = Field(
+        "rgb", description="celsius: one channel of scaled degrees; rgb: colours as the original study"
+    )
     rendering: Rendering = Rendering()
 
 
 class AutoencoderSection(Section):
     """``train-ae``: one autoencoder a view."""
 
-    variant: Literal["v1", "v2", "v3"] = "v2"
+    variant: Literal["v1", "v2", "v3"] = Field(
+        "v2",
+        description="v1 and v2 are the original study's; v3 starts from a cosine basis and keeps half the channels",
+    )
     views: Annotated[tuple[ViewName, ...] | None, ASIDE] = Field(None, description="null: every view of the data set")
     input: InputSection = InputSection()
     epochs: PositiveInt | None = Field(
@@ -62,12 +75,16 @@ class AutoencoderSection(Section):
     batch: PositiveInt | None = Field(
         None, description="null: the original's 32 where the schedule is constant, 1 where it is cosine"
     )
-    optimizer: Literal["adam", "adamw"] = "adam"
+    optimizer: Literal["adam", "adamw"] = Field("adam", description="the original study: adam")
     learning_rate: Annotated[float, Field(gt=0)] | None = Field(
         None, description="null: 0.001 where the schedule is constant; where it is cosine 0.005, for v3 0.002"
     )
-    schedule: Literal["constant", "cosine"] = "cosine"
-    warmup_epochs: Annotated[int, Field(ge=0)] = 1
+    schedule: Literal["constant", "cosine"] = Field(
+        "cosine", description="of the learning rate; the original study: constant"
+    )
+    warmup_epochs: Annotated[int, Field(ge=0)] = Field(
+        1, description="epochs in which the learning rate rises, where the schedule is cosine"
+    )
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain")
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         0.15, description="patients of the training part that validate; in protocol thesis the test part does"
@@ -86,24 +103,29 @@ class AutoencoderSection(Section):
 class FuseSection(Section):
     """``fuse``: a classifier on 1, 3 or 5 views."""
 
-    name: Annotated[Name, ASIDE] = "fuse"
+    name: Annotated[Name, ASIDE] = Field("fuse", description="the run is written to runs/NAME")
     model: Annotated[str, Choice(lambda: kinds_of(FUSE))] = Field(
         "svm", description="kind of classifier; installed packages may add to them"
     )
     options: dict[str, Any] = Field({}, description="settings of a kind that an installed package adds")
-    kernel: Literal["sigmoid", "rbf", "linear"] = "sigmoid"
-    C: Annotated[float, Field(gt=0)] = 1.0
+    kernel: Literal["sigmoid", "rbf", "linear"] = Field(
+        "sigmoid", description="of the svm; the original study: sigmoid"
+    )
+    C: Annotated[float, Field(gt=0)] = Field(1.0, description="of svm and pixels: the less, the more they are smoothed")
     clip: Annotated[float, Field(gt=0)] | None = Field(
         None, description="svm: limit of standardised features, in standard deviations; null: none, as scikit-learn"
     )
     views: tuple[ViewName, ...] | None = Field(None, description="null: every view of the data set")
     autoencoder: Literal["v1", "v2", "v3"] | None = Field(None, description="null: autoencoder.variant")
     untrained: bool = Field(False, description="random encoder weights: the untrained twin")
-    epochs: PositiveInt = 40
-    batch: PositiveInt = 8
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    aim: Literal["sensitivity", "youden", "fixed"] = "sensitivity"
-    aim_sensitivity: Fraction = 0.90
+    epochs: PositiveInt = Field(40, description="of the fusion network")
+    batch: PositiveInt = Field(8, description="of the fusion network, exams")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="of the fusion network")
+    aim: Literal["sensitivity", "youden", "fixed"] = Field(
+        "sensitivity",
+        description="what the threshold is chosen for in the training part: a sensitivity, youden, or .5",
+    )
+    aim_sensitivity: Fraction = Field(0.90, description="the sensitivity that the threshold aims at")
     block: PositiveInt = Field(16, description="exams encoded at once")
     encoders: Literal["fold", "split"] = Field(
         "fold", description="in cross-validation: each fold's own encoder, or ('split', leaks) the one of split.json"
@@ -132,36 +154,43 @@ BackboneName = Annotated[str, Choice(lambda: tuple(backbones()))]
 class DitSection(Section):
     """``train-dit``: dynamic sequences."""
 
-    name: Annotated[Name, ASIDE] = "dit"
-    backbone: BackboneName = "autoencoder"
+    name: Annotated[Name, ASIDE] = Field("dit", description="the run is written to runs/NAME")
+    backbone: BackboneName = Field("autoencoder", description="what turns a frame into features")
     weights: Annotated[PathText | None, ASIDE] = Field(None, description="local weights file of the backbone")
-    weights_sha256: str | None = None
-    size: Shape = (224, 224)
+    weights_sha256: str | None = Field(None, description="the weights file must have this checksum")
+    size: Shape = Field((224, 224), description="rows and columns of a frame")
     rendering: Rendering = Rendering()
-    frames: tuple[int, ...] = tuple(range(0, 20, 2))
-    channels: tuple[Literal["frame", "difference", "rate", "asymmetry"], ...] = ("frame",)
+    frames: tuple[int, ...] = Field(tuple(range(0, 20, 2)), description="which frames of an exam are read, from 0")
+    channels: tuple[Literal["frame", "difference", "rate", "asymmetry"], ...] = Field(
+        ("frame",),
+        description="seen of each: the frame, difference to the first, rate of change, left less right",
+    )
     difference_range: CelsiusRange = Field(CelsiusRange(low=-1.0, high=5.0), description="degC since the first frame")
     rate_range: CelsiusRange = Field(CelsiusRange(low=-0.5, high=1.0), description="degC a frame")
     asymmetry_range: CelsiusRange = Field(CelsiusRange(low=-1.0, high=1.0), description="degC, one side less the other")
-    head: Literal["lstm", "gru", "tcn", "attention"] = "lstm"
-    units: PositiveInt = 24
-    dropout: Fraction = 0.2
+    head: Literal["lstm", "gru", "tcn", "attention"] = Field("lstm", description="what reads the sequence of features")
+    units: PositiveInt = Field(24, description="width of the head")
+    dropout: Fraction = Field(0.2, description="share dropped before the output")
     norm_momentum: Fraction = Field(0.9, description="of batch normalisation (original study: 0.99)")
-    optimizer: Literal["adamw", "adam"] = "adamw"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    weight_decay: Annotated[float, Field(ge=0)] = 0.1
-    ema_momentum: Fraction | None = 0.8
-    loss: Literal["mse", "bce"] = "bce"
-    class_weights: bool = False
-    epochs: PositiveInt = 20
-    batch: PositiveInt = 16
-    patience: PositiveInt | None = None
-    augment: Annotated[int, Field(ge=0)] = 0
-    finetune: bool = False
-    finetune_blocks: PositiveInt = 1
-    cache: bool = True
-    aim: Literal["sensitivity", "youden", "fixed"] = "sensitivity"
-    aim_sensitivity: Fraction = 0.90
+    optimizer: Literal["adamw", "adam"] = Field("adamw", description="the original study: adamw")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(1e-3, description="highest one")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.1, description="of adamw")
+    ema_momentum: Fraction | None = Field(0.8, description="of the running mean of the weights; null: none")
+    loss: Literal["mse", "bce"] = Field("bce", description="the original study: mse")
+    class_weights: bool = Field(False, description="weigh both classes alike")
+    epochs: PositiveInt = Field(20, description="passes over the training part")
+    batch: PositiveInt = Field(16, description="exams a step")
+    patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain; null: never")
+    augment: Annotated[int, Field(ge=0)] = Field(
+        0, description="copies of each training exam, moved, turned, zoomed and mirrored"
+    )
+    finetune: bool = Field(False, description="also train the last blocks of the backbone")
+    finetune_blocks: PositiveInt = Field(1, description="how many of them")
+    cache: bool = Field(True, description="keep frame features on disk; the result does not depend on it")
+    aim: Literal["sensitivity", "youden", "fixed"] = Field(
+        "sensitivity", description="what the threshold is chosen for in the training part: a sensitivity, youden, or .5"
+    )
+    aim_sensitivity: Fraction = Field(0.90, description="the sensitivity that the threshold aims at")
     allow_gaps: Annotated[int, Field(ge=0)] = Field(0, description="longest run of missing frames filled")
 
 
@@ -171,25 +200,32 @@ Percentile = Annotated[float, Field(ge=0, le=100)]
 class CnnSection(Section):
     """``train-cnn``: image-folder classification."""
 
-    name: Annotated[Name, ASIDE] = "cnn"
-    data: Annotated[PathText | None, ASIDE] = None
+    name: Annotated[Name, ASIDE] = Field("cnn", description="the run is written to runs/NAME")
+    data: Annotated[PathText | None, ASIDE] = Field(
+        None, description="class folders, Train and Test, series, or a table path,label,patient"
+    )
     positive: str | None = Field(None, description="class that counts as positive; null: by the words of its name")
-    size: Shape = (331, 331)
-    color: Literal["rgb", "gray"] = "rgb"
-    model: Literal["study", "pooled", "backbone"] = "study"
+    size: Shape = Field((331, 331), description="rows and columns of an image")
+    color: Literal["rgb", "gray"] = Field("rgb", description="channels that the network sees")
+    model: Literal["study", "pooled", "backbone"] = Field(
+        "study",
+        description="the original study's; the same with global pooling; or features of cnn.backbone",
+    )
     backbone: BackboneName = Field("efficientnet_lite0", description="for cnn.model: backbone; any but autoencoder")
     weights: Annotated[PathText | None, ASIDE] = Field(None, description="local weights file of the backbone")
-    weights_sha256: str | None = None
-    epochs: PositiveInt = 15
-    batch: PositiveInt = 64
-    learning_rate: Annotated[float, Field(gt=0)] = 5e-4
+    weights_sha256: str | None = Field(None, description="the weights file must have this checksum")
+    epochs: PositiveInt = Field(15, description="passes over the training part")
+    batch: PositiveInt = Field(64, description="images a step")
+    learning_rate: Annotated[float, Field(gt=0)] = Field(5e-4, description="highest one")
     patience: PositiveInt | None = Field(None, description="stop after so many epochs without gain")
     keep: Literal["best", "last"] = Field("best", description="weights of the best validation epoch, or the last")
     aim: Literal["accuracy", "sensitivity", "youden", "fixed"] = Field(
         "accuracy", description="what the threshold is chosen for, on validation images alone"
     )
-    aim_sensitivity: Fraction = 0.90
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    aim_sensitivity: Fraction = Field(0.90, description="the sensitivity that the threshold aims at")
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="share of the training part that validates"
+    )
     validation: Literal["drawn", "first"] = Field(
         "drawn",
         description="images drawn by patient from the seed; or the first file names of each class, as the study",
@@ -211,9 +247,11 @@ class CnnSection(Section):
     slice_percentiles: tuple[Percentile, Percentile] = Field(
         (1.0, 99.5), description="percentiles of a volume's values that become black and white"
     )
-    augment: bool = False
-    mixup: Annotated[float, Field(ge=0)] = 0.0
-    test_time_augmentation: bool = False
-    seeds: PositiveInt = 1
+    augment: bool = Field(False, description="move, turn, zoom, lighten and mirror training images")
+    mixup: Annotated[float, Field(ge=0)] = Field(0.0, description="strength of mixing pairs of images; 0: none")
+    test_time_augmentation: bool = Field(
+        False, description="score the mean over an image, its mirror image, and both a little brighter"
+    )
+    seeds: PositiveInt = Field(1, description="networks whose scores are averaged")
     init: Annotated[PathText | None, ASIDE] = Field(None, description="Keras 2 HDF5 weights to start from")
     train: bool = Field(True, description="false: judge the weights of cnn.init as they are")

@@ -13,9 +13,10 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from thermocancer.config.base import NOT_REPEATED
-from thermocancer.config.schema import Config
+from thermocancer.config.schema import Config, StageName
 from thermocancer.errors import ConfigError
 from thermocancer.workspace import NAME_PATTERN, NAME_RULE
 
@@ -68,13 +69,14 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
     known = [part for part in parts if part in names]
     key = ".".join(known)
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    also = "".join(f"; also {_briefly(each, settings)}" for each in problems if each is not problem)
     where = settings.origin_of(key) if key else None
     if problem["type"] == "extra_forbidden":
         choices = _valid_names(known[:-1])
         close = difflib.get_close_matches(known[-1], choices, n=1, cutoff=0.5)
         hint = f"did you mean {'.'.join([*known[:-1], close[0]])!r}?" if close else "see: thermocancer config schema"
         return ConfigError(
-            f"unknown config key {key!r}{more}", where=where, expected=f"one of: {', '.join(choices)}", hint=hint
+            f"unknown config key {key!r}{more}", where=where, expected=f"one of: {', '.join(choices)}", hint=hint + also
         )
     message = "a list, such as [one, other]" if problem["type"] == "tuple_type" else str(problem["msg"])
     message = message.removeprefix("Value error, ")
@@ -88,8 +90,16 @@ def _explain(error: ValidationError, settings: Settings) -> ConfigError:
         where=where.partition("=")[0] if where and is_secret else where,
         expected=message,
         found=None if is_secret else repr(problem.get("input")),
-        hint="see: thermocancer config schema",
+        hint=f"see: thermocancer config schema{also}",
     )
+
+
+def _briefly(problem: ErrorDetails, settings: Settings) -> str:
+    """One of several errors: its place, its key and what is expected, without the value, which may be a secret."""
+    key = ".".join(str(part) for part in problem["loc"] if not isinstance(part, int))
+    where = (settings.origin_of(key) or "").partition("=")[0].partition("--set")[0]
+    expected = "unknown key" if problem["type"] == "extra_forbidden" else problem["msg"].removeprefix("Value error, ")
+    return f"{where} {key}: {expected}".strip()
 
 
 def _as_spelt(key: str) -> str:
@@ -119,10 +129,69 @@ def _section_type(annotation: object) -> type[BaseModel] | None:
     return None
 
 
+def _is_section(name: str) -> bool:
+    found = (info for key, info in Config.model_fields.items() if name in (key, info.alias))
+    return any(_section_type(info.annotation) is not None for info in found)
+
+
 def dump_yaml(config: Config) -> str:
     """The resolved config as YAML, every default spelt out."""
     values = config.model_dump(mode="json", by_alias=True)
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def differences(config: Config, other: Config) -> dict[str, tuple[object, object]]:
+    """The settings whose values differ: dotted key to the value here and the value there."""
+    here, there = (dict(_flat(each.model_dump(mode="json", by_alias=True))) for each in (config, other))
+    keys = [*here, *(key for key in there if key not in here)]
+    return {key: (here.get(key), there.get(key)) for key in keys if here.get(key) != there.get(key)}
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+ROADS: dict[str, tuple[tuple[StageName, ...], tuple[str, ...]]] = {
+    "phantom": (("simulate", "convert", "filter", "build-dataset", "train-ae", "fuse", "evaluate"), ("simulate",)),
+    "folder": (("import", "filter", "build-dataset", "train-ae", "fuse", "evaluate"), ("import", "cohort")),
+    "site": (("fetch", "filter", "build-dataset", "train-ae", "fuse", "evaluate"), ("fetch", "cohort")),
+    "classes": (("train-cnn", "evaluate"), ()),
+}
+"""Roads that ``config init`` begins a file for: the stages, and the sections that it opens beside the stages' own."""
+
+_SECTIONS_OF = {
+    "convert": ("convert",), "filter": ("filter",), "build-dataset": ("dataset", "split"), "train-ae": ("autoencoder",),
+    "fuse": ("fuse", "features"), "train-cnn": ("cnn",), "evaluate": ("evaluate",),
+}  # fmt: skip
+
+
+def starting_file(road: str) -> str:
+    """A YAML config for one road: the pipeline, and every setting of its stages with its meaning, commented out.
+
+    It loads as it is, to the defaults. Raises ConfigError for another road.
+    """
+    if road not in ROADS:
+        raise ConfigError(f"there is no road {road!r}", where="--road", expected=f"one of: {', '.join(ROADS)}")
+    stages, opened = ROADS[road]
+    lines = [
+        "# Every line that is commented out is a default; take the # away to change it. All settings: docs/config.md",
+        "workspace: workspace", "seed: 0", f"pipeline: [{', '.join(stages)}]",
+    ]  # fmt: skip
+    defaults = Config().model_dump(mode="json", by_alias=True)
+    for section in dict.fromkeys([*opened, *(name for stage in stages for name in _SECTIONS_OF.get(stage, ()))]):
+        field_info = next(info for name, info in Config.model_fields.items() if section in (name, info.alias))
+        model = _section_type(field_info.annotation)
+        assert model is not None, section
+        lines += ["", f"# {(model.__doc__ or section).splitlines()[0]}", f"{section}:"]
+        for name, info in model.model_fields.items():
+            value = yaml.safe_dump(defaults[section][info.alias or name], default_flow_style=True, width=10**6)
+            text = f"#   {info.alias or name}: {value.splitlines()[0]}"
+            lines.append(f"{text:<40}  # {info.description}" if info.description else text)
+    return "\n".join([*lines, ""])
 
 
 # --- raw settings and where each came from: YAML files, ``--set`` and the environment ---
@@ -156,6 +225,8 @@ class Settings:
         """Lay ``values`` over what is here: sections are merged, everything else is replaced."""
         for name, value in values.items():
             key = f"{prefix}{name}"
+            if value is None and not prefix and _is_section(name):
+                continue  # a section of which nothing is set, as ``config init`` writes it
             if isinstance(value, Mapping):
                 if not value:
                     continue
@@ -317,3 +388,11 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Iterable[t
         elif "__" in name:
             key = name.removeprefix(ENVIRONMENT_PREFIX).lower().replace("__", ".")
             yield key, _yaml_value(text, name), name
+        else:
+            known = [*PLAIN_VARIABLES, *sorted(NOT_SETTINGS), f"{ENVIRONMENT_PREFIX}SECTION__KEY"]
+            endings = {each.removeprefix(ENVIRONMENT_PREFIX): each for each in known}
+            near = difflib.get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), endings, n=1, cutoff=0.7)
+            raise ConfigError(
+                f"the environment variable {name} means nothing", where=name, expected=f"one of: {', '.join(known)}",
+                hint=f"did you mean {endings[near[0]]}?" if near else "unset it, or write SECTION__KEY with two underscores",
+            )  # fmt: skip

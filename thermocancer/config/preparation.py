@@ -13,14 +13,14 @@ class ConvertSection(Section):
     """``convert``: matrices to images, dynamic exams to videos."""
 
     rendering: Rendering = Rendering()
-    format: Literal["jpg", "png"] = "jpg"
+    format: Literal["jpg", "png"] = Field("jpg", description="jpg: as the original study; png: without loss")
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = Field(95, description="original study: 75")
     processes: PositiveInt | None = Field(None, description="null: every core")
-    dynamic: bool = True
-    videos: bool = False
+    dynamic: bool = Field(True, description="also images of the frames of dynamic exams")
+    videos: bool = Field(False, description="also one AVI a dynamic exam")
     video_rendering: Rendering = Rendering(colormap="prism", range="minmax")
-    video_codec: Literal["DIVX", "FFV1"] = "DIVX"
-    video_fps: Annotated[float, Field(gt=0)] = 5.0
+    video_codec: Literal["DIVX", "FFV1"] = Field("DIVX", description="DIVX: as the original study; FFV1: without loss")
+    video_fps: Annotated[float, Field(gt=0)] = Field(5.0, description="frames a second of the AVI")
     video_jpeg: Annotated[int, Field(ge=1, le=100)] | None = Field(
         None, description="frames pass through JPEG of this quality first (original study: 75); null: as they are"
     )
@@ -34,20 +34,22 @@ class FilterSection(Section):
         description="original: as the original study, where only a view that is missing or cannot be read drops an "
         "exam: identical and implausible pictures stay; of dynamic exams first visits alone",
     )
-    views: tuple[ViewName, ...] = ("Frontal", "Right45", "Right", "Left45", "Left")
+    views: tuple[ViewName, ...] = Field(
+        ("Frontal", "Right45", "Right", "Left45", "Left"), description="an exam is complete when it has all of these"
+    )
     shape: Shape | None = Field(None, description="null: the most frequent shape")
     low: float = Field(5.0, description="lowest plausible temperature, degC")
     high: float = Field(45.0, description="highest plausible temperature, degC")
     minimum_spread: float = Field(0.5, description="degC; a flatter matrix is no thermogram")
-    frames: PositiveInt = 20
-    dynamic: bool = True
+    frames: PositiveInt = Field(20, description="frames of a complete dynamic exam")
+    dynamic: bool = Field(True, description="also filter dynamic exams")
 
 
 class DatasetSection(Section):
     """``build-dataset``: one HDF5 file."""
 
     name: Name = Field("cohort", description="datasets/NAME.h5")
-    source: Literal["matrices", "images", "videos"] = "matrices"
+    source: Literal["matrices", "images", "videos"] = Field("matrices", description="what static exams are read from")
     dynamic_source: Literal["matrices", "images", "videos"] | None = Field(
         None, description="what dynamic exams are read from; null: dataset.source"
     )
@@ -58,8 +60,8 @@ class DatasetSection(Section):
     )
     views: tuple[ViewName, ...] | None = Field(None, description="null: those of filter.views")
     size: Shape | None = Field(None, description="rows, columns; null: as they are")
-    static: bool = True
-    dynamic: bool = False
+    static: bool = Field(True, description="pack static exams")
+    dynamic: bool = Field(False, description="pack dynamic exams")
     compression: Literal["auto", "gzip", "lzf", "none"] = Field(
         "auto",
         description="auto: gzip for degrees; none for colours, which can be made again and load five times as fast",
@@ -75,24 +77,37 @@ class DatasetSection(Section):
 class SplitSection(Section):
     """The one patient-wise split, and the folds of cross-validation."""
 
-    protocol: Literal["grouped-cv", "holdout", "thesis"] = "grouped-cv"
+    protocol: Literal["grouped-cv", "holdout", "thesis"] = Field(
+        "grouped-cv",
+        description="cross-validation or one test part, by patient; thesis: the original study's, by exam",
+    )
     order: Literal["filtered", "unfiltered"] = Field(
         "filtered",
         description="protocol thesis: the file names whose order is shuffled, those of the study's filtered folders "
         "(image_276_1) or the site's own (T0276.1.1.S...), as its table 3",
     )
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.3
-    folds: Annotated[int, Field(ge=2, le=10_000)] = 5
-    repeats: Annotated[int, Field(gt=0, le=10_000)] = 5
-    inner_folds: Annotated[int, Field(ge=2, le=10_000)] = 3
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3, description="share of patients that are tested (holdout, thesis)"
+    )
+    folds: Annotated[int, Field(ge=2, le=10_000)] = Field(5, description="parts of the cross-validation")
+    repeats: Annotated[int, Field(gt=0, le=10_000)] = Field(
+        5, description="times that the cross-validation is drawn anew"
+    )
+    inner_folds: Annotated[int, Field(ge=2, le=10_000)] = Field(
+        3, description="parts inside each training part that choose thresholds and calibrate"
+    )
 
 
 class CohortSection(Section):
     """Which exams count, and remedies against shortcuts."""
 
-    match: Literal["none", "choose", "weight"] = "none"
-    match_days: PositiveInt = 270
-    match_room_celsius: Annotated[float, Field(gt=0)] = 0.75
+    match: Literal["none", "choose", "weight"] = Field(
+        "none", description="healthy exams that resemble the sick ones in date and room: choose them, or weigh them"
+    )
+    match_days: PositiveInt = Field(270, description="most days between two matched exams")
+    match_room_celsius: Annotated[float, Field(gt=0)] = Field(
+        0.75, description="most degC between the rooms of two matched exams"
+    )
     layouts: tuple[str, ...] = Field((), description="keep only these acquisition layouts")
     exclude: tuple[str, ...] = Field((), description="exams to leave out, PATIENT or PATIENT_VISIT")
     facts: Annotated[tuple[str, ...], ASIDE] = Field(

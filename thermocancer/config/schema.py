@@ -36,10 +36,13 @@ class Config(Section):
     """A whole run. YAML files hold only what differs from these defaults."""
 
     workspace: PathText = Field("workspace", description="folder of the data road")
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
-    pipeline: tuple[StageName, ...] = (
-        "simulate", "convert", "filter", "build-dataset", "train-ae", "fuse", "evaluate",
-    )  # fmt: skip
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        0, description="every draw of a run begins here: cohort, split, weights, bootstrap"
+    )
+    pipeline: tuple[StageName, ...] = Field(
+        ("simulate", "convert", "filter", "build-dataset", "train-ae", "fuse", "evaluate"),
+        description="what `run` does, in this order",
+    )
     strategy: StrategySection = StrategySection()
     fetch: FetchSection = FetchSection()
     import_: ImportSection = Field(ImportSection(), alias="import")

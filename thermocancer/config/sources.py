@@ -29,9 +29,11 @@ class FetchSection(Section):
     """``fetch``: the site and how politely to ask it."""
 
     url: str = Field("https://visual.ic.uff.br/dmi/", description="address of the site's base path")
-    protocols: tuple[ProtocolLetter, ...] = ("S", "D")
-    views: tuple[ViewName, ...] = ("Frontal", "Right45", "Right", "Left45", "Left")
-    diagnoses: tuple[Literal["healthy", "sick"], ...] = ("healthy", "sick")
+    protocols: tuple[ProtocolLetter, ...] = Field(("S", "D"), description="S: static, D: dynamic exams")
+    views: tuple[ViewName, ...] = Field(
+        ("Frontal", "Right45", "Right", "Left45", "Left"), description="views of static exams"
+    )
+    diagnoses: tuple[Literal["healthy", "sick"], ...] = Field(("healthy", "sick"), description="groups of patients")
     patients: tuple[int, ...] = Field((), description="only these patients; empty means all")
     since: str | None = Field(None, description="only visits from this date on, YYYY-MM-DD")
     limit: PositiveInt | None = Field(None, description="fetch at most this many files")
@@ -40,9 +42,9 @@ class FetchSection(Section):
         description="when to ask whether files already here have changed: where the patient's page has, "
         "every file with a validator, every file (in full where there is none), or never",
     )
-    connections: Annotated[int, Field(ge=1, le=4)] = 1
+    connections: Annotated[int, Field(ge=1, le=4)] = Field(1, description="requests under way at once")
     interval_s: Seconds = Field(1.0, description="seconds between requests, all connections")
-    timeout_s: Annotated[Seconds, Field(gt=0)] = 30.0
+    timeout_s: Annotated[Seconds, Field(gt=0)] = Field(30.0, description="seconds until a silent server is given up")
     retries: Annotated[int, Field(ge=0, le=100)] = Field(
         4, description="tries after the first, for a site that falters"
     )
@@ -187,31 +189,36 @@ BodyShape = Annotated[tuple[BodySide, BodySide], BeforeValidator(shape_from_text
 class SimulateSection(Section):
     """``simulate``: a synthetic cohort by the bioheat equation."""
 
-    patients: Annotated[int, Field(gt=0, le=100_000)] = 40
-    sick_fraction: Fraction = 0.4
+    patients: Annotated[int, Field(gt=0, le=100_000)] = Field(40, description="how many patients")
+    sick_fraction: Fraction = Field(0.4, description="share of them that is sick")
     shape: BodyShape = Field((480, 640), description="rows and columns")
-    static: bool = True
-    dynamic: bool = True
-    frames: PositiveInt = 20
-    frame_interval_s: Annotated[float, Field(gt=0)] = 15.0
+    static: bool = Field(True, description="make static exams of five views")
+    dynamic: bool = Field(True, description="make dynamic exams")
+    frames: PositiveInt = Field(20, description="frames of a dynamic exam")
+    frame_interval_s: Annotated[float, Field(gt=0)] = Field(15.0, description="seconds between frames")
     tissue: Literal["layers-A-skin", "layers-A", "layers-B", "voxel", "pet"] = Field(
         "layers-A-skin", description="a named, cited parameter set"
     )
-    tumour_heat: Literal["gautherie", "calibrated"] = "calibrated"
+    tumour_heat: Literal["gautherie", "calibrated"] = Field(
+        "calibrated",
+        description="gautherie: by growth rate, as published; calibrated: by contrasts measured in women",
+    )
     contrast: float | None = Field(None, description="force the peak contrast in degC; null: physics")
-    noise_celsius: Annotated[float, Field(ge=0)] = 0.05
+    noise_celsius: Annotated[float, Field(ge=0)] = Field(0.05, description="of the camera, degC in each pixel")
     drift_celsius: Annotated[float, Field(ge=0)] = Field(0.02, description="offset of the whole frame, redrawn a frame")
     vessels: Annotated[float, Field(ge=0)] = Field(1.0, description="warmth of veins; 0 switches them off")
     mottle: Annotated[float, Field(ge=0)] = Field(1.0, description="patches of perfusion; 0 switches them off")
     asymmetry: Annotated[float, Field(ge=0)] = Field(1.0, description="differences between the breasts; 0: none")
     variation: Annotated[float, Field(ge=0)] = Field(1.0, description="how much bodies and rooms differ; 0: all alike")
     framing: Annotated[float, Field(ge=0)] = Field(1.0, description="how freely the body stands in the frame; 0: fixed")
-    second_visits: Fraction = 0.06
-    missing_views: Fraction = 0.05
-    missing_frames: Fraction = 0.05
+    second_visits: Fraction = Field(0.06, description="share of patients who come twice")
+    missing_views: Fraction = Field(0.05, description="share of exams that lack a view")
+    missing_frames: Fraction = Field(0.05, description="share of dynamic exams that lack frames")
     repeated_views: Fraction = Field(0.02, description="exams with two pictures of one view")
     wrong_labels: Fraction = Field(0.0, description="patients filed under the wrong diagnosis")
-    tie: Literal["none", "marker", "camera", "room", "calendar"] = "none"
-    tie_strength: Fraction = 1.0
+    tie: Literal["none", "marker", "camera", "room", "calendar"] = Field(
+        "none", description="a planted shortcut: what goes with the label"
+    )
+    tie_strength: Fraction = Field(1.0, description="share of patients to whom the tie applies")
     detectability: bool = Field(False, description="instead of a cohort: what can be seen at which depth")
     processes: PositiveInt | None = Field(None, description="null: every core; the result does not depend on it")
