@@ -394,5 +394,5 @@ def from_environment(environment: Mapping[str, str] | None = None) -> Iterable[t
             near = difflib.get_close_matches(name.removeprefix(ENVIRONMENT_PREFIX), endings, n=1, cutoff=0.7)
             raise ConfigError(
                 f"the environment variable {name} means nothing", where=name, expected=f"one of: {', '.join(known)}",
-                hint=f"did you mean {endings[near[0]]}?" if near else "unset it, or write SECTION__KEY with two underscores",
+                hint=f"did you mean {endings[near[0]]}?" if near else "write SECTION__KEY with two underscores",
             )  # fmt: skip
