@@ -17,6 +17,7 @@ from thermocancer.data.catalog import Record, read_catalog
 from thermocancer.errors import ConfigError, DataError, ThermocancerError
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
+from thermocancer.stages import build_dataset
 from thermocancer.stages import filter as filter_stage
 from thermocancer.stages import import_folder as stage
 from thermocancer.thermal.quality import missing_pixels
@@ -298,7 +299,7 @@ def test_no_column_is_guessed(columns: str, lines: list[str], named: tuple[str, 
         desk.run(labels=desk.table("\n".join([columns, *lines])), view="Frontal")
     assert all(name in str(caught.value.found) for name in named)
     assert "--label-column" in str(caught.value.hint)
-    assert "import.sick_values" in str(caught.value.hint)
+    assert "--sick-values" in str(caught.value.hint)
     assert not desk.workspace.catalog.exists()
 
 
@@ -321,6 +322,47 @@ def test_values_of_which_one_class_is_understood_are_refused_with_their_counts(
     assert all(f"{value} 4" in str(caught.value.found) for value in values)
     desk.run(labels=labels, view="Frontal", label_column="diagnosis", sick_values=values[:1], healthy_values=values[1:])
     assert desk.labels() == RIGHT
+
+
+SITES: dict[str, tuple[str, list[str], str]] = {
+    "columns of breasts": (
+        "id,Left,Right\n" + "".join(f"{n},{'PM' if n > 4 else 'PB'},N\n" for n in WOMEN), ["Left", "Right"], "obl{}",
+    ),
+    "a column of breasts": (
+        "id,breast,diagnosis\n" + "".join(f"{n},L,{'PM' if n > 4 else 'PB'}\n{n},R,N\n" for n in WOMEN),
+        ["breast"], "obl{}",
+    ),
+    "a column of regions": (
+        "id,region,diagnosis\n"
+        + "".join(f"{n},left Sacrum,{'PM' if n > 4 else 'N'}\n{n},Right sacrum,N\n{n},knee,PM\n" for n in WOMEN),
+        ["region"], "Sacrum-{}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "columns", "named"), SITES.values(), ids=SITES)
+def test_breasts_and_regions_with_labels_of_their_own_are_exams_of_one_patient(
+    table: str, columns: list[str], named: str, desk: Desk
+) -> None:
+    sides = [named.format(side) for side in ("left", "right")]
+    desk.put(f"{n}_{word}.csv" for n in WOMEN for word in (*sides, "anterior"))
+    options = {"labels": desk.table(table), "view_map": [f"{word}=Frontal" for word in sides]}
+    with pytest.raises(ThermocancerError) as caught:
+        desk.run(**options)
+    assert "--si" in str(caught.value.hint)
+    options |= {"site_columns": columns, "sick_values": "PM", "healthy_values": ["N", "PB"]}
+    report = desk.run(**options)
+    left = {each.patient: each.label for each in desk.records() if "left" in str(each.extra["original"])}
+    right = {each.label for each in desk.records() if "right" in str(each.extra["original"])}
+    assert (left, right) == (RIGHT, {"healthy"})
+    assert any(note.startswith("not taken, it shows no single one of") and ": 8 (" in note for note in report.notes)
+    assert desk.run(**options).made == 0
+    config = load_config(options={"filter.views": ["Frontal"]}, workspace=desk.workspace.root)
+    filter_stage.run(config, desk.workspace, Silent())
+    built = build_dataset.run(config, desk.workspace, Silent()).figures
+    assert (built["static_exams"], built["static_patients"]) == (16, 8)
+    split = json.loads((desk.workspace.root / "split.json").read_text())
+    assert sorted([*split["train"], *split["test"]]) == list(WOMEN)  # each woman once, with both exams
 
 
 def test_birads_needs_a_limit(desk: Desk) -> None:

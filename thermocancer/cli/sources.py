@@ -114,6 +114,16 @@ def import_folder(
     keep_columns: Annotated[
         list[str] | None, typer.Option(help="Other column of the labels file to keep (all are); repeat it.")
     ] = None,
+    site: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--site",
+            "--side",
+            help="Breasts or regions with labels of their own: the column that names them, or their columns, A,B.",
+        ),
+    ] = None,
+    sick_values: Annotated[list[str] | None, typer.Option(help="Values that mean sick, for example PM,M.")] = None,
+    healthy_values: Annotated[list[str] | None, typer.Option(help="Values that mean healthy, likewise.")] = None,
 ) -> dict[str, object]:
     """Bring a folder somebody already has into raw/, and say how it was read (alone with --dry-run)."""
     return {
@@ -126,6 +136,9 @@ def import_folder(
         "import.dates": [str(path) for path in dates] if dates else None,
         "import.date_format": date_format,
         "import.keep_columns": keep_columns or None,
+        "import.site_columns": site or None,
+        "import.sick_values": sick_values or None,
+        "import.healthy_values": healthy_values or None,
     }
 
 

@@ -108,6 +108,10 @@ class ImportSection(Section):
     match_columns: tuple[str, ...] = Field(
         (), description="columns whose value must be a folder's or the file's name: several exams a patient"
     )
+    site_columns: tuple[str, ...] = Field(
+        (), description="breasts or regions that are labelled each by itself, an exam each: the column that names "
+        "them, or several columns that each hold one's label",
+    )  # fmt: skip
     healthy_values: tuple[str, ...] = Field(
         ("healthy", "0", "negative", "normal", "no", "false"),
         description="values that mean healthy, besides the field's own words in several languages",
@@ -135,6 +139,14 @@ class ImportSection(Section):
     shape: Shape | None = Field(None, description="refuse matrices of any other shape")
     frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
     frames: PositiveInt = Field(20, description="radiometric videos: keep at most so many frames")
+
+    @field_validator("site_columns", "healthy_values", "sick_values", mode="before")
+    @classmethod
+    def _parts_of_a_text(cls, value: object) -> object:
+        given = [value] if isinstance(value, str) else value
+        if not isinstance(given, (list, tuple)) or not all(isinstance(text, str) for text in given):
+            return value  # which the schema refuses
+        return tuple(part.strip() for text in given for part in text.split(",") if part.strip())
 
     @field_validator("dates", "match_columns", "keep_columns", mode="before")
     @classmethod
@@ -178,6 +190,8 @@ class ImportSection(Section):
         both = {each.casefold() for each in self.healthy_values} & {each.casefold() for each in self.sick_values}
         if both:
             raise ValueError(f"import.healthy_values and import.sick_values share {sorted(both)}")
+        if len(self.site_columns) > 1 and self.label_column is not None:
+            raise ValueError("several import.site_columns hold the labels themselves: leave import.label_column out")
         return self
 
 

@@ -15,7 +15,7 @@ from thermocancer.data.catalog import Record, check_labels, read_catalog, replac
 from thermocancer.data.folder.dates import ExamDates, date_files
 from thermocancer.data.folder.decide import STAGE, Cohorts, Content, Placed, label_counts, merge, place_files
 from thermocancer.data.folder.files import Facts, SourceFile, check_shape, find_sources, inspect, make
-from thermocancer.data.folder.labels import Labels, id_columns, label_of_paths
+from thermocancer.data.folder.labels import Labels, id_columns, label_of_paths, unfold_sites
 from thermocancer.data.folder.names import FileIdentity, keys_in, read_names
 from thermocancer.data.folder.plan import ReadingPlan
 from thermocancer.data.folder.tables import read_table
@@ -103,7 +103,7 @@ def _nothing_imported(placed: Sequence[Placed], section: ImportSection) -> DataE
     kinds: defaultdict[str, list[str]] = defaultdict(list)
     for each in placed:
         kinds[each.problem.partition(", found ")[0]].append(each.problem)
-    kind, problems = max(kinds.items(), key=lambda each: len(each[1]))
+    kind, problems = max(kinds.items(), key=lambda each: len(each[1]), default=("", ["every file is left out"]))
     hint = "see the options --labels, --id-pattern and --view of: thermocancer import --help"
     if unit := option_of(kind):
         hint = f"{unit}, and the numbers are converted; --unit C takes them as they are"
@@ -126,9 +126,9 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     relatives = [each.relative for each in found.sources]
     label_of = label_of_paths(relatives, section)
     if tables:
-        table = read_table(tables[0], "import.labels")
-        names, ids = read_names(relatives, section, id_columns(table, section))
-        labels = Labels(table, ids, section) if ids is not None else None
+        table, asked = unfold_sites(read_table(tables[0], "import.labels"), section)
+        names, ids = read_names(relatives, section, id_columns(table, asked))
+        labels = Labels(table, ids, asked) if ids is not None else None
     else:
         names, _ = read_names(relatives, section, (), label_of)
         labels = None
@@ -136,8 +136,8 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     known = {each.key for each in identities}
     dates = ExamDates(section, lambda text: keys_in(text, known, section))
     for relative, identity in names.identities.items():
-        if isinstance(identity, FileIdentity) and identity.problem == LEFT_OUT:
-            found.left_out.setdefault(LEFT_OUT, []).append(safe_name(relative))
+        if isinstance(identity, FileIdentity) and (why := _why_left_out(identity, labels)):
+            found.left_out.setdefault(why, []).append(safe_name(relative))
             found.sources = [each for each in found.sources if each.relative != relative]
     cohorts = Cohorts.of(section, catalog, hashes.of(tables[0]) if tables else "")
     contents = _read_all(found.sources, section, previous, hashes, progress)
@@ -149,6 +149,16 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     todo = [each for each in placed if not each.problem and not _adopt(each, standing, workspace, hashes)]
     read_as = ReadingPlan.of(cohorts.name, section, placed, names, labels, label_of, dates, found.left_out)
     return _Work(placed, cohorts, todo, read_as, [*found.notes, *read_as.lines()])
+
+
+def _why_left_out(identity: FileIdentity, labels: Labels | None) -> str:
+    """Why a file is not taken by what was asked for; empty where it is."""
+    if identity.problem == LEFT_OUT:
+        return LEFT_OUT
+    if labels is not None and labels.sites and not identity.problem and labels.site_of(identity) is None:
+        names = ", ".join(each.name for each in labels.sites)
+        return f"it shows no single one of {names}, and each of these has a label of its own"
+    return ""
 
 
 def _adopt(each: Placed, standing: Mapping[str, Record], workspace: Workspace, hashes: HashIndex) -> bool:

@@ -16,7 +16,7 @@ from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record
 from thermocancer.data.folder.dates import ExamDates
 from thermocancer.data.folder.files import Facts, SourceFile
-from thermocancer.data.folder.labels import Labelled, Labels
+from thermocancer.data.folder.labels import Labelled, Labels, Site
 from thermocancer.data.folder.names import FileIdentity, NamesRead
 from thermocancer.data.folder.patients import PatientKey
 from thermocancer.data.names import parse_name, safe_name
@@ -146,6 +146,12 @@ class _Candidate:
     numbered: bool
     """Was the visit numbered here, and not read anywhere?"""
 
+    @property
+    def exam(self) -> int:
+        """The exam's number: its visit, unless breasts or regions are exams of their own."""
+        site = self.labelled.site
+        return self.visit if site is None else (self.visit - 1) * site.count + site.number
+
 
 def place_files(
     contents: Sequence[Content],
@@ -163,7 +169,7 @@ def place_files(
     is wrong with a file becomes a record with a status and a reason. The answer is in the order of ``contents``.
     """
     placed, candidates = [], []
-    videos: defaultdict[PatientKey, int] = defaultdict(int)
+    videos: defaultdict[tuple[PatientKey, Site | None], int] = defaultdict(int)
     for content in contents:
         identity = names.identities[content.source.relative]
         why = "neither name nor folder says which view this is; say it with --view or --view-map"
@@ -185,8 +191,8 @@ def place_files(
         numbered = visit is None
         several = content.facts is not None and content.facts.count > 1  # frames in one file are an exam
         if visit is None and (several or content.source.kind == "video"):
-            videos[identity.key] += 1
-            visit = videos[identity.key]
+            videos[identity.key, labelled.site] += 1
+            visit = videos[identity.key, labelled.site]
         candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view, numbered))
     everywhere: set[PatientKey] = {each.identity.key for each in candidates if _is_of_the_site(each.content)}
     numbers = cohorts.numbers([each.identity for each in candidates], everywhere)
@@ -213,7 +219,7 @@ def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:
     """The index in the file name: the name's own, or the first free ones in the order of the files."""
     groups: defaultdict[tuple[object, ...], list[_Candidate]] = defaultdict(list)
     for each in candidates:
-        groups[each.identity.key, each.visit, each.view, each.identity.protocol].append(each)
+        groups[each.identity.key, each.exam, each.view, each.identity.protocol].append(each)
     indices: dict[SourceFile, int] = {}
     for group in groups.values():
         used = {each.identity.index for each in group if each.identity.index is not None}
@@ -234,12 +240,14 @@ def _records(candidate: _Candidate, patient: int, index: int, dates: ExamDates, 
     elif candidate.labelled.label is None:
         status, reason = "unlabelled", candidate.labelled.why
     label, layout = candidate.labelled.label or "unknown", facts.layout if facts else ""
-    record = Record("", patient, candidate.visit, candidate.view, identity.protocol, date, index, label, layout=layout)
+    record = Record("", patient, candidate.exam, candidate.view, identity.protocol, date, index, label, layout=layout)
     extra = _extra(content, cohorts)
     if identity.key != patient:
         extra |= {"original_id": str(identity.key), "patient_made_up": True}
     if candidate.numbered:
         extra["visit_made_up"] = True
+    if (site := candidate.labelled.site) is not None:
+        extra |= {"site": site.name, "site_visit": candidate.visit, "visit_made_up": True}
     if _is_of_the_site(content):
         extra["dmr"] = True
     if candidate.labelled.facts:

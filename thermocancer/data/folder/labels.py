@@ -19,6 +19,7 @@ from thermocancer.data.folder.names import FileIdentity
 from thermocancer.data.folder.patients import Ids, PatientKey, normal_id, patient_key
 from thermocancer.data.folder.tables import Row, Table
 from thermocancer.data.folder.words import (
+    BREAST,
     DATE_COLUMNS,
     ID_COLUMNS,
     NO,
@@ -27,8 +28,9 @@ from thermocancer.data.folder.words import (
     is_of_others,
     names_a_label,
     polarity,
+    side_of,
 )
-from thermocancer.data.names import plain_text
+from thermocancer.data.names import plain_text, tokens_of
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.workspace import LABELS
 
@@ -45,6 +47,26 @@ class Labelled:
     visit: int | None = None
     date: str | None = None
     facts: tuple[tuple[str, str], ...] = ()
+    site: Site | None = None
+
+
+@dataclass(frozen=True)
+class Site:
+    """A breast or region that is labelled by itself: its name, its number from 1, and how many there are."""
+
+    name: str
+    number: int
+    count: int
+
+    def is_of(self, identity: FileIdentity) -> bool:
+        """Do the file's words and view name it?"""
+        side = side_of(self.name)
+        words_say = {side_of(word) for word in identity.words} - {None}  # before the view, which a map may have changed
+        shown = words_say or {side_of(identity.view or "")}
+        rest = [each.text for each in tokens_of(plain_text(self.name))]
+        rest = [each for each in rest if each not in BREAST and not side_of(each) and not names_a_label(each)]
+        words = {bare(word) for word in identity.words}
+        return (side is None or shown == {side}) and ("".join(rest) in words or words.issuperset(rest))
 
 
 @dataclass(frozen=True)
@@ -57,11 +79,40 @@ class _Entry:
     matches: tuple[str, ...]
     place: str
     facts: tuple[tuple[str, str], ...]
+    site: str
 
-    def fits(self, identity: FileIdentity, visit: int | None) -> bool:
+    def fits(self, identity: FileIdentity, visit: int | None, site: Site | None) -> bool:
+        if site is not None and self.site not in ("", _site_key(site.name)):
+            return False
         if self.visit is not None and visit is not None and self.visit != visit:
             return False
         return all(match in identity.words for match in self.matches)
+
+
+def _site_key(text: str) -> str:
+    return plain_text(text).strip()
+
+
+def unfold_sites(table: Table, section: ImportSection) -> tuple[Table, ImportSection]:
+    """A line for each breast or region, where several columns hold one's label each; else what was given.
+
+    Raises ConfigError for a column that is not there.
+    """
+    columns = section.site_columns
+    if missing := [each for each in columns if each not in table.columns]:
+        what = f"the labels file has no column {missing[0]!r}"
+        expected = f"one of: {', '.join(table.columns)}"
+        raise ConfigError(what, where="import.site_columns", expected=expected, found=table.path)
+    if len(columns) < 2:
+        return table, section
+    site, label = "site", ", ".join(columns)
+    rows = []
+    for row in table.rows:
+        others = {name: cell for name, cell in row.cells.items() if name not in columns}
+        rows += [Row(row.line, {**others, site: name, label: row.cells.get(name, "")}) for name in columns]
+    rest = [each for each in table.columns if each not in (*columns, site)]
+    asked = section.model_copy(update={"site_columns": (site,), "label_column": label})
+    return Table(table.path, (*rest, site, label), tuple(rows)), asked
 
 
 # --- What a value means -----------------------------------------------------------------------------------------------
@@ -162,6 +213,7 @@ def id_columns(table: Table, section: ImportSection) -> list[Ids]:
         "import.visit_column": section.visit_column,
         "import.date_column": section.date_column,
         **{f"import.match_columns ({name})": name for name in section.match_columns},
+        **{f"import.site_columns ({name})": name for name in section.site_columns},
         **{f"import.keep_columns ({name})": name for name in section.keep_columns or ()},
     }
     for setting, name in named.items():
@@ -185,7 +237,7 @@ def choose_label_column(table: Table, ids: Ids, section: ImportSection) -> list[
     """
     if section.label_column is not None:
         return [Meaning.of(table, section.label_column, section)]
-    apart = {ids.column, section.visit_column, section.date_column, *section.match_columns}
+    apart = {ids.column, section.visit_column, section.date_column, *section.match_columns, *section.site_columns}
     columns = [each for each in table.columns if each not in apart]
     strong, weak = [], []
     for column in columns:
@@ -204,7 +256,7 @@ def choose_label_column(table: Table, ids: Ids, section: ImportSection) -> list[
         elif named or (len(values) > 1 and None not in answers):
             weak.append(column)
     possible = strong or weak
-    if strong and len(possible) == 1:
+    if strong and len(possible) == 1 and side_of(possible[0]) is None:
         return [Meaning.of(table, possible[0], section)]
     if len(strong) > 1 and (section.birads_sick_from or not any(_is_birads(c, table.values(c)) for c in strong)):
         meanings = [Meaning.of(table, column, section) for column in strong]
@@ -220,6 +272,8 @@ def _which_label(table: Table, possible: Sequence[str], section: ImportSection) 
         values = ", ".join(f"{value} {count}" for value, count in counts.most_common(6))
         return f"`{column}` ({values}{', ...' if len(counts) > 6 else ''})"
 
+    sides = [each for each in table.columns if side_of(each)]
+    each_by_itself = f"; where each breast has a label of its own: --side {','.join(sides)}" if len(sides) > 1 else ""
     what = "which column of the labels file is the label?"
     if len(possible) > 1:
         what = f"{len(possible)} columns of the labels file could be the label"
@@ -227,7 +281,7 @@ def _which_label(table: Table, possible: Sequence[str], section: ImportSection) 
         what, where="import.label_column", expected=f"one of: {', '.join(table.columns)}",
         found="; ".join(map(shown, possible)) or f"no column of {table.path.name} speaks of health or disease",
         hint="name it with --label-column, and its values where they are other words with "
-        "--set 'import.sick_values=[...]' and --set 'import.healthy_values=[...]'",
+        f"--sick-values and --healthy-values{each_by_itself}",
     )  # fmt: skip
 
 
@@ -256,6 +310,9 @@ class Labels:
         cells = [row.cells.get(date_column or "", "") for row in table.rows]
         self.dates = read_dates(cells, section.date_format, f"column `{date_column}`")
         self.date_column = date_column
+        names = {_site_key(name): name for each in section.site_columns for name in reversed(table.values(each))}
+        ordered = [names[key] for key in sorted(names)]
+        self.sites = [Site(name, number, len(ordered)) for number, name in enumerate(ordered, 1)]
         problems: list[DataError] = []
         for row, day in zip(table.rows, self.dates.days, strict=True):
             self._take(row, day, problems)
@@ -283,7 +340,7 @@ class Labels:
         facts = tuple(
             (name, cell)
             for name, cell in row.cells.items()
-            if cell and name not in (self.ids.column, column) and (kept is None or name in kept)
+            if cell and name not in (self.ids.column, column, *section.site_columns) and (kept is None or name in kept)
         )
         file = normal_id(own) if self.ids.of_files else ""
         entry = _Entry(
@@ -295,15 +352,17 @@ class Labels:
             (*(row.cells.get(name, "").casefold() for name in section.match_columns), *([file] if file else [])),
             table.place(row),
             facts,
+            _site_key(row.cells.get(section.site_columns[0], "")) if section.site_columns else "",
         )
-        same = [each for each in self._entries[entry.key] if (each.visit, each.matches) == (entry.visit, entry.matches)]
+        apart = (entry.visit, entry.matches, entry.site)
+        same = [each for each in self._entries[entry.key] if (each.visit, each.matches, each.site) == apart]
         other = next((each for each in same if each.label != entry.label), None)
         if other is not None:
             problem = DataError(
                 f"patient {own} has two labels", where=entry.place,
                 expected=f"{other.label or 'no label'} as in {other.place}", found=entry.label or "no label",
                 hint="correct the labels file, or name the columns that tell exams apart: import.visit_column, "
-                "import.match_columns",
+                "import.match_columns, or --site for the breast or region",
             )  # fmt: skip
             problems.append(problem)
         self._entries[entry.key].append(entry)
@@ -311,7 +370,8 @@ class Labels:
     def of(self, identity: FileIdentity, visit: int | None) -> Labelled:
         """The label of a file; ``visit`` is its visit if that is known."""
         self._asked.add(identity.key)
-        fitting = [each for each in self._entries.get(identity.key, []) if each.fits(identity, visit)]
+        site = self.site_of(identity)
+        fitting = [each for each in self._entries.get(identity.key, []) if each.fits(identity, visit, site)]
         if not fitting:
             return Labelled(None, f"no line for patient {identity.written} in {self._table.path.name}")
         first = fitting[0]
@@ -320,7 +380,12 @@ class Labels:
         if first.label is None:
             what = f"label {first.written!r} is neither healthy nor sick" if first.written else "its label is blank"
             return Labelled(None, f"{what} ({Path(first.place).name})")
-        return Labelled(first.label, "", first.visit, first.date, first.facts)
+        return Labelled(first.label, "", first.visit, first.date, first.facts, site)
+
+    def site_of(self, identity: FileIdentity) -> Site | None:
+        """The one breast or region that a file shows; None where it shows several, or none is labelled by itself."""
+        shown = [each for each in self.sites if each.is_of(identity)]
+        return shown[0] if len(shown) == 1 else None
 
     def said(self) -> list[str]:
         """The label column and the meaning of its values; what other columns hold that is not used."""
@@ -328,6 +393,8 @@ class Labels:
         if len(self.meanings) > 1:
             others = ", ".join(f"`{each.column}`" for each in self.meanings[1:])
             lines[0] += f" ({others}: the same in every line)"
+        if self.sites:
+            lines.append(f"exams: one each of a patient's {', '.join(each.name for each in self.sites)}")
         if unknown := self.meanings[0].unknown():
             lines.append(f"label values that are neither healthy nor sick: {', '.join(unknown[:MOST_SHOWN])}")
         without_file = len(set(self._entries) - self._asked)
@@ -349,8 +416,8 @@ def _check_understood(meaning: Meaning) -> None:
         what, where="import.label_column",
         expected="words such as healthy, sick, benign, malignant, positive, negative, 0, 1",
         found=", ".join(counts[:MOST_SHOWN]) or "blank cells only",
-        hint="say what they mean with --set 'import.sick_values=[...]' --set 'import.healthy_values=[...]', or name "
-        "another column with --label-column",
+        hint="say what they mean with --sick-values A,B and --healthy-values C,D, or name another column with "
+        "--label-column",
     )  # fmt: skip
 
 

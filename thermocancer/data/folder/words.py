@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from thermocancer.data.names import plain_text
+from thermocancer.data.names import plain_text, view_in_name
 from thermocancer.workspace import LABELS
 
 
@@ -24,6 +24,7 @@ PATIENT = _words(
 VISIT = _words("v vis visit visita session sessao sesion timepoint followup")
 COUNTER = _words("flir ir img image imagem imagen dsc dscn pic picture photo foto frame shot snap seq rec")
 AGE = _words("age idade edad yo anos years")
+BREAST = _words("breast breasts mama mamas seno senos pecho sein brust side lado region site of the da de del")
 SITE = _words("s site center centre centro clinic clinica hospital h unit")
 
 # --- Names of columns -------------------------------------------------------------------------------------------------
@@ -97,6 +98,16 @@ def names_a_label(column: str) -> bool:
     """
     words = set(re.findall(r"[a-z]+", plain_text(column)))
     return (bare(column) in _LABEL_COLUMNS or bool(words & _LABEL_WORDS)) and not is_of_others(column)
+
+
+def side_of(text: str) -> str | None:
+    """The side of the body that a text names, in whatever view.
+
+    >>> [side_of(text) for text in ("Left", "Mama direita", "oblleft", "R", "front")]
+    ['left', 'right', 'left', 'right', None]
+    """
+    view = view_in_name(text) or ""
+    return next((side for side in ("left", "right") if view.startswith(side.capitalize())), None)
 
 
 def is_of_others(column: str) -> bool:
