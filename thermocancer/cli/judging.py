@@ -1,4 +1,4 @@
-"""``evaluate``, ``compare``, ``audit``, ``predict``, ``export`` and ``reproduce``: what runs and scores are worth."""
+"""``evaluate``, ``compare``, ``validate``, ``audit``, ``predict``, ``export``: what runs and scores are worth."""
 
 from __future__ import annotations
 
@@ -43,6 +43,25 @@ def compare(
 ) -> dict[str, object]:
     """Test runs against one another on the patients they share."""
     return {"evaluate.compare": list(runs)}
+
+
+@stage_command("validate", example="thermocancer validate svm5 --on hospital2 -w demo")
+def validate(
+    run: Annotated[str, typer.Argument(help="Name of the frozen run.", metavar="RUN")],
+    on: Annotated[Path, typer.Option("--on", help="Workspace with another labelled data set.")],
+    html: Annotated[Path | None, typer.Option("--html", help="Where the page goes.")] = None,
+    recalibrate: Annotated[
+        float | None, typer.Option("--recalibrate", help="Share of its patients that teach a recalibration.")
+    ] = None,
+) -> dict[str, object]:
+    """Judge a frozen run on another collection: does it travel, and who could tell the two apart?
+
+    Nothing is trained and no threshold is chosen there.
+    """
+    return {
+        "evaluate.run": run, "evaluate.on": str(on), "evaluate.recalibrate": recalibrate,
+        "evaluate.page": None if html is None else str(html),
+    }  # fmt: skip
 
 
 @app.command("audit")

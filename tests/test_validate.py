@@ -1,0 +1,110 @@
+"""``validate``: a frozen run travels to patients of its own kind, and copies and strangers are noticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset
+
+from thermocancer.data.cohort import ArrayCohort, CentiCelsius
+from thermocancer.data.split import make_split
+from thermocancer.errors import DataError
+from thermocancer.evaluation.external import net_benefit, verdict_of_travel
+from thermocancer.evaluation.statistics.intervals import Estimate
+from thermocancer.files import Json
+from thermocancer.progress import Silent
+from thermocancer.stages import fuse, validate
+from thermocancer.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    workspace = Workspace(tmp_path_factory.mktemp("home"))
+    source = toy_source(toy_rows(60, repeats=1))
+    write_dataset(workspace, source)
+    config = pixels_config(workspace)
+    make_split(source.exams, config.split, 0).write(workspace.split)
+    fuse.run(config, workspace, Silent())
+    return workspace
+
+
+def judged(home: Workspace, other: Workspace) -> Json:
+    options = {"evaluate.run": "pixels", "evaluate.on": str(other.root), "evaluate.bootstrap": 100}
+    report = validate.run(pixels_config(home, **options), home, Silent())
+    assert all(Path(each).is_file() for each in report.outputs)
+    found: Json = report.figures["validation"]
+    return found
+
+
+def collection(folder: Path, *, seed: int, change: str = "") -> Workspace:
+    workspace, source = Workspace(folder), toy_source(toy_rows(80, repeats=1, seed=seed), seed=seed)
+    matrices: CentiCelsius = np.asarray(source.matrices["Frontal"], dtype=np.uint16)
+    measured = source.measured
+    if change == "no spots":
+        matrices = matrices[::-1].copy()  # whose picture it is has nothing to do with the label
+    elif change == "warm room":
+        matrices = matrices + 200
+        measured = {**measured, "room_celsius": measured["room_celsius"] + 2}
+    write_dataset(workspace, ArrayCohort(source.exams, {"Frontal": matrices}, measured=measured))
+    return workspace
+
+
+def test_it_travels_to_patients_of_its_own_kind(home: Workspace, tmp_path: Path) -> None:
+    found = judged(home, collection(tmp_path / "same", seed=5))
+    assert found["verdict"]["headline"] == "It travels."
+    assert found["threshold"] == pytest.approx(found["threshold"])
+    assert found["shared"]["same_content"] == []
+    assert found["recalibration"]["taught"] + found["recalibration"]["scored"] == found["units"]
+    assert "5a data source" in {each["item"] for each in found["items"]}
+
+
+def test_a_model_that_sees_nothing_there_does_not_travel(home: Workspace, tmp_path: Path) -> None:
+    found = judged(home, collection(tmp_path / "shuffled", seed=6, change="no spots"))
+    assert found["metrics"]["auc"]["low"] < 0.5
+    assert found["verdict"]["tone"] in ("bad", "open")
+    assert found["verdict"]["headline"] != "It travels."
+
+
+def test_its_own_exams_are_no_external_collection(home: Workspace) -> None:
+    found = judged(home, home)
+    assert "no external collection" in found["verdict"]["headline"]
+    assert len(found["shared"]["same_content"]) >= found["scored"]
+
+
+def test_another_room_tells_the_collections_apart(home: Workspace, tmp_path: Path) -> None:
+    found = judged(home, collection(tmp_path / "warm", seed=7, change="warm room"))
+    by = {each["title"]: each["auc"]["low"] for each in found["apart"]}
+    assert by["background temperature"] > 0.8
+    assert found["abstained"] > 0
+    assert any("told apart" in each for each in found["verdict"]["sentences"])
+
+
+def test_a_workspace_without_a_data_set_says_what_to_type(home: Workspace, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no data set") as caught:
+        judged(home, Workspace(tmp_path))
+    assert "import" in str(caught.value.hint)
+
+
+def test_net_benefit_is_that_of_counts() -> None:
+    sick, healthy, hits, alarms = 40, 60, 30, 12
+    shares = Estimate(hits / sick, 0.6, 0.86, ""), Estimate(1 - alarms / healthy, 0.68, 0.88, "")
+    found = net_benefit(*shares, [0.4])[2]
+    assert found["value"] == pytest.approx((hits - alarms * (0.1 / 0.9)) / 100)
+    assert found["low"] < found["value"] < found["high"]
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "words"),
+    [(0.9, 0.85, 0.95, "It travels."), (0.6, 0.5, 0.7, "It does not"), (0.85, 0.5, 0.97, "cannot be told")],
+)
+def test_verdicts(value: float, low: float, high: float, words: str) -> None:
+    share = {"value": 0.8, "low": 0.7, "high": 0.9}
+    document: Json = {
+        "metrics": {"auc": {"value": value, "low": low, "high": high}, "sensitivity": share, "specificity": share},
+        "internal_auc": {"value": 0.9, "low": 0.8, "high": 0.95}, "shared": {}, "units": 50, "positives": 20,
+        "threshold": 0.5, "calibration": {"in_the_large": None, "slope": None}, "apart": [], "abstained": 0,
+        "scored": 50,
+    }  # fmt: skip
+    assert words in verdict_of_travel(document)["headline"]
