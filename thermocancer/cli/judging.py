@@ -64,6 +64,60 @@ def validate(
     }  # fmt: skip
 
 
+@app.command("plan-study")
+@with_common_options
+def plan_study(
+    call: Call,
+    auc: Annotated[float, typer.Option("--auc", min=0.501, max=0.999, help="AUC that is to be shown.")] = 0.7,
+    other_auc: Annotated[
+        float, typer.Option("--other-auc", min=0.5, max=0.999, help="AUC it is to differ from.")
+    ] = 0.6,
+    correlation: Annotated[float, typer.Option("--correlation", min=0, max=0.99, help="Of the two AUCs.")] = 0.5,
+    sensitivity: Annotated[float, typer.Option("--sensitivity", min=0.01, max=0.999, help="To be shown.")] = 0.9,
+    above: Annotated[float, typer.Option("--above", min=0.001, max=0.99, help="Sensitivity to be above.")] = 0.8,
+    prevalence: Annotated[
+        float | None, typer.Option("--prevalence", min=0.001, max=0.999, help="Share of sick; default: of -w, or .3.")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option("--overlap", min=0.001, max=1, help="Share of sick women with a healthy match.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option("--picture", help="Where a PNG goes.")] = None,
+) -> int:
+    """Say how many patients, matched or not, could show an AUC, a difference or a sensitivity.
+
+    With -w prevalence and overlap are those measured in its data set (cohort.match_days, cohort.match_room_celsius).
+
+    Example: thermocancer plan-study --auc 0.65 --prevalence 0.4
+    """
+    config = call.load()
+    from thermocancer.evaluation.planning import Population, measured_population, plan_picture, study_plan
+
+    found, data = Population(0.3), Workspace(Path(config.workspace)).dataset(config.dataset.name)
+    if call.workspace is not None and data.is_file():
+        from thermocancer.data.store.reading import StoredCohort
+
+        with StoredCohort(data) as cohort:
+            found = measured_population(cohort, config.cohort.match_days, config.cohort.match_room_celsius)
+    found = Population(
+        found.prevalence if prevalence is None else prevalence, found.overlap if overlap is None else overlap
+    )
+    rows = study_plan(
+        found, auc=auc, other_auc=other_auc, correlation=correlation, sensitivity=sensitivity, above=above
+    )  # fmt: skip
+    if not call.quiet and call.json_file != "-":
+        console = make_console()
+        console.print(f"{found.prevalence:.1%} sick; {found.overlap:.1%} of the sick have a match", markup=False)
+        for each in rows:
+            said = f"{each['patients']} patients ({each['sick']} sick, {each['healthy']} healthy)"
+            console.print(f"{each['goal']}, {each['power']:.0%} power: {said}", markup=False, soft_wrap=True)
+    if picture is not None and not call.dry_run:
+        from thermocancer.files import write_bytes
+
+        write_bytes(picture, plan_picture(found))
+    write_json_report({"prevalence": found.prevalence, "overlap": found.overlap, "rows": rows}, call)
+    return 0
+
+
 @app.command("audit")
 @with_common_options
 def audit(
