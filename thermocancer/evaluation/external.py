@@ -295,6 +295,8 @@ def verdict_of_travel(document: Json) -> Json:
     large = line["in_the_large"]
     if large is not None:
         off = line["in_the_large_low"] > 0 or line["in_the_large_high"] < 0
+        if line["slope"] is not None:
+            off = off or line["slope_low"] > 1 or line["slope_high"] < 1
         bounds = f"{number(large)} ({number(line['in_the_large_low'])} to {number(line['in_the_large_high'])})"
         slope = "" if line["slope"] is None else f", slope {number(line['slope'])}"
         sentences.append(
