@@ -31,7 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def judged(home: Workspace, other: Workspace) -> Json:
-    options = {"evaluate.run": "pixels", "evaluate.on": str(other.root), "evaluate.bootstrap": 100}
+    options = {"evaluate.run": "pixels", "evaluate.elsewhere": str(other.root), "evaluate.bootstrap": 100}
     report = validate.run(pixels_config(home, **options), home, Silent())
     assert all(Path(each).is_file() for each in report.outputs)
     found: Json = report.figures["validation"]

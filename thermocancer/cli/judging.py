@@ -59,7 +59,7 @@ def validate(
     Nothing is trained and no threshold is chosen there.
     """
     return {
-        "evaluate.run": run, "evaluate.on": str(on), "evaluate.recalibrate": recalibrate,
+        "evaluate.run": run, "evaluate.elsewhere": str(on), "evaluate.recalibrate": recalibrate,
         "evaluate.page": None if html is None else str(html),
     }  # fmt: skip
 

@@ -49,8 +49,10 @@ class EvaluateSection(Section):
         (0.006, 0.05), description="shares of sick women for which predictive values are told"
     )
     explain: bool = Field(True, description="draw heat maps of what the run looks at")
-    on: Annotated[PathText | None, ASIDE] = Field(None, description="workspace that ``validate`` judges a run on")
-    on_dataset: Annotated[Name, ASIDE] = Field("cohort", description="name of the data set there")
+    elsewhere: Annotated[PathText | None, ASIDE] = Field(
+        None, description="workspace that ``validate`` judges a run on"
+    )
+    elsewhere_dataset: Annotated[Name, ASIDE] = Field("cohort", description="name of the data set there")
     recalibrate: Annotated[float, Field(gt=0, lt=1), ASIDE] = Field(
         0.5, description="share of that collection's patients on which ``validate`` recalibrates; the others are scored"
     )

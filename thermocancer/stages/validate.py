@@ -63,9 +63,9 @@ def _asked(config: Config, workspace: Workspace) -> tuple[Run, Path]:
 
     if not config.evaluate.run:
         raise ConfigError("which run should be judged?", where="RUN", hint="validate RUN --on WORKSPACE")
-    if not config.evaluate.on:
+    if not config.evaluate.elsewhere:
         raise ConfigError("on which collection?", where="--on", hint="validate RUN --on WORKSPACE")
-    data = Workspace(Path(config.evaluate.on)).dataset(config.evaluate.on_dataset)
+    data = Workspace(Path(config.evaluate.elsewhere)).dataset(config.evaluate.elsewhere_dataset)
     if not data.is_file():
         raise DataError(
             "there is no data set to judge the run on", where=data, expected="a workspace with a labelled data set",
