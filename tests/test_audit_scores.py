@@ -113,6 +113,19 @@ def test_patients_in_two_folds_and_units_under_two_names_stop(tmp_path: Path) ->
     assert found["checks"][0]["passed"] is False
 
 
+def test_where_every_fold_holds_one_class_it_is_said_and_facts_get_folds_of_their_own(tmp_path: Path) -> None:
+    path = table_of(tmp_path / "scores.csv", "site", n=45)
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines[1:], start=1):
+        line[3] = str(number)
+    path.write_text("\n".join(map(",".join, lines)))
+    found = judged(path, date=2000)
+    assert "drawn here" in found["folds"]
+    assert found["matched"] == []
+    if found["verdict"]["shortcuts"]:
+        assert any("every fold holds one class only" in each for each in found["verdict"]["sentences"])
+
+
 @pytest.mark.parametrize(
     ("change", "where", "hint"),
     [

@@ -81,7 +81,8 @@ def audit_scores(
     checks = [_straddling(table), _duplicates(table)]
     words = Words(
         "negative", "positive", seen="what the label means", blind="without the model's scores", notice=GENERAL_NOTICE,
-        alike=" and ".join(match or [name.removeprefix("column_") for name in named] or ["all facts"]),
+        alike=" and ".join(match or [name.removeprefix("column_") for name in named] or ["all facts"])
+        + ("" if _holds_both_classes(rows) else " and tested in one fold (every fold holds one class only)"),
     )  # fmt: skip
 
     def association(first: str, second: str) -> float:
@@ -142,7 +143,8 @@ def _folds(table: Scored, exams: Sequence[Exam], rows: Sequence[Prediction], see
             Fold(name, np.array(sorted(everyone - own), dtype=np.int64), np.array(sorted(own), dtype=np.int64))
             for name, own in sorted(tested.items())
         )
-        if len(folds) <= MOST_FOLDS and all(len(set(labels[fold.train])) == 2 for fold in folds):
+        meets = _holds_both_classes(rows)  # else pairs of two folds' models would be ranked: below .5 on nothing
+        if meets and len(folds) <= MOST_FOLDS and all(len(set(labels[fold.train])) == 2 for fold in folds):
             return folds, f"the table's own {len(folds)} folds"
     groups = {label: len({exam.patient for exam in exams if exam.label == label}) for label in (0, 1)}
     number = min(DRAWN_FOLDS, *groups.values())
@@ -150,6 +152,14 @@ def _folds(table: Scored, exams: Sequence[Exam], rows: Sequence[Prediction], see
         return (), "none: a class has one unit only, so that no fact could be scored"
     drawn = inner_folds(exams, np.arange(len(exams), dtype=np.int64), number, seed)
     return tuple(drawn), f"{number} stratified folds by group, drawn here (seed {seed})"
+
+
+def _holds_both_classes(rows: Sequence[Prediction]) -> bool:
+    """Does any fold test units of both classes? Leaving one out, none does."""
+    classes: dict[str, set[int]] = {}
+    for row in rows:
+        classes.setdefault(row.fold, set()).add(row.label)
+    return any(len(own) == 2 for own in classes.values())
 
 
 def _matched(
