@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 from dataset_fixtures import SHAPE, add_file, body, make_raw, settings
 
+from thermocancer.config.base import Rendering
 from thermocancer.data.catalog import read_catalog, write_catalog
 from thermocancer.data.cohort import centi_celsius, colours
 from thermocancer.data.split import Split
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.errors import DataError
-from thermocancer.files import hash_file
+from thermocancer.files import hash_file, read_json
 from thermocancer.progress import Silent
 from thermocancer.stages.build_dataset import plan, run
 from thermocancer.thermal.reading import read_matrix
+from thermocancer.thermal.rendering import render_centi
 from thermocancer.workspace import Workspace
 
 
@@ -310,3 +312,24 @@ def test_options_of_the_command_line(tmp_path: Path) -> None:
         assert (source.name, source.shape) == ("small", (24, 32))
     for wrong in (["--name", "../up"], ["--size", "24xten"], ["--source", "dreams"]):
         assert CliRunner().invoke(register(), [*common, *wrong]).exit_code == 2
+
+
+def test_the_contact_sheet_shows_exams_of_both_classes_view_by_view(tmp_path: Path) -> None:
+    import cv2
+
+    workspace = make_raw(tmp_path, views=("Frontal", "Left"))
+    config = settings(workspace, filter__views=["Frontal", "Left"])
+    run(config, workspace, Silent())
+    path = workspace.dataset("cohort")
+    assert path.with_suffix(".png").name in read_json(path.with_suffix(".json"))["outputs"]
+    sheet = cv2.imread(str(path.with_suffix(".png")))[:, :, ::-1]
+    with StoredCohort(path) as cohort:
+        labels = [exam.label for exam in cohort.exams]
+        shown = [row for label in (0, 1) for row in np.flatnonzero(np.array(labels) == label)[:3]]
+        high = 14 + 160 * cohort.shape[0] // cohort.shape[1]
+        assert sheet.shape[:2] == (high * len(shown), 160 * len(cohort.views))
+        for line, row in enumerate(shown):
+            for column, view in enumerate(cohort.views):
+                own = render_centi(centi_celsius(cohort, view, np.array([row]))[0], Rendering())
+                cell = sheet[line * high + 14 : (line + 1) * high, column * 160 : (column + 1) * 160]
+                assert np.array_equal(cell, cv2.resize(own, cell.shape[1::-1], interpolation=cv2.INTER_AREA))

@@ -143,3 +143,29 @@ def test_under_the_thesis_protocol_the_test_part_gives_the_validation_curve(tmp_
     assert result.thresholds == {"test": 0.5}
     assert "val_accuracy" in result.history[0]
     assert not result.inner
+
+
+def test_the_table_of_layers_is_the_networks_and_the_diagram_shows_every_box_and_arrow() -> None:
+    from xml.etree import ElementTree
+
+    from thermocancer.models.summary import diagram, layers_of, read_table, table_of
+
+    model = build_fusion(dict.fromkeys(("Frontal", "Left", "Right", "Left45", "Right45"), (16, 20, 32)))
+    layers = layers_of(model)
+    assert sum(each.parameters for each in layers) == model.count_params()
+    by_name = {each.name: each for each in layers}
+    assert set(by_name["joined"].after) == {
+        f"{view}_dense" for view in ("Frontal", "Left", "Right", "Left45", "Right45")
+    }
+    assert by_name["joined"].output == "1200"
+    first = by_name["Frontal_conv_1"]
+    assert (first.kind, first.output, first.after) == ("Conv2D 3x3, relu", "16 x 20 x 16", ("Frontal",))
+    assert first.parameters == 3 * 3 * 32 * 16 + 16
+    assert by_name["Left45_pool_1"].kind == "MaxPooling2D 2x2"
+    assert read_table(table_of(layers)) == layers
+    drawn = ElementTree.fromstring(diagram("fusion <five>", layers))
+    tags = [each.tag.rpartition("}")[2] for each in drawn.iter()]
+    assert tags.count("rect") == len(layers)
+    assert tags.count("line") == sum(len(each.after) for each in layers)
+    places = [(each.get("x"), each.get("y")) for each in drawn.iter() if each.tag.endswith("rect")]
+    assert len(set(places)) == len(places), "one box hides another"

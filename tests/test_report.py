@@ -19,6 +19,7 @@ from thermocancer.data.names import ThermogramName
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
 from thermocancer.evaluation.report import figures
+from thermocancer.evaluation.report.contents import by_class
 from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, is_phantom, sources_of, subgroup_table
 from thermocancer.evaluation.report.judgement import fold_facts
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, THERMOGRAMS, Words, render_page
@@ -478,3 +479,36 @@ def test_the_figure_of_thresholds_marks_what_was_decided() -> None:
         for name, value in (("accuracy", 0.61), ("accuracy", 0.2), ("specificity", 0.1))
     }
     assert drawn["accuracy"] != figures.draw_accuracy(units, 0.45, shares) != drawn["specificity"]
+
+
+def test_each_class_by_itself_is_what_scikit_learn_prints() -> None:
+    from sklearn.metrics import classification_report
+
+    confusion = {"tn": 51, "fp": 6, "fn": 7, "tp": 26}
+    truth, called = [0] * 57 + [1] * 33, [0] * 51 + [1] * 6 + [0] * 7 + [1] * 26
+    theirs = classification_report(truth, called, output_dict=True)
+    ours = {row["name"]: row for row in by_class(confusion, ("healthy", "sick"))}
+    for key, name in {"0": "healthy", "1": "sick", "macro avg": "mean", "weighted avg": "weighted"}.items():
+        for figure, own in (("precision",) * 2, ("recall",) * 2, ("f1-score", "f1"), ("support",) * 2):
+            assert ours[name][own] == pytest.approx(theirs[key][figure]), (name, own)
+    assert by_class({"tn": 4, "fp": 0, "fn": 2, "tp": 0}, ("a", "b"))[1]["precision"] is None
+
+
+def test_networks_that_a_run_keeps_are_shown_layer_by_layer(tmp_path: Path) -> None:
+    from thermocancer.models.summary import Layer, table_of
+
+    workspace = Workspace(tmp_path)
+    folder = write_run(workspace, "net", toy_rows(30))
+    (folder / "model").mkdir(exist_ok=True)
+    layers = [
+        Layer("Frontal", "InputLayer", "6 x 8 x 3", 0, ()),
+        Layer("code", "Conv2D 3x3, relu", "6 x 8 x 4", 112, ("Frontal",)),
+    ]
+    (folder / "model" / "encoder.layers.csv").write_text(table_of(layers))
+    (folder / "model" / "torn.layers.csv").write_text("name,kind\nx,y\n")
+    evaluate.run(load_config(options=WITHOUT_AUDIT, workspace=tmp_path, environment={}), workspace, Silent())
+    page = (folder / "report.html").read_text()
+    assert "encoder: 2 layers, 112 parameters" in page
+    assert "Each class by itself" in page
+    assert "Conv2D 3x3, relu" in page
+    assert page.count("data:image/svg+xml;base64,") == 1

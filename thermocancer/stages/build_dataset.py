@@ -14,7 +14,7 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.catalog import read_catalog
-from thermocancer.data.cohort import ALIKE, Exam
+from thermocancer.data.cohort import ALIKE, Cohort, Exam
 from thermocancer.data.doubts import look_alikes, tied_patients
 from thermocancer.data.selection import ChosenExams, choose_exams
 from thermocancer.data.split import Split, make_split
@@ -23,12 +23,14 @@ from thermocancer.data.store.packing import Item, SourceFile
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.sequences import gather_series
 from thermocancer.errors import DataError
-from thermocancer.files import HashIndex, Json, fingerprint, read_json, sweep, written_aside
+from thermocancer.files import HashIndex, Json, fingerprint, read_json, sweep, write_bytes, written_aside
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent
 from thermocancer.workspace import LABELS, VIEWS, Stamp, Workspace
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
     from thermocancer.data.store.writing import DatasetWriter
 
 STAGE = "build-dataset"
@@ -231,7 +233,48 @@ def _build(config: Config, workspace: Workspace, work: _Work, stamp: Stamp, prog
         "failed": [{"item": each.item, "reason": each.reason.replace(f"{workspace.root}/", "")} for each in failed],
         "left_out": [{"item": each.item, "reason": each.reason} for each in work.left_out],
     }
-    stamp.write(work.made_from, [path], **facts)
+    outputs = [path]
+    stamp.path.unlink(missing_ok=True)  # an earlier build's, with which this file would be called damaged
+    if stored["static"]:
+        with StoredCohort(path) as cohort:
+            outputs.append(path.with_suffix(".png"))
+            write_bytes(outputs[-1], contact_sheet(cohort))
+    stamp.write(work.made_from, outputs, **facts)
+
+
+EXAMS_SHOWN, SHEET_WIDTH = 3, 160
+"""Exams of each class on the contact sheet, and the width of each of its pictures."""
+
+
+def contact_sheet(cohort: Cohort) -> bytes:
+    """The first exams of each class as PNG, a row an exam a column a view, with names; grey where one is missing.
+
+    Hundredths of a degree are coloured on the fixed scale, so that exams can be compared.
+    """
+    import cv2
+    import numpy as np
+
+    from thermocancer.config.base import Rendering
+    from thermocancer.thermal.rendering import render_centi
+
+    labels = np.array([exam.label for exam in cohort.exams])
+    chosen = [int(row) for label in (0, 1) for row in np.flatnonzero(labels == label)[:EXAMS_SHOWN]]
+    height = max(1, SHEET_WIDTH * cohort.shape[0] // cohort.shape[1])
+    lines = []
+    for row in chosen:
+        exam, cells = cohort.exams[row], []
+        for view in cohort.views:
+            cell: npt.NDArray[np.uint8] = np.full((height, SHEET_WIDTH, 3), 210, np.uint8)
+            if cohort.present(view)[row]:
+                frame = cohort.frames(view, np.array([row]))[0, 0]
+                frame = render_centi(frame, Rendering()) if cohort.kind == "celsius" else frame
+                cell = np.asarray(cv2.resize(frame, (SHEET_WIDTH, height), interpolation=cv2.INTER_AREA), np.uint8)
+            name = np.full((14, SHEET_WIDTH, 3), 255, np.uint8)
+            words = f"{exam.key} {LABELS[exam.label]} {view}"
+            cv2.putText(name, words, (2, 10), cv2.FONT_HERSHEY_SIMPLEX, 0.32, (31, 41, 51), 1, cv2.LINE_AA)
+            cells.append(np.concatenate([name, cell]))
+        lines.append(np.concatenate(cells, axis=1))
+    return bytes(cv2.imencode(".png", np.concatenate(lines)[:, :, ::-1])[1].tobytes())
 
 
 def _store_exams(config: Config, work: _Work, writer: DatasetWriter, progress: Progress) -> list[Failure]:

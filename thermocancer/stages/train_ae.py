@@ -19,8 +19,9 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, RunError
-from thermocancer.files import sweep, write_bytes
+from thermocancer.files import sweep, write_bytes, write_text
 from thermocancer.kinds import AE as STAGE
+from thermocancer.models.summary import SUFFIX, diagram, layers_of
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Task
 from thermocancer.strategy import Running
@@ -172,6 +173,9 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
         facts |= {"psnr": float(judged.psnr.mean()), "ssim": float(judged.ssim.mean())}
     if work.running.is_writer:
         save_model(model, outputs[0])
+        drawn = job.folder / "layers.svg"
+        write_text(drawn, diagram(model.name, layers_of(model)))
+        outputs += [outputs[0].with_suffix(SUFFIX), drawn]
         write_history(outputs[1], result.history)
         if judged is not None:
             from thermocancer.evaluation.report.figures import draw_history, draw_reconstructions

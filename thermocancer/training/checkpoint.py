@@ -21,7 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import DataError
-from thermocancer.files import check_self_contained, reading, written_aside
+from thermocancer.files import check_self_contained, reading, write_text, written_aside
+from thermocancer.models.summary import SUFFIX, layers_of, table_of
 from thermocancer.runs.history import Row
 from thermocancer.strategy.running import quietly
 
@@ -141,7 +142,7 @@ def _gather(arrays: NpzFile, prefix: str) -> Snapshot:
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Save a Keras model without its optimizer; equal models give equal bytes.
+    """Save a Keras model without its optimizer, and the table of its layers beside it; equal models give equal bytes.
 
     Keras stamps the date and memory addresses into its archive; here it is written again without.
     (Layer names are part of the file: name them, Keras' own numbers depend on what came before.)
@@ -153,6 +154,7 @@ def save_model(model: keras.Model, path: Path) -> None:
         with quietly():  # under JAX too, Keras imports TensorFlow here if it is installed
             bare.save(side)
         _make_repeatable(side)
+    write_text(path.with_suffix(SUFFIX), table_of(layers_of(bare)))
 
 
 def _make_repeatable(path: Path) -> None:

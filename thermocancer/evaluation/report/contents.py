@@ -6,7 +6,7 @@ import contextlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +30,7 @@ from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
+from thermocancer.models.summary import SUFFIX, Layer, diagram, read_table
 from thermocancer.runs.run import Run
 from thermocancer.workspace import VIEWS, Workspace
 
@@ -83,6 +84,8 @@ def gather_contents(
         "flow": flow,
         "subgroups": groups,
         "misclassified": wrong,
+        "by_class": by_class(document["confusion"], words.classes),
+        "networks": networks_of(run),
         "audit": audit,
         "explanation": None if explained is None else explained.facts | {"note": explained.note},
         "checklist": checklist(
@@ -104,6 +107,7 @@ def report_page(contents: ReportContents, judged: Judgement) -> str:
         "metric_titles": METRICS.items(),
         "gallery": contents.gallery,
         "explained": contents.explained,
+        "drawn_networks": [_drawn(each) for each in contents.facts["networks"]],
         "words": (words := Words.of(judged.run)),
         "notice": words.notice,
         "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(OWN_FIGURE)],
@@ -151,6 +155,45 @@ def _thumbnail_of(item: Json, exams: Mapping[ExamKey, ExamFacts], workspace: Wor
         return nothing  # the page is still worth having where raw/ has been moved away
     words = f"{np.nanmin(celsius):.1f} to {np.nanmax(celsius):.1f} degC"
     return {"picture": thermogram_png(celsius, view), "view": view, "range": words}
+
+
+# --- each class by itself, and the networks ---------------------------------------------------------------------------
+
+
+def by_class(confusion: Mapping[str, int], classes: tuple[str, str]) -> list[Json]:
+    """Precision, recall, F1 and support of each class and their means, as scikit-learn's ``classification_report``.
+
+    ``weighted`` weighs the classes by their support. None where a class was never called, or has no member.
+    """
+    tn, fp, fn, tp = (confusion[name] for name in ("tn", "fp", "fn", "tp"))
+    rows: list[Json] = []
+    for name, right, called, support in ((classes[0], tn, tn + fn, tn + fp), (classes[1], tp, tp + fp, tp + fn)):
+        shares = {"precision": (right, called), "recall": (right, support), "f1": (2 * right, called + support)}
+        rows.append({"name": name, "support": support} | {key: a / b if b else None for key, (a, b) in shares.items()})
+    total = rows[0]["support"] + rows[1]["support"]
+    for name, weights in (("mean", (0.5, 0.5)), ("weighted", [row["support"] / max(total, 1) for row in rows[:2]])):
+        both: Json = {"name": name, "support": total}
+        for key in ("precision", "recall", "f1"):
+            values = [row[key] for row in rows[:2]]
+            both[key] = None if None in values else sum(w * v for w, v in zip(weights, values, strict=True))
+        rows.append(both)
+    return rows
+
+
+def networks_of(run: Run) -> list[Json]:
+    """Of each network that the run keeps: its name, parameters and the lines of its table; damaged tables are left."""
+    found: list[Json] = []
+    for path in sorted(run.model_folder.glob(f"*{SUFFIX}")):
+        with contextlib.suppress(ValueError, KeyError, OSError):
+            layers = [asdict(each) | {"after": list(each.after)} for each in read_table(path.read_text("utf-8"))]
+            total = sum(each["parameters"] for each in layers)
+            found.append({"name": path.name.removesuffix(SUFFIX), "parameters": total, "layers": layers})
+    return found
+
+
+def _drawn(network: Json) -> Json:
+    layers = [Layer(**{**each, "after": tuple(each["after"])}) for each in network["layers"]]
+    return network | {"picture": diagram(network["name"], layers).encode()}
 
 
 # --- how it was made --------------------------------------------------------------------------------------------------

@@ -135,8 +135,8 @@ def _without_html(value: object) -> object:
 
 
 def data_uri(picture: bytes) -> str:
-    """A PNG or WebP file as a ``data:`` address, so that the page needs no other file."""
-    kind = "webp" if picture[:4] == b"RIFF" else "png"
+    """A PNG, WebP or SVG file as a ``data:`` address, so that the page needs no other file."""
+    kind = "webp" if picture[:4] == b"RIFF" else "svg+xml" if picture[:4] == b"<svg" else "png"
     return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
