@@ -77,7 +77,15 @@ def test_what_it_makes(trained: tuple[Workspace, StageReport]) -> None:
     assert figures["psnr"] > 0
     assert set(tree(workspace)) == {
         f"ae/v2/Frontal/{name}"
-        for name in ("model.keras", "history.jsonl", "manifest.json", "reconstructions.png", "learning.png")
+        for name in (
+            "model.keras",
+            "model.layers.csv",
+            "layers.svg",
+            "history.jsonl",
+            "manifest.json",
+            "reconstructions.png",
+            "learning.png",
+        )
     } | {
         f"ae/v2/Frontal/folds/1.{n}/{name}"
         for n in (1, 2)
