@@ -19,10 +19,11 @@ from thermocancer.data.image_folder import ImageFolder, read_image_folder
 from thermocancer.data.series import Drawing, dicom_series, open_dicoms
 from thermocancer.data.split import shared_between
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.prediction.of_images import slices_interval
 from thermocancer.files import HashIndex
 from thermocancer.progress import Silent
 from thermocancer.runs.run import read_run
-from thermocancer.stages import evaluate, train_cnn
+from thermocancer.stages import evaluate, predict, train_cnn
 from thermocancer.workspace import Workspace
 
 nibabel = pytest.importorskip("nibabel", reason="pip install 'thermocancer[nifti]'")
@@ -212,3 +213,56 @@ def test_patients_with_both_labels_are_left_out_in_turn(paired: Path, tmp_path: 
     )
     assert "6 series of 3 patients" in page
     assert not re.search(r"mammogra|breast|thermogra|first visit|left or right", page, re.I)
+
+
+# --- new series -------------------------------------------------------------------------------------------------------
+
+
+def test_new_series_are_scored_by_their_slices(paired: Path, tmp_path: Path) -> None:
+    """NIfTI beside a DICOM series beside a slice; what was in training is said, and the entity of BIDS suggested."""
+    workspace = Workspace(tmp_path / "w")
+    options = {"cnn__folds": "leave-one-patient-out", "cnn__slices": 4, "cnn__size": [24, 24], "cnn__epochs": 12}
+    config = tiny_config(workspace, paired, **options)
+    train_cnn.run(config, workspace, Silent())
+    new = tmp_path / "new"
+    write_nifti(new / "sub-9_T1w.nii.gz", volume(9, False))
+    write_nifti(new / "sub-2_run-2_T1w.nii", volume(70, True, 5.0))
+    write_series(new / "scan", volume(60, True, 2.0), "1.2.3", patient="77")
+    shutil.copy(paired / "Post/sub-1_ce-gad_T1w.nii", new / "again.nii")
+    (new / "cut.nii").write_bytes(b"\x5c\x01\0\0" + b"\0" * 100)
+    asked = config.model_copy(
+        update={"evaluate": config.evaluate.model_copy(update={"run": "cnn", "exam": (str(new),), "page": None})}
+    )
+    assert sorted(predict.plan(asked, workspace).todo) == [
+        f"score series {name}" for name in ("again.nii", "cut.nii", "scan", "sub-2_run-2_T1w.nii", "sub-9_T1w.nii.gz")
+    ]
+    report = predict.run(asked, workspace, Silent())
+    assert [each.item for each in report.failed] == ["cut.nii"]
+    found = {each["exam"]: each for each in report.figures["exams"] if each["status"] != "refused"}
+    assert set(found) == {"again.nii", "scan", "sub-2_run-2_T1w.nii", "sub-9_T1w.nii.gz"}
+    for each in found.values():
+        assert each["interval"]["low"] <= each["score"] <= each["interval"]["high"]
+        said = each["decision"]
+        assert each["bids_ce"] == ("n/a" if said is None else "ce-gadolinium" if said.endswith("Post") else "")
+        assert (each["decision"] is None) == (each["status"] == "abstained") == bool(each["reason"])
+    met = {name: each["in_training"]["status"] for name, each in found.items()}
+    assert met == {"again.nii": "exam", "scan": "no", "sub-2_run-2_T1w.nii": "patient", "sub-9_T1w.nii.gz": "no"}
+    table = (workspace.root / "predict/cnn/new.csv").read_text().splitlines()
+    assert table[0].endswith(",bids_ce")
+    assert len(table) == 6
+    # the score is the mean of what the kept network says of each slice, the same as of the training series by file
+    alone = predict.run(
+        asked.model_copy(update={"evaluate": asked.evaluate.model_copy(update={"exam": (str(new / "scan"),)})}),
+        workspace, Silent(),
+    )  # fmt: skip
+    assert alone.figures["exams"][0]["score"] == pytest.approx(found["scan"]["score"])
+
+
+@pytest.mark.parametrize(
+    ("scores", "threshold", "status"),
+    [([0.9, 0.8, 0.95], 0.5, "scored"), ([0.9, 0.1, 0.8, 0.3], 0.5, "abstained"), ([0.1, 0.2, 0.1], 0.5, "scored")],
+)
+def test_a_series_whose_slices_do_not_agree_is_not_decided(scores: list[float], threshold: float, status: str) -> None:
+    found = slices_interval(np.array(scores))
+    assert (found["low"] <= threshold <= found["high"]) == (status == "abstained")
+    assert "not how far the run errs" in found["method"]

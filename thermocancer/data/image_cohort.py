@@ -42,7 +42,7 @@ class ImageCohort:
     @classmethod
     def of(cls, cnn: CnnSection, cache: Path, index: HashIndex, progress: Progress | None = None) -> ImageCohort:
         """The folder that the settings name, read as they say. Raises as ``read_image_folder``."""
-        drawing = Drawing(cnn.slices, cnn.slice_share, cnn.slice_percentiles)
+        drawing = Drawing.of(cnn)
         images = read_image_folder(
             Path(str(cnn.data)), positive=cnn.positive, group=cnn.group, index=index, keep_copies=cnn.copies == "keep",
             parts=cnn.folds == "parts", drawing=drawing,

@@ -57,15 +57,15 @@ def entries_below(found: Mapping[str, Mapping[str, Path]]) -> tuple[list[Entry],
             for path in inside:
                 places.setdefault(path.parent, []).append(path)
             for place, own in sorted(places.items()):
-                volumes = [] if place == folder else _series_in(place, own)
+                volumes = [] if place == folder else series_in(place, own)
                 taken = {path for _, members in volumes for path, _ in members}
                 entries += [Entry(where, part, name, members=members) for where, members in volumes]
                 entries += [Entry(path, part, name) for path in own if path not in taken]
     return entries, junk
 
 
-def _series_in(folder: Path, files: Sequence[Path]) -> list[tuple[Path, Members]]:
-    """The DICOM series of a folder, each under the folder's name, numbered where there are several."""
+def series_in(folder: Path, files: Sequence[Path]) -> list[tuple[Path, Members]]:
+    """The DICOM series of a folder (two slices or more) under the folder's name, numbered where there are several."""
     found = [members for _, members in sorted(dicom_series(files).items()) if len(members) > 1]
     several = len(found) > 1
     return [(folder / f"{n}" if several else folder, tuple(members)) for n, members in enumerate(found, start=1)]
@@ -92,7 +92,7 @@ def entries_of_table(table: Path, parts: tuple[str, ...]) -> list[Entry]:
         if part not in parts:
             raise DataError("no such part", where=table, expected=" or ".join(PARTS), found=row["part"])
         columns = {key: value for key, value in row.items() if key not in _OF_TABLE}
-        volumes = _series_in(path, sorted(files_below(path))) if path.is_dir() else [(path, ())]
+        volumes = series_in(path, sorted(files_below(path))) if path.is_dir() else [(path, ())]
         if len(volumes) != 1:
             raise DataError("a folder that is not one DICOM series", where=path, found=f"{len(volumes)} series")
         entries.append(Entry(path, part, row["label"], row.get("patient", ""), volumes[0][1], columns))

@@ -44,7 +44,7 @@ from thermocancer.data.image_entries import (
     open_volume,
 )
 from thermocancer.data.names import safe_name
-from thermocancer.data.series import Drawing, Hasher, Series, is_nifti
+from thermocancer.data.series import Drawing, Hasher, Series, is_nifti, patient_in_name
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint
@@ -233,8 +233,7 @@ def _read(
         try:
             if entry.members or is_nifti(entry.path):
                 volume = open_volume(entry, remembered)
-                bids = re.search(r"(?:^|[/_])sub-([A-Za-z0-9]+)", relative)
-                own = told or volume.patient or (bids[1] if bids else "")
+                own = told or volume.patient or patient_in_name(relative)
                 series[relative] = volume
                 images += [
                     replace(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import math
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ from thermocancer.files import fingerprint, reading
 
 if TYPE_CHECKING:
     import pydicom
+
+    from thermocancer.config.learning import CnnSection
 
 NIFTI = (".nii", ".nii.gz")
 Voxels = npt.NDArray[np.float32]
@@ -48,6 +51,10 @@ class Drawing:
     count: int = 12
     share: float = 0.6
     percentiles: tuple[float, float] = (1.0, 99.5)
+
+    @classmethod
+    def of(cls, cnn: CnnSection) -> Drawing:
+        return cls(cnn.slices, cnn.slice_share, cnn.slice_percentiles)
 
     def places(self, depth: int) -> list[int]:
         """Positions of the slices of a volume of ``depth``, ascending, each once."""
@@ -91,6 +98,12 @@ Members = tuple[tuple[Path, "pydicom.Dataset"], ...]
 
 Hasher = Callable[[Path, Callable[[Path], str]], str]
 """The text that a function makes of a file, remembered while the file stays as it is (``HashIndex.of``)."""
+
+
+def patient_in_name(path: str) -> str:
+    """The patient of a BIDS path (``sub-07/anat/sub-07_T1w.nii``), or an empty text."""
+    found = re.search(r"(?:^|[/_])sub-([A-Za-z0-9]+)", path)
+    return found[1] if found else ""
 
 
 def is_nifti(path: Path) -> bool:

@@ -26,9 +26,16 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 
     run, paths = _asked(config, workspace)
     if run.reads is Reads.IMAGES:
+        from thermocancer.data.series import is_nifti
         from thermocancer.evaluation.prediction.of_images import image_files
 
-        return Plan("predict", tuple(f"score image {name}" for name in image_files(paths)))
+        return Plan(
+            "predict",
+            tuple(
+                f"score {'series' if each.members or is_nifti(each.path) else 'image'} {name}"
+                for name, each in image_files(paths).items()
+            ),
+        )
     found = _gathered(load_run(run), paths, config)
     todo = tuple(f"score exam {exam.name} ({len(exam.files)} files)" for exam in found.exams)
     return Plan("predict", todo, notes=tuple(found.lines()), figures=_read_as(found))

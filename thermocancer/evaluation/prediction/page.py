@@ -32,6 +32,8 @@ MOST_PICTURES = 250
 # --- all exams in one table -------------------------------------------------------------------------------------------
 
 COLUMNS = ("exam", "status", "score", "low", "high", "threshold", "decision", "in_training", "remark")
+OF_SERIES = "bids_ce"
+"""One more of series of images: the entity of BIDS for a contrast agent; T1 MRI uses gadolinium, pixels do not say."""
 
 
 def overview(answers: Sequence[Json]) -> list[Json]:
@@ -44,14 +46,16 @@ def overview(answers: Sequence[Json]) -> list[Json]:
             each["exam"], each["status"], each.get("score"), interval.get("low"), interval.get("high"),
             each.get("threshold"), each.get("decision"), met.get("status"), remark,
         )  # fmt: skip
-        rows.append(dict(zip(COLUMNS, values, strict=True)))
+        own = {OF_SERIES: each[OF_SERIES]} if OF_SERIES in each else {}
+        rows.append(dict(zip(COLUMNS, values, strict=True)) | own)
     return rows
 
 
 def overview_csv(rows: Sequence[Json]) -> str:
     """The overview as CSV."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    columns = (*COLUMNS, OF_SERIES) if any(OF_SERIES in row for row in rows) else COLUMNS
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
