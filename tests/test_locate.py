@@ -326,6 +326,14 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
     assert "data:image" in html
 
 
+def test_what_cannot_be_read_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    """No network is made for a workspace without exams, or for the name of a run that is not there."""
+    for arguments in ([], ["nothere"], [str(tmp_path / "no" / "folder")]):
+        result = CliRunner().invoke(register(), ["locate", *arguments, "-w", str(tmp_path)])
+        assert result.exit_code == DataError.exit_code, result.output
+        assert not (tmp_path / "cache").exists()
+
+
 def test_the_kind_learns_no_label(workspace: Workspace, tmp_path: Path) -> None:
     """Other labels, the same scores; saved, the same again."""
     source, config = cohort(6), config_for(workspace, **TINY)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from thermocancer.config import Config
 from thermocancer.data.cohort import FloatArray, IntArray, centi_celsius
+from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.gathering import Gathered, NewExam, gather_exams
 from thermocancer.evaluation.prediction.input import read_files
 from thermocancer.evaluation.prediction.page import encoded
@@ -73,7 +74,20 @@ def _read(exam: NewExam, config: Config) -> Views:
 
 
 def exams_of_data_set(path: Path, wanted: set[str] | None) -> Iterator[Views]:
-    """The exams of a data set, or those whose keys are ``wanted``. Raises DataError where it holds no degrees."""
+    """The exams of a data set, or those whose keys are ``wanted``.
+
+    Raises DataError, at once, where there is none, or it holds no frontal views in degrees.
+    """
+    from thermocancer.data.store.reading import StoredCohort
+
+    with StoredCohort(path) as cohort:
+        if "Frontal" not in cohort.views:
+            raise DataError("this data set holds no frontal views", where=path, found=", ".join(cohort.views))
+        centi_celsius(cohort, "Frontal", np.arange(1))
+    return _stored(path, wanted)
+
+
+def _stored(path: Path, wanted: set[str] | None) -> Iterator[Views]:
     from thermocancer.data.store.reading import StoredCohort
 
     with StoredCohort(path) as cohort:
