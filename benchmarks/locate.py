@@ -389,11 +389,12 @@ def main() -> None:
     arguments = parser.parse_args()
     config, workspace = load_config(workspace=arguments.workspace), Workspace(arguments.workspace)
     locator = make_locator(config, workspace, Silent())
-    inversion = Inversion.of(phantoms(config.locate, config.seed, workspace.cache, Silent(), taught=True), config.seed)
+    seed = config.locate.seed
+    inversion = Inversion.of(phantoms(config.locate, seed, workspace.cache, Silent(), taught=True), seed)
     tables: dict[tuple[str, str], Table] = {}
-    for tissue, (seed, share) in SETS.items():
+    for tissue, (drawn, share) in SETS.items():
         few = round(share * arguments.exams)
-        exams = make_exams(tissue, seed, few, few * HEALTHY // SICK, arguments.processes)
+        exams = make_exams(tissue, drawn, few, few * HEALTHY // SICK, arguments.processes)
         conditions = list(exams[0].inputs) if tissue != "layers-B" else [MAIN, DYNAMIC]
         for condition in conditions:
             simple = inversion if condition == MAIN else None

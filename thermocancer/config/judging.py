@@ -78,6 +78,9 @@ class LocateSection(Section):
     page: Annotated[PathText | None, ASIDE] = Field(
         None, description="HTML page of ``locate``; null: locate/NAME.html in the workspace, empty: none"
     )
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = Field(
+        0, description="of phantoms and network; a run's own seed does not make another network"
+    )
     tissues: tuple[TissueName, ...] = Field(
         ("layers-A-skin", "layers-A", "voxel"),
         min_length=1,

@@ -68,7 +68,7 @@ def folder_of(config: Config, workspace: Workspace) -> Path:
     """Where the locator of these settings stands, or will."""
     aside = {name for name, each in LocateSection.model_fields.items() if is_aside(each)}
     settings = config.locate.model_dump(exclude=aside)
-    key = fingerprint("locator", RECIPE, config.seed, settings, strategy.resolved(config.strategy))
+    key = fingerprint("locator", RECIPE, settings, strategy.resolved(config.strategy))
     return workspace.cache / "locate" / f"locator-{key[:24]}"
 
 
@@ -87,17 +87,17 @@ def how_long(section: LocateSection) -> str:
 def make_locator(config: Config, workspace: Workspace, progress: Progress) -> Locator:
     """The locator of these settings, read or made: phantoms, training, calibration. No person's exam is looked at."""
     folder, section = folder_of(config, workspace), config.locate
-    running = strategy.set_up(config.strategy, config.seed)
+    running = strategy.set_up(config.strategy, section.seed)
     if stands(config, workspace):
         with contextlib.suppress(Exception):  # what cannot be read is made again
             return Locator.load(folder)
     progress.note(f"making the network that locates, once for this workspace: {how_long(section)}")
-    taught = phantoms(section, config.seed, workspace.cache, progress, taught=True)
+    taught = phantoms(section, section.seed, workspace.cache, progress, taught=True)
     with progress.task("learning", section.steps, "steps") as task:
-        model = fit(section, taught, config.seed, running, task)
-    held = phantoms(section, config.seed, workspace.cache, progress, taught=False)
+        model = fit(section, taught, section.seed, running, task)
+    held = phantoms(section, section.seed, workspace.cache, progress, taught=False)
     with progress.task("calibrating", len(SEEN) * CALIBRATING, "exams") as task:
-        found = {seen: calibrate(model, held, section, config.seed, task, seen) for seen in SEEN}
+        found = {seen: calibrate(model, held, section, section.seed, task, seen) for seen in SEEN}
     locator = Locator(model, found)
     with folder_written_aside(folder) as side:
         side.mkdir(parents=True)
