@@ -57,3 +57,10 @@ def lowest(session: nox.Session) -> None:
     session.install("uv")
     session.run("uv", "pip", "install", "--resolution", "lowest-direct", "-e", ".[dev]", "--python", session.bin)
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Small mutations of the core modules, and how many their own tests notice."""
+    session.install("-e", ".[dev]", "cosmic-ray")
+    session.run("python", "benchmarks/mutants.py", *session.posargs)

@@ -16,6 +16,7 @@ from thermocancer.data.split import (
     Fold,
     Split,
     check_disjoint,
+    dynamic_folds,
     group_patients,
     inner_folds,
     make_split,
@@ -155,6 +156,26 @@ def test_holdout_refuses_a_patient_the_split_does_not_know() -> None:
     with pytest.raises(DataError, match="does not know") as caught:
         outer_folds([*cohort(), Exam(999, 1, 0)], split, SplitSection(protocol="holdout"), 0)
     assert "build-dataset" in str(caught.value)
+
+
+def test_a_patient_of_the_split_who_lost_her_exams_is_no_unknown_one() -> None:
+    split = make_split(cohort(), CONFIG, 0)
+    left = [exam for exam in cohort() if exam.patient not in (split.test[0], split.train[0])]
+    assert {left[row].patient for row in split.rows(left, "test")} == set(split.test[1:])
+    assert {left[row].patient for row in split.rows(left, "train")} == set(split.train[1:])
+
+
+def test_folds_of_dynamic_exams_test_each_of_them_once_a_repeat() -> None:
+    exams, config = cohort(), SplitSection(folds=3, repeats=2)
+    split = make_split(exams, config, 0)
+    static = [exam for exam in exams if exam.patient % 4]
+    folds = dynamic_folds(exams, static, split, config, 0)
+    for one, two in ((0, 3), (3, 6)):
+        tested = np.concatenate([fold.test for fold in folds[one:two]])
+        assert sorted(tested) == list(range(len(exams)))
+    for fold, other in zip(folds, outer_folds(static, split, config, 0), strict=True):
+        assert sorted([*fold.train, *fold.test]) == list(range(len(exams)))
+        assert {static[row].patient for row in other.test} <= {exams[row].patient for row in fold.test}
 
 
 def test_inner_folds_stay_inside_the_outer_training_part() -> None:

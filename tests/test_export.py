@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,29 @@ def test_the_file_gives_the_score_of_the_run(trained: Workspace) -> None:
     loaded = tf.saved_model.load(str(folder / "saved_model"))  # held: a call needs its variables alive
     served = np.asarray(loaded.serve(images))[:, 0]
     np.testing.assert_allclose(Calibration(**facts["calibration"]).scores(logit(served)), expected, atol=1e-5)
+
+
+def test_two_clean_exports_hold_the_same(trained: Workspace, tmp_path: Path) -> None:
+    """In processes of their own. A SavedModel's bytes are TensorFlow's affair, what it holds is not; other weights
+    are other content.
+    """
+    said = []
+    for name in ("one", "two"):
+        shutil.copytree(trained.root, tmp_path / name, ignore=shutil.ignore_patterns("export"))
+        command = ["thermocancer", "export", "network", "-w", ".", "--set=evaluate.formats=[saved_model, litert]"]
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=tmp_path / name, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        facts = json.loads((tmp_path / name / "runs" / "network" / "export" / "export.json").read_text())
+        for path in [path for path in facts["outputs"] if path.split("/")[0] in facts["other_bytes_each_time"]]:
+            del facts["outputs"][path]
+        said.append(facts)
+    assert said[0] == said[1]
+    assert said[0]["outputs"].keys() == {"model.tflite"}
+    exported(trained, "sequence", evaluate__formats=["saved_model"])
+    other = json.loads((trained.run("sequence") / "export" / "export.json").read_text())
+    assert other["formats"]["saved_model"]["content"] != said[0]["formats"]["saved_model"]["content"]
 
 
 def test_what_is_no_network_is_refused(trained: Workspace) -> None:

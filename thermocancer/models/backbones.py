@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from thermocancer.errors import DataError, RemoteError
-from thermocancer.files import hash_file
+from thermocancer.files import hash_file, reading
 from thermocancer.kinds import backbone, backbones
 
 if TYPE_CHECKING:
@@ -149,17 +149,10 @@ def _application(name: str, size: tuple[int, int], weights: Path | None, functio
     if weights is None:
         return _download(name, build, settings)
     model = build(weights=None, **settings)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Keras only warns of layers that found no weights
-            model.load_weights(weights)
-    except (ValueError, OSError, KeyError, UserWarning) as error:
-        raise DataError(
-            f"the weights do not fit {name}",
-            where=weights,
-            expected=f"weights of {name} without its top (..._notop.h5 or .weights.h5)",
-            found="layers that the file does not know" if isinstance(error, UserWarning) else _first_line(error),
-        ) from error
+    expected = f"weights of {name} without its top (..._notop.h5 or .weights.h5)"
+    with reading(weights, f"the weights do not fit {name}", expected=expected), warnings.catch_warnings():
+        warnings.simplefilter("error")  # Keras only warns of layers that found no weights
+        model.load_weights(weights)
     return model
 
 

