@@ -113,23 +113,24 @@ def diagram(title: str, layers: Sequence[Layer]) -> str:
         for place, each in enumerate(row):
             corner[each.name] = (left + place * (WIDTH + APART), TITLE + level * (HEIGHT + BELOW))
     parts = [f'<text x="0" y="14" font-weight="bold">{escape(title)}: {total:,} parameters</text>']
+    boxes = []  # after all arrows, so that none runs through the words of a box
     for each in layers:
         left, top = corner[each.name]
         for name in each.after:
             start = corner[name]
             line = f'x1="{start[0] + WIDTH // 2}" y1="{start[1] + HEIGHT}" x2="{left + WIDTH // 2}" y2="{top}"'
             parts.append(f'<line {line} stroke="#5c6670" marker-end="url(#tip)"/>')
-        parts.append(
+        boxes.append(
             f'<rect x="{left}" y="{top}" width="{WIDTH}" height="{HEIGHT}" rx="4" fill="#eef3f7" stroke="#1b6ca8"/>'
         )
         counted = f", {each.parameters:,} parameters" if each.parameters else ""
         lines = (f"{each.name}: {each.kind}", f"{each.output}{counted}")
-        parts += [
+        boxes += [
             f'<text x="{left + 8}" y="{top + 18 + 18 * line}">{escape(words)}</text>'
             for line, words in enumerate(lines)
         ]
     high = TITLE + len(rows) * (HEIGHT + BELOW)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" '
-        f'font-family="sans-serif" font-size="10.5" fill="#1f2933">{TIP}{"".join(parts)}</svg>\n'
+        f'font-family="sans-serif" font-size="10.5" fill="#1f2933">{TIP}{"".join(parts + boxes)}</svg>\n'
     )
