@@ -332,6 +332,11 @@ SITES: dict[str, tuple[str, list[str], str]] = {
         "id,breast,diagnosis\n" + "".join(f"{n},L,{'PM' if n > 4 else 'PB'}\n{n},R,N\n" for n in WOMEN),
         ["breast"], "obl{}",
     ),
+    "columns of regions and sides": (
+        "id,region,side,diagnosis\n"
+        + "".join(f"{n},Sacrum,left,{'PM' if n > 4 else 'N'}\n{n},Sacrum,right,N\n" for n in WOMEN),
+        ["region", "side"], "sacrum-{}",
+    ),
     "a column of regions": (
         "id,region,diagnosis\n"
         + "".join(f"{n},left Sacrum,{'PM' if n > 4 else 'N'}\n{n},Right sacrum,N\n{n},knee,PM\n" for n in WOMEN),

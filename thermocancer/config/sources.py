@@ -109,8 +109,8 @@ class ImportSection(Section):
         (), description="columns whose value must be a folder's or the file's name: several exams a patient"
     )
     site_columns: tuple[str, ...] = Field(
-        (), description="breasts or regions that are labelled each by itself, an exam each: the column that names "
-        "them, or several columns that each hold one's label",
+        (), description="breasts or regions that are labelled each by itself, an exam each: the column or columns "
+        "that name them, or columns that each hold one's label",
     )  # fmt: skip
     healthy_values: tuple[str, ...] = Field(
         ("healthy", "0", "negative", "normal", "no", "false"),
@@ -190,8 +190,6 @@ class ImportSection(Section):
         both = {each.casefold() for each in self.healthy_values} & {each.casefold() for each in self.sick_values}
         if both:
             raise ValueError(f"import.healthy_values and import.sick_values share {sorted(both)}")
-        if len(self.site_columns) > 1 and self.label_column is not None:
-            raise ValueError("several import.site_columns hold the labels themselves: leave import.label_column out")
         return self
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from thermocancer.thermal.units import option_of
 from thermocancer.thermal.writing import format_matrix
 
 _RANGES_SUFFIX = "_temp.csv"
-_NO_MATRICES = ("readme", "license", "licence", "changelog", "requirements")
+_NO_MATRICES = frozenset({"readme", "license", "licence", "changelog", "requirements", "help"})
 JUNK = "left by an editor, a file manager or a download"
 Kind = Literal["text", "binary", "image", "video"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
@@ -119,7 +120,7 @@ def find_sources(section: ImportSection, apart: Iterable[Path], only: Sequence[P
         relative = PurePosixPath(path.relative_to(folder).as_posix())
         suffix = path.suffix.casefold()
         kind = next((kind for kind, suffixes in SUFFIXES.items() if suffix in suffixes), None)
-        if path.stem.casefold() in _NO_MATRICES:
+        if _NO_MATRICES.intersection(re.split(r"[\W_]+", path.stem.casefold())):
             left_out["a text for people, by its name"].append(safe_name(relative))
         elif kind is None:
             left_out[f"format {suffix or 'without a suffix'} is not read"].append(safe_name(relative))

@@ -94,8 +94,10 @@ def _site_key(text: str) -> str:
 
 
 def unfold_sites(table: Table, section: ImportSection) -> tuple[Table, ImportSection]:
-    """A line for each breast or region, where several columns hold one's label each; else what was given.
+    """The table with a line for each breast or region, and one column that names it.
 
+    Of several columns each holds one's label where their names are sides, or nothing else is called a label;
+    otherwise they name it together (region and side).
     Raises ConfigError for a column that is not there.
     """
     columns = section.site_columns
@@ -105,14 +107,21 @@ def unfold_sites(table: Table, section: ImportSection) -> tuple[Table, ImportSec
         raise ConfigError(what, where="import.site_columns", expected=expected, found=table.path)
     if len(columns) < 2:
         return table, section
-    site, label = "site", ", ".join(columns)
+    named = [each for each in table.columns if each not in columns and names_a_label(each)]
+    hold_labels = all(map(side_of, columns)) or (section.label_column is None and not named)
+    site, label = "site", ", ".join(columns) if hold_labels else section.label_column
     rows = []
     for row in table.rows:
-        others = {name: cell for name, cell in row.cells.items() if name not in columns}
-        rows += [Row(row.line, {**others, site: name, label: row.cells.get(name, "")}) for name in columns]
-    rest = [each for each in table.columns if each not in (*columns, site)]
+        if hold_labels:
+            others = {name: cell for name, cell in row.cells.items() if name not in columns}
+            rows += [
+                Row(row.line, {**others, site: name, ", ".join(columns): row.cells.get(name, "")}) for name in columns
+            ]
+        else:
+            words = " ".join(filter(None, (row.cells.get(name, "") for name in columns)))
+            rows.append(Row(row.line, {**row.cells, site: words}))
     asked = section.model_copy(update={"site_columns": (site,), "label_column": label})
-    return Table(table.path, (*rest, site, label), tuple(rows)), asked
+    return Table(table.path, tuple(dict.fromkeys(name for row in rows for name in row.cells)), tuple(rows)), asked
 
 
 # --- What a value means -----------------------------------------------------------------------------------------------
