@@ -454,6 +454,25 @@ def test_what_is_wrong_with_a_table_is_said_at_once(
     assert found in str(caught.value.found)
 
 
+def test_the_shape_chooses_between_two_readings_and_is_remembered(desk: Desk) -> None:
+    desk.put(f"{n}.csv" for n in WOMEN)
+    scans = desk.root / "scans"
+    right = {n: read_matrix(scans / f"{n}.csv").celsius for n in WOMEN}
+    height, width = right[1].shape
+    for n in WOMEN:
+        text = "".join(",".join(f"{v:.2f}".replace(".", ",") for v in row) + "\n" for row in right[n])
+        (scans / f"{n}.csv").write_text(text)
+    asked = {"labels": desk.table(TABLE), "view": "Frontal"}
+    with pytest.raises(DataError) as caught:
+        desk.run(**asked)
+    assert f"{height}x{width} with decimal commas, {height}x{2 * width} without" in str(caught.value.found)
+    assert "--shape" in str(caught.value.hint)
+    desk.run(**asked, shape=f"{height}x{width}")
+    for each in desk.records():
+        assert np.array_equal(read_matrix(desk.workspace.raw / each.path).celsius, right[each.patient])
+    assert desk.run(**asked, shape=f"{height}x{width}").made == 0
+
+
 def test_other_columns_are_kept_or_chosen(desk: Desk) -> None:
     desk.put(["1.csv", "7.csv"])
     labels = desk.table("id,diagnosis,age,city\n1,healthy,40,Rio\n7,sick,50,\n")

@@ -322,10 +322,14 @@ DOUBTFUL = {
         "one number, far from all",
         "1 in every line",
     ),
-    "numbers above": ("0.98;20.0;1.0\n" + PLAIN, "unequal length", ""),
+    "numbers above": ("0.98;20.0;1.0\n" + PLAIN, "unequal length", "3: '0.98;20.0;1.0'"),
     "two matrices beside one another in height": (PLAIN + "\n" + text_of(CELSIUS[:, :8]), "not alike", "12x16, 12x8"),
-    "commas everywhere": (text_of(separator=",").replace(".", ","), "separators or decimal", ""),
-    "one number a line": (text_of(separator="\n"), "only one number", ""),
+    "commas everywhere": (
+        text_of(separator=",").replace(".", ","),
+        "separators or decimal",
+        f"{HEIGHT}x{WIDTH} with decimal commas, {HEIGHT}x{2 * WIDTH} without",
+    ),
+    "one number a line": (text_of(separator="\n"), "only one number", f"{HEIGHT * WIDTH} lines"),
     "some with a unit": (text_of(form="%.2fC").replace("C", "", WIDTH), "with a unit, others without", ""),
     "UTF-16 without a mark": ("\0".join(PLAIN) + "\0", "binary", ""),
 }
@@ -334,6 +338,32 @@ DOUBTFUL = {
 @pytest.mark.parametrize(("text", "what", "found"), DOUBTFUL.values(), ids=DOUBTFUL)
 def test_what_could_be_two_things_is_refused(text: str, what: str, found: str) -> None:
     assert found in str(refuse(text, what).found)
+
+
+BY_SHAPE = {
+    "commas everywhere": (text_of(separator=",").replace(".", ","), CELSIUS),
+    "whole numbers": (text_of(np.rint(CELSIUS), ",", "%d"), np.rint(CELSIUS)),
+    "one number a line": (text_of(separator="\n"), CELSIUS),
+    "one number a line, decimal commas": (text_of(separator="\n", end="\r\n").replace(".", ","), CELSIUS),
+    "x, y, T": (PLACES, CELSIUS),
+    "y, x, T": ("".join(f"{y};{x};{CELSIUS[y, x]}\n" for x in range(WIDTH) for y in range(HEIGHT)), CELSIUS),
+    "what needs no shape": (PLAIN, CELSIUS),
+}
+
+
+@pytest.mark.parametrize(("text", "celsius"), BY_SHAPE.values(), ids=BY_SHAPE)
+def test_the_shape_chooses_where_lines_can_be_two_things(text: str, celsius: np.ndarray) -> None:
+    assert np.array_equal(read(text, shape=(HEIGHT, WIDTH)), celsius)
+    if text != PLAIN:
+        with pytest.raises(DataError):
+            read(text, shape=(HEIGHT + 1, WIDTH))
+
+
+@pytest.mark.parametrize(("cell", "told"), [("---", "that has none"), ("n/a", "that has none"), (">160.0", "beyond")])
+def test_a_cell_for_a_pixel_without_a_temperature_is_said_how_to_be_written(cell: str, told: str) -> None:
+    error = refuse(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", cell, 1), "not a number")
+    assert told in str(error.expected)
+    assert np.isnan(read(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", "nan", 1))).sum() == 1
 
 
 # --- units --------------------------------------------------------------------------

@@ -103,6 +103,10 @@ def import_folder(
     view: View = None,
     view_map: ViewMap = None,
     unit: Unit = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Rows x columns of every matrix, such as 480x640; chooses where a text can be two things."),
+    ] = None,
     protocol: Protocol = None,
     visit: Visit = None,
     dates: Annotated[
@@ -133,6 +137,7 @@ def import_folder(
         "import.id_column": id_column,
         "import.label_column": label_column,
         **reading_settings(view, view_map, unit, id_pattern, protocol, visit),
+        "import.shape": shape,
         "import.dates": [str(path) for path in dates] if dates else None,
         "import.date_format": date_format,
         "import.keep_columns": keep_columns or None,

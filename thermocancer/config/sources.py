@@ -136,7 +136,9 @@ class ImportSection(Section):
     visit: PositiveInt | None = Field(None, description="visit of files whose names do not tell; null: 1")
     dates: tuple[PathText, ...] = Field((), description="JSON or CSV files of exam dates, or folders of such files")
     range: CelsiusRange | None = Field(None, description="degC of an image's grey level 0 and of its highest")
-    shape: Shape | None = Field(None, description="refuse matrices of any other shape")
+    shape: Shape | None = Field(
+        None, description="refuse matrices of any other shape; it also chooses where a text can be read in two ways"
+    )
     frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
     frames: PositiveInt = Field(20, description="radiometric videos: keep at most so many frames")
 

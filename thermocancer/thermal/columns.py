@@ -25,6 +25,44 @@ def is_number(cell: bytes) -> bool:
     return NUMBER.fullmatch(cell) is not None
 
 
+_LISTED = re.compile(rb"(?:\d+,)+\d+,?")
+_SINGLE = re.compile(rb"[+-]?\d+(?:[.,]\d+)?")
+
+
+def by_shape(text: bytes, shape: tuple[int, int], notes: list[str]) -> bytes:
+    """The text with the one reading that gives ``shape`` (rows, columns) written out; unchanged where it has one only.
+
+    Three dresses can be two things: whole numbers with commas between them or numbers with decimal commas, one number
+    a line, and tables of places whose columns have no names.
+    """
+    height, width = shape
+    lines = [stripped for line in text.split(b"\n") if (stripped := line.strip(b" \r"))]
+    if len(lines) == height and all(map(_LISTED.fullmatch, lines)):
+        tokens = [[token.strip() for token in line.rstrip(b",").split(b",")] for line in lines]
+        counts = {len(each) for each in tokens}
+        if counts == {2 * width}:
+            notes.append("commas before decimals, by the shape given")
+            pairs = [zip(each[::2], each[1::2], strict=True) for each in tokens]
+            return b"".join(b";".join(b"%b.%b" % pair for pair in each) + b"\n" for each in pairs)
+        if counts == {width}:
+            notes.append("commas between whole numbers, by the shape given")
+            return b"".join(b";".join(each) + b"\n" for each in tokens)
+    if len(lines) == height * width and all(map(_SINGLE.fullmatch, lines)):
+        notes.append("one number a line, row by row, by the shape given")
+        rows = [lines[start : start + width] for start in range(0, len(lines), width)]
+        return b"".join(b";".join(row) + b"\n" for row in rows)
+    if len(lines) == height * width and height != width:
+        separator = next((each for each in (b";", b"\t", b",") if each in lines[0]), b" ")
+        cells = [split_cells(line, separator) for line in lines]
+        if all(len(each) == 3 and all(map(is_number, each)) for each in cells):
+            first, second = (len({each[column] for each in cells}) for column in (0, 1))
+            named = {(width, height): b"x%by%bT\n", (height, width): b"y%bx%bT\n"}.get((first, second))
+            if named is not None:
+                notes.append("the first column is " + named[:1].decode() + ", by the shape given")
+                return named % (separator, separator) + text
+    return text
+
+
 def decode_block(text: NumberLines, separator: bytes, mark: bytes, names: bytes) -> Decoded:
     """Decode lines, and take off column numbers and row numbers; ``names`` is the line of words above, or empty.
 
@@ -106,6 +144,7 @@ def _as_table(decoded: Decoded, names: bytes, separator: bytes, text: NumberLine
             "this looks like a table of places and temperatures whose columns have no names", where=text.place(0),
             expected="a first line with the names of the columns, such as x,y,temperature",
             found=f"{len(ys)}x{len(xs)} if the first column is x, {len(xs)}x{len(ys)} if it is y",
+            hint="choose with the shape (--shape)" if len(xs) != len(ys) else None,
         )  # fmt: skip
     if not whole:
         raise DataError(

@@ -352,10 +352,16 @@ def _decode_line_by_line(text: NumberLines, separator: bytes, mark: bytes) -> De
             raise DataError(
                 "this cell is not a number" if cell else "this cell is empty",
                 where=text.place(row, wrong[0]),
-                expected="a temperature" + (", with the decimal mark of the others" if other in cell else ""),
+                expected=_instead_of(cell, other in cell),
                 found=shown(cell),
             )
         if len(cells) != width:
+            below = {len(split_cells(line, separator)) for line in text.lines[1:]}
+            if row == 1 and len(text.lines) > 2 and len(below) == 1:  # all agree but the first: settings, a torn line
+                raise DataError(
+                    "lines of unequal length", where=text.place(0), expected=f"{len(cells)} values as in the others",
+                    found=f"{width}: {shown(text.lines[0])}", hint="if these are no temperatures, take the line out",
+                )  # fmt: skip
             raise DataError(
                 "lines of unequal length", where=text.place(row), expected=f"{width} values as in the first",
                 found=len(cells),
@@ -363,6 +369,17 @@ def _decode_line_by_line(text: NumberLines, separator: bytes, mark: bytes) -> De
         rows.append([float(cell.replace(mark, b".")) for cell in cells])
     decimals = max(_written(cell, mark)[1] for line in text.lines[:64] for cell in split_cells(line, separator))
     return Decoded(np.array(rows), layout_name(separator, decimals), decimals, ("trailing separators",) * trailing)
+
+
+def _instead_of(cell: bytes, is_other_mark: bool) -> str:
+    """What is expected where ``cell`` stands."""
+    if is_other_mark and NUMBER.fullmatch(cell) is not None:
+        return "a temperature, with the decimal mark of the others"
+    if re.fullmatch(rb"[<>][+-]?\d+([.,]\d+)?", cell):
+        return "a temperature, or nan for a pixel beyond the camera's range"
+    if re.fullmatch(rb"[-*_.?/]+|n/?a|na|null|none", cell, re.I):
+        return "a temperature, or nan for a pixel that has none"
+    return "a temperature"
 
 
 def _written(cell: bytes, mark: bytes) -> tuple[int, int, int]:

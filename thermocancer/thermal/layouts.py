@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.columns import cells_of, decode_block, is_number, refuse_strange_columns
+from thermocancer.thermal.columns import by_shape, cells_of, decode_block, is_number, refuse_strange_columns
 from thermocancer.thermal.decoding import (
     BETWEEN,
     SEPARATORS,
@@ -53,8 +53,10 @@ _STATED_UNIT = re.compile(
 )
 
 
-def read_text(content: bytes, where: str) -> list[Decoded]:
+def read_text(content: bytes, where: str, shape: tuple[int, int] | None = None) -> list[Decoded]:
     """Every frame of a text, as its numbers stand there.
+
+    ``shape`` (rows, columns) chooses where the lines alone could be two things (``columns.by_shape``).
 
     Understands space, tab, ``;`` and ``,`` as separators, decimal commas, quoted numbers, LF, CR LF, CR CR LF
     and CR line ends, byte-order marks, trailing separators, a unit behind every number, lines of words before
@@ -70,6 +72,8 @@ def read_text(content: bytes, where: str) -> list[Decoded]:
         return [decoded]
     notes: list[str] = []
     text = _clean(content, where, notes)
+    if shape is not None:
+        text = by_shape(text, shape, notes)
     above = _ABOVE.match(text, 0, 1 << 16)
     decoded = decode_fixed_width(text[above.end() :] if above and above.end() else text)
     if decoded is not None:  # a camera's own lines, below a header: only that has to be understood
@@ -271,13 +275,13 @@ def _layout_of(lines: Sequence[bytes], rows: Sequence[_Row | None], where: str) 
     counts = [len(_TOKENS.split(line.strip(_PADDING))) for _, line in usable[:_LINES_THAT_TELL]]
     number, first = usable[next(at for at, count in enumerate(counts) if count > min(_SIZES[-1], max(counts) - 1))]
     marks = {mark for mark in (b",", b".") if any(mark in line for _, line in usable)}
-    separator, mark = _find_separator(first, marks, f"{where}:{number}")
+    separator, mark = _find_separator(first, marks, f"{where}:{number}", len(usable))
     widths = Counter(len(cells_of(line, separator)) for _, line in usable[:_LINES_THAT_TELL])
     return _Parts(separator, mark, widths.most_common(1)[0][0], mark in first or b"e" in first.lower())
 
 
-def _find_separator(line: bytes, body: set[bytes], place: str) -> tuple[bytes, bytes]:
-    """The byte between numbers and the decimal mark; ``body``: which of comma and point occur in all lines.
+def _find_separator(line: bytes, body: set[bytes], place: str, rows: int) -> tuple[bytes, bytes]:
+    """The byte between numbers and the decimal mark; ``body``: which of comma and point occur in all ``rows`` lines.
 
     Raises DataError for commas that could be separators as well as decimal marks, and for a single column.
     """
@@ -299,10 +303,13 @@ def _find_separator(line: bytes, body: set[bytes], place: str) -> tuple[bytes, b
             "commas could be separators or decimal marks here",
             where=place,
             expected="decimal points, or another separator beside decimal commas",
-            found=shown(line),
-            hint="write ';' between the numbers",
+            found=f"{rows}x{len(whole) // 2} with decimal commas, {rows}x{len(whole)} without: {shown(line)}",
+            hint="choose with the shape (--shape), or write ';' between the numbers",
         )
-    raise DataError("only one number in a line", where=place, expected="a matrix", found=shown(line))
+    raise DataError(
+        "only one number in a line", where=place, expected="a matrix, or its shape beside it (--shape ROWSxCOLUMNS)",
+        found=f"{rows} lines such as {shown(line)}", hint="say the shape; the numbers are then taken row by row",
+    )  # fmt: skip
 
 
 def _is_words(line: bytes, parts: _Parts) -> bool:

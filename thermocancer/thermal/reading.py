@@ -57,17 +57,28 @@ class ThermalMatrix:
 
 
 def read_matrix(
-    path: Path, *, frame: int | None = None, unit: Unit | None = None, calibration: Calibration | None = None
+    path: Path,
+    *,
+    frame: int | None = None,
+    unit: Unit | None = None,
+    calibration: Calibration | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> ThermalMatrix:
     """Read a file as ``parse_matrix`` does. Raises DataError naming file and line when it holds no whole matrix."""
-    return parse_matrix(_content_of(path), where=str(path), frame=frame, unit=unit, calibration=calibration)
+    return parse_matrix(
+        _content_of(path), where=str(path), frame=frame, unit=unit, calibration=calibration, shape=shape
+    )
 
 
 def read_frames(
-    path: Path, *, unit: Unit | None = None, calibration: Calibration | None = None
+    path: Path,
+    *,
+    unit: Unit | None = None,
+    calibration: Calibration | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[ThermalMatrix, ...]:
     """Every frame of a file in order, all of one shape; a file with one matrix has one. Raises as ``read_matrix``."""
-    return parse_frames(_content_of(path), where=str(path), unit=unit, calibration=calibration)
+    return parse_frames(_content_of(path), where=str(path), unit=unit, calibration=calibration, shape=shape)
 
 
 def parse_matrix(
@@ -77,20 +88,22 @@ def parse_matrix(
     frame: int | None = None,
     unit: Unit | None = None,
     calibration: Calibration | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> ThermalMatrix:
     """Parse a file's bytes; ``where`` is the name that errors carry.
 
     Understands the text layouts of ``layouts.read_text`` and the formats of ``formats.read_binary``.
     ``frame`` (from 0) chooses one of a file with several; ``unit`` says what the numbers are, and they
     are converted exactly (raw counts by ``calibration``); None takes what the file states, or degrees
-    Celsius if they can be that. Numbers that no skin can have (NaN, 99) are read as they are: judging
+    Celsius if they can be that. ``shape`` (rows, columns) chooses where a text can be read in two ways; it does
+    not check any other file. Numbers that no skin can have (NaN, 99) are read as they are: judging
     them is the part of ``thermal.quality``.
 
     Raises DataError (file and line, what was expected, what was found, what to do) for a file with
     several frames when none is chosen, for numbers that look like another unit, for an empty, truncated
     or ragged file, a cell that is no number, and everything that could be read in two ways.
     """
-    frames = _all_frames(content, where)
+    frames = _all_frames(content, where, shape)
     if frame is None and len(frames) > 1:
         raise DataError(
             "this file holds several frames, not one matrix",
@@ -105,10 +118,15 @@ def parse_matrix(
 
 
 def parse_frames(
-    content: bytes, *, where: str = "", unit: Unit | None = None, calibration: Calibration | None = None
+    content: bytes,
+    *,
+    where: str = "",
+    unit: Unit | None = None,
+    calibration: Calibration | None = None,
+    shape: tuple[int, int] | None = None,
 ) -> tuple[ThermalMatrix, ...]:
     """Every frame of a file's bytes in order. Raises DataError as ``parse_matrix`` does."""
-    return tuple(_finish(each, unit, calibration, where) for each in _all_frames(content, where))
+    return tuple(_finish(each, unit, calibration, where) for each in _all_frames(content, where, shape))
 
 
 def _content_of(path: Path) -> bytes:
@@ -126,10 +144,10 @@ def _content_of(path: Path) -> bytes:
         raise DataError("this matrix cannot be read", where=path, found=error.strerror or error) from error
 
 
-def _all_frames(content: bytes, where: str) -> list[Decoded]:
+def _all_frames(content: bytes, where: str, shape: tuple[int, int] | None) -> list[Decoded]:
     frames = read_binary(content, where)
     if frames is None:
-        frames = read_text(content, where)
+        frames = read_text(content, where, shape)
     height, width = frames[0].numbers.shape
     if height < 2 or width < 2:
         raise DataError(

@@ -66,6 +66,8 @@ class SourceFile:
             return fingerprint("video", section.frame_step, section.frames)
         if self.kind == "image":
             return fingerprint("image", section.range.model_dump() if section.range else None)
+        if self.kind == "text" and section.shape is not None:
+            return fingerprint(self.kind, section.unit, section.shape)
         return "" if section.unit in (None, "C") and self.kind == "text" else fingerprint(self.kind, section.unit)
 
 
@@ -220,7 +222,7 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
 
 def _matrices(source: SourceFile, section: ImportSection) -> tuple[ThermalMatrix, ...]:
     """Every matrix of a file, in ``import.unit`` or what it states; several are frames of a dynamic exam."""
-    frames = read_frames(source.path, unit=section.unit)
+    frames = read_frames(source.path, unit=section.unit, shape=section.shape)
     if len(frames) > 1 and section.protocol != "D":
         raise DataError(
             "this file holds several frames, not one matrix", where=source.path,
@@ -250,7 +252,8 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
 
     Text in another unit is converted. Returns the SHA-256 and the number of bytes of each.
     """
-    if source.kind == "text" and section.unit in (None, "C") and len(targets) == 1:
+    as_it_is = source.kind == "text" and section.unit in (None, "C") and len(targets) == 1
+    if as_it_is and (section.shape is None or _is_plain(source)):
         clone_or_link(source.path, targets[0])
         return [(hash_file(targets[0]), targets[0].stat().st_size)]
     frames: Iterable[npt.NDArray[np.float64]]
@@ -266,6 +269,15 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
         write_bytes(target, content)
         made.append((hashlib.sha256(content).hexdigest(), len(content)))
     return made
+
+
+def _is_plain(source: SourceFile) -> bool:
+    """Can a text be read without being told its shape?"""
+    try:
+        read_frames(source.path, unit="C")
+    except DataError:
+        return False
+    return True
 
 
 def _read_grey(path: Path, section: ImportSection) -> tuple[npt.NDArray[np.float64], int]:
