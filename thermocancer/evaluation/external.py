@@ -286,6 +286,7 @@ def verdict_of_travel(document: Json) -> Json:
     else:
         tone, headline = "open", f"Whether it travels cannot be told from {size}."
     line, apart = document["calibration"], document["apart"]
+    headline += with_and_without_doubt(document)
     sentences = [
         f"On {size} the frozen run reaches AUC {with_interval(auc)}"
         + ("." if internal is None else f"; out of sample at home it was {with_interval(internal)}.")
@@ -302,10 +303,6 @@ def verdict_of_travel(document: Json) -> Json:
         sentences.append(
             f"Calibration in the large {bounds}{slope}: scores are {'' if off else 'not shown to be '}off as chances."
         )
-    if document["abstained"]:
-        sentences.append(
-            f"predict would abstain on {document['abstained']} of {document['scored']} exams, unlike those of training."
-        )
     if apart and apart[0]["p_holm"] < TELL_APART:
         by = next((each for each in apart[1:] if each["p_holm"] < TELL_APART), None)
         told = f", most surely by {by['title']} ({with_interval(by['auc'])})" if by else ""
@@ -317,22 +314,42 @@ def verdict_of_travel(document: Json) -> Json:
     return {"tone": tone, "headline": headline, "sentences": sentences}
 
 
+def with_and_without_doubt(document: Json) -> str:
+    """On how many exams ``predict`` would abstain, and the AUC with and without them; empty where on none."""
+    if not document["abstained"]:
+        return ""
+    left, answered = document["scored"] - document["abstained"], document["answered_auc"]
+    without = f"without them {with_interval(answered)}" if answered else f"none without them ({left} exams left)"
+    with_them = f"AUC with them {with_interval(document['metrics']['auc'])}, {without}"
+    return f" predict would abstain on {document['abstained']} of {document['scored']} exams: {with_them}."
+
+
 def tripod_items(document: Json, loaded: LoadedRun) -> list[dict[str, str]]:
-    """Items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378) for an evaluation, as far as files tell."""
+    """Items of TRIPOD+AI (Collins et al. 2024, BMJ 385:e078378) for an evaluation, as far as files tell.
+
+    Numbers and names are those of the published check-list; 5 to 17 are methods, 20 to 24 results.
+    """
     unknown, metrics, line = "not reported", document["metrics"], document["calibration"]
     slope = unknown if line["slope"] is None else f"slope {number(line['slope'])}"
+    apart, rows = document["apart"], document["recalibration"]["rows"]
+    told_by = f"told apart without a breast, AUC {with_interval(apart[0]['auc'])}" if apart else unknown
+    updated = ", ".join(f"Brier score {number(each['brier'])} ({each['form']})" for each in rows) or unknown
     return [
         {"item": "5a data source", "said": f"{document['found']} exams of another collection; who they are: {unknown}"},
-        {"item": "6 participants", "said": f"{document['units']} units, {document['positives']} with the outcome"},
         {"item": "8a outcome", "said": "the collection's own labels; how they were made: " + unknown},
         {"item": "10 sample size", "said": f"as found; see plan-study. {document['scored']} of {document['found']} "
                                            "exams scored"},
         {"item": "11 missing data", "said": f"{len(document['refused'])} exams lack a view and are not scored"},
-        {"item": "12e performance measures", "said": f"AUC {with_interval(metrics['auc'])}, {slope}, net benefit"},
+        {"item": "12e measures", "said": "AUC, sensitivity, specificity, calibration, net benefit"},
         {"item": "12f model updating", "said": f"recalibration on {document['recalibration']['taught']} units, "
                                                f"scored on {document['recalibration']['scored']} others"},
-        {"item": "20 model specification", "said": f"run {loaded.run.name}, kind {loaded.run.kind.name}, frozen"},
-        {"item": "22 fairness", "said": unknown},
+        {"item": "12g predictions", "said": f"run {loaded.run.name}, kind {loaded.run.kind.name}, frozen"},
+        {"item": "14 fairness", "said": unknown},
+        {"item": "16 training versus evaluation", "said": f"setting, eligibility: {unknown}"},
+        {"item": "20a participants", "said": f"{document['units']} units, {document['positives']} with the outcome"},
+        {"item": "20c comparison with development data", "said": told_by},
+        {"item": "23a model performance", "said": f"AUC {with_interval(metrics['auc'])}, {slope}"},
+        {"item": "24 model updating", "said": updated},
     ]  # fmt: skip
 
 
