@@ -309,7 +309,7 @@ def lines_of(tables: dict[tuple[str, str], Table], below: float) -> list[str]:
                 )
     lines += ["", "Against simple rules: place; in space (mm), sources above the curve.", ""]
     lines += header("tissue set", "network", "inversion", "warmer than its mirror image", "hottest spot")
-    for key in ((tissue, MAIN) for tissue in ("layers-A-skin", "pet")):
+    for key in [each for each in tables if each[1] == MAIN and each[0] != "layers-B"]:
         t = tables[key]
         above = t["auc"] >= below
         cells = [
@@ -353,7 +353,7 @@ def figure_of(tables: dict[tuple[str, str], Table], below: float, path: Path) ->
     by_auc, abstains, by_depth = figure.subplots(1, 3)
     edges = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0001])
     places = np.arange(len(edges) - 1)
-    shown_as = [("layers-A-skin", MAIN), ("pet", MAIN), ("layers-A-skin", DYNAMIC), ("pet", DYNAMIC)]
+    shown_as = [each for each in tables if each[1] in (MAIN, DYNAMIC) and each[0] != "layers-B"]
     for number, key in enumerate(shown_as):
         t = tables[key]
         here = t["present"] > 0
@@ -385,6 +385,7 @@ def main() -> None:
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="write the tables between its marks, and the figure beside it")
     parser.add_argument("--exams", type=int, default=SICK, help="sources a tissue set; healthy ones are a fifth")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="pet is among them")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     config, workspace = load_config(workspace=arguments.workspace), Workspace(arguments.workspace)
@@ -392,7 +393,8 @@ def main() -> None:
     seed = config.locate.seed
     inversion = Inversion.of(phantoms(config.locate, seed, workspace.cache, Silent(), taught=True), seed)
     tables: dict[tuple[str, str], Table] = {}
-    for tissue, (drawn, share) in SETS.items():
+    for tissue in arguments.sets:
+        drawn, share = SETS[tissue]
         few = round(share * arguments.exams)
         exams = make_exams(tissue, drawn, few, few * HEALTHY // SICK, arguments.processes)
         conditions = list(exams[0].inputs) if tissue != "layers-B" else [MAIN, DYNAMIC]
