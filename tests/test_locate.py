@@ -345,7 +345,7 @@ def test_the_kind_learns_no_label(workspace: Workspace, tmp_path: Path) -> None:
     ]
     assert np.array_equal(scores[0], scores[1])
     assert ((scores[0] >= 0) & (scores[0] <= 1)).all()
-    recipe.fit(source, rows, rows % 2, seed=1, fold="1.1").save(tmp_path)
-    loaded = load_fitted(tmp_path, workspace)
+    recipe.fit(source, rows, rows % 2, seed=1, fold="1.1").save(tmp_path / "not there yet")
+    loaded = load_fitted(tmp_path / "not there yet", workspace)
     assert loaded.scores(source, rows) == pytest.approx(scores[0])
     assert loaded.threshold == 0.5

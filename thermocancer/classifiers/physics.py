@@ -82,6 +82,7 @@ class HeatSource(Classifier, Fitted):
         return {"kind": self.kind, "views": list(self.views), "preparation": preparation, "threshold": self.threshold}
 
     def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.locator().save(folder)
         write_json(folder / CLASSIFIER_FILE, self.describe())
 
