@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset, write_run
 
+from thermocancer import evaluation
 from thermocancer.config import load_config
 from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.data.names import ThermogramName
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
 from thermocancer.evaluation.report import figures
-from thermocancer.evaluation.report.contents import by_class
+from thermocancer.evaluation.report.contents import at_a_glance, by_class
 from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, is_phantom, sources_of, subgroup_table
 from thermocancer.evaluation.report.judgement import fold_facts
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, THERMOGRAMS, Words, render_page
@@ -112,7 +113,7 @@ def test_one_self_contained_page(folder: Path) -> None:
     for image in page.images:
         assert str(image["src"]).startswith("data:image/png;base64,")
         assert len(str(image["alt"])) > 10
-    assert all(each.startswith("data:") for each in page.loads)
+    assert all(each.startswith(("data:", "#")) for each in page.loads)
     assert not re.search(r"https?://|url\(|@import", re.sub(r"<pre>.*?</pre>", "", text, flags=re.S))
     assert 'name="viewport"' in text
     assert "@media print" in text
@@ -172,6 +173,45 @@ def test_a_damaged_output_is_made_again(folder: Path) -> None:
     assert evaluate.plan(pixels_config(workspace), workspace).todo == ("judge run pixels",)
     evaluate.run(pixels_config(workspace), workspace, Silent())
     assert hash_file(folder / "metrics.json") == whole
+
+
+def test_the_head_says_what_lies_below(folder: Path) -> None:
+    """The tab names the run, every entry of the contents leads to a section, and the picture of all has the rows."""
+    text = (folder / "report.html").read_text()
+    assert re.search(r"<title>pixels · ", text)
+    links = re.findall(r'<a href="#([^"]+)">', text.partition("</header>")[0])
+    assert {"at-a-glance", "figures", "audit", "cohort", "misclassified"} <= set(links)
+    assert all(f'<section id="{name}"' in text for name in links)
+    facts = json.loads((folder / "report.json").read_text())
+    rows = {row["title"]: row["auc"] for row in at_a_glance(facts)}
+    assert rows["this model"] == facts["metrics"]["auc"]
+    assert rows["trivial baseline"] == facts["baseline"]["auc"]
+    (best,) = (name for name in rows if name.startswith("best of"))
+    alone = [row["auc"]["value"] for row in facts["audit"]["controls"] if row["group"] == "nuisance"]
+    assert rows[best]["value"] == max(value for value in alone if value is not None)
+    glance = text.partition('id="at-a-glance"')[2].partition("</section>")[0]
+    assert glance.count('class="bar half"') == len(rows)
+    assert at_a_glance(facts | {"audit": None, "baseline": None}) == [
+        {"title": "this model", "auc": facts["metrics"]["auc"]}
+    ]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_every_colour_of_text_can_be_read(dark: bool) -> None:
+    """Contrast at least 4.5 on both grounds (WCAG 2.2, 1.4.3), computed from the page's own colours."""
+    style = (Path(evaluation.__file__).parent / "templates" / "base.html").read_text()
+    rules = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    colours = dict(re.findall(r"--(\w+): #(\w{6})", rules[1] if dark else rules[0]))
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[place : place + 2], 16) / 255 for place in (0, 2, 4)]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    for text in ("ink", "soft", "model", "good", "caution", "bad"):
+        for ground in ("paper", "wash"):
+            high, low = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ground)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")

@@ -108,11 +108,38 @@ def report_page(contents: ReportContents, judged: Judgement) -> str:
         "gallery": contents.gallery,
         "explained": contents.explained,
         "drawn_networks": [_drawn(each) for each in contents.facts["networks"]],
+        "glance": at_a_glance(contents.facts),
+        "data_set": _data_set(judged.run),
         "words": (words := Words.of(judged.run)),
         "notice": words.notice,
         "own_pictures": [item for name, item in judged.pictures.items() if name.startswith(OWN_FIGURE)],
     }
     return render_page("report.html", contents.facts | beside, judged.pictures)
+
+
+def _data_set(run: Run) -> str:
+    known = run.manifest.dataset
+    return f"data set {known.name} ({known.fingerprint[:12]})"
+
+
+def at_a_glance(facts: Json) -> list[Json]:
+    """The model beside what it must beat, each with its AUC: baselines, the untrained twin, the best fact that needs
+    no look at the body, and the model where exams are alike. Only what there is."""
+    rows = [{"title": "this model", "auc": facts["metrics"]["auc"]}]
+    if facts["baseline"]:
+        rows.append({"title": "trivial baseline", "auc": facts["baseline"]["auc"]})
+    audit = facts["audit"] or {"controls": [], "matched": []}
+    known = [row for row in audit["controls"] if row["auc"] is not None and row["auc"]["value"] is not None]
+    rows += [{"title": row["title"], "auc": row["auc"]} for row in known if row["name"] == "untrained"]
+    alone = [row for row in known if row["group"] == "nuisance"]
+    if alone:
+        best = max(alone, key=lambda row: float(row["auc"]["value"]))
+        rows.append({"title": f"best of {len(alone)} shortcuts: {best['title']}", "auc": best["auc"]})
+    pairs = [row for row in audit["matched"] if row["auc"] is not None and row["stratum"] is None]
+    if pairs:
+        most = max(pairs, key=lambda row: (row["by_date"] + row["by_room"], row["pairs"]))
+        rows.append({"title": f"this model on {most['pairs']} {most['title']}", "auc": most["auc"]})
+    return rows
 
 
 # --- misclassified units ----------------------------------------------------------------------------------------------
