@@ -163,6 +163,7 @@ def test_every_shape_may_be_written_as_text(key: str) -> None:
         "evaluate: {bootstrap: 1000000000}",
         "simulate: {shape: 12:30}", "fuse: {name: ../../escaped}", "dataset: {name: ''}", "evaluate: {compare: [/etc]}",
         "seed: 2015-99-99", "seed: " + "9" * 5000, "seed: " + "[" * 5000, "seed: &a [*a]", "workspace: \"a\\0b\"",
+        "workspace: ~no_such_user/study",
         "a: &a [x, x, x, x]\nb: &b [*a, *a, *a, *a]\nc: &c [*b, *b, *b, *b]\nd: &d [*c, *c, *c, *c]\n"
         "e: &e [*d, *d, *d, *d]\n"
         "f: &f [*e, *e, *e, *e]\ng: [*f, *f, *f, *f]",

@@ -24,7 +24,7 @@ from thermocancer.files import read_json
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.runs.run import read_run
-from thermocancer.stages import build_dataset, convert, fuse, predict, train_dit
+from thermocancer.stages import build_dataset, convert, export, fuse, predict, train_dit
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import Workspace
 
@@ -206,6 +206,12 @@ def test_a_run_from_films_scores_a_film_and_the_frames_behind_it(tmp_path: Path)
         assert said["status"] == "scored", said
         assert said["score"] == pytest.approx(known[0], abs=1e-5)
         assert said["in_training"]["status"] == "exam"
+    written = export.run(
+        tiny_config(workspace, evaluate__run="dit", evaluate__formats=["litert"]), workspace, Silent()
+    ).figures["litert"]
+    assert isinstance(written, dict)
+    assert written["parity"] <= 1e-4
+    assert written["exams"] == 8
 
 
 # who was in training

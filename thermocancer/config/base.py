@@ -71,14 +71,17 @@ def shape_from_text(value: object) -> object:
 
 
 def _path_from_text(value: str) -> str:
-    """``~`` written out. Raises ValueError for what no file system takes."""
+    """``~`` written out. Raises ValueError for what no file system takes, and for the home of nobody."""
     try:
         os.fsencode(value)
     except UnicodeEncodeError:
         raise ValueError("a path that can be written down") from None
     if "\0" in value:
         raise ValueError("a path without the character 0")
-    return os.path.expanduser(value)
+    written_out = os.path.expanduser(value)
+    if written_out.startswith("~") and not os.path.lexists(written_out.split("/")[0]):
+        raise ValueError("the home folder of a user of this machine (./~name is a folder of that name)")
+    return written_out
 
 
 PathText = Annotated[str, AfterValidator(_path_from_text)]
