@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,20 @@ import pytest
 from fuse_fixtures import cohort, labels_of
 from scipy import stats
 
+from thermocancer.classifiers.protocol import Asked
+from thermocancer.classifiers.tabular import FeatureTable, TabularClassifier, TabularModel
+from thermocancer.config import load_config
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import ArrayCohort, centi_celsius
+from thermocancer.data.cohort import ArrayCohort, Exam, centi_celsius
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features import thermal
 from thermocancer.features.prepared import REFERENCE_CENTI, prepare
-from thermocancer.features.residual import NuisanceFit
+from thermocancer.features.residual import Erasure, NuisanceFit
 from thermocancer.features.tables import Table, complete_rows, feature_names, measured_table
 from thermocancer.features.thermal import area_weights, reduce_area
+from thermocancer.kinds import kind
+from thermocancer.runs.deciding import decided_by, settings_of
+from thermocancer.workspace import Workspace
 
 RNG = np.random.default_rng(5)
 CELSIUS = RNG.normal(32, 1.5, (24, 32))
@@ -173,3 +180,112 @@ def test_colour_images_give_pixels_but_no_thermal_features() -> None:
     assert table.shape == (len(source.exams), 3 * 6 * 8)
     with pytest.raises(DataError, match="need degrees"):
         measured_table(images, Table.THERMAL, ("Frontal",), (6, 8))
+
+
+# --- directions that tell early from late -----------------------------------------------------------------------------
+
+
+def tied(seed: int, *, patients: int = 240) -> tuple[ArrayCohort, np.ndarray, np.ndarray]:
+    """A cohort whose sick came late, with a camera that drifts along a stripe; days and labels beside it."""
+    random = np.random.default_rng(seed)
+    labels = (random.random(patients) < 0.4).astype(np.int64)
+    days = random.integers(0, 1200, patients) + 400 * labels
+    centi = 3200 + random.normal(0, 40, (patients, 24, 32))
+    centi[:, :6] += 0.3 * days[:, None, None]  # the drift
+    centi[:, 10:18, 4:14] += 30 * labels[:, None, None] * random.random((patients, 1, 1))  # the disease
+    exams = tuple(
+        Exam(number + 1, 1, int(label), (date(2012, 1, 1) + timedelta(int(day))).isoformat(), "space2")
+        for number, (label, day) in enumerate(zip(labels, days, strict=True))
+    )
+    measured = {"date_ordinal": days.astype(float)}
+    return ArrayCohort(exams, {"Frontal": centi.astype(np.uint16)}, measured=measured), days, labels
+
+
+def ranked(scores: np.ndarray, late: np.ndarray) -> float:
+    above, below = scores[late], scores[~late]
+    return float((above[:, None] > below).mean())
+
+
+def matched(scores: np.ndarray, days: np.ndarray, labels: np.ndarray) -> float:
+    pairs = [
+        scores[sick] > scores[other]
+        for sick in np.flatnonzero(labels == 1) for other in np.flatnonzero(labels == 0)
+        if abs(days[sick] - days[other]) <= 20
+    ]  # fmt: skip
+    return float(np.mean(pairs))
+
+
+def read_by(components: int | None, seed: int, erase: tuple[str, ...], folder: Path) -> tuple[float, float]:
+    """AUC of early or late among healthy women that did not teach, and of sick against healthy of the same weeks."""
+    source, days, labels = tied(seed, patients=480)
+    taught, asked = np.arange(160), np.arange(160, 480)
+    healthy = labels[asked] == 0
+    late = (days[asked] > np.median(days[asked][healthy]))[healthy]
+    features = FeatureTable(Table.PIXELS, ("Frontal",), (6, 8))
+    machine = TabularClassifier(features, 0.1 if components is None else 1.0, components, erase=erase)
+    model = machine.fit(source, taught, labels[taught], seed=0, fold="1.1")
+    scores = model.decisions(source, asked)
+    folder.mkdir()
+    model.save(folder)
+    np.testing.assert_allclose(TabularModel.load(folder, model.describe()).decisions(source, asked), scores)
+    unknown = ArrayCohort(source.exams, source.matrices, measured={})
+    np.testing.assert_allclose(model.decisions(unknown, asked), scores)  # its own date need not be known
+    return ranked(scores[healthy], late), matched(scores, days[asked], labels[asked])
+
+
+@pytest.mark.parametrize(("components", "before"), [(None, 0.8), (12, 0.65)])
+def test_an_erased_date_is_hardly_read_any_more_and_the_disease_is(
+    tmp_path: Path, components: int | None, before: float
+) -> None:
+    plain, erased = (
+        np.mean([read_by(components, seed, erase, tmp_path / f"{seed}{len(erase)}") for seed in range(5)], axis=0)
+        for erase in ((), ("date",))
+    )
+    assert plain[0] > before
+    assert abs(erased[0] - 0.5) < 0.1
+    assert abs(erased[0] - 0.5) < 0.4 * (plain[0] - 0.5)
+    assert erased[1] > plain[1] - 0.03
+
+
+def test_quarters_of_healthy_training_exams_have_one_mean_and_others_teach_nothing() -> None:
+    source, days, labels = tied(4)
+    rows = np.arange(0, 240, 2)
+    table = np.random.default_rng(0).normal(size=(240, 5)) + np.outer(np.sin(days / 300), [1, 2, 0, 0, 3])
+    fit = Erasure.of(table[rows], source, rows, labels[rows], ("date",))
+    left, healthy = fit.removed_from(table), rows[labels[rows] == 0]
+    bounds = np.quantile(days[healthy], [0.25, 0.5, 0.75])
+    means = [left[healthy][np.searchsorted(bounds, days[healthy]) == q].mean(axis=0) for q in range(4)]
+    assert np.ptp(means, axis=0).max() < 1e-9
+    changed = table.copy()
+    changed[np.setdiff1d(np.arange(240), healthy)] += 100
+    again = Erasure.of(changed[rows], source, rows, labels[rows], ("date",))
+    np.testing.assert_array_equal(again.axes, fit.axes)
+
+
+def test_dates_that_nobody_knows_cannot_be_erased() -> None:
+    source, _, labels = tied(5, patients=30)
+    unknown = ArrayCohort(source.exams, source.matrices, measured={"date_ordinal": np.full(30, np.nan)})
+    with pytest.raises(DataError, match="too few healthy") as caught:
+        Erasure.of(np.zeros((30, 2)), unknown, np.arange(30), labels, ("date",))
+    assert "cohort.erase" in str(caught.value.where)
+
+
+@pytest.mark.parametrize("model", ["svm", "asymmetry-index", "physics", "network"])
+def test_what_learns_from_no_table_cannot_erase(tmp_path: Path, model: str) -> None:
+    options = {"cohort.erase": "date", "fuse.model": model}
+    with pytest.raises(ConfigError) as caught:
+        load_config(options=options, workspace=tmp_path, environment={})
+    assert "cohort.erase" in f"{caught.value}{caught.value.where}{caught.value.found}"
+
+
+def test_erasing_makes_another_run_and_not_erasing_the_same(tmp_path: Path) -> None:
+    plain, erased = (
+        load_config(options={"fuse.model": "thermal", "cohort.erase": each}, workspace=tmp_path, environment={})
+        for each in ([], ["date"])
+    )
+    thermal = kind("thermal")
+    assert "cohort.erase" not in settings_of(thermal, plain)  # runs made before the setting was there stay current
+    assert settings_of(thermal, erased)["cohort.erase"] == ["date"]
+    assert decided_by(thermal, plain) != decided_by(thermal, erased)
+    made = thermal.family().make(Asked(erased, Workspace(tmp_path), ("Frontal",), calibrate=False))
+    assert made.classifier.erase == ("date",)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -355,6 +356,14 @@ def made(n: int = 60, *, tied: bool = False) -> Made:
     wide = rng.normal(0, 50, (n, 800))
     wide[:5] = np.nan
     return Made(tuple(Exam(row, 1, int(labels[row])) for row in range(n)), (small, wide), room)
+
+
+def test_features_of_a_run_that_erases_are_not_joined() -> None:
+    erasing = load_config(options={"cohort.erase": "date", "fuse.model": "thermal"}, environment={})
+    run = SimpleNamespace(scores=SimpleNamespace(name="dated"), config=erasing)
+    with pytest.raises(ConfigError, match=r"cohort\.erase") as caught:
+        late_classifier(Config(), SimpleNamespace(blocks=[SimpleNamespace(run=run)]))  # type: ignore[arg-type]
+    assert "dated" in str(caught.value.where)
 
 
 def trained(source: Made, *, residualise: bool = False) -> tuple[JointModel, np.ndarray, np.ndarray]:

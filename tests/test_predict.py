@@ -257,13 +257,13 @@ def test_a_run_with_nuisance_regressed_out_scores_a_new_exam_as_its_own(tmp_path
     from thermocancer.data.nuisance import catalog_measures
     from thermocancer.data.store.reading import StoredCohort
 
-    workspace, source = Workspace(tmp_path / "w"), toy_source(toy_rows(30, repeats=1))
+    workspace, source = Workspace(tmp_path / "w"), toy_source(toy_rows(60, repeats=1))
     texts = [format_matrix(matrix, "space2") for matrix in source.matrices["Frontal"]]
     facts = [catalog_measures(exam, len(text)) for exam, text in zip(source.exams, texts, strict=True)]
     columns = {name: np.array([each[name] for each in facts]) for name in facts[0]}
     other_format = {"layout_semicolon5": np.zeros(len(texts))}
     write_dataset(workspace, replace(source, measured=source.measured | columns | other_format))
-    config = pixels_config(workspace, **{"features.residualise": True})
+    config = pixels_config(workspace, **{"features.residualise": True, "cohort.erase": "date"})
     make_split(source.exams, config.split, 0).write(workspace.split)
     fuse.run(config, workspace, Silent())
     with StoredCohort(workspace.dataset("cohort")) as known:

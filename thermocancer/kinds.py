@@ -42,7 +42,8 @@ class Kind:
     ``recorded`` those that a run's manifest repeats under their own short names. ``saved_as`` are the words
     in ``classifier.json`` that its family reads. ``trivial`` names it as a baseline in the audit; ``learns``
     is False where nothing is fitted, not even a threshold; ``residualises`` where nuisance can be regressed
-    out of what it reads; ``trains_network`` where every fold trains one, so that an audit refits it seldom.
+    out of what it reads, ``erases`` where cohort.erase can take directions out of it; ``trains_network`` where
+    every fold trains one, so that an audit refits it seldom.
     ``options`` is ``module:name`` of a pydantic model for ``fuse.options``.
     """
 
@@ -57,6 +58,7 @@ class Kind:
     trivial: str = ""
     learns: bool = True
     residualises: bool = True
+    erases: bool = False
     trains_network: bool = False
     options: str = ""
 
@@ -125,11 +127,11 @@ _KINDS = (
     ),
     Kind(
         "thermal", FUSE, Reads.TABLES, "ridge on temperature statistics", f"{_FAMILIES}.tabular:ThermalFamily",
-        saved_as=("tabular",), trivial="global temperature statistics",
+        saved_as=("tabular",), trivial="global temperature statistics", erases=True,
     ),
     Kind(
         "asymmetry", FUSE, Reads.TABLES, "ridge on left-right differences", f"{_FAMILIES}.tabular:AsymmetryFamily",
-        saved_as=("tabular",), trivial="left-right asymmetry features",
+        saved_as=("tabular",), trivial="left-right asymmetry features", erases=True,
     ),
     Kind(
         "asymmetry-index", FUSE, Reads.TABLES, "the plain asymmetry index, nothing fitted",
@@ -138,7 +140,7 @@ _KINDS = (
     ),
     Kind(
         "pixels", FUSE, Reads.TABLES, "support vector machine on coarse pixels", f"{_FAMILIES}.tabular:PixelsFamily",
-        settings=("fuse.C", "features.pixels", "features.components"), saved_as=("tabular",),
+        settings=("fuse.C", "features.pixels", "features.components"), saved_as=("tabular",), erases=True,
     ),
     Kind(
         "physics", FUSE, Reads.TABLES, "probability of any heat source, from phantoms alone",

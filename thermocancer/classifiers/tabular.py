@@ -14,7 +14,7 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
 from thermocancer.features.prepared import OncePerCohort, prepare
-from thermocancer.features.residual import NuisanceFit, NuisanceScale
+from thermocancer.features.residual import Erasure, NuisanceFit, NuisanceScale
 from thermocancer.features.tables import Table, measured_table
 from thermocancer.files import reading, write_json, written_aside
 
@@ -185,6 +185,7 @@ class TabularModel(Fitted):
     features: FeatureTable
     decision: LinearDecision | KernelDecision
     residual: Residual | None = None
+    erasure: Erasure | None = None
 
     def describe(self) -> Settings:
         return {"kind": "tabular", "name": self.name, **self.features.describe()}
@@ -193,12 +194,16 @@ class TabularModel(Fitted):
         table = self.features.of(cohort, rows)
         if self.residual is not None:
             table = self.residual.removed_from(table, cohort, rows)
+        if self.erasure is not None:
+            table = self.erasure.removed_from(table)
         return self.decision.decide(table)
 
     def save(self, folder: Path) -> None:
         arrays = arrays_of(self.decision)
         if self.residual is not None:
             arrays |= self.residual.scaling.arrays() | {"nuisance_effect": self.residual.effect}
+        if self.erasure is not None:
+            arrays |= self.erasure.arrays()
         write_arrays(folder, arrays)
 
     @classmethod
@@ -209,7 +214,7 @@ class TabularModel(Fitted):
         features = FeatureTable(Table(settings["table"]), tuple(settings["views"]), (rows, columns))
         scaling = NuisanceScale.from_arrays(arrays)
         residual = None if scaling is None else Residual(scaling, arrays["nuisance_effect"])
-        return cls(settings["name"], features, decision_from(arrays), residual)
+        return cls(settings["name"], features, decision_from(arrays), residual, Erasure.from_arrays(arrays))
 
 
 @dataclass(frozen=True)
@@ -221,6 +226,7 @@ class TabularClassifier(Classifier):
     components: int | None = None
     residualise: bool = False
     exam_weights: ExamWeights | None = None
+    erase: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -231,16 +237,20 @@ class TabularClassifier(Classifier):
         return self.components is None
 
     def fit(self, cohort: Cohort, rows: IntArray, labels: IntArray, *, seed: int, fold: str) -> TabularModel:
-        table, residual = self.features.of(cohort, rows), None
+        table, residual, erasure = self.features.of(cohort, rows), None, None
         if self.residualise:
             fit = NuisanceFit.of(cohort, rows, labels)
             residual = Residual(fit.scaling, fit.coefficients(self.features.of(cohort, fit.healthy)))
             table = residual.removed_from(table, cohort, rows)
+        if self.erase:
+            erasure = Erasure.of(table, cohort, rows, labels, self.erase)
+            table = erasure.removed_from(table)
         weights = None if self.exam_weights is None else self.exam_weights[rows]
         if self.components is None:
-            return TabularModel(self.name, self.features, fit_logistic(table, labels, self.C, weights), residual)
+            ridge = fit_logistic(table, labels, self.C, weights)
+            return TabularModel(self.name, self.features, ridge, residual, erasure)
         machine = fit_pca_svm(table, labels, self.components, self.C, weights)
-        return TabularModel(self.name, self.features, machine, residual)
+        return TabularModel(self.name, self.features, machine, residual, erasure)
 
 
 @dataclass(frozen=True)
@@ -307,8 +317,9 @@ class ThermalFamily(TableFamily):
 
     def make(self, asked: Asked) -> Classifier:
         ridge = TabularClassifier(
-            self.features(asked), THERMAL_C, None, asked.config.features.residualise, asked.exam_weights
-        )
+            self.features(asked), THERMAL_C, None, asked.config.features.residualise, asked.exam_weights,
+            asked.config.cohort.erase,
+        )  # fmt: skip
         return Calibrated.of(ridge, asked)
 
 
@@ -326,8 +337,9 @@ class PixelsFamily(TableFamily):
     def make(self, asked: Asked) -> Classifier:
         features = asked.config.features
         machine = TabularClassifier(
-            self.features(asked), asked.config.fuse.C, features.components, features.residualise, asked.exam_weights
-        )
+            self.features(asked), asked.config.fuse.C, features.components, features.residualise, asked.exam_weights,
+            asked.config.cohort.erase,
+        )  # fmt: skip
         return Calibrated.of(machine, asked)
 
 

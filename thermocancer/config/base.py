@@ -36,10 +36,20 @@ ASIDE = Field(json_schema_extra={"decides": False})
 """Marks a setting that decides nothing of a result (a name, a number of processes): ``Annotated[..., ASIDE]``."""
 
 
+LATER = Field(json_schema_extra={"decides": "where set"})
+"""Marks a setting that came after runs were made: left at its default it changes nothing of what they are known by."""
+
+
 def is_aside(field: FieldInfo) -> bool:
     """Is this setting marked as one that decides nothing?"""
     extra = field.json_schema_extra
     return isinstance(extra, dict) and extra.get("decides") is False
+
+
+def is_unset(field: FieldInfo, value: object) -> bool:
+    """Is this setting marked as a later one, and left at its default?"""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("decides") == "where set" and value == field.default
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from thermocancer.config.base import ASIDE, Name, PositiveInt, Rendering, Section, Shape, ViewName
+from thermocancer.config.base import ASIDE, LATER, Name, PositiveInt, Rendering, Section, Shape, ViewName
 
 
 class ConvertSection(Section):
@@ -110,12 +110,16 @@ class CohortSection(Section):
     )
     layouts: tuple[str, ...] = Field((), description="keep only these acquisition layouts")
     exclude: tuple[str, ...] = Field((), description="exams to leave out, PATIENT or PATIENT_VISIT")
+    erase: Annotated[tuple[Literal["date", "room"], ...], LATER] = Field(
+        (), description="directions of features that tell early from late (or cool rooms from warm ones) among healthy "
+        "training women are removed before a classifier on a feature table learns",
+    )  # fmt: skip
     facts: Annotated[tuple[str, ...], ASIDE] = Field(
         (), description="columns of the labels file, or fields of the site, that evaluate audits as it does dates and "
         "rooms (site, device, ...); all: every one",
     )  # fmt: skip
 
-    @field_validator("facts", mode="before")
+    @field_validator("facts", "erase", mode="before")
     @classmethod
     def _one_is_a_list_of_one(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value

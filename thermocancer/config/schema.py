@@ -106,6 +106,10 @@ def check_pairs(config: Config) -> None:
             f"fuse.model: {chosen.name} reads codes as they are; "
             "features.residualise works with svm and the feature tables"
         )
+    if config.cohort.erase and not chosen.erases:
+        raise ValueError(
+            f"fuse.model: {chosen.name} learns from no feature table; cohort.erase needs thermal, asymmetry or pixels"
+        )
     _check_options(config, chosen)
     if config.dataset.source == "images" and config.autoencoder.input.kind == "celsius":
         raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")

@@ -1,7 +1,8 @@
-"""Regressing nuisance (room, marker, framing) out of features, fitted on healthy training exams only."""
+"""Regressing nuisance out of features, and erasing what tells early from late: fitted on healthy training exams."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,3 +92,68 @@ class NuisanceFit:
     def coefficients(self, healthy_features: FloatArray) -> FloatArray:
         """Effect of nuisance on features (healthy, p): shape (k, p), the intercept left out."""
         return np.asarray((self.projector @ healthy_features)[:-1])
+
+
+# --- directions that tell early from late -----------------------------------------------------------------------------
+
+ERASED = {"date": "date_ordinal", "room": "room_celsius"}
+"""What can be erased, and the measured variable that tells it."""
+
+QUARTERS = 4
+FEWEST_TO_ERASE = 2 * QUARTERS
+LEAST_DIRECTION = 1e-9
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """Directions of standardised features in which healthy women of different dates (or rooms) differ on average.
+
+    ``mean`` and ``scale`` (p,) of the healthy training exams, ``axes`` (k, p) orthonormal. With the differences of
+    the quarters' means gone, no linear function of the features tells a quarter, or an early from a late half, of
+    those exams better than chance in squares (Belrose et al. 2023, LEACE). A curved one still may. What
+    is removed from a new exam is read from its features: its own date need not be known.
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    axes: FloatArray
+
+    @classmethod
+    def of(cls, table: FloatArray, cohort: Cohort, rows: IntArray, labels: IntArray, facts: Sequence[str]) -> Erasure:
+        """Learn from the healthy among ``rows``, whose features ``table`` (len(rows), p) holds.
+
+        Raises DataError where a fact is known of fewer than 8 of them.
+        """
+        measured, healthy = cohort.nuisance(), table[labels == 0]
+        spread = healthy.std(axis=0)
+        mean, scale = healthy.mean(axis=0), np.where(spread > 0, spread, 1.0)
+        standard, apart = (healthy - mean) / scale, [np.zeros((1, table.shape[1]))]
+        for fact in facts:
+            values = measured.get(ERASED[fact], np.full(len(cohort.exams), np.nan))[np.asarray(rows)[labels == 0]]
+            known = np.isfinite(values)
+            if known.sum() < FEWEST_TO_ERASE:
+                raise DataError(
+                    "too few healthy training exams tell what is to be erased", where=f"cohort.erase: {fact}",
+                    expected=f"{FEWEST_TO_ERASE} or more", found=int(known.sum()), hint="leave it out of cohort.erase",
+                )  # fmt: skip
+            bounds = np.quantile(values[known], np.arange(1, QUARTERS) / QUARTERS)
+            quarters = np.searchsorted(bounds, values[known])
+            middle = standard[known].mean(axis=0)
+            apart.append(np.stack([standard[known][quarters == q].mean(axis=0) - middle for q in np.unique(quarters)]))
+        _, lengths, axes = np.linalg.svd(np.concatenate(apart), full_matrices=False)
+        return cls(mean, scale, axes[lengths > LEAST_DIRECTION])
+
+    def removed_from(self, table: FloatArray) -> FloatArray:
+        """Features (n, p) without what lies along the directions."""
+        return np.asarray(table - ((table - self.mean) / self.scale) @ self.axes.T @ self.axes * self.scale)
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """For a file; ``from_arrays`` reads them."""
+        return {"erased_mean": self.mean, "erased_scale": self.scale, "erased_axes": self.axes}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, FloatArray]) -> Erasure | None:
+        """What ``arrays`` gave, or None where nothing was erased."""
+        if "erased_axes" not in arrays:
+            return None
+        return cls(arrays["erased_mean"], arrays["erased_scale"], arrays["erased_axes"])

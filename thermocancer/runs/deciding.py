@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pydantic import BaseModel
 
 from thermocancer.config import Config
-from thermocancer.config.base import is_aside
+from thermocancer.config.base import is_aside, is_unset
 from thermocancer.files import fingerprint
 from thermocancer.kinds import AE, CNN, DIT, FUSE, Kind
 from thermocancer.strategy import resolved
@@ -59,8 +59,11 @@ def deciding_settings(config: Config, keys: Iterable[str]) -> dict[str, object]:
         if name:
             found[key] = _plain(getattr(value, name))
         elif isinstance(value, BaseModel):
-            deciding = (each for each, info in type(value).model_fields.items() if not is_aside(info))
-            found |= {f"{section}.{each}": _plain(getattr(value, each)) for each in deciding}
+            deciding = (
+                (each, own) for each, info in type(value).model_fields.items()
+                if not is_aside(info) and not is_unset(info, own := getattr(value, each))
+            )  # fmt: skip
+            found |= {f"{section}.{each}": _plain(own) for each, own in deciding}
         else:
             found[key] = value
     return found

@@ -19,6 +19,7 @@ from thermocancer.classifiers.run import Trained
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.split import Fold
+from thermocancer.errors import ConfigError
 from thermocancer.kinds import kind, trivial_kinds
 from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by, settings_of
@@ -139,6 +140,12 @@ def _by_features(job: LateJob, progress: Progress) -> Combined:
 
 def late_classifier(config: Config, patients: PatientCohort, *, calibrate: bool = True) -> Calibrated:
     """The ridge on all blocks, with its threshold from inner folds; without ``calibrate`` the threshold is 0.5."""
+    erasing = [block.run.scores.name for block in patients.blocks if block.run.config.cohort.erase]
+    if erasing:
+        raise ConfigError(
+            "features are joined as they are, not as cohort.erase leaves them", where=f"fuse.combine: {erasing[0]}",
+            expected="runs without cohort.erase", found=", ".join(erasing), hint="use fuse.combine_by: scores",
+        )  # fmt: skip
     components = components_of([block.run.scores for block in patients.blocks])
     residualise = tuple(block.run.residualise for block in patients.blocks)
     ridge = JointClassifier(components, config.features.components, residualise)
