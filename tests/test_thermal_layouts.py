@@ -347,6 +347,7 @@ BY_SHAPE = {
     "one number a line, decimal commas": (text_of(separator="\n", end="\r\n").replace(".", ","), CELSIUS),
     "x, y, T": (PLACES, CELSIUS),
     "y, x, T": ("".join(f"{y};{x};{CELSIUS[y, x]}\n" for x in range(WIDTH) for y in range(HEIGHT)), CELSIUS),
+    "a frame's number and time": ("".join(f"1;0.033;{line}\n" for line in PLAIN.splitlines()), CELSIUS),
     "what needs no shape": (PLAIN, CELSIUS),
 }
 

@@ -107,8 +107,12 @@ def _nothing_imported(placed: Sequence[Placed], section: ImportSection) -> DataE
     hint = "see the options --labels, --id-pattern and --view of: thermocancer import --help"
     if unit := option_of(kind):
         hint = f"{unit}, and the numbers are converted; --unit C takes them as they are"
-    elif any(what in problems[0] for what in ("only one number", "separators or decimal", "have no names")):
+    elif any(
+        what in kind for what in ("only one number", "separators or decimal", "have no names", "holds one number")
+    ):
         hint = "--shape ROWSxCOLUMNS says how the lines are to be read"
+    elif ", line " in kind:
+        hint = "mend these lines, or export the files again"
     elif "holds several frames" in kind:
         hint = "--protocol D where they are frames of a dynamic exam; otherwise one file a frame"
     return DataError(

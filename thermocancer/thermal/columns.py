@@ -32,8 +32,9 @@ _SINGLE = re.compile(rb"[+-]?\d+(?:[.,]\d+)?")
 def by_shape(text: bytes, shape: tuple[int, int], notes: list[str]) -> bytes:
     """The text with the one reading that gives ``shape`` (rows, columns) written out; unchanged where it has one only.
 
-    Three dresses can be two things: whole numbers with commas between them or numbers with decimal commas, one number
-    a line, and tables of places whose columns have no names.
+    Four dresses can be two things: whole numbers with commas between them or numbers with decimal commas, one number
+    a line, tables of places whose columns have no names, and columns in front that hold one number each (a frame's
+    number, its time).
     """
     height, width = shape
     lines = [stripped for line in text.split(b"\n") if (stripped := line.strip(b" \r"))]
@@ -51,8 +52,14 @@ def by_shape(text: bytes, shape: tuple[int, int], notes: list[str]) -> bytes:
         notes.append("one number a line, row by row, by the shape given")
         rows = [lines[start : start + width] for start in range(0, len(lines), width)]
         return b"".join(b";".join(row) + b"\n" for row in rows)
+    separator = next((each for each in (b";", b"\t", b",") if lines and each in lines[0]), b" ")
+    more = len(cells_of(lines[0], separator)) - width if len(lines) == height > 2 else 0
+    if 0 < more < width and (separator != b"," or b"." in lines[0]):
+        cells = [cells_of(line, separator) for line in lines]
+        if {(len(each), *each[:more]) for each in cells} == {(width + more, *cells[0][:more])}:
+            notes.append(f"{more} columns of one number each left out, by the shape given")
+            return b"".join(separator.join(each[more:]) + b"\n" for each in cells)
     if len(lines) == height * width and height != width:
-        separator = next((each for each in (b";", b"\t", b",") if each in lines[0]), b" ")
         cells = [split_cells(line, separator) for line in lines]
         if all(len(each) == 3 and all(map(is_number, each)) for each in cells):
             first, second = (len({each[column] for each in cells}) for column in (0, 1))
@@ -171,5 +178,5 @@ def refuse_strange_columns(decoded: Decoded, where: str) -> None:
         raise DataError(
             "the first column holds one number, far from all others", where=where,
             expected="temperatures only", found=f"{first:g} in every line, beside {low:g} to {high:g}",
-            hint="if it is the number or the time of a frame, take the column out",
+            hint="if it is the number or the time of a frame, give the shape without it (--shape), or take it out",
         )  # fmt: skip
