@@ -254,7 +254,7 @@ def page(studies: int, cells: Sequence[tuple[int, int, float, str]], workers: in
         "An interval of a cross-validated run is *of the recipe trained on as many patients*; of a model tested once,",
         "*of this model on new patients*. The model that is kept for `predict` is a single one: its sensitivity varies",
         "with its own threshold too. Where a class has fewer than 20 units the report says of sensitivity and",
-        "specificity, and with fewer than 8 (or 40 units in all) of the AUC, that the interval cannot be trusted.", "",
+        "specificity, and with fewer than 10 (or 40 units in all) of the AUC, that the interval cannot be trusted.", "",
         "## Cross-validated recipes", "",
         "| patients (sick) | shift | recipe | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|",
     ]  # fmt: skip
