@@ -224,6 +224,9 @@ def read_by(components: int | None, seed: int, erase: tuple[str, ...], folder: P
     features = FeatureTable(Table.PIXELS, ("Frontal",), (6, 8))
     machine = TabularClassifier(features, 0.1 if components is None else 1.0, components, erase=erase)
     model = machine.fit(source, taught, labels[taught], seed=0, fold="1.1")
+    if model.erasure is not None:  # what it learnt from is what was left
+        left = model.erasure.removed_from(features.of(source, taught))
+        np.testing.assert_allclose(model.decision.mean, left.mean(axis=0))
     scores = model.decisions(source, asked)
     folder.mkdir()
     model.save(folder)
