@@ -1,6 +1,7 @@
 """Do intervals hold what they say, and verdicts err as seldom as they claim? Simulated studies with a known truth.
 
     python benchmarks/calibration_of_verdicts.py --studies 100 --out docs/evidence.md   (minutes on two cores)
+        --shortcuts rates.json   (with what ``benchmarks/shortcut_rates.py --json rates.json`` counted)
     python benchmarks/calibration_of_verdicts.py --studies 10 --quick        (a look, on the terminal)
 
 A study draws patients with ten numbers, one of which tells by ``shift`` standard deviations; a recipe (ridge
@@ -12,6 +13,7 @@ each class: of the recipe, the mean over all fold models of a cell; of the model
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -19,20 +21,27 @@ from functools import partial
 from itertools import product
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from thermocancer.classifiers.calibrated import choose_threshold, fit_platt
+from thermocancer.evaluation.audit.refits import judge_permuted
 from thermocancer.evaluation.statistics.comparison import Paired, auc_difference
 from thermocancer.evaluation.statistics.intervals import (
+    FEW_AT_THRESHOLD,
+    FEW_OF_A_CLASS,
     Estimate,
     auc_interval,
     decision_shares,
     delong_components,
+    few_note,
     pairs_interval,
+    wilson,
 )
 from thermocancer.evaluation.statistics.units import Units, units_of
+from thermocancer.runs.predictions import Prediction
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -241,20 +250,153 @@ def goals(cells: Sequence[tuple[int, int, float, str]], rates: Sequence[Sequence
     return lines
 
 
-def page(studies: int, cells: Sequence[tuple[int, int, float, str]], workers: int) -> str:
-    """The whole page, in Markdown."""
+# --- what misses its goal ---------------------------------------------------------------------------------------------
+
+ASKED = {
+    1: (0.93, 1.0, FEW_OF_A_CLASS),
+    2: (0.93, 1.0, FEW_OF_A_CLASS),
+    **dict.fromkeys(range(3, 7), (0.93, 1.0, FEW_AT_THRESHOLD)),
+    7: (0.0, 0.03, FEW_OF_A_CLASS),
+    8: (0.0, 0.03, FEW_OF_A_CLASS),
+    9: (0.0, 0.05, FEW_OF_A_CLASS),
+}
+"""Place of a rate in ``COLUMNS``: the lowest and highest that its goal allows, and below how many of a class the report
+warns of that figure.
+"""
+
+
+def misses(rate: float, studies: int, lowest: float, highest: float) -> str:
+    """The Wilson interval over studies of a rate, where it excludes the goal; else nothing."""
+    seen = wilson(round(rate * studies), studies)
+    if seen.low is None or seen.high is None or (seen.high >= lowest and seen.low <= highest):
+        return ""
+    return f"{rate:.3f} [{seen.low:.3f}, {seen.high:.3f}]"
+
+
+def missed_cells(
+    cells: Sequence[tuple[int, int, float, str]], rates: Sequence[Sequence[float]], studies: int
+) -> list[str]:
+    """A line for each figure of a cell that misses its goal, with what the report says there."""
+    lines = []
+    for (n, sick, shift, recipe), row in zip(cells, rates, strict=True):
+        for place, (lowest, highest, fewest) in ASKED.items():
+            if place in (7, 8) and shift:
+                continue  # these are rates of errors on nothing alone
+            if seen := misses(row[place], studies, lowest, highest):
+                asked = f">= {lowest:.2f}" if lowest else f"<= {highest:.2f}"
+                warned = few_note(sick, n - sick, fewest)
+                said = f'the report warns there: "{warned}"' if warned else "**the report does not warn there**"
+                lines.append(
+                    f"- {n} ({sick}), shift {shift:g}, {recipe}: {COLUMNS[place]} {seen}, asked {asked}; {said}"
+                )
+    return lines
+
+
+def missed_shortcuts(counted: Sequence[dict[str, Any]]) -> list[str]:
+    """The same for shortcuts."""
+    lines = []
+    for each in counted:
+        seen = misses(each["wrong"] / each["studies"], each["studies"], 0.0, 0.05)
+        if seen and each["meets_the_goal"] is not None:
+            what = "false" if each["tie"] == "none" else f"AUC {each['auc']:g} missed"
+            lines.append(
+                f"- shortcuts, {each['tie']}, {each['patients']} patients, {each['prevalence']:.0%} sick: {what} "
+                f"{seen}, asked <= 0.05; the report names there the smallest shortcut that such a study shows in "
+                'four of five, and says "not shown" where it cannot say "shown absent"'
+            )
+    return lines
+
+
+def shortcut_table(counted: Sequence[dict[str, Any]]) -> list[str]:
+    """What ``shortcut_rates.py`` counted."""
+    lines = [
+        "", "## Shortcuts", "",
+        "Counted by `python benchmarks/shortcut_rates.py`. A tie has the AUC of the best score that could be made of",
+        "it; it is missed where its family is not named, and false is any word of a shortcut where there is none.", "",
+        "| tie | AUC | patients | sick | wrong | share [95 %] | studies |", "|---" * 7 + "|",
+    ]  # fmt: skip
+    for each in counted:
+        share = wilson(each["wrong"], each["studies"])
+        lines.append(
+            f"| {each['tie']} | {each['auc']:g} | {each['patients']} | {each['prevalence']:.2f} | "
+            f"{'false' if each['tie'] == 'none' else 'missed'} | "
+            f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}] | {each['studies']} |"
+        )
+    return lines
+
+
+# --- the permutation null ---------------------------------------------------------------------------------------------
+
+PERMUTED, NULLS = 19, ((40, 8), (40, 20), (80, 16))
+"""Permutations a study (ranks are then twentieths), and patients with how many sick."""
+
+
+def permuted_rank(size: tuple[int, int], seed: int) -> tuple[float, bool]:
+    """The audit's p of ridge on nothing among labels permuted inside folds, and whether it called a leak."""
+    n, sick = size
+    random = np.random.default_rng([seed, n, sick, 5])
+    table, labels = drawn(random, sick, n - sick, 0.0)
+    folds = dealt(labels, FOLDS, random)
+
+    def taught(given: Ints) -> list[Prediction]:
+        scores = np.empty(n)
+        for part in range(FOLDS):
+            scores[folds == part] = ridge(table[folds != part], given[folds != part])(table[folds == part])
+        return [Prediction(row, 1, f"1.{folds[row] + 1}", int(given[row]), float(scores[row]), 0) for row in range(n)]
+
+    def shuffled() -> Ints:
+        given = labels.copy()
+        for part in range(FOLDS):
+            given[folds == part] = random.permutation(labels[folds == part])
+        return given
+
+    found = judge_permuted(taught(labels), [taught(shuffled()) for _ in range(PERMUTED)])
+    return float(found.p_permuted or 0), found.flag == "failed"
+
+
+def null_table(studies: int) -> list[str]:
+    """Where every rank is as likely, p <= .05 comes in one of twenty studies."""
+    lines = [
+        "", "## Permuted labels, on nothing", "",
+        f"The model's rank among {PERMUTED} models of permuted labels (p of the report's first sentence), ridge on",
+        f"meaningless numbers, {studies} studies a row.", "",
+        "| patients (sick) | p <= .05 | p <= .25 | p <= .50 | mean p (.525) | called a leak |", "|---" * 6 + "|",
+    ]  # fmt: skip
+    for n, sick in NULLS:
+        found = [permuted_rank((n, sick), seed) for seed in range(studies)]
+        ranks = np.array([p for p, _ in found])
+        shares = " | ".join(f"{np.mean(ranks <= level + 1e-9):.3f}" for level in (0.05, 0.25, 0.5))
+        leaks = float(np.mean([leak for _, leak in found]))
+        lines.append(f"| {n} ({sick}) | {shares} | {ranks.mean():.3f} | {leaks:.3f} |")
+    return lines
+
+
+def page(
+    studies: int, cells: Sequence[tuple[int, int, float, str]], workers: int, counted: Sequence[dict[str, Any]] = ()
+) -> str:
+    """The whole page, in Markdown; ``counted`` are the cells of ``shortcut_rates.py``."""
     with ProcessPoolExecutor(workers) as pool:
         rates = list(pool.map(partial(of_cell, studies=studies), cells))
+    shortcuts = "--shortcuts rates.json " if counted else ""
+    missed = missed_cells(cells, rates, studies) + missed_shortcuts(counted)
     error = 1.96 * (0.95 * 0.05 / studies) ** 0.5
     lines = [
         "# What intervals and verdicts hold", "",
-        "Made by `python benchmarks/calibration_of_verdicts.py "
-        f"--studies {studies} --out docs/evidence.md`; not typed by hand.",
+        f"Made by `python benchmarks/calibration_of_verdicts.py --studies {studies} {shortcuts}"
+        "--out docs/evidence.md`; not typed by hand.",
         f"{studies} simulated studies a row. A coverage of .95 is seen within {error:.3f} in 95 of 100 rows.", "",
+        "## What misses its goal", "",
+        "Cells whose 95 % Wilson interval over studies excludes the goal (coverage at least .93, better than chance",
+        "on nothing at most .03, `different` and shortcuts at most .05). A coverage above .97 is an interval "
+        "wider than",
+        "it must be, and is not listed.", "",
+        *(missed or ["None."]), "",
+        "## What an interval is of", "",
         "An interval of a cross-validated run is *of the recipe trained on as many patients*; of a model tested once,",
         "*of this model on new patients*. The model that is kept for `predict` is a single one: its sensitivity varies",
         "with its own threshold too. Where a class has fewer than 20 units the report says of sensitivity and",
-        "specificity, and with fewer than 10 (or 40 units in all) of the AUC, that the interval cannot be trusted.", "",
+        f"specificity, and with fewer than {FEW_OF_A_CLASS} (or 40 units in all) of the AUC, that the interval cannot",
+        "be trusted.", "",
         "## Cross-validated recipes", "",
         "| patients (sick) | shift | recipe | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|",
     ]  # fmt: skip
@@ -279,6 +421,7 @@ def page(studies: int, cells: Sequence[tuple[int, int, float, str]], workers: in
     for (sick, healthy, pairs), truth in product(MATCHED, (0.5, 0.8, 0.9)):
         seen = " | ".join(f"{each:.3f}" for each in matched_pairs(sick, healthy, pairs, truth, 10 * studies))
         lines.append(f"| {sick}, {healthy} | {pairs} | {truth:g} | {seen} |")
+    lines += null_table(studies) + (shortcut_table(counted) if counted else [])
     return "\n".join(lines) + "\n"
 
 
@@ -288,9 +431,11 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help="two kinds of studies instead of forty")
     parser.add_argument("--out", type=Path, help="the page; by default the terminal")
+    parser.add_argument("--shortcuts", type=Path, nargs="+", default=[], help="files of shortcut_rates.py --json")
     given = parser.parse_args()
     cells = [(n, sick, shift, recipe) for (n, sick), shift, recipe in product(SIZES, SHIFTS, RECIPES)]
-    text = page(given.studies, cells[:2] if given.quick else cells, given.workers)
+    counted = [each for path in given.shortcuts for each in json.loads(path.read_text(encoding="utf-8"))]
+    text = page(given.studies, cells[:2] if given.quick else cells, given.workers, counted)
     if given.out is None:
         print(text)
     else:

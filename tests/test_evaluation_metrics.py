@@ -22,6 +22,7 @@ from thermocancer.evaluation.statistics.curves import (
     decision_curve,
     precision_recall_points,
     predictive_values,
+    reference_points,
     reliability,
     roc_points,
 )
@@ -458,6 +459,18 @@ def test_an_auc_warns_where_simulated_coverage_was_not_kept(sick: int, healthy: 
     labels = np.r_[np.ones(sick), np.zeros(healthy)].astype(np.int64)
     estimate = auc_interval(units_of(labels, np.random.default_rng(1).normal(labels, 1)))
     assert ("too few" in estimate.note) is warned
+
+
+def test_shares_at_reference_thresholds_have_bounds_as_the_table_has() -> None:
+    labels = np.repeat([1, 0], 30)
+    units = units_of(labels, np.clip(np.random.default_rng(2).normal(0.4 + 0.2 * labels, 0.15), 0, 1))
+    for row in reference_points(units):
+        right = int((units.scores[:30] >= row["threshold"]).sum())
+        expected = wilson(right, 30)
+        assert row["sensitivity"] == pytest.approx(right / 30)
+        assert (row["sensitivity_low"], row["sensitivity_high"]) == pytest.approx((expected.low, expected.high))
+    narrow, wide = (reference_points(each)[0] for each in (units, replace(units, folds=(np.arange(60) % 5)[None])))
+    assert wide["specificity_low"] < narrow["specificity_low"], "of a recipe, thresholds and training sets vary too"
 
 
 def test_one_sick_patient_leaves_the_auc_wide_open() -> None:

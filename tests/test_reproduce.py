@@ -64,6 +64,13 @@ def config_of(tmp_path: Path, **options: object) -> Config:
     return load_config(options={"evaluate.bootstrap": 200, **options}, workspace=tmp_path, environment={})
 
 
+@pytest.mark.parametrize(("phantom", "tone"), [(True, "caution"), (False, "open")])
+def test_rows_side_by_side_are_no_good_verdict(phantom: bool, tone: str) -> None:
+    """Nothing was judged against chance or a baseline; real data had a green box even where every row failed."""
+    every = {(name, "thesis"): {"failed": "not here"} for name in ROW_NAMES}
+    assert table_of(ROWS, every, phantom=phantom)["verdict"]["tone"] == tone
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_steps_are_the_original_recipe_or_an_honest_one(tmp_path: Path, row) -> None:
     thesis = steps_of(row, "thesis", config_of(tmp_path))

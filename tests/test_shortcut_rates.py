@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from calibration_of_verdicts import COLUMNS, of_cell, page
+from calibration_of_verdicts import COLUMNS, missed_cells, missed_shortcuts, of_cell, page, permuted_rank
 from shortcut_rates import NONE, TIES, Rate, draw_scope, rate_of
 
 from thermocancer.evaluation.statistics.intervals import auc_interval
@@ -60,3 +60,30 @@ def test_the_page_of_evidence_is_made_from_studies() -> None:
     text = page(1, list(rows), 1)
     assert "| 40 (20) | 6 | best number |" in text
     assert "AUC covered, mean" in text
+    assert "## Permuted labels, on nothing" in text
+
+
+@pytest.mark.parametrize(
+    ("cell", "covered", "said"),
+    [((40, 8), 0.86, "the report warns there"), ((80, 30), 0.86, "does not warn"), ((40, 8), 0.91, "")],
+)
+def test_a_cell_is_missed_where_its_interval_excludes_the_goal(
+    cell: tuple[int, int], covered: float, said: str
+) -> None:
+    """.91 of 100 studies (.84 to .95) may be the .93 that was asked; .86 cannot."""
+    row = [0.8, covered, *[0.95] * 5, 0.9, 0.9, 0.0, 0.5]
+    lines = missed_cells([(*cell, 1.6, "ridge")], [row], 100)
+    assert len(lines) == bool(said)
+    assert said in "".join(lines)
+
+
+def test_a_shortcut_that_is_missed_is_listed() -> None:
+    cell = {"tie": "site", "auc": 0.8, "patients": 40, "prevalence": 0.5, "studies": 20, "meets_the_goal": False}
+    assert "site, 40 patients" in "".join(missed_shortcuts([{**cell, "wrong": 11}]))
+    assert missed_shortcuts([{**cell, "wrong": 2}]) == [], "2 of 20 may be one of twenty"
+
+
+def test_ranks_among_permuted_labels_are_spread_on_nothing() -> None:
+    ranks = [permuted_rank((40, 20), seed)[0] for seed in range(12)]
+    assert 0.25 < np.mean(ranks) < 0.8
+    assert len(set(ranks)) > 4

@@ -159,6 +159,7 @@ def _ours(printed: Mapping[str, float], result: Json) -> Json:
 
 
 def _verdict(lines: Sequence[Json], phantom: bool) -> Json:
+    """What the table says. Never "good": rows side by side judge no model against chance, baseline or shortcuts."""
     done = [line for line in lines if "accuracy" in line["ours"].get("thesis", {})]
     inside = [line for line in done if line["ours"]["thesis"]["accuracy"]["published_inside"]]
     both = [line for line in done if "accuracy" in line["ours"].get("grouped-cv", {})]
@@ -182,7 +183,7 @@ def _verdict(lines: Sequence[Json], phantom: bool) -> Json:
         sentences.insert(0, f"{PHANTOM_NOTICE} {apart}")
     else:
         headline += f"; in {agreeing} the published accuracy lies inside our interval under the original protocol."
-    return {"tone": "caution" if phantom else "good", "headline": headline, "sentences": sentences}
+    return {"tone": "caution" if phantom else "open", "headline": headline, "sentences": sentences}
 
 
 def terminal_lines(table: Json) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.evaluation.statistics.intervals import Estimate, normal_quantile, wilson
+from thermocancer.evaluation.statistics.intervals import Estimate, decision_shares, normal_quantile, wilson
 from thermocancer.evaluation.statistics.resampling import ECE_BINS, score_bins
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
@@ -42,11 +42,26 @@ def accuracy_by_threshold(units: Units) -> list[dict[str, float]]:
 
 
 def reference_points(units: Units) -> list[Json]:
-    """For comparison only: the figures at 0.5 and at Youden's threshold, the latter chosen on the scored units."""
+    """For comparison only: the figures at 0.5 and at Youden's threshold, the latter chosen on the scored units.
+
+    ``NAME_low`` and ``NAME_high`` bound each share as the table's shares are (``decision_shares``); for Youden's
+    threshold they leave out that it was chosen for being best.
+    """
     thresholds, hits, alarms = _counts_from_above(units.labels, units.scores)
     youden = float(thresholds[1:][np.argmax(hits[1:] / hits[-1] - alarms[1:] / alarms[-1])])
     named = {"0.5, fixed": 0.5, "Youden's, chosen on these very units (optimistic)": youden}
-    return [{"name": name, "threshold": each, **_shares_at(units, each)} for name, each in named.items()]
+    return [
+        {"name": name, "threshold": each, **_shares_at(units, each), **_bounds_at(units, each)}
+        for name, each in named.items()
+    ]
+
+
+def _bounds_at(units: Units, threshold: float) -> dict[str, float | None]:
+    sick, called = units.labels == 1, units.scores >= threshold
+    counts = (called & sick).sum(), sick.sum(), (~called & ~sick).sum(), (~sick).sum()
+    shares = decision_shares(*map(int, counts), repeats=units.repeats)
+    names = ("accuracy", "sensitivity", "specificity")
+    return {f"{name}_{end}": getattr(shares[name], end) for name in names for end in ENDS}
 
 
 def _shares_at(units: Units, threshold: float) -> dict[str, float]:
