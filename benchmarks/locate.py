@@ -193,7 +193,7 @@ def judge(exams: list[Judged], condition: str, locator: Locator, inversion: Inve
     for start in range(0, len(exams), 100):
         part = exams[start : start + 100]
         inputs = {
-            name: np.concatenate([each.inputs[condition][name] for each in part]) for name in ("frontal", "oblique")
+            name: np.concatenate([each.inputs[condition][name] for each in part]) for name in part[0].inputs[condition]
         }
         for exam, found in zip(part, locator.posteriors(inputs), strict=True):
             row: dict[str, float] = {
