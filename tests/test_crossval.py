@@ -18,6 +18,7 @@ from fuse_fixtures import cohort, config_for, labels_of
 from thermocancer.classifiers.crossval import cross_validate
 from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import Fitted
+from thermocancer.config.learning import ComputeSection
 from thermocancer.data.split import Fold, make_split, outer_folds
 from thermocancer.errors import DataError, RunError
 from thermocancer.training import workers as sharing
@@ -105,7 +106,7 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
     folds = folds_of(source, workspace)
     recipe = make_classifier(config, workspace, name="thermal", views=("Frontal",))
     one = cross_validate(recipe, source, folds, seed=0)
-    two = cross_validate(recipe, source, folds, seed=0, processes=2)
+    two = cross_validate(recipe, source, folds, seed=0, compute=ComputeSection(workers=2))
     assert one == two
     assert {row.score for row in one.rows} != {0.5}
 

@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "thermocancer"
 LAYERS = (
     "cli", "stages", "evaluation", "classifiers", "training", "features", "runs", "dmr", "locate", "phantom", "data",
-    "thermal", "models", "strategy", "base",
+    "thermal", "models", "compute", "strategy", "base",
 )  # fmt: skip
 """From the top down; single modules and ``config/`` form the base."""
 

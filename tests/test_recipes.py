@@ -11,8 +11,8 @@ from fuse_fixtures import cohort, config_for, labels_of
 from thermocancer.classifiers.calibrated import MINIMUM_SLOPE, CalibratedFitted, choose_threshold, fit_platt
 from thermocancer.classifiers.making import load_fitted, make_classifier
 from thermocancer.classifiers.protocol import logistic, logit
+from thermocancer.compute import one_thread
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.training.workers import one_thread
 from thermocancer.workspace import Workspace
 
 VIEWS = ("Frontal", "Right", "Left")

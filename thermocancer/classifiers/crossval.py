@@ -1,7 +1,7 @@
 """Scoring every exam by a classifier that has not seen it: fold by fold, resumable, in parallel.
 
 A finished fold is written aside at once; a killed run goes on with the folds that are missing.
-Every fold is a function of its rows, labels and seed alone, so that neither the number of processes
+Every fold is a function of its rows, labels and seed alone, so that neither the number of workers
 nor an interruption changes a digit.
 """
 
@@ -16,13 +16,15 @@ import numpy as np
 
 from thermocancer.classifiers.protocol import Classifier, Fitted, Row
 from thermocancer.classifiers.seeds import Scored, SeedsFitted
+from thermocancer.compute import one_thread, run_all
+from thermocancer.config.learning import ComputeSection
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
 from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, remove, write_json
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction, to_units
-from thermocancer.training.workers import Claim, one_thread, run_all, share_out
+from thermocancer.training.workers import Claim, share_out
 
 MODELS = "models"
 """In the folder of finished folds: their classifiers, where they are kept."""
@@ -89,7 +91,7 @@ def cross_validate(
     progress: Progress | None = None,
     folder: Path | None = None,
     disjoint: bool = True,
-    processes: int = 1,
+    compute: ComputeSection | None = None,
     keep: bool = False,
     most_bytes: int | None = None,
     claim: Claim | None = None,
@@ -100,7 +102,7 @@ def cross_validate(
     With ``folder`` each finished fold is kept there as ``FOLD.json`` and not computed again; the
     folder must belong to one classifier and one data set. With ``keep`` the fold's classifier is kept
     beside it, under ``models/FOLD``; where all of them would take more than ``most_bytes`` that folder is empty.
-    ``processes`` above 1 needs a classifier and a cohort that pickle.
+    With ``compute`` folds go to its workers; classifier and cohort must then pickle.
     With ``claim`` several machines share the folds out in that folder, and each computes one at a time.
     Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
@@ -133,7 +135,7 @@ def cross_validate(
     work = FoldWork(classifier, cohort, seed, models, None if most_bytes is None else most_bytes // len(folds))
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
-        for result in run_all(work, todo, processes) if claim is None else _run_shared(work, todo, claim, known):
+        for result in run_all(work, todo, compute) if claim is None else _run_shared(work, todo, claim, known):
             if folder is not None:
                 content = {"identity": identity(missing[result.fold]), **asdict(result)}
                 write_json(folder / f"{result.fold}.json", content)

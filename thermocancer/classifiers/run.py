@@ -16,6 +16,8 @@ from thermocancer.classifiers.calibrated import CalibratedFitted, describe_aim
 from thermocancer.classifiers.crossval import MODELS, CrossValidation, cross_validate
 from thermocancer.classifiers.making import make_classifier
 from thermocancer.classifiers.protocol import CLASSIFIER_FILE, Asked, Classifier, Family
+from thermocancer.compute import one_thread
+from thermocancer.config.learning import ComputeSection
 from thermocancer.config.schema import shown_rendering
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import MatchWeights
@@ -26,7 +28,7 @@ from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.writing import write_run
-from thermocancer.training.workers import Claim, by_one, claims, one_thread
+from thermocancer.training.workers import Claim, by_one, claims
 from thermocancer.workspace import Stamp
 
 FEWEST_KEPT = 3
@@ -50,7 +52,7 @@ class Job:
     excluded: tuple[tuple[str, str], ...] = ()
     baseline: Kind | None = None
     kept_folds: bool | None = None
-    processes: int = 1
+    compute: ComputeSection | None = None
 
     @property
     def folder(self) -> Path:
@@ -158,7 +160,7 @@ def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progres
     folder = job.fold_folder(kind)
     return cross_validate(
         classifier, job.cohort, job.folds, seed=job.asked.config.seed, progress=progress, folder=folder,
-        disjoint=job.asked.config.split.protocol != "thesis", processes=job.processes,
+        disjoint=job.asked.config.split.protocol != "thesis", compute=job.compute,
         keep=job.keeps_folds and kind is job.kind,
         most_bytes=None if job.kept_folds else job.asked.config.fuse.fold_bytes,
         claim=job.claim(folder.name), title=f"{kind.name} folds",

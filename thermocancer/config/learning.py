@@ -36,6 +36,11 @@ class StrategySection(Section):
         "float32", description="of the arithmetic; mixed ones only pay on accelerators"
     )
     deterministic: bool = Field(True, description="the same bytes every time; false: faster on some GPUs")
+    threads: PositiveInt | None = Field(
+        None,
+        description="numeric threads of TensorFlow on a CPU; null: every core, one in the workers of compute. "
+        "Its sums depend on their number in the last bits: set 1 for the same bytes on any machine",
+    )
     virtual_cpus: PositiveInt | None = Field(
         None, description="split the CPU into so many devices, to rehearse several on one machine"
     )
@@ -47,6 +52,29 @@ class StrategySection(Section):
     process_index: Annotated[int, Field(ge=0)] | None = Field(
         None, description="which of them this one is, from 0 (multi-host)"
     )
+
+
+class ClusterSection(Section):
+    """Workers as jobs of a batch system (Dask)."""
+
+    kind: Literal["slurm", "pbs", "lsf", "sge"] = Field("slurm", description="the batch system")
+    queue: str | None = Field(None, description="partition or queue; null: the system's default")
+    walltime: str = Field("02:00:00", description="of a worker's job, HH:MM:SS")
+    directives: tuple[str, ...] = Field((), description="further lines of the job's head, such as --account=breast")
+
+
+class ComputeSection(Section):
+    """Who does the many pieces of a stage: autoencoders, folds, controls of an audit."""
+
+    engine: Literal["local", "dask"] = Field(
+        "local", description="local: processes of this machine; dask: workers of a cluster"
+    )
+    workers: Literal["auto"] | PositiveInt = Field(
+        1, description="processes; 1: the command's own; auto: as many as cores and free memory allow"
+    )
+    memory_gb: Annotated[float, Field(gt=0)] = Field(2.0, description="what one worker may take, for auto and cluster")
+    address: str | None = Field(None, description="dask: HOST:PORT of a scheduler that runs already")
+    cluster: ClusterSection | None = Field(None, description="dask: workers that a batch system starts")
 
 
 class InputSection(Section):
@@ -130,7 +158,7 @@ class FuseSection(Section):
     encoders: Literal["fold", "split"] = Field(
         "fold", description="in cross-validation: each fold's own encoder, or ('split', leaks) the one of split.json"
     )
-    processes: PositiveInt = Field(1, description="folds fitted at the same time; the result does not depend on it")
+    processes: PositiveInt = Field(1, description="older name of compute.workers, for folds; where that is 1")
     combine: tuple[Name, ...] = Field((), description="late fusion: names of the runs to combine")
     combine_by: Literal["scores", "features"] = Field(
         "scores",

@@ -11,6 +11,7 @@ from thermocancer.config.judging import EvaluateSection, LocateSection, ReportSe
 from thermocancer.config.learning import (
     AutoencoderSection,
     CnnSection,
+    ComputeSection,
     DitSection,
     FuseSection,
     StrategySection,
@@ -43,6 +44,7 @@ class Config(Section):
         ("simulate", "convert", "filter", "build-dataset", "train-ae", "fuse", "evaluate"),
         description="what `run` does, in this order",
     )
+    compute: ComputeSection = ComputeSection()
     strategy: StrategySection = StrategySection()
     fetch: FetchSection = FetchSection()
     import_: ImportSection = Field(ImportSection(), alias="import")
@@ -73,6 +75,8 @@ class Config(Section):
 
 def check_pairs(config: Config) -> None:
     """Raise ValueError for the first pair of settings that contradict each other."""
+    if config.compute.engine == "local" and (config.compute.address or config.compute.cluster):
+        raise ValueError("compute.address and compute.cluster are a Dask cluster's; set compute.engine: dask")
     if config.dataset.views is not None:
         extra = set(config.dataset.views) - set(config.filter.views)
         if extra:

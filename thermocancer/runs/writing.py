@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from thermocancer.config import Config, dump_yaml
+from thermocancer.config.learning import ComputeSection
 from thermocancer.files import folder_written_aside, write_text
 from thermocancer.kinds import Kind
 from thermocancer.runs.history import write_history
@@ -39,7 +40,8 @@ def write_run(
     given. ``facts`` are the manifest's fields besides version, kind, stage, ``made_from`` and outputs.
     """
     outputs = [folder / name for name in (CONFIG, HISTORY, PREDICTIONS)]
-    write_text(outputs[0], dump_yaml(config))
+    # who computed it decides nothing of it
+    write_text(outputs[0], dump_yaml(config.model_copy(update={"compute": ComputeSection()})))
     # sorted: a fold that was kept and read again has its keys in another order
     write_history(outputs[1], (dict(sorted(row.items())) for row in history))
     write_predictions(outputs[2], rows, files)

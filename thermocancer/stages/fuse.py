@@ -83,9 +83,12 @@ def _job(config: Config, workspace: Workspace, cohort: StoredCohort) -> Job:
     weights = MatchWeights.of(cohort, config.cohort) if config.cohort.match == "weight" else None
     watched = {each.name: each.test for each in folds} if config.split.protocol == "thesis" else {}
     baseline = trivial_kinds()[0] if fuse.baseline and cohort.kind == "celsius" else None
+    compute = config.compute
+    if compute.workers == 1 and fuse.processes > 1:
+        compute = compute.model_copy(update={"workers": fuse.processes})
     return Job(
         chosen, fuse.name, Asked(config, workspace, views, exam_weights=weights, watched=watched), cohort, rows,
-        tuple(folds), excluded, None if baseline == chosen else baseline, fuse.keep_folds, fuse.processes,
+        tuple(folds), excluded, None if baseline == chosen else baseline, fuse.keep_folds, compute,
     )  # fmt: skip
 
 

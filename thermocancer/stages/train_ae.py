@@ -7,12 +7,13 @@ finished training is stamped at once, so that a killed stage goes on with the re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from thermocancer import strategy
+from thermocancer.compute import run_all, worker_count
 from thermocancer.config import Config
 from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
@@ -23,7 +24,7 @@ from thermocancer.files import sweep, write_bytes, write_text
 from thermocancer.kinds import AE as STAGE
 from thermocancer.models.summary import SUFFIX, diagram, layers_of
 from thermocancer.outcome import Failure, Plan, StageReport
-from thermocancer.progress import Progress, Task
+from thermocancer.progress import Progress, SilentTask, Task
 from thermocancer.strategy import Running
 from thermocancer.strategy.running import LostHostError
 from thermocancer.training import autoencoder as ae
@@ -41,6 +42,8 @@ MOST_JUDGED = 32
 
 MOST_DRAWN = 6
 JUDGED_AT_ONCE = 8
+ADDED = ("seconds", "steps", "waited_seconds", "folds")
+"""Figures of a view that the trainings of its folds add to."""
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -70,11 +73,14 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         report.current = len(jobs) - len(todo)
         if not todo:
             return report
-        running = strategy.set_up(config.strategy, config.seed)
-        running.engine.barrier("train-ae: every process has seen what is to be done")
-        report.notes.append(running.why)
         with progress.task(f"autoencoders {config.autoencoder.variant}", _epochs(config, todo), "epochs") as task:
-            _train_all(_Work(config, workspace, source, running, report, task), todo)
+            if worker_count(config.compute, len(todo)) > 1 and not config.strategy.shared:
+                _train_beside(config, workspace, todo, report, task)
+            else:
+                running = strategy.set_up(config.strategy, config.seed)
+                running.engine.barrier("train-ae: every process has seen what is to be done")
+                report.notes.append(running.why)
+                _train_all(_Work(config, workspace, source, running, report, task), todo)
     report.current = len(jobs) - report.made - len(report.failed)
     if not report.made and not report.current:
         raise DataError("no autoencoder could be trained", found="; ".join(each.reason for each in report.failed[:3]))
@@ -107,32 +113,81 @@ class _Work:
     task: Task
 
 
-def _train_all(work: _Work, jobs: list[Training]) -> None:
-    """Train every model; one that cannot be trained is listed and the others go on.
-
-    All have one architecture, so that one model is compiled and started again for each.
-    """
+def _compiled(work: _Work) -> tuple[keras.Model, Snapshot]:
+    """The model and its first state. All have one architecture: one is compiled and started again for each."""
     from thermocancer.models.autoencoder import build_autoencoder
     from thermocancer.training.fit import Compilation, compile_model
 
     section = work.config.autoencoder
-    mine: Iterator[Training] = iter(jobs)
     with work.running.scope():
         model = build_autoencoder(section.variant, work.source.shape, input_channels(section.input))
         how = Compilation("mse", optimizer=section.optimizer)  # the schedule sets the rate of every step
         compile_model(model, how, work.running)
-    start = Snapshot.of(model)
+    return model, Snapshot.of(model)
+
+
+def _train_all(work: _Work, jobs: list[Training]) -> None:
+    """Train every model; one that cannot be trained is listed and the others go on."""
+    section = work.config.autoencoder
+    mine: Iterator[Training] = iter(jobs)
+    model, start = _compiled(work)
     if work.config.strategy.shared:  # those that fall to this machine
         claim = claims(work.workspace, f"{STAGE}-{section.variant}")
         mine = share_out(jobs, lambda job: claim(f"{job.view}-{job.fold}"), _is_done)
     for job in mine:
-        try:
-            _train(work, model, start, job)
-            work.report.made += 1
-        except LostHostError:
-            raise
-        except (DataError, RunError) as error:
-            work.report.failed.append(Failure(job.title, str(error)))
+        _try(work, model, start, job)
+
+
+def _try(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> None:
+    try:
+        _train(work, model, start, job)
+        work.report.made += 1
+    except LostHostError:
+        raise
+    except (DataError, RunError) as error:
+        work.report.failed.append(Failure(job.title, str(error)))
+
+
+@dataclass(frozen=True)
+class _Beside:
+    """The trainings of a config in a worker, which compiles one model for all that it is given."""
+
+    config: Config
+    workspace: Workspace
+    _ready: list[tuple[Cohort, Running, keras.Model, Snapshot]] = field(default_factory=list, repr=False, compare=False)
+
+    def run(self, job: Training) -> tuple[Training, StageReport]:
+        """Train one and write its folder; gives the part of the stage's report that tells of it."""
+        report, task = StageReport(STAGE), SilentTask()
+        if not self._ready:
+            running = strategy.set_up(self.config.strategy, self.config.seed)
+            source: Cohort = StoredCohort(self.workspace.dataset(autoencoder_dataset(self.config)))
+            work = _Work(self.config, self.workspace, source, running, report, task)
+            self._ready.append((source, running, *_compiled(work)))
+        source, running, model, start = self._ready[0]
+        report.notes.append(running.why)
+        _try(_Work(self.config, self.workspace, source, running, report, task), model, start, job)
+        return job, report
+
+
+def _train_beside(
+    config: Config, workspace: Workspace, jobs: list[Training], report: StageReport, task: Task
+) -> None:  # fmt: skip
+    """The same on the workers of ``compute``; the report tells of them in the order in which they were asked for."""
+    found: dict[str, StageReport] = {}
+    for job, part in run_all(_Beside(config, workspace), jobs, config.compute):
+        found[job.title] = part
+        task.advance(_epochs(config, [job]))
+        task.say(job.title)
+    for part in (found[job.title] for job in jobs):
+        report.made += part.made
+        report.failed += part.failed
+        report.notes += [note for note in part.notes if note not in report.notes]
+        report.outputs += part.outputs
+        for view, own in part.figures.items():
+            known = report.figures.setdefault(view, dict.fromkeys(ADDED, 0))
+            added = {name: round(known[name] + own[name], 3) for name in ADDED}
+            known |= own | added
 
 
 def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> None:

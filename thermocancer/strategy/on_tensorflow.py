@@ -80,6 +80,8 @@ def prepare(section: StrategySection) -> Counted:
         pieces = [tf.config.LogicalDeviceConfiguration()] * section.virtual_cpus
         if tf.config.get_logical_device_configuration(cpus[0]) != pieces:
             _early(lambda: tf.config.set_logical_device_configuration(cpus[0], pieces))
+    if section.threads is not None:
+        _early(partial(tf.config.threading.set_intra_op_parallelism_threads, section.threads))
     for gpu in gpus:
         _early(partial(tf.config.experimental.set_memory_growth, gpu, True))
     tpus = len(tf.config.list_physical_devices("TPU")) if section.kind == "tpu" else 0

@@ -16,6 +16,7 @@ from thermocancer.classifiers.late.patients import Block, CombinedRun, PatientCo
 from thermocancer.classifiers.late.scores import ScoresModel, combine, components_of, describe_combination, keep_scores
 from thermocancer.classifiers.protocol import Asked, Classifier, Family, Fitted, Settings, Unavailable
 from thermocancer.classifiers.run import Trained
+from thermocancer.compute import one_thread
 from thermocancer.config import Config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.split import Fold
@@ -27,7 +28,7 @@ from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run, read_run
 from thermocancer.runs.writing import write_run
-from thermocancer.training.workers import by_one, claims, one_thread
+from thermocancer.training.workers import by_one, claims
 from thermocancer.workspace import Stamp, Workspace
 
 BY_FEATURES = "features"

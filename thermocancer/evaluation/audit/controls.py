@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
+from thermocancer.compute import run_all
+from thermocancer.config.learning import ComputeSection
 from thermocancer.data.cohort import Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
@@ -166,17 +168,38 @@ def measure_controls(
     wanted: Sequence[tuple[str, Callable[[Subject], Control | list[Control]]]],
     subject: Subject,
     progress: Progress,
+    compute: ComputeSection | None = None,
 ) -> tuple[list[Control], LeftOut]:
-    """Every control that can be had, and what could not be done with its reason."""
+    """Every control that can be had, and what could not be done with its reason; by the workers of ``compute``."""
+    work = _Measuring(subject, dict(wanted))
+    found: dict[str, list[Control] | str] = {}
     controls: list[Control] = []
     left_out: LeftOut = []
     with progress.task(f"audit of {run}", len(wanted), "controls") as bar:
-        for name, control in wanted:
+        for name, made in run_all(work, list(work.controls), compute):
+            found[name] = made
             bar.say(name)
-            try:
-                made = control(subject)
-                controls += made if isinstance(made, list) else [made]
-            except (DataError, ConfigError) as error:
-                left_out.append({"name": name, "reason": error.what})
             bar.advance()
+    for name in work.controls:
+        made = found[name]
+        if isinstance(made, str):
+            left_out.append({"name": name, "reason": made})
+        else:
+            controls += made
     return controls, left_out
+
+
+@dataclass(frozen=True)
+class _Measuring(Generic[Subject]):
+    """The controls of one subject by name; what one of them leaves in the subject's memory serves the others."""
+
+    subject: Subject
+    controls: Mapping[str, Callable[[Subject], Control | list[Control]]]
+
+    def run(self, name: str) -> tuple[str, list[Control] | str]:
+        """The controls of this name, or the reason why they cannot be had."""
+        try:
+            made = self.controls[name](self.subject)
+        except (DataError, ConfigError) as error:
+            return name, error.what
+        return name, made if isinstance(made, list) else [made]

@@ -156,6 +156,9 @@ class Refitting:
     permutations: int | None = None
     _made: dict[str | None, Classifier] = field(default_factory=dict, repr=False, compare=False)
 
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_made": {}}
+
     @property
     def folds(self) -> tuple[Fold, ...]:
         """Those of the first ``repeats`` (all of them where folds are not numbered so)."""
@@ -245,14 +248,16 @@ class Refitting:
     def _of_fold(
         self, name: str, classifier: Classifier, labels: Sequence[IntArray], cohort: Cohort, fold: Fold
     ) -> list[FloatArray]:
-        settings = self.config.model_dump(mode="json", exclude={"evaluate", "report", "workspace", "pipeline"})
+        settings = self.config.model_dump(
+            mode="json", exclude={"evaluate", "report", "workspace", "pipeline", "compute"}
+        )
         key = fingerprint(
             __version__, name, settings, cohort.fingerprint, [each.tolist() for each in labels],
             [fold.name, fold.train.tolist(), fold.test.tolist()], self.scope.run.manifest.made_from,
         )  # fmt: skip
 
         def fit_and_score() -> list[FloatArray]:
-            from thermocancer.training.workers import one_thread
+            from thermocancer.compute import one_thread
 
             parts = [(fold.train, each[fold.train]) for each in labels]
             with one_thread():

@@ -9,6 +9,7 @@ from functools import partial
 
 from thermocancer.config import Config
 from thermocancer.config.judging import EvaluateSection
+from thermocancer.config.learning import ComputeSection
 from thermocancer.data.cohort import BoolArray, Cohort
 from thermocancer.data.matching import keep_matches_apart
 from thermocancer.errors import ConfigError, DataError
@@ -54,7 +55,9 @@ def audit_run(
     if run.reads is Reads.IMAGES:
         scope, controls, unavailable = _of_images(run, settings, judge, progress)
     else:
-        scope, controls, unavailable = _of_exams(run, settings, facts, config.cohort.facts, judge, progress)
+        scope, controls, unavailable = _of_exams(
+            run, settings, facts, config.cohort.facts, judge, progress, config.compute
+        )
     largest = largest_stratum(scope)
     matched = _matched(scope, judge, settings, largest)
     checks = leak_checks(scope, controls)
@@ -76,7 +79,7 @@ Examined = tuple[Scope, list[Control], LeftOut]
 
 def _of_exams(
     run: Run, settings: EvaluateSection, facts: dict[ExamKey, ExamFacts], columns: tuple[str, ...], judge: Judge,
-    progress: Progress,
+    progress: Progress, compute: ComputeSection,
 ) -> Examined:  # fmt: skip
     """A run on thermograms, with its data set where that is still there."""
     own = run.config()
@@ -102,7 +105,9 @@ def _of_exams(
             scope, scope.cohort, own, run.workspace, judge, settings.audit_repeats, settings.audit_permutations
         )
         wanted = [(name, control) for name, control in REFITS if name not in settings.audit_skip]
-        refits, left_out = measure_controls(run.name, wanted, refitting, progress)
+        refits, left_out = measure_controls(
+            run.name, wanted, refitting, progress, None if run.reads is Reads.RUNS else compute
+        )
     left_out += not_audited(scope)
     left_out += [{"name": name, "reason": "skipped by evaluate.audit_skip"} for name in settings.audit_skip]
     return scope, controls + refits, left_out

@@ -98,7 +98,7 @@ class Case:
 
 def _explained(case: Case, units: Units, progress: Progress) -> Explanation:
     from thermocancer.classifiers.making import load_fitted
-    from thermocancer.training.workers import one_thread
+    from thermocancer.compute import one_thread
 
     scope, run, shape = case.scope, case.scope.run, case.cohort.shape
     shown = case.places(telling_rows(units, scope))

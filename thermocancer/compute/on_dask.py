@@ -1,0 +1,88 @@
+"""Pieces on the workers of a Dask cluster: one that runs already, one that a batch system starts, or one started here.
+
+The workspace must be a folder that every worker sees under the same path. A lost worker's piece is done again by
+the scheduler; one that has lost several workers ends the command.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from thermocancer.compute import MOST_DEATHS, Piece, Result, died, run_piece
+from thermocancer.config.learning import ClusterSection, ComputeSection
+from thermocancer.errors import ConfigError, RunError
+
+if TYPE_CHECKING:
+    import dask_jobqueue
+    import distributed
+
+FIND_S = 20
+"""How long a scheduler is looked for."""
+
+KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
+
+
+def run_on_cluster(
+    packed: bytes, pieces: Sequence[Piece], section: ComputeSection, count: int
+) -> Iterator[Result]:
+    """Yield the result of every piece as it is finished. Raises RunError when the cluster loses its workers."""
+    client = connect(section, count)
+    from distributed import as_completed
+    from distributed.scheduler import KilledWorker
+
+    futures = [client.submit(run_piece, packed, piece, pure=False) for piece in pieces]
+    try:
+        for done in as_completed(futures):
+            try:
+                yield done.result()
+            except KilledWorker as error:
+                raise died(error) from error
+    finally:
+        client.cancel(futures)
+
+
+@functools.cache
+def connect(section: ComputeSection, count: int) -> distributed.Client:
+    """The client of a section, made once a process. Raises ConfigError without Dask, RunError without a scheduler."""
+    try:
+        import dask
+        import distributed
+    except ImportError as error:
+        raise ConfigError(
+            "compute.engine: dask needs Dask", where="compute.engine", found="it is not installed",
+            hint="pip install 'thermocancer[cluster]', or set compute.engine to local",
+        ) from error  # fmt: skip
+    dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
+    try:
+        if section.address is not None:
+            return distributed.Client(section.address, timeout=FIND_S, set_as_default=False)
+        if section.cluster is not None:
+            started = batch_cluster(section.cluster, section.memory_gb)
+            started.scale(count)
+        else:
+            started = distributed.LocalCluster(
+                n_workers=count, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=":0",
+            )  # fmt: skip
+        return distributed.Client(started, set_as_default=False)
+    except (OSError, TimeoutError, RuntimeError) as error:
+        raise RunError(
+            "the Dask cluster cannot be reached", where=section.address or "compute.cluster", found=error,
+            hint="is the scheduler running? thermocancer doctor -c CONFIG looks",
+        ) from error  # fmt: skip
+
+
+def batch_cluster(section: ClusterSection, memory_gb: float) -> dask_jobqueue.JobQueueCluster:
+    """Workers as jobs of a batch system, one thread each; nothing is submitted before it is scaled."""
+    try:
+        import dask_jobqueue
+    except ImportError as error:
+        raise ConfigError(
+            "compute.cluster needs dask-jobqueue", where="compute.cluster", found="it is not installed",
+            hint="pip install 'thermocancer[cluster]'",
+        ) from error  # fmt: skip
+    return getattr(dask_jobqueue, KINDS[section.kind])(
+        queue=section.queue, cores=1, processes=1, memory=f"{memory_gb:g}GB", walltime=section.walltime,
+        job_extra_directives=list(section.directives),
+    )  # fmt: skip
