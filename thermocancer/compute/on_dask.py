@@ -34,7 +34,7 @@ def run_on_cluster(
 
     futures = [client.submit(run_piece, packed, piece, pure=False) for piece in pieces]
     try:
-        for done in as_completed(futures):
+        for done in as_completed(futures, loop=client.loop):
             try:
                 yield done.result()
             except KilledWorker as error:
