@@ -15,7 +15,6 @@ from thermocancer.config.learning import ClusterSection, ComputeSection
 from thermocancer.errors import ConfigError, RunError
 
 if TYPE_CHECKING:
-    import dask_jobqueue
     import distributed
 
 FIND_S = 20
@@ -24,9 +23,7 @@ FIND_S = 20
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
 
 
-def run_on_cluster(
-    packed: bytes, pieces: Sequence[Piece], section: ComputeSection, count: int
-) -> Iterator[Result]:
+def run_on_cluster(packed: bytes, pieces: Sequence[Piece], section: ComputeSection, count: int) -> Iterator[Result]:
     """Yield the result of every piece as it is finished. Raises RunError when the cluster loses its workers."""
     client = connect(section, count)
     from distributed import as_completed
@@ -59,7 +56,7 @@ def connect(section: ComputeSection, count: int) -> distributed.Client:
         if section.address is not None:
             return distributed.Client(section.address, timeout=FIND_S, set_as_default=False)
         if section.cluster is not None:
-            started = batch_cluster(section.cluster, section.memory_gb)
+            started: distributed.SpecCluster = batch_cluster(section.cluster, section.memory_gb)
             started.scale(count)
         else:
             started = distributed.LocalCluster(
@@ -73,7 +70,7 @@ def connect(section: ComputeSection, count: int) -> distributed.Client:
         ) from error  # fmt: skip
 
 
-def batch_cluster(section: ClusterSection, memory_gb: float) -> dask_jobqueue.JobQueueCluster:
+def batch_cluster(section: ClusterSection, memory_gb: float) -> distributed.SpecCluster:
     """Workers as jobs of a batch system, one thread each; nothing is submitted before it is scaled."""
     try:
         import dask_jobqueue
@@ -82,7 +79,8 @@ def batch_cluster(section: ClusterSection, memory_gb: float) -> dask_jobqueue.Jo
             "compute.cluster needs dask-jobqueue", where="compute.cluster", found="it is not installed",
             hint="pip install 'thermocancer[cluster]'",
         ) from error  # fmt: skip
-    return getattr(dask_jobqueue, KINDS[section.kind])(
+    made: distributed.SpecCluster = getattr(dask_jobqueue, KINDS[section.kind])(
         queue=section.queue, cores=1, processes=1, memory=f"{memory_gb:g}GB", walltime=section.walltime,
         job_extra_directives=list(section.directives),
     )  # fmt: skip
+    return made
