@@ -140,8 +140,8 @@ def test_the_dump_loads_back_to_the_same_config(tmp_path: Path) -> None:
 def test_the_names_scripts_rely_on_are_there() -> None:
     names = {field.alias or name for name, field in Config.model_fields.items()}
     expected = (
-        "workspace seed compute strategy pipeline fetch import simulate convert filter dataset split autoencoder fuse dit "
-        "cnn cohort features evaluate locate report sweep"
+        "workspace seed compute strategy pipeline fetch import simulate convert filter dataset split autoencoder fuse "
+        "dit cnn cohort features evaluate locate report sweep"
     )
     assert " ".join(sorted(names)) == " ".join(sorted(expected.split()))
 
