@@ -66,7 +66,7 @@ def connect(section: ComputeSection, count: int) -> distributed.Client:
     except (OSError, TimeoutError, RuntimeError) as error:
         raise RunError(
             "the Dask cluster cannot be reached", where=section.address or "compute.cluster", found=error,
-            hint="is the scheduler running? thermocancer doctor -c CONFIG looks",
+            hint="is the scheduler running, and of the same version of distributed as here?",
         ) from error  # fmt: skip
 
 
