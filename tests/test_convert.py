@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from thermal_fixtures import SHAPE, make_workspace, put_matrix, tree_of
+from thermal_fixtures import SHAPE, make_centi, make_workspace, put_matrix, tree_of
 
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import read_catalog, write_catalog
@@ -85,7 +85,7 @@ def test_failed_files_are_listed_and_the_rest_is_done(tmp_path: Path) -> None:
     assert set(reasons) == {"T0011", "T0012", "T0013", "T0014"}
     assert "web page" in reasons["T0011"]
     assert "flat" in reasons["T0012"]
-    assert "not finite" in reasons["T0013"]
+    assert "flat" in reasons["T0013"], "one pixel without a temperature has the colour of the others"
     assert "cannot be read" in reasons["T0014"]
     again = convert.run(config, workspace, Silent())
     assert (again.made, again.current, len(again.failed)) == (0, 3, 4)
@@ -190,3 +190,19 @@ def test_killed_and_run_again_gives_the_same_bytes(images_before_the_kill: int, 
     whole = make_workspace(tmp_path / "whole", patients=60, views=("Frontal",))
     convert.run(config_for(whole), whole, Silent())
     assert tree_of(workspace.images) == tree_of(whole.images)
+
+
+@pytest.mark.parametrize("fill", ["0.00", "nan"])
+def test_pixels_without_a_temperature_have_the_colour_of_the_background(fill: str, tmp_path: Path) -> None:
+    lines = [line.split() for line in format_matrix(make_centi(4)).decode().splitlines()]
+    content = "".join(" ".join([fill] * 16 + line[16:]) + "\n" for line in lines).encode()
+    workspace = Workspace(tmp_path)
+    contents = {1: content, 2: format_matrix(make_centi(4))}
+    write_catalog(workspace, [put_matrix(workspace, each, content=text) for each, text in contents.items()])
+    config = config_for(workspace, rendering__range="minmax", rendering__colormap="gray", format="png")
+    convert.run(config, workspace, Silent())
+    images = sorted(workspace.images.rglob("*.png"))
+    cut, whole = (cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(int) for path in images)
+    assert np.ptp(cut[:, :16]) == 0
+    assert np.abs(cut - whole)[:, 16:].max() <= 3, "fill takes no part in the range of the colours"
+    assert abs(cut[0, 0] - np.median(whole[:, :16])) < 40

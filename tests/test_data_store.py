@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +13,15 @@ import pytest
 from dataset_fixtures import SHAPE, body, make_raw, settings
 
 from thermocancer.data.catalog import read_catalog, write_catalog
-from thermocancer.data.cohort import ArrayCohort, Cohort, centi_celsius, colours
+from thermocancer.data.cohort import ArrayCohort, Cohort, centi_celsius, colours, degrees
 from thermocancer.data.store.reading import DYNAMIC, StoredCohort
 from thermocancer.data.store.writing import pack, resize_centi
 from thermocancer.errors import DataError
 from thermocancer.progress import Silent
 from thermocancer.stages.build_dataset import run
+from thermocancer.thermal.reading import read_matrix
+from thermocancer.thermal.writing import format_matrix
+from thermocancer.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -231,3 +235,72 @@ def test_a_data_set_that_leads_to_another_file_is_refused(path: Path, tmp_path: 
                 file["exams/patient"] = h5py.ExternalLink(path, "/exams/visit") if number == 1 else h5py.SoftLink("/x")
         with pytest.raises(DataError, match="leads to another place"):
             StoredCohort(led)
+
+
+# --- pixels without a temperature -------------------------------------------------------------------------------------
+
+
+def with_fill(root: Path) -> Workspace:
+    """Twelve exams with three frames; patient 2 lacks a corner of the static frame, and of its second frame."""
+    workspace = make_raw(root, frames=3)
+    records = []
+    for record in read_catalog(workspace):
+        if record.patient == 2 and (record.protocol == "S" or record.index == 1):
+            path = workspace.raw / record.path
+            centi = read_matrix(path).centi.copy()
+            centi[:12, :16] = 0
+            content = format_matrix(centi)
+            path.write_bytes(content)
+            record = replace(record, sha256=hashlib.sha256(content).hexdigest(), bytes=len(content))
+        records.append(record)
+    write_catalog(workspace, records)
+    return workspace
+
+
+@pytest.mark.parametrize("compression", ["gzip", "lzf", "none"])
+@pytest.mark.parametrize("size", [None, "24x32"])
+def test_masks_are_stored_beside_their_frames(size: str | None, compression: str, tmp_path: Path) -> None:
+    workspace = with_fill(tmp_path)
+    options = {"dataset__dynamic": True, "filter__frames": 3, "dataset__compression": compression}
+    run(settings(workspace, **options, **({"dataset__size": size} if size else {})), workspace, Silent())
+    everything, step = np.arange(12), 2 if size else 1
+    expected = np.zeros((48 // step, 64 // step), bool)
+    expected[: 12 // step, : 16 // step] = True
+    with StoredCohort(workspace.dataset("cohort")) as static, StoredCohort(static.path, DYNAMIC) as dynamic:
+        masks, frames = static.masks("Frontal", everything), static.frames("Frontal", everything)
+        assert masks is not None
+        assert masks.shape == frames.shape
+        assert (masks[1, 0] == expected).all()
+        assert masks.sum() == expected.sum()
+        assert frames.min() > 2000, "never 0 degC"
+        assert np.isnan(degrees(static, "Frontal", np.array([1]))[0][expected]).all()
+        assert static.nuisance()["missing_share"].tolist() == [0.0, 1 / 16, *[0.0] * 10]
+        moving = dynamic.masks("Frontal", np.array([1, 0]), [2, 1])
+        assert moving is not None
+        assert [each.any() for each in moving.reshape(4, -1)] == [False, True, False, False]
+        assert dynamic.nuisance()["missing_share"][1] == pytest.approx(1 / 48)
+
+
+def test_without_missing_pixels_nothing_is_stored_of_them(path: Path) -> None:
+    with StoredCohort(path) as source, h5py.File(path, locking=False) as file:
+        assert source.masks("Frontal", np.arange(12)) is None
+        names: list[str] = []
+        file.visit(names.append)
+        assert not [name for name in names if "missing" in name]
+
+
+def test_a_flipped_bit_of_a_mask_is_an_error_and_masks_count_in_the_fingerprint(tmp_path: Path) -> None:
+    workspace = with_fill(tmp_path)
+    run(settings(workspace, dataset__compression="none"), workspace, Silent())
+    path = workspace.dataset("cohort")
+    with StoredCohort(path) as source:
+        before = source.fingerprint
+    path.with_suffix(".json").unlink()
+    with h5py.File(path, "r+") as file:
+        file["static/missing/Frontal"][1, 40, 40] = 1
+    with StoredCohort(path) as source, pytest.raises(DataError, match="damaged"):
+        source.masks("Frontal", np.arange(12))
+    other = make_raw(tmp_path / "whole", frames=3)
+    run(settings(other, dataset__compression="none"), other, Silent())
+    with StoredCohort(other.dataset("cohort")) as source:
+        assert source.fingerprint != before

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from dataset_fixtures import body
 from fuse_fixtures import cohort, labels_of
 from scipy import stats
 
@@ -15,6 +16,7 @@ from thermocancer.classifiers.tabular import FeatureTable, TabularClassifier, Ta
 from thermocancer.config import load_config
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import ArrayCohort, Exam, centi_celsius
+from thermocancer.data.novelty import describe
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.features import thermal
 from thermocancer.features.prepared import REFERENCE_CENTI, prepare
@@ -24,6 +26,7 @@ from thermocancer.features.thermal import area_weights, reduce_area
 from thermocancer.kinds import kind
 from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.workspace import Workspace
+from thermocancer.thermal.reading import ThermalMatrix
 
 RNG = np.random.default_rng(5)
 CELSIUS = RNG.normal(32, 1.5, (24, 32))
@@ -292,3 +295,67 @@ def test_erasing_makes_another_run_and_not_erasing_the_same(tmp_path: Path) -> N
     assert decided_by(thermal, plain) != decided_by(thermal, erased)
     made = thermal.family().make(Asked(erased, Workspace(tmp_path), ("Frontal",), calibrate=False))
     assert made.classifier.erase == ("date",)
+
+
+# --- pixels without a temperature -------------------------------------------------------------------------------------
+
+
+def as_read(*matrices: np.ndarray) -> ArrayCohort:
+    """Matrices in degC as the reader gives them, an exam each."""
+    read = [ThermalMatrix(each, 2, "space2") for each in matrices]
+    masks = [np.zeros(each.shape, bool) if each.missing is None else each.missing for each in read]
+    exams = tuple(Exam(number, 1, 0) for number in range(len(read)))
+    frames = np.stack([each.centi for each in read])
+    return ArrayCohort(exams, {"Frontal": frames}, masked={"Frontal": np.stack(masks)})
+
+
+def frontal(patient: int) -> np.ndarray:
+    """A body in degC whose outermost 14 columns on either side are room."""
+    return body(patient, (96, 128)) / 100
+
+
+@pytest.mark.parametrize("fill", [0.0, np.nan, np.inf])
+@pytest.mark.parametrize("kind", [Table.THERMAL, Table.ASYMMETRY, Table.PIXELS])
+def test_fill_changes_nothing_that_is_measured_of_the_body(fill: float, kind: Table) -> None:
+    true = frontal(3)
+    cut = true.copy()
+    cut[:, :14] = cut[:5, 100:] = fill
+    source = as_read(true, cut)
+    assert source.matrices["Frontal"].min() > 2100, "never 0 degC"
+    table = measured_table(source, kind, ("Frontal",), (12, 16))
+    assert table[1] == pytest.approx(table[0], abs=0.06 if kind is Table.PIXELS else 1e-9)
+    if kind is not Table.PIXELS:
+        cropped = measured_table(as_read(true[:, 14:]), kind, ("Frontal",), (12, 16))
+        assert cropped[0] == pytest.approx(table[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("option", ["torso_only", "relative"])
+def test_prepared_frames_are_those_of_a_whole_frame(option: str) -> None:
+    true = frontal(3)
+    cut = true.copy()
+    cut[:, :14] = 0
+    prepared = prepare(as_read(true, cut), FeaturesSection(**{option: True}))
+    whole, other = prepared.frames("Frontal", np.arange(2))[:, 0].astype(int)
+    assert np.abs(whole - other).max() <= 30, "noise of the room alone"
+    assert (whole == other)[:, 20:].all()
+
+
+def test_of_a_crop_within_the_body_every_pixel_counts_and_no_other() -> None:
+    true = frontal(3)
+    crop = np.zeros_like(true)
+    crop[40:60, 50:80] = true[40:60, 50:80]
+    source = as_read(true, crop)
+    table = measured_table(source, Table.THERMAL, ("Frontal",), (1, 1))
+    found = dict(zip(feature_names(Table.THERMAL, ("Frontal",)), table[1], strict=True))
+    assert found["Frontal.mean"] == pytest.approx(true[40:60, 50:80].mean())
+    assert found["Frontal.p1"] == pytest.approx(np.percentile(true[40:60, 50:80], 1))
+    assert centi_celsius(source, "Frontal", np.array([1])).min() >= 100 * true[40:60, 50:80].min() - 1
+
+
+def test_what_is_measured_outside_the_breast_leaves_fill_out() -> None:
+    true = frontal(3)
+    cut = true.copy()
+    cut[:, :14] = np.nan
+    whole, other = describe(true), describe(cut)
+    assert not any(np.isnan(value) for value in other.values())
+    assert all(abs(whole[name] - other[name]) < 0.1 for name in whole if name != "edge_sharpness")

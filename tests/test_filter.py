@@ -18,6 +18,7 @@ from thermal_fixtures import SHAPE, make_centi, make_workspace, put_matrix, tree
 from thermocancer import strategy
 from thermocancer.config import Config, load_config
 from thermocancer.data.catalog import Record, read_catalog, write_catalog
+from thermocancer.data.cohort import ALIKE
 from thermocancer.data.split import group_patients
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError
@@ -52,6 +53,11 @@ def flat(patient: int) -> bytes:
 def spoiled(value: bytes) -> bytes:
     text = format_matrix(make_centi(99))
     return value + text[5:]
+
+
+def mostly(fill: str) -> bytes:
+    rows = [line.split() for line in format_matrix(make_centi(99)).decode().splitlines()]
+    return "".join(" ".join([fill] * 60 + row[60:]) + "\n" for row in rows).encode()
 
 
 Change = Callable[[Workspace, list[Record]], list[Record]]
@@ -122,7 +128,8 @@ FAULTS: dict[str, tuple[Change, str, str]] = {
     "flat": (with_file(content=flat(1)), "flat", "within 0.00 degC"),
     "too cold": (with_file(content=spoiled(b"04.99")), "out_of_range", "4.99 to"),
     "too hot": (with_file(content=spoiled(b"45.01")), "out_of_range", "to 45.01"),
-    "not finite": (with_file(content=spoiled(b"NaN")), "not_finite", "1 of 3072 values"),
+    "not finite": (with_file(content=mostly("NaN")), "not_finite", "2880 of 3072 values (93.8%)"),
+    "fill": (with_file(content=mostly("0.00")), "fill", "2880 of 3072 values (93.8%)"),
     "unlabelled": (unlabelled, "unlabelled", "its label is blank"),
     "picture of another label": (copied_from_another_label, "duplicate", "exam 1_1, with another label"),
     "one picture as two views": (copied_within_the_exam, "duplicate", "under two names"),
@@ -407,6 +414,28 @@ def test_a_picture_unlike_all_others_is_named_and_not_dropped(fault: str, tmp_pa
     odd = cv2.GaussianBlur(frontal(3), (0, 0), 4) if fault == "out of focus" else np.roll(frontal(3), 40, axis=1)
     workspace = cohort_with(tmp_path, {3: odd}, 30)
     table = run(workspace, views=["Frontal"])
+    dropping = stage.run(config_for(workspace, views=["Frontal"], outliers="drop"), workspace, Silent())
+    unlike = {exam for (exam, _), row in table.items() if "unlike the others" in row["doubts"]}
+    assert dropping.figures["dropped_outlier"] == len(unlike) == dropping.figures["dropped"]
+    assert any("dropped by filter.outliers" in note for note in dropping.notes)
+    assert {exam for (exam, _), row in table_of(workspace).items() if row["verdict"] == "outlier"} == unlike
+    build_dataset.run(config_for(workspace, views=["Frontal"], outliers="drop"), workspace, Silent())
+    with StoredCohort(workspace.dataset("cohort")) as cohort:
+        assert {exam.key for exam in cohort.exams} == {exam for exam, _ in table} - unlike
     assert "unlike the others" in table["3_1", "S"]["doubts"]
     assert table["3_1", "S"]["kept"] == "yes"
     assert sum(bool(row["doubts"]) for row in table.values()) <= 6
+
+
+@pytest.mark.parametrize(("other", "dropped"), [(8, {"8_1"}), (9, {"2_1", "9_1"})], ids=["one label", "two labels"])
+def test_nearly_the_same_pictures_are_dropped_on_request(other: int, dropped: set[str], tmp_path: Path) -> None:
+    workspace = cohort_with(tmp_path, {other: as_jpeg(frontal(2))[:, ::-1].copy()})
+    config = config_for(workspace, views=["Frontal"], duplicates="drop")
+    report = stage.run(config, workspace, Silent())
+    assert {exam for (exam, _), row in table_of(workspace).items() if row["verdict"] == "look_alike"} == dropped
+    assert report.figures["dropped_look_alike"] == len(dropped)
+    assert any("dropped by filter.duplicates" in note for note in report.notes)
+    build_dataset.run(config, workspace, Silent())
+    with StoredCohort(workspace.dataset("cohort")) as cohort:
+        assert not {exam.key for exam in cohort.exams} & dropped
+        assert not any(name == ALIKE for exam in cohort.exams for name, _ in exam.hashes)

@@ -20,8 +20,8 @@ from thermocancer.progress import Silent
 from thermocancer.stages import build_dataset
 from thermocancer.stages import filter as filter_stage
 from thermocancer.stages import import_folder as stage
-from thermocancer.thermal.quality import missing_pixels
 from thermocancer.thermal.reading import read_matrix
+from thermocancer.thermal.regions import missing_pixels
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import Workspace
 
@@ -815,7 +815,7 @@ def crop_in(fill: float, share: int) -> np.ndarray:
     return celsius
 
 
-@pytest.mark.parametrize(("fill", "form"), [(0.0, "%.2f"), (np.nan, "%.2f"), (0.0, "npy")], ids=["0", "NaN", "npy"])
+@pytest.mark.parametrize(("fill", "form"), [(0.0, "%.2f"), (np.nan, "%.2f"), (0.0, "npy"), (np.nan, "npy")])
 def test_pixels_without_a_temperature_are_counted_and_never_degrees(fill: float, form: str, desk: Desk) -> None:
     desk.by_label(lambda n: f"{n:03d}_frontal")
     path = desk.root / "scans" / "sick" / "009_frontal"
@@ -833,9 +833,13 @@ def test_pixels_without_a_temperature_are_counted_and_never_degrees(fill: float,
     filtering = filter_stage.run(
         load_config(options={"filter.views": ["Frontal"]}, workspace=desk.workspace.root), desk.workspace, Silent()
     )
-    assert filtering.figures["kept"] == len(WOMEN)
-    table = (desk.workspace.filtered / "filter.csv").read_text()
-    assert ("25.0%" in table) or ("not finite" in table)
+    assert (filtering.figures["kept"], filtering.figures["with_missing_pixels"]) == (len(WOMEN) + 1, 1)
+    assert any("9_1 Frontal 25.0%" in note for note in filtering.notes)
+    assert "25.0% of the pixels hold no temperature" in (desk.workspace.filtered / "filter.csv").read_text()
+    matrix = read_matrix(desk.workspace.raw / record.path)
+    assert matrix.missing is not None
+    assert matrix.missing.mean() == 0.25
+    assert matrix.centi.min() > 1900, "nowhere 0 degC"
 
 
 def test_a_room_at_zero_is_no_fill() -> None:

@@ -346,3 +346,21 @@ def test_two_visits_are_two_exams(workspace: Workspace, tmp_path: Path) -> None:
     for day in ("2019-05-02", "2020-06-03"):
         (tmp_path / f"P31_front_{day}.txt").write_bytes(format_matrix(new(int(day[:4])), "space2"))
     assert sorted(answers(ask(workspace, tmp_path))) == ["31 2019-05-02", "31 2020-06-03"]
+
+
+@pytest.mark.parametrize("fill", ["0.00", "NaN"])
+def test_fill_is_background_to_a_run_and_stated(fill: str, workspace: Workspace, tmp_path: Path) -> None:
+    centi = new()
+    centi[:, :6] = np.median(centi[:, :6])
+    lines = [line.split() for line in format_matrix(centi).decode().splitlines()]
+    whole, cut = tmp_path / "1_1_Frontal.txt", tmp_path / "2_1_Frontal.txt"
+    whole.write_bytes(format_matrix(centi))
+    cut.write_text("".join(" ".join([fill] * 6 + line[6:]) + "\n" for line in lines))
+    report = ask(workspace, whole, cut, import__view="Frontal")
+    first, second = answers(report).values()
+    assert second["score"] == pytest.approx(first["score"], abs=0.01)
+    (file,) = second["files"]
+    assert file["range_celsius"][0] > 18
+    assert "9.4% of the pixels hold no temperature" in file["notes"]
+    page = ask(workspace, cut, page=str(tmp_path / "page.html"), import__view="Frontal")
+    assert page.made == 1

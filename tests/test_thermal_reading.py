@@ -12,6 +12,8 @@ import pytest
 from thermocancer.errors import DataError
 from thermocancer.thermal.quality import measure_matrix
 from thermocancer.thermal.reading import parse_matrix, read_matrix, to_centi
+from thermocancer.thermal.regions import filled
+from thermocancer.thermal.units import Unit
 from thermocancer.thermal.writing import format_matrix
 
 HEIGHT, WIDTH = 48, 64
@@ -119,8 +121,29 @@ def test_not_a_number_is_read_as_such_for_the_quality_verdict() -> None:
     matrix = parse_matrix(content)
     assert np.isnan(matrix.celsius[0, 0])
     assert measure_matrix(matrix.celsius).not_finite == 1
+    assert matrix.missing is not None
+    assert matrix.missing.sum() == 1
+    assert np.isnan(matrix.degrees[0, 0])
+    assert matrix.centi[0, 0] == round(100 * filled(matrix.degrees)[0, 0]), "the frame's own background, never 0 degC"
     with pytest.raises(DataError, match="hundredths"):
-        _ = matrix.centi
+        _ = parse_matrix(b"NaN NaN\nNaN NaN\n").centi
+
+
+@pytest.mark.parametrize("unit", ["K", "cK", "F", "raw"])
+def test_fill_of_another_unit_stays_fill(unit: Unit) -> None:
+    celsius = np.round(np.random.default_rng(3).uniform(20, 34, (12, 16)), 2)
+    factor, zero = {"K": (1, 273.15), "cK": (100, 27315), "F": (1.8, 32), "raw": (100, 900)}[unit]
+    with_fill = np.round(factor * celsius + zero, 2)
+    with_fill[:, :5] = 0
+    text = "\n".join(" ".join(f"{each:.2f}" for each in row) for row in with_fill) + "\n"
+    if unit == "K":
+        with pytest.raises(DataError, match="kelvin"):  # fill does not hide what the others look like
+            parse_matrix(text.encode())
+    matrix = parse_matrix(text.encode(), unit=unit, calibration=lambda counts: (counts - 900) / 100)
+    assert matrix.missing is not None
+    assert matrix.missing.sum() == 12 * 5
+    assert np.abs(matrix.celsius[:, 5:] - celsius[:, 5:]).max() < 0.01
+    assert matrix.centi.min() >= 1990
 
 
 LINES = PLAIN.splitlines(keepends=True)

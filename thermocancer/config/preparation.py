@@ -41,6 +41,16 @@ class FilterSection(Section):
     low: float = Field(5.0, description="lowest plausible temperature, degC")
     high: float = Field(45.0, description="highest plausible temperature, degC")
     minimum_spread: float = Field(0.5, description="degC; a flatter matrix is no thermogram")
+    missing: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.9, description="largest share of a frame that may be without temperatures (NaN, zeros that are fill)"
+    )
+    outliers: Literal["list", "drop"] = Field(
+        "list", description="exams of which a view is unlike those of all others, by the test of predict"
+    )
+    duplicates: Literal["list", "drop"] = Field(
+        "list", description="pictures of two patients that are nearly the same, or mirrored: drop all but the first, "
+        "and each where the labels differ; identical ones are always dropped",
+    )  # fmt: skip
     frames: PositiveInt = Field(20, description="frames of a complete dynamic exam")
     dynamic: bool = Field(True, description="also filter dynamic exams")
 

@@ -87,6 +87,12 @@ class Cohort(Protocol):
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         """Frames ``indices`` (all by default) of one view, (len(rows), len(indices), H, W[, channels])."""
 
+    def masks(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> BoolArray | None:
+        """Where those frames hold no temperature, (len(rows), len(indices), H, W); None where nothing is missing.
+
+        The frames hold their own background there (``thermal.regions.background_of``).
+        """
+
     def nuisance(self) -> dict[str, FloatArray]:
         """What can be measured without the breast, each (n,), NaN where unknown."""
 
@@ -96,6 +102,15 @@ def centi_celsius(cohort: Cohort, view: str, rows: IntArray) -> CentiCelsius:
     if cohort.kind != "celsius":
         raise DataError("this data set holds colour images, no degrees", hint="build it with dataset.source: matrices")
     return np.asarray(cohort.frames(view, rows, (0,))[:, 0], dtype=np.uint16)
+
+
+def degrees(cohort: Cohort, view: str, rows: IntArray) -> FloatArray:
+    """The same in degC, NaN where a pixel holds no temperature, (len(rows), H, W): what features are measured on."""
+    celsius = centi_celsius(cohort, view, rows) / 100.0
+    masks = cohort.masks(view, rows, (0,))
+    if masks is not None:
+        celsius[masks[:, 0]] = np.nan
+    return celsius
 
 
 def colours(cohort: Cohort, view: str, rows: IntArray) -> Rgb:
@@ -111,7 +126,8 @@ class ArrayCohort:
     """Exams held in memory: one exam to predict, many copies of it for a heat map, a test's toy cohort.
 
     ``matrices`` maps a view to hundredths of a degree, uint16 (n, H, W) or (n, T, H, W), or to colours, uint8
-    (n, T, H, W, channels). ``missing`` marks exams that lack a view.
+    (n, T, H, W, channels). ``missing`` marks exams that lack a view, ``masked`` (shapes of ``matrices``) the pixels
+    without a temperature.
     """
 
     exams: tuple[Exam, ...]
@@ -119,6 +135,7 @@ class ArrayCohort:
     name: str = "memory"
     measured: dict[str, FloatArray] = field(default_factory=dict)
     missing: dict[str, BoolArray] = field(default_factory=dict)
+    masked: Mapping[str, BoolArray] = field(default_factory=dict)
 
     @property
     def views(self) -> tuple[str, ...]:
@@ -139,6 +156,8 @@ class ArrayCohort:
         for view in self.views:
             digest.update(view.encode())
             digest.update(np.ascontiguousarray(self.matrices[view]).tobytes())
+            if view in self.masked:
+                digest.update(np.ascontiguousarray(self.masked[view]).tobytes())
         return digest.hexdigest()
 
     @property
@@ -156,6 +175,14 @@ class ArrayCohort:
         if self.matrices[view].ndim == 3:
             return self.matrices[view][rows][:, np.newaxis]
         chosen = self.matrices[view][rows]
+        return chosen if indices is None else chosen[:, np.asarray(indices, dtype=np.int64)]
+
+    def masks(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> BoolArray | None:
+        if view not in self.masked:
+            return None
+        chosen = self.masked[view][rows]
+        if chosen.ndim == 3:
+            return chosen[:, np.newaxis]
         return chosen if indices is None else chosen[:, np.asarray(indices, dtype=np.int64)]
 
     def nuisance(self) -> dict[str, FloatArray]:
@@ -195,6 +222,9 @@ class ChangedCohort:
 
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         return self.original.frames(view, rows, indices)
+
+    def masks(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> BoolArray | None:
+        return self.original.masks(view, rows, indices)
 
     def nuisance(self) -> dict[str, FloatArray]:
         return self.original.nuisance()

@@ -94,6 +94,9 @@ class ImageCohort:
         frames = np.asarray(self._pixels[rows])[:, np.newaxis]
         return frames if indices is None else frames[:, np.asarray(indices, dtype=np.int64)]
 
+    def masks(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> None:
+        """Pictures hold no temperatures, missing or not."""
+
     def decode(self) -> None:
         """Decode now what is not in the cache yet."""
         _ = self._pixels

@@ -63,7 +63,7 @@ class Reference:
 
 
 def describe(celsius: FloatArray) -> dict[str, float]:
-    """The numbers that are compared, of one frontal (or first) view in degC, (height, width)."""
+    """The numbers that are compared, of one frontal (or first) view in degC, (height, width), NaN where missing."""
     measured = {name: value for name, value in measure_matrix(celsius).items() if name not in NOT_COMPARED}
     body = celsius[torso_mask(celsius)]
     low, middle, high = np.percentile(body, [5, 50, 95])

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from thermocancer.config import Config
 from thermocancer.config.preparation import FilterSection
 from thermocancer.data.catalog import Record
 from thermocancer.data.novelty import describe
@@ -32,7 +31,7 @@ from thermocancer.thermal.reading import read_matrix
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
 _READERS = 4  # NumPy and the disk both let go of the interpreter; more threads gain nothing
-_CACHE_FORMAT = 2
+_CACHE_FORMAT = 3
 UNREADABLE = "unreadable"
 """The verdict by which an exam is a failed item, not a matter of taste."""
 
@@ -42,7 +41,8 @@ class ExamVerdict:
     """One exam under one protocol. ``records`` are the files it is made of, in the order of view or frame.
 
     ``verdicts`` is empty when the exam is kept. Codes: unlabelled, missing_view, extra_view, frame_gaps,
-    extra_frame, later_visit, duplicate, wrong_shape, flat, out_of_range, not_finite, unreadable.
+    extra_frame, later_visit, duplicate, look_alike, outlier, wrong_shape, flat, out_of_range, not_finite, fill,
+    unreadable.
     """
 
     patient: int
@@ -193,9 +193,9 @@ def _soundness(
     records: Sequence[Record], section: FilterSection, measured: Mapping[str, Measured], shape: tuple[int, int] | None
 ) -> list[Verdict]:
     """Judge each file of an exam; of many frames with one fault the first is named and the rest counted."""
-    limits = section.model_dump(include={"low", "high", "minimum_spread"})
+    limits = section.model_dump(include={"low", "high", "minimum_spread", "missing"})
     if section.rule == "original":  # whatever can be stretched between its own minimum and maximum
-        limits = {"low": -math.inf, "high": math.inf, "minimum_spread": 0.0}
+        limits = {"low": -math.inf, "high": math.inf, "minimum_spread": 0.0, "missing": 0.0}
     by_code: defaultdict[str, list[str]] = defaultdict(list)
     for record in records:
         name = f"frame {record.index}" if record.protocol == "D" else record.view
@@ -251,59 +251,6 @@ def _shared_with(
         why = f"{record.view} is the same picture as in exam {', '.join(each.exam for each in others)}"
         return Verdict("duplicate", why if len(labels) == 1 else f"{why}, with another label")
     return None
-
-
-# --- The exams that a data set takes ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class ChosenExams:
-    """The exams to take, by protocol, in the order of patient and visit.
-
-    ``dynamic`` also holds exams whose only fault is missing frames, if gaps may be filled.
-    ``broken`` are exams dropped because a file could not be read; ``notes`` count the others.
-    """
-
-    static: tuple[ExamVerdict, ...]
-    dynamic: tuple[ExamVerdict, ...]
-    broken: tuple[Failure, ...]
-    notes: tuple[str, ...]
-    measured: Mapping[str, Measured]
-
-
-def choose_exams(
-    config: Config,
-    workspace: Workspace,
-    records: Sequence[Record],
-    progress: Progress,
-    *,
-    remember: bool,
-    complete: bool = True,
-) -> ChosenExams:
-    """Decide as ``filter`` does, for the protocols that the data set takes.
-
-    Files that ``filter`` has measured are not read again. ``remember`` False leaves the caches alone; ``complete``
-    False takes exams that lack a view too.
-    """
-    dataset = config.dataset
-    protocols = {letter for letter, wanted in (("S", dataset.static), ("D", dataset.dynamic)) if wanted}
-    considered = [record for record in records if record.protocol in protocols]
-    measured = measure_records(workspace, considered, progress, remember=remember)
-    section = config.filter.model_copy(update={"dynamic": dataset.dynamic})
-    exams = select_exams(considered, section, measured, complete=complete)
-    fillable = config.dit.allow_gaps > 0 and dataset.frames_from == "matrices"
-    taken = [exam for exam in exams if exam.kept or (fillable and exam.code == "frame_gaps" and exam.records)]
-    dropped = [exam for exam in exams if exam not in taken]
-    by_taste = Counter(exam.code for exam in dropped if UNREADABLE not in exam.codes)
-    counted = ", ".join(f"{count} {code}" for code, count in sorted(by_taste.items()))
-    note = f"{by_taste.total()} exams left out by the rules of filter: {counted} (reasons in filtered/filter.csv)"
-    return ChosenExams(
-        static=tuple(exam for exam in taken if exam.protocol == "S"),
-        dynamic=tuple(exam for exam in taken if exam.protocol == "D"),
-        broken=tuple(exam.failure for exam in dropped if UNREADABLE in exam.codes),
-        notes=(note,) if by_taste else (),
-        measured=measured,
-    )
 
 
 # --- Measuring every file once ----------------------------------------------------------------------------------------
@@ -384,7 +331,7 @@ def _measure(raw: Path, record: Record) -> Measured:
         found = f", found {error.found}" if error.found else ""
         return Measured(broken=f"{error.what}{f' (line {line})' if line else ''}{found}")
     measured = measure_matrix(matrix.celsius, matrix.layout)
-    if measured.not_finite or (record.protocol == "D" and record.index):  # of a sequence the first frame tells all
+    if measured.missing_share == 1 or (record.protocol == "D" and record.index):  # of a sequence the first tells all
         return measured
-    described = {name: value if math.isfinite(value) else None for name, value in describe(matrix.celsius).items()}
-    return replace(measured, look=look_of(matrix.celsius), described=described)
+    described = {name: value if math.isfinite(value) else None for name, value in describe(matrix.degrees).items()}
+    return replace(measured, look=look_of(matrix.degrees), described=described)

@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import CentiCelsius, ChangedCohort, Cohort, Frames, IntArray
+from thermocancer.data.cohort import BoolArray, CentiCelsius, ChangedCohort, Cohort, Frames, IntArray
 from thermocancer.errors import ConfigError
 from thermocancer.features.thermal import skin_of
 from thermocancer.files import fingerprint
@@ -59,14 +59,19 @@ class PreparedCohort(ChangedCohort):
 
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         matrices = super().frames(view, rows, indices)
-        flat = matrices.reshape(-1, *matrices.shape[2:])
-        return np.stack([self._prepare(each) for each in flat]).reshape(matrices.shape) if len(flat) else matrices
+        flat, masks = matrices.reshape(-1, *matrices.shape[2:]), self.masks(view, rows, indices)
+        missing = [None] * len(flat) if masks is None else list(masks.reshape(flat.shape))
+        prepared = [self._prepare(*each) for each in zip(flat, missing, strict=True)]
+        return np.stack(prepared).reshape(matrices.shape) if prepared else matrices
 
-    def _prepare(self, centi: CentiCelsius) -> CentiCelsius:
-        kept = torso_only(centi) if self.torso_only else centi
+    def _prepare(self, centi: CentiCelsius, missing: BoolArray | None) -> CentiCelsius:
+        kept = torso_only(centi, missing) if self.torso_only else centi
         if not self.relative:
             return kept
-        median = int(np.median(centi[skin_of(centi / 100.0)]))
+        celsius = centi / 100.0
+        if missing is not None:
+            celsius[missing] = np.nan
+        median = int(np.median(centi[skin_of(celsius)]))
         return np.clip(kept.astype(np.int64) + REFERENCE_CENTI - median, 0, 65535).astype(np.uint16)
 
 

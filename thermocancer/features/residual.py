@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
-from thermocancer.data.nuisance import LAYOUT, RETIRED
+from thermocancer.data.nuisance import LAYOUT, MISSING_SHARE, RETIRED
 from thermocancer.errors import DataError
 
 RIDGE = 1.0
@@ -26,14 +26,14 @@ class NuisanceScale:
     def design(self, cohort: Cohort, rows: IntArray) -> FloatArray:
         """Standardised nuisance of some exams, shape (len(rows), k); unknown values are 0, the mean.
 
-        A format that no exam of the cohort came in has no column there: all of them are not of it. Raises
-        DataError when the cohort does not measure one of the other variables.
+        A format that no exam of the cohort came in has no column there: all of them are not of it; nor has the share
+        of missing pixels where no exam lacks any. Raises DataError when the cohort does not measure another variable.
         """
         measured = cohort.nuisance()
         formats = [name for name in measured if name.startswith(LAYOUT)]
         if formats:
             nowhere = np.zeros_like(measured[formats[0]])
-            measured = {name: nowhere for name in self.names if name.startswith(LAYOUT)} | measured
+            measured = {name: nowhere for name in self.names if name.startswith((LAYOUT, MISSING_SHARE))} | measured
         missing = [name for name in self.names if name not in measured]
         if missing:
             known = ", ".join(self.names)

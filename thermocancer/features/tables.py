@@ -9,7 +9,16 @@ from typing import NamedTuple
 import numpy as np
 
 from thermocancer.cache import cached_array
-from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray, all_alike, centi_celsius, colours
+from thermocancer.data.cohort import (
+    BoolArray,
+    Cohort,
+    FloatArray,
+    IntArray,
+    all_alike,
+    centi_celsius,
+    colours,
+    degrees,
+)
 from thermocancer.errors import DataError
 from thermocancer.features import thermal
 from thermocancer.files import fingerprint
@@ -116,7 +125,7 @@ def _measures(kind: Table, cohort: Cohort, views: tuple[str, ...], rows: IntArra
     for view in views:
         alike = all_alike(cohort, view)
         looked = []
-        for celsius in (each / 100.0 for each in centi_celsius(cohort, view, rows[:1] if alike else rows)):
+        for celsius in degrees(cohort, view, rows[:1] if alike else rows):
             skin = thermal.skin_of(celsius)
             looked.append(Seen(celsius, skin, [measure(celsius, skin) for measure in statistics]))
         seen[view] = looked * len(rows) if alike else looked

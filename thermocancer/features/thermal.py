@@ -1,9 +1,9 @@
 """What is measured of one thermogram: how warm its skin is, how unevenly, where, and how unlike on its two sides.
 
 Everything is computed from degrees inside a mask of the skin, so that room, marker and frame say nothing here.
-Shapes: matrices (height, width) in degC, masks of the same shape. Asymmetry, the one sign of disease that follows
-neither the date nor the room, compares the sides of the body's midline in one view, or a right view with its left
-one. All its indices are in degC, 0 for a symmetrical body, and do not tell which side is warmer.
+Shapes: matrices (height, width) in degC, NaN where missing, masks of the same shape. Asymmetry, the one sign
+of disease that follows neither the date nor the room, compares the sides of the body's midline in one view, or a right
+view with its left one. All its indices are in degC, 0 for a symmetrical body, and do not tell which side is warmer.
 """
 
 from __future__ import annotations

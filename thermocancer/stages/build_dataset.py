@@ -15,8 +15,7 @@ from thermocancer.config import Config
 from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.catalog import read_catalog
 from thermocancer.data.cohort import ALIKE, Cohort, Exam
-from thermocancer.data.doubts import look_alikes, tied_patients
-from thermocancer.data.selection import ChosenExams, choose_exams
+from thermocancer.data.doubts import ChosenExams, choose_exams, look_alikes, tied_patients
 from thermocancer.data.split import Split, make_split
 from thermocancer.data.store import packing
 from thermocancer.data.store.packing import Item, SourceFile
@@ -144,7 +143,12 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
     hashes = workspace.hashes()
     settings = dataset.model_dump(mode="json", exclude={"threads"})
     content = [_content_of(item, workspace, hashes) for item in (*static, *dynamic)]
-    made_from = fingerprint(STAGE, RECIPE, settings, views, config.filter.frames, content, sorted(refused.items()))
+    taken = [record.path for exam in (*chosen.static, *chosen.dynamic) for record in exam.records]
+    masked = [path for path in taken if chosen.measured[path].missing_share]  # once dropped, or stored as 0 degC
+    made_from = fingerprint(
+        STAGE, RECIPE, settings, views, config.filter.frames, content, sorted(refused.items()),
+        *([masked] if masked else []),
+    )  # fmt: skip
     if remember:
         hashes.save()
     left_out = [Failure(f"dynamic exam {exam}", reason) for exam, reason in refused.items()]

@@ -246,7 +246,8 @@ def _levels(file: SourceFile, rendering: Rendering) -> npt.NDArray[np.uint8]:
     """Read one matrix, which must be the catalogued one: which of the 256 colours each pixel gets, (height, width)."""
     matrix = read_verified(file)
     try:
-        if matrix.decimals == 2 and matrix.numbers.dtype == np.uint16:  # the usual case, and the cheap one
+        if matrix.missing is not None or (matrix.decimals == 2 and matrix.numbers.dtype == np.uint16):
+            # the usual case, and the cheap one; where temperatures are missing their place has the background's colour
             return levels_of_centi(matrix.centi, rendering)
         return levels(matrix.celsius, rendering)
     except DataError as error:

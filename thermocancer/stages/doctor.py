@@ -122,7 +122,7 @@ def _catalog(workspace: Workspace) -> Iterator[Check]:
 def _doubts(config: Config, workspace: Workspace) -> Iterator[Check]:
     """Exams that look alike, and those that look like no other, as far as ``filter`` has measured them."""
     from thermocancer.data.catalog import read_catalog
-    from thermocancer.data.doubts import look_alikes, said_of, unlike_others
+    from thermocancer.data.doubts import settle
     from thermocancer.data.selection import known_measures, select_exams
 
     records = read_catalog(workspace) if workspace.catalog.exists() else []
@@ -130,8 +130,7 @@ def _doubts(config: Config, workspace: Workspace) -> Iterator[Check]:
     if not measured:
         return
     exams = select_exams([each for each in records if each.path in measured], config.filter, measured)
-    kept = [exam for exam in exams if exam.kept]
-    for line in said_of(look_alikes(kept, measured), unlike_others(kept, measured)):
+    for line in settle(exams, config.filter, measured).notes():
         yield Check("exams", "note", f"{line}; the others: column doubts of filtered/filter.csv")
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections import Counter, defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from thermocancer.config import Config
 from thermocancer.data.catalog import Conversions, Record, read_catalog
-from thermocancer.data.doubts import look_alikes, said_of, unlike_others
+from thermocancer.data.doubts import settle
 from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams
 from thermocancer.errors import DataError
 from thermocancer.files import link_or_copy, write_text
@@ -94,7 +94,8 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
     """Everything that can be known without writing (``remember`` lets the caches grow)."""
     records = read_catalog(workspace)
     measured = measure_records(workspace, records, progress, remember=remember)
-    exams = select_exams(records, config.filter, measured)
+    settled = settle(select_exams(records, config.filter, measured), config.filter, measured)
+    exams, doubts = settled.exams, settled.doubts()
     hashes, images = workspace.hashes(), Conversions.read(workspace.images)
     wanted: dict[Path, Path] = {}
     unconverted = 0
@@ -116,28 +117,18 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    kept_ones = [exam for exam in exams if exam.kept]
-    alike, unlike = look_alikes(kept_ones, measured), unlike_others(kept_ones, measured)
-    doubts: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-    for pair in alike:
-        for exam, _ in (pair.first, pair.second):
-            doubts[exam.exam, exam.protocol].append(pair.of(exam) or "")
-    for exam, view, reasons in unlike:
-        doubts[exam.exam, exam.protocol].append(f"{view} is unlike the others: {'; '.join(reasons)}")
     for exam in exams:
         kept, own = "yes" if exam.kept else "no", "; ".join(doubts[exam.exam, exam.protocol])
         who = (exam.exam, exam.patient, exam.visit, exam.label, exam.protocol)
         writer.writerow((*who, kept, exam.code, exam.reason, own))
     table, path = text.getvalue(), _table_path(workspace)
     table_differs = not path.exists() or path.read_text(encoding="utf-8") != table
-    notes = [*said_of(alike, unlike)]
+    notes = [*settled.notes()]
     if unconverted:
         notes.append(f"{unconverted} of {len(wanted)} files are matrices: convert has not made images of them")
     if remember:
         hashes.save()
-    figures = {"look_alike": len(alike), "unlike_others": len({exam.exam for exam, _, _ in unlike})}
-    doubted = {name: count for name, count in figures.items() if count}
-    return _Work(exams, wanted, to_link, to_remove, table, table_differs, notes, doubted)
+    return _Work(exams, wanted, to_link, to_remove, table, table_differs, notes, settled.figures())
 
 
 def _target_path(record: Record, suffix: str) -> str:

@@ -170,6 +170,8 @@ def refuse_strange_columns(decoded: Decoded, where: str) -> None:
     numbers = decoded.numbers
     if numbers.shape[0] < 3 or numbers.shape[1] < 5 or not (numbers[:, 0] == numbers[0, 0]).all():
         return
+    if not numbers[:, :2].any():  # two columns of zeros are fill
+        return
     scale = _scale(decoded)
     low, high = np.nanpercentile(numbers[:, 1:], (10, 90)) / scale
     first = numbers[0, 0] / scale

@@ -16,6 +16,7 @@ from thermocancer.errors import DataError
 from thermocancer.thermal.decoding import Decoded
 from thermocancer.thermal.formats import MOST_FILE_BYTES, read_binary
 from thermocancer.thermal.layouts import read_text
+from thermocancer.thermal.regions import filled, missing_pixels
 from thermocancer.thermal.units import Calibration, Unit, to_celsius
 
 _HIGHEST_CENTI = np.iinfo(np.uint16).max
@@ -23,7 +24,7 @@ _HIGHEST_CENTI = np.iinfo(np.uint16).max
 
 @dataclass(frozen=True)
 class ThermalMatrix:
-    """One matrix as the file gives it; ``celsius`` and ``centi`` are formed when they are asked for.
+    """One matrix as the file gives it; what is made of its numbers is formed when it is asked for.
 
     ``numbers`` (height, width) are integers in units of 10**-``decimals`` degrees Celsius, or degrees where
     a text has exponents or NaN and where the file is no text. ``layout`` is the separator's name and the
@@ -49,8 +50,26 @@ class ThermalMatrix:
         return self.numbers.astype(np.float64, copy=False)
 
     @cached_property
+    def missing(self) -> npt.NDArray[np.bool_] | None:
+        """Where there is no temperature (NaN, infinity, zeros that are fill), (height, width); None: nowhere."""
+        if np.issubdtype(self.numbers.dtype, np.integer) and self.numbers.min() > 0:
+            return None
+        missing = missing_pixels(self.celsius)
+        return missing if missing.any() else None
+
+    @cached_property
+    def degrees(self) -> npt.NDArray[np.float64]:
+        """Degrees, float64 (height, width), NaN where there is no temperature."""
+        return self.celsius if self.missing is None else np.where(self.missing, np.nan, self.celsius)
+
+    @cached_property
     def centi(self) -> npt.NDArray[np.uint16]:
-        """Hundredths of a degree, uint16 (height, width). Raises DataError as ``to_centi`` does."""
+        """Hundredths of a degree, uint16 (height, width), the frame's own background where there is no temperature.
+
+        Raises DataError as ``to_centi`` does.
+        """
+        if self.missing is not None:
+            return fill_centi(self.degrees)
         if self.decimals == 2 and self.numbers.dtype == np.uint16:
             return self.numbers.astype(np.uint16, copy=False)
         return to_centi(self.celsius)
@@ -167,6 +186,14 @@ def _count(frames: list[Decoded]) -> str:
 def _finish(frame: Decoded, unit: Unit | None, calibration: Calibration | None, where: str) -> ThermalMatrix:
     celsius = to_celsius(frame, unit, calibration, where)
     return ThermalMatrix(celsius.numbers, celsius.decimals, celsius.layout, celsius.notes)
+
+
+def fill_centi(degrees: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:
+    """A matrix (height, width) in degC, NaN where nothing is known, as hundredths with its own background there.
+
+    Raises DataError as ``to_centi`` does, and where nothing at all is known.
+    """
+    return to_centi(degrees if np.isnan(degrees).all() else filled(degrees))
 
 
 def to_centi(celsius: npt.NDArray[np.float64]) -> npt.NDArray[np.uint16]:

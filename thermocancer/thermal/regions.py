@@ -3,6 +3,7 @@
 Found by temperature alone: the torso by Otsu's threshold (IEEE Trans. SMC 9, 1979) between room and
 skin, the marker (a small cold patch stuck to the skin below the breasts) by a black top-hat. Masks
 are bool (height, width); every length is a share of the height, so that all frame sizes work alike.
+Where a matrix of degrees is NaN, nothing is known: such a pixel is neither torso nor room nor marker.
 """
 
 from __future__ import annotations
@@ -21,15 +22,69 @@ _MARKER_MINIMUM = 0.03  # and none lower
 _MARKER_CONTRAST = 1.8  # degC colder than the skin around it (least seen: 2.9; areolas: about 1)
 _UPPER_PART = 0.4  # share of the height: arms, neck and room, never the marker
 _RIM = 0.012  # width of the blurred edge around marker and body, share of the height
+_WARM = 10.0  # degC
+_LEAST_STEP = 4.0  # degC between room and skin; a crop that lies within the body shows less between its two halves
+_LEAST_ROOM = 50  # pixels
+
+
+# --- pixels without a temperature -------------------------------------------------------------------------------------
+
+
+def missing_pixels(celsius: Celsius) -> Mask:
+    """Where a matrix (height, width) in degC holds no temperature: NaN, infinity, and exactly 0 beside warm skin.
+
+    Crops of a region are filled up with zeros. No room is at 0.00 degC while the frame reaches 10 degC and more.
+    """
+    missing: Mask = ~np.isfinite(celsius)
+    if celsius[~missing].size and celsius[~missing].max() > _WARM:
+        missing |= celsius == 0
+    return missing
+
+
+def background_of(degrees: Celsius) -> float:
+    """What stands in for missing pixels where a number must stand: the frame's own background, degC.
+
+    The median of the room where the frame shows one, else (a crop within the body) the coolest percent of what is
+    known. Raises ValueError where nothing is known.
+    """
+    known = ~np.isnan(degrees)
+    if not known.any():
+        raise ValueError("no pixel has a temperature")
+    torso = torso_mask(degrees)
+    for room in (room_mask(torso | ~known), known & ~torso):
+        if room.sum() >= _LEAST_ROOM:
+            return float(np.median(degrees[room]))
+    return float(np.percentile(degrees[known], 1))
+
+
+def filled(degrees: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """A matrix (height, width) in degC with its background where it is NaN; itself where nothing is missing."""
+    missing = np.isnan(degrees)
+    return np.where(missing, np.round(background_of(degrees), 2), degrees) if missing.any() else degrees
+
+
+def resize_missing(missing: Mask, shape: tuple[int, int]) -> Mask:
+    """``missing`` at another size (rows, columns): a pixel is missing where any of those under it is."""
+    import cv2
+
+    share = cv2.resize(missing.astype(np.float32), (shape[1], shape[0]), interpolation=cv2.INTER_AREA)
+    return np.asarray(share > 1e-6)
+
+
+# --- torso, room and marker -------------------------------------------------------------------------------------------
 
 
 def torso_mask(celsius: Celsius) -> Mask:
     """Skin against room, bool (H, W): the largest warm region without holes (the marker counts as torso).
 
-    The whole frame where nothing warm stands out, so that it is never empty.
+    The whole frame where nothing warm stands out, so that it is never empty. Of a frame with missing pixels (NaN) all
+    that is known is torso where its warm and its cool part are less than 4 degC apart: a crop that shows no room.
     """
     import cv2
 
+    known = ~np.isnan(celsius)
+    if not known.all():
+        return _torso_of_part(celsius, known)
     # Otsu's temperature, which best divides the frame in two, from 256 grey levels of every second pixel
     coarse = np.ascontiguousarray(celsius[::2, ::2], dtype=np.float32)
     low, high = float(coarse.min()), float(coarse.max())
@@ -42,6 +97,24 @@ def torso_mask(celsius: Celsius) -> Mask:
         return np.ones(celsius.shape, bool)
     torso = labelled == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))
     return _without_holes(torso)
+
+
+def _torso_of_part(celsius: Celsius, known: Mask) -> Mask:
+    """The same where only some pixels are ``known``: these alone choose the threshold and can be torso."""
+    import cv2
+
+    values = celsius[known].astype(np.float32)
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    span = max(high - low, 1e-6)
+    level, _ = cv2.threshold(((values - low) * (255.0 / span)).astype(np.uint8), 0, 255, cv2.THRESH_OTSU)
+    limit = low + (level + 0.5) * span / 255.0
+    warm = values > limit
+    if not 0 < warm.sum() < warm.size or np.median(values[warm]) - np.median(values[~warm]) < _LEAST_STEP:
+        return known if known.any() else np.ones(celsius.shape, bool)
+    with np.errstate(invalid="ignore"):
+        body = (known & (celsius > limit)).astype(np.uint8)
+    _, labelled, facts, _ = cv2.connectedComponentsWithStats(body, connectivity=4)
+    return _without_holes(labelled == 1 + int(np.argmax(facts[1:, cv2.CC_STAT_AREA]))) & known
 
 
 def _without_holes(torso: Mask) -> Mask:
@@ -89,6 +162,9 @@ def find_marker(celsius: Celsius, torso: Mask) -> Marker | None:
     """
     import cv2
 
+    missing = np.isnan(celsius)
+    if missing.any():  # as warm as the warmest: never a cold patch
+        celsius = np.where(missing, np.nanmax(np.where(missing.all(), 0, celsius)), celsius)
     height, width = celsius.shape
     step = max(1, height // _COARSE_ROWS)
     small = cv2.resize(celsius.astype(np.float32), (width // step, height // step), interpolation=cv2.INTER_AREA)
@@ -189,14 +265,17 @@ def halves(celsius: Celsius) -> tuple[Mask, Mask]:
     return torso & sides, torso & ~sides
 
 
-def torso_only(centi: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+def torso_only(centi: npt.NDArray[np.uint16], missing: Mask | None = None) -> npt.NDArray[np.uint16]:
     """A matrix (H, W) whose background is one constant (the torso's coolest percent) and whose marker is inpainted.
 
-    What is left is what a model may use: the body, without the blurred rim in which the room shows.
+    What is left is what a model may use: the body, without the blurred rim in which the room shows. ``missing`` (H, W)
+    marks pixels without a temperature: they become background too.
     """
     import cv2
 
     celsius = centi.astype(np.float32) / 100
+    if missing is not None:
+        celsius[missing] = np.nan
     torso = torso_mask(celsius)
     marker = find_marker(celsius, torso)
     rim = np.ones((_odd(2 * _RIM * len(centi)),) * 2, np.uint8)

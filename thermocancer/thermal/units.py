@@ -39,7 +39,8 @@ def to_celsius(decoded: Decoded, unit: Unit | None, calibration: Calibration | N
     """The same numbers in degrees Celsius, by what is said of them: ``unit``, or what the file itself states.
 
     Where neither says anything they are taken as degrees Celsius, unless they look like something else.
-    Conversions of decimal numbers are exact: 304.15 K are 31 degC and not 30.99999999999997.
+    Conversions of decimal numbers are exact: 304.15 K are 31 degC and not 30.99999999999997. Zeros of another unit
+    are fill (0 K, 0 counts), and become NaN.
 
     Raises DataError for numbers that look like another unit than said, and for raw counts without a
     calibration; ValueError for a unit that does not exist.
@@ -51,6 +52,16 @@ def to_celsius(decoded: Decoded, unit: Unit | None, calibration: Calibration | N
         _refuse_other_units(decoded, said, where)
     if said == "C":
         return decoded
+    converted = _converted(decoded, said, calibration, where)
+    if said == "cC" or (fill := decoded.numbers == 0).all() or not fill.any():
+        return converted
+    numbers, decimals = converted.numbers, converted.decimals
+    degrees = numbers / 10.0**decimals if np.issubdtype(numbers.dtype, np.integer) else numbers
+    return replace(converted, numbers=np.where(fill, np.nan, degrees), decimals=0)
+
+
+def _converted(decoded: Decoded, said: Unit, calibration: Calibration | None, where: str) -> Decoded:
+    """The numbers, whatever they are, from the unit ``said`` to degrees Celsius."""
     notes = (*decoded.notes, f"{UNITS[said]} converted to degrees Celsius")
     numbers, decimals = decoded.numbers, decoded.decimals
     degrees = numbers / 10.0**decimals if np.issubdtype(numbers.dtype, np.integer) else numbers.astype(np.float64)
@@ -98,7 +109,7 @@ def looks_like(decoded: Decoded) -> tuple[Unit, ...]:
     sample = decoded.numbers.ravel()[:: max(1, decoded.numbers.size // 20_000)]
     whole = np.issubdtype(sample.dtype, np.integer) and decoded.decimals == 0
     values = sample / 10.0**decoded.decimals if np.issubdtype(sample.dtype, np.integer) else sample
-    values = values[np.isfinite(values)]
+    values = values[np.isfinite(values) & (values != 0)]  # zeros are fill
     if not values.size:
         return ()
     low, high = np.percentile(values, (2, 98))

@@ -62,6 +62,9 @@ class _NoPictures:
     def frames(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> Frames:
         raise DataError("patients of several runs are read by their features, not by their pictures", found=view)
 
+    def masks(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> None:
+        """Where there is no picture there is no mask."""
+
     def nuisance(self) -> dict[str, FloatArray]:
         return {}
 

@@ -21,8 +21,8 @@ from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, clone_or_link, fingerprint, hash_file, write_bytes
 from thermocancer.thermal.pictures import encoding_of, read_grey
-from thermocancer.thermal.quality import missing_pixels
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
+from thermocancer.thermal.regions import missing_pixels
 from thermocancer.thermal.units import option_of
 from thermocancer.thermal.writing import format_matrix
 
@@ -250,7 +250,8 @@ def check_shape(facts: Facts, source: SourceFile, section: ImportSection) -> Non
 def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) -> list[tuple[str, int]]:
     """Write the matrices of ``source`` as ``targets``: text is linked or copied as it is, the rest becomes text.
 
-    Text in another unit is converted. Returns the SHA-256 and the number of bytes of each.
+    Text in another unit is converted; missing pixels are written as 0.00, which reads as missing again. Returns the
+    SHA-256 and the number of bytes of each.
     """
     as_it_is = source.kind == "text" and section.unit in (None, "C") and len(targets) == 1
     if as_it_is and (section.shape is None or _is_plain(source)):
@@ -265,7 +266,7 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
         frames = _frames(source, section, len(targets))
     made = []
     for target, celsius in zip(targets, frames, strict=True):
-        content = format_matrix(to_centi(celsius))
+        content = format_matrix(to_centi(np.where(missing_pixels(celsius), 0.0, celsius)))
         write_bytes(target, content)
         made.append((hashlib.sha256(content).hexdigest(), len(content)))
     return made

@@ -133,7 +133,10 @@ class ReadingPlan:
         if self.missing_pixels:
             worst = sorted(self.missing_pixels.items(), key=lambda each: -each[1])[:5]
             files = ", ".join(f"{name} {share:.1%}" for name, share in worst)
-            lines.append(f"{len(self.missing_pixels)} files lack pixels (NaN, or zeros that are fill): {files}")
+            lines.append(
+                f"{len(self.missing_pixels)} files lack pixels (NaN, or zeros that are fill): these count in no "
+                f"figure: {files}"
+            )
         if 2 * self.stretched > self.files > 1:
             lines.append(
                 f"{self.stretched} of {self.files} pictures reach both ends of the range: each was probably stretched "

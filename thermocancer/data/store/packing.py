@@ -15,13 +15,14 @@ import numpy.typing as npt
 from thermocancer.config.preparation import DatasetSection
 from thermocancer.data.catalog import Conversions, Record
 from thermocancer.data.cohort import Exam
-from thermocancer.data.nuisance import catalog_measures, measure_matrix
+from thermocancer.data.nuisance import MISSING_SHARE, catalog_measures, measure_matrix
 from thermocancer.data.selection import ExamVerdict
-from thermocancer.data.store.sequences import FrameSeries, fill_gaps
+from thermocancer.data.store.sequences import FrameSeries, fill_gaps, fill_masks
 from thermocancer.data.store.writing import Packed, PackedExam, hash_array, pack, resize_centi, resize_rgb
 from thermocancer.errors import DataError
 from thermocancer.files import reading
 from thermocancer.thermal.reading import ThermalMatrix, parse_matrix
+from thermocancer.thermal.regions import resize_missing
 from thermocancer.thermal.rendering import decode_image, read_video
 from thermocancer.workspace import LABELS, VIEWS, Workspace
 
@@ -124,21 +125,23 @@ def compression_of(config: DatasetSection) -> str:
 
 def pack_static(item: Item, config: DatasetSection) -> PackedExam:
     """Read, check, measure and compress one static exam. Raises DataError naming the file that is wrong."""
-    size, first = config.size, None
+    size, first, share = config.size, None, 0.0
     if config.source == "matrices":
         matrices = {file.place: read_verified(file) for file in item.files}
-        centi = {place: matrix.centi for place, matrix in matrices.items()}
-        frames = {place: _packed(each, resize_centi(each, size), config) for place, each in centi.items()}
-        first = matrices[item.measured_on.place]
+        frames = {
+            place: _packed(each.centi, resize_centi(each.centi, size), config, each.missing)
+            for place, each in matrices.items()
+        }
+        first, share = matrices[item.measured_on.place], missing_share(each.missing for each in matrices.values())
     else:
         images = {file.place: _read_image(file, config.decoder) for file in item.files}
         frames = {place: _packed(image, resize_rgb(image, size), config) for place, image in images.items()}
-    return _described(item, first, frames, frames)
+    return _described(item, first, frames, frames, share)
 
 
 def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
     """Read, check, fill and compress one sequence of ``length`` frames. Raises DataError as ``pack_static``."""
-    size, first, filled = config.size, None, np.zeros(length, bool)
+    size, first, filled, share = config.size, None, np.zeros(length, bool), 0.0
     if config.frames_from == "matrices":
         matrices = {int(file.place): read_verified(file) for file in item.files}
         first = matrices[min(matrices)]
@@ -146,7 +149,11 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
             if each.celsius.shape != first.celsius.shape:
                 raise DataError("the frames differ in shape", expected=first.celsius.shape, found=each.celsius.shape)
         centi, filled = fill_gaps({index: each.centi for index, each in matrices.items()}, length)
-        packed = [_packed(each, resize_centi(each, size), config) for each in centi]
+        masks = fill_masks({index: each.missing for index, each in matrices.items()}, length)
+        packed = [
+            _packed(each, resize_centi(each, size), config, mask) for each, mask in zip(centi, masks, strict=True)
+        ]
+        share = missing_share(each.missing for each in matrices.values())
     else:
         images: Iterable[npt.NDArray[np.uint8]] = (_read_image(file, config.decoder) for file in item.files)
         if item.video:
@@ -154,7 +161,12 @@ def pack_dynamic(item: Item, config: DatasetSection, length: int) -> PackedExam:
         packed = [_packed(image, resize_rgb(image, size), config) for image in images]
     frames = {f"{index:02d}": frame for index, frame in enumerate(packed)}
     seen = {place: frame for place, frame in frames.items() if not filled[int(place)]}
-    return replace(_described(item, first, frames, seen), filled=filled)
+    return replace(_described(item, first, frames, seen, share), filled=filled)
+
+
+def missing_share(masks: Iterable[npt.NDArray[np.bool_] | None]) -> float:
+    """Mean share of an exam's frames without a temperature."""
+    return float(np.mean([0.0 if each is None else each.mean() for each in masks]))
 
 
 def read_verified(file: SourceFile) -> ThermalMatrix:
@@ -186,12 +198,17 @@ def _read_bytes(file: SourceFile) -> bytes:
         raise DataError("this file cannot be read", where=file.path, found=error.strerror or error) from error
 
 
-def _packed(frame: npt.NDArray[np.generic], resized: npt.NDArray[np.generic], config: DatasetSection) -> Packed:
-    return pack(resized, compression_of(config), None if resized is frame else hash_array(frame))
+def _packed(
+    frame: npt.NDArray[np.generic], resized: npt.NDArray[np.generic], config: DatasetSection,
+    missing: npt.NDArray[np.bool_] | None = None,
+) -> Packed:  # fmt: skip
+    if missing is not None and resized is not frame:
+        missing = resize_missing(missing, (resized.shape[0], resized.shape[1]))
+    return pack(resized, compression_of(config), None if resized is frame else hash_array(frame), missing)
 
 
 def _described(
-    item: Item, matrix: ThermalMatrix | None, frames: dict[str, Packed], seen: dict[str, Packed]
+    item: Item, matrix: ThermalMatrix | None, frames: dict[str, Packed], seen: dict[str, Packed], share: float
 ) -> PackedExam:
     """The packed exam with the hashes of what was ``seen`` (not filled), its nuisance (measured where there is a
     matrix), and the layout of its source file: that of the matrix only where the catalog does not know it."""
@@ -199,13 +216,15 @@ def _described(
     there = file.path is not None and file.path.is_file()
     if matrix is None and there:
         matrix = read_verified(file)
+        share = missing_share([matrix.missing])
     size = item.source_bytes or (file.path.stat().st_size if there and file.path else 0)
     measured = catalog_measures(item.exam, size, item.assigned)
     hashes = (*((place, frame.content) for place, frame in seen.items()), *item.exam.hashes)
     exam = replace(item.exam, hashes=hashes)
     if matrix is not None:
         exam = replace(exam, layout=exam.layout or matrix.layout)
-        measured |= measure_matrix(matrix.celsius)
+        measured |= measure_matrix(matrix.degrees)
+    measured |= {MISSING_SHARE: share} if share else {}
     return PackedExam(exam, frames, measured)
 
 

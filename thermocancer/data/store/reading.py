@@ -3,9 +3,10 @@
 Layout (version 1): ``/exams/{patient,visit,label,date,layout}`` (n,), ``/exams/formats/VIEW`` (n,) what the source
 files were (absent in older data sets); ``/static/VIEW`` (n, H, W) uint16 hundredths of a degree or (n, H, W, 3) uint8
 RGB, one chunk a frame; ``/static/present/VIEW`` (n,); ``/hashes`` (n, views); ``/nuisance/NAME`` (n,);
-``/dynamic/frames`` (m, T, H, W) and its own ``/dynamic/exams``, ``/dynamic/hashes``, ``/dynamic/filled``.
-``crc32/VIEW`` (n,) or ``crc32/frames`` (m, T) of either part is that of each frame, its attribute ``tables`` that of
-all else (absent in older data sets). Written by ``data/store/writing.py``.
+``/static/missing/VIEW`` (n, H, W) and ``/dynamic/missing`` (m, T, H, W) are uint8, 1 where a pixel holds no
+temperature, and stand there only where one does. ``/dynamic/frames`` (m, T, H, W) and its own ``/dynamic/exams``,
+``/dynamic/hashes``, ``/dynamic/filled``. ``crc32/VIEW`` (n,) or ``crc32/frames`` (m, T) of either part is that of each
+frame, its attribute ``tables`` that of all else (absent in older data sets). Written by ``data/store/writing.py``.
 """
 
 from __future__ import annotations
@@ -92,6 +93,10 @@ class StoredCohort:
             if group[name].shape != (*axes, *shape) or group[name].dtype != dtype:
                 found = f"{group[name].dtype} {group[name].shape}"
                 raise ValueError(f"{name} is {found}, where the exams need {dtype} {(*axes, *shape)}")
+        masks = self._masks()
+        for name in masks:
+            if group[name].shape != (*axes, *self.shape) or group[name].dtype != "uint8":
+                raise ValueError(f"{name} is {group[name].dtype} {group[name].shape}")
         if any(exam.label not in (0, 1) for exam in self.exams):
             raise ValueError("a label is neither 0 nor 1")
         if any(values.shape != (count,) for values in self.nuisance().values()):
@@ -101,10 +106,15 @@ class StoredCohort:
             raise ValueError("the checksum of the tables is another")
         sums = group.get("crc32")
         self._sums: dict[str, IntArray] = (
-            {} if sums is None else {name: sums[name][:].astype(np.int64) for name in names}
+            {} if sums is None else {name: sums[name][:].astype(np.int64) for name in (*names, *masks)}
         )
         if any(each.shape != axes for each in self._sums.values()):
             raise ValueError("there is not one checksum a frame")
+
+    def _masks(self) -> tuple[str, ...]:
+        """Names of the arrays of missing pixels that are there."""
+        names = tuple(f"missing/{view}" for view in self.views) if self.part == STATIC else ("missing",)
+        return tuple(name for name in names if name in self.file[self.part])
 
     def _verified(self, name: str, frames: Frames, rows: IntArray, indices: IntArray | None = None) -> Frames:
         """``frames``, if they are what was stored. Raises DataError where the disk has changed a bit.
@@ -178,6 +188,18 @@ class StoredCohort:
                 for position, index in enumerate(chosen):
                     dataset.read_direct(found, np.s_[int(row), int(index)], np.s_[place, position])
         return self._verified("frames", found, rows, chosen)
+
+    def masks(self, view: str, rows: IntArray, indices: Sequence[int] | IntArray | None = None) -> BoolArray | None:
+        """See ``Cohort.masks``. Raises as ``frames`` does."""
+        self._check_view(view)
+        name = f"missing/{view}" if self.part == STATIC else "missing"
+        if name not in self._masks():
+            return None
+        read = read_rows(self.file[f"{self.part}/{name}"], rows, self.path)
+        if self.part == STATIC:
+            return self._verified(name, read, rows)[:, np.newaxis].astype(bool)
+        whole = self._verified(name, read, rows, np.arange(self._length)).astype(bool)
+        return whole if indices is None else whole[:, np.asarray(indices, dtype=np.int64)]
 
     def nuisance(self) -> dict[str, FloatArray]:
         with self._reading():

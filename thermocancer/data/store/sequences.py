@@ -110,3 +110,13 @@ def fill_gaps(
         blend = (1 - share) * frames[before].astype(np.float64) + share * frames[after].astype(np.float64)
         whole.append(np.rint(blend).astype(np.uint16))
     return whole, filled
+
+
+def fill_masks(masks: Mapping[int, npt.NDArray[np.bool_] | None], length: int) -> list[npt.NDArray[np.bool_] | None]:
+    """Where each frame of a whole sequence lacks temperatures; an interpolated one where either neighbour does."""
+    known, whole = sorted(masks), list[npt.NDArray[np.bool_] | None]()
+    for index in range(length):
+        around = {max(each for each in known if each <= index), min(each for each in known if each >= index)}
+        own = [mask for each in around if (mask := masks[each]) is not None]
+        whole.append(np.logical_or.reduce(own) if own else None)
+    return whole

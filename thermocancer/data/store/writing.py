@@ -37,7 +37,8 @@ GZIP_LEVEL = 1
 class Packed:
     """One frame ready to be stored: its chunk, the shape and type of the array, two SHA-256 and a CRC-32.
 
-    ``stored`` and ``crc32`` are of the array as stored; ``content`` of the original before any resizing.
+    ``stored`` and ``crc32`` are of the array as stored; ``content`` of the original before any resizing. ``missing`` is
+    the same of the pixels without a temperature, uint8 (H, W), where there are any.
     """
 
     chunk: bytes
@@ -46,6 +47,12 @@ class Packed:
     stored: str
     content: str
     crc32: int
+    missing: Packed | None = None
+
+    @property
+    def identity(self) -> str:
+        """Changes with what is stored."""
+        return self.stored if self.missing is None else f"{self.stored} {self.missing.stored}"
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,19 @@ class PackedExam:
     filled: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
 
 
-def pack(array: npt.NDArray[np.generic], compression: str, content: str | None = None) -> Packed:
-    """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``."""
+def pack(
+    array: npt.NDArray[np.generic], compression: str, content: str | None = None,
+    missing: npt.NDArray[np.bool_] | None = None,
+) -> Packed:  # fmt: skip
+    """Compress one frame, (H, W) uint16 or (H, W, 3) uint8; ``content`` defaults to the hash of ``array``.
+
+    ``missing`` (H, W) marks pixels without a temperature.
+    """
     raw = np.ascontiguousarray(array).tobytes()
     stored = hash_array(array)
     chunk = _deflate(raw, array.dtype.itemsize) if compression == "gzip" else raw
-    return Packed(chunk, array.shape, array.dtype.str, stored, content or stored, zlib.crc32(raw))
+    mask = None if missing is None else pack(missing.astype(np.uint8), compression)
+    return Packed(chunk, array.shape, array.dtype.str, stored, content or stored, zlib.crc32(raw), mask)
 
 
 def hash_array(array: npt.NDArray[np.generic]) -> str:
@@ -120,6 +134,7 @@ class _Table:
     exams: list[Exam] = field(default_factory=list)
     stored: list[list[str]] = field(default_factory=list)
     sums: list[dict[str, int]] = field(default_factory=list)
+    masks: list[dict[str, int]] = field(default_factory=list)
     measured: list[Mapping[str, float]] = field(default_factory=list)
     filled: list[npt.NDArray[np.bool_]] = field(default_factory=list)
     form: tuple[tuple[int, ...], str, int] | None = None  # shape and type of every frame, frames an exam
@@ -138,6 +153,7 @@ class _Table:
         """Remember an exam whose frames have been stored."""
         self.exams.append(packed.exam)
         self.sums.append({place: frame.crc32 for place, frame in packed.frames.items()})
+        self.masks.append({place: each.missing.crc32 for place, each in packed.frames.items() if each.missing})
         self.stored.append(stored)
         self.measured.append(packed.measured)
         self.filled.append(packed.filled)
@@ -173,8 +189,11 @@ class DatasetWriter:
         table.check(frames.values())
         present = [view for view in VIEWS if view in frames]
         for view in present:
-            self._write(f"static/{view}", (self._capacity["static"],), (len(table.exams),), frames[view])
-        table.note(packed, [f"{view} {frames[view].stored}" for view in present])
+            capacity, place = (self._capacity["static"],), (len(table.exams),)
+            self._write(f"static/{view}", capacity, place, frames[view])
+            if mask := frames[view].missing:
+                self._write(f"static/missing/{view}", capacity, place, mask)
+        table.note(packed, [f"{view} {frames[view].identity}" for view in present])
 
     def add_sequence(self, packed: PackedExam) -> None:
         """Store the frames of one dynamic exam in order of time. Raises DataError as ``add``."""
@@ -183,7 +202,9 @@ class DatasetWriter:
         for index, frame in enumerate(frames):
             capacity = (self._capacity["dynamic"], len(frames))
             self._write("dynamic/frames", capacity, (len(table.exams), index), frame)
-        table.note(packed, [frame.stored for frame in frames])
+            if frame.missing:
+                self._write("dynamic/missing", capacity, (len(table.exams), index), frame.missing)
+        table.note(packed, [frame.identity for frame in frames])
 
     def _write(self, path: str, capacity: tuple[int, ...], place: tuple[int, ...], frame: Packed) -> None:
         """Put one frame at ``place`` of the array of frames at ``path``, which is made for ``capacity`` of them."""
@@ -215,6 +236,10 @@ class DatasetWriter:
             for view in views:
                 sums = [each.get(view, nothing) for each in table.sums]
                 self._plain(f"static/crc32/{view}", np.array(sums, dtype=np.uint32))
+            for view in group.get("missing", ()):
+                group["missing"][view].resize(len(table.exams), axis=0)
+                sums = [each.get(view, zlib.crc32(bytes(shape[0] * shape[1]))) for each in table.masks]
+                self._plain(f"static/crc32/missing/{view}", np.array(sums, dtype=np.uint32))
             measured = self._tables("", table, views, {})
             marks["static"] = fingerprint(static_kind, table.exams, table.stored, measured)
             group.attrs.update({"kind": static_kind, "fingerprint": marks["static"], "views": views})
@@ -225,6 +250,11 @@ class DatasetWriter:
             columns = [f"{index:02d}" for index in range(group["frames"].shape[1])]
             each_frame = np.array([list(each.values()) for each in table.sums], dtype=np.uint32)
             self._plain("dynamic/crc32/frames", each_frame)
+            if "missing" in group:
+                group["missing"].resize(len(table.exams), axis=0)
+                nothing = zlib.crc32(bytes(int(np.prod(group["missing"].shape[2:]))))
+                own = [[each.get(name, nothing) for name in columns] for each in table.masks]
+                self._plain("dynamic/crc32/missing", np.array(own, dtype=np.uint32))
             measured = self._tables("dynamic/", table, columns, {"filled": np.array(table.filled, dtype=bool)})
             filled = [row.tolist() for row in table.filled]
             marks["dynamic"] = fingerprint(dynamic_kind, table.exams, table.stored, filled, measured)

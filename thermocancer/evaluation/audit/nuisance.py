@@ -14,7 +14,7 @@ import numpy as np
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.data.folder.dates import mostly_dates, read_dates
 from thermocancer.data.folder.words import names_a_label, polarity
-from thermocancer.data.nuisance import LAYOUT, OUTSIDE_THE_BREAST
+from thermocancer.data.nuisance import LAYOUT, MISSING_SHARE, OUTSIDE_THE_BREAST
 from thermocancer.errors import ConfigError
 from thermocancer.evaluation.audit.controls import (
     NUISANCE,
@@ -46,6 +46,7 @@ FAMILIES = {
     "room": "the room temperature",
     "marker": "the reference marker",
     "framing": "the framing",
+    "fill": "which pixels were cut out or filled",
     "visit": "which views and visits there are",
     "age": "age",
     "column": "another column of the labels",
@@ -82,6 +83,9 @@ PICTURE = {
 }
 """Variables that ``data/nuisance.py`` measures in the picture; others keep their own name."""
 
+OF_SOME = {MISSING_SHARE: ("share of the frames without temperatures (fill, crops)", "fill")}
+"""Variables that are there only where some exam has what they measure."""
+
 
 def variables(scope: Scope) -> list[Variable]:
     """Every variable that differs among the scored exams: those of the catalog, then those of the pictures."""
@@ -110,7 +114,7 @@ def variables(scope: Scope) -> list[Variable]:
     measured = {} if scope.cohort is None else scope.cohort.nuisance()
     for name in sorted(measured, key=lambda each: (list(PICTURE).index(each) if each in PICTURE else 99, each)):
         if name not in CATALOG and not name.startswith(LAYOUT):
-            title, family = PICTURE.get(name, (name.replace("_", " "), "other"))
+            title, family = (PICTURE | OF_SOME).get(name, (name.replace("_", " "), "other"))
             found.append(Variable(name, title, family, np.asarray(measured[name], float)[:, None], True))
     return [each for each in found if _differs(each.columns[scope.scored])]
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 import numpy as np
 
 from thermocancer.classifiers.protocol import Fitted
-from thermocancer.data.cohort import ArrayCohort, Cohort, FloatArray, centi_celsius
+from thermocancer.data.cohort import ArrayCohort, Cohort, FloatArray, IntArray, centi_celsius, degrees
 from thermocancer.evaluation.report.figures import mark_sides, new_figure, png_bytes
 from thermocancer.thermal.regions import torso_mask
 
@@ -57,7 +57,9 @@ def occlude(
     ``cohort`` holds degrees; ``as_trained`` turns copies of the exam into what the classifier reads.
     """
     exam = {name: centi_celsius(cohort, name, np.array([row]))[0] for name in cohort.views if cohort.present(name)[row]}
-    shown, torso = exam[view], torso_mask(exam[view] / 100.0)
+    at: IntArray = np.array([row])
+    masks = {name: found[0, 0] for name in exam if (found := cohort.masks(name, at, (0,))) is not None}
+    shown, torso = exam[view], torso_mask(degrees(cohort, view, at)[0])
     median = np.uint16(np.median(shown[torso]))
     boxes = patches(shown.shape, grid)
     on_body = [place for place, box in enumerate(boxes) if torso[box].mean() > 0.3]
@@ -70,7 +72,8 @@ def occlude(
         some = np.stack(copies[start : start + batch])
         same = {name: np.broadcast_to(each, (len(some), *each.shape)) for name, each in exam.items()}
         known = {name: np.repeat(value, len(some)) for name, value in measured.items()}
-        many = ArrayCohort((cohort.exams[row],) * len(some), same | {view: some}, measured=known)
+        masked = {name: np.broadcast_to(each, (len(some), *each.shape)) for name, each in masks.items()}
+        many = ArrayCohort((cohort.exams[row],) * len(some), same | {view: some}, measured=known, masked=masked)
         scores.append(np.asarray(fitted.scores(as_trained(many), np.arange(len(some))), dtype=np.float64))
     whole, *hidden = np.concatenate(scores)
     effect = np.zeros(len(boxes))

@@ -34,8 +34,9 @@ Wanted = Literal["temperatures", "pictures", "films"]
 class NewFile:
     """One file: its view (None where unknown), what was found wrong, and its matrix (None when unfit).
 
-    ``frame`` is the number of a frame of a dynamic exam, None for a static thermogram. ``pixels`` (H, W, 3) stand in
-    for ``celsius`` (H, W) where the file is a picture as the run was trained on.
+    ``frame`` is the number of a frame of a dynamic exam, None for a static thermogram. ``celsius`` (H, W) is NaN where
+    a pixel holds no temperature; ``pixels`` (H, W, 3) stand in for it where the file is a picture as the run was
+    trained on.
     """
 
     source: SourceFile
@@ -57,7 +58,7 @@ class NewFile:
         return self.celsius is not None or self.pixels is not None
 
     def as_dict(self) -> Json:
-        found = None if self.celsius is None else [float(np.min(self.celsius)), float(np.max(self.celsius))]
+        found = None if self.celsius is None else [float(np.nanmin(self.celsius)), float(np.nanmax(self.celsius))]
         return {
             "file": safe_name(self.path.name), "view": self.view, "frame": self.frame, "layout": self.layout,
             "range_celsius": found, "verdicts": self.verdicts, "notes": self.notes,

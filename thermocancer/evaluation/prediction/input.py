@@ -28,12 +28,14 @@ from thermocancer.data.cohort import (
 )
 from thermocancer.data.folder.files import inspect, make
 from thermocancer.data.names import safe_name
-from thermocancer.data.nuisance import catalog_measures, measure_matrix, nuisance_columns
+from thermocancer.data.nuisance import MISSING_SHARE, catalog_measures, measure_matrix, nuisance_columns
+from thermocancer.data.store.packing import missing_share
 from thermocancer.data.store.reading import DYNAMIC_VIEW
 from thermocancer.data.store.sequences import fill_gaps, find_gap_problem
 from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.gathering import NewExam, NewFile, Wanted
 from thermocancer.files import fingerprint
+from thermocancer.thermal.regions import resize_missing
 
 Decoder = Literal["opencv", "tensorflow"]
 Shape = tuple[int, int]
@@ -52,6 +54,7 @@ def read_files(
     becomes as many.
     """
     from thermocancer.thermal.quality import judge_matrix
+    from thermocancer.thermal.regions import missing_pixels
 
     given, seen = section or ImportSection(), dict[str, NewFile]()
     for file in list(exam.files):
@@ -89,12 +92,15 @@ def read_files(
                     continue
                 celsius = values.astype(np.float64, copy=False)
                 found = judge_matrix(
-                    celsius, low=checks.low, high=checks.high, minimum_spread=checks.minimum_spread, shape=shape
-                )
+                    celsius, low=checks.low, high=checks.high, minimum_spread=checks.minimum_spread, shape=shape,
+                    missing=checks.missing,
+                )  # fmt: skip
                 for verdict in found:
                     part.reject(verdict.code, verdict.reason)
                 if not found:
-                    part.celsius = celsius
+                    missing = missing_pixels(celsius)
+                    part.celsius = np.where(missing, np.nan, celsius) if missing.any() else celsius
+                    part.notes += [f"{missing.mean():.1%} of the pixels hold no temperature"] * bool(missing.any())
             if any(part.is_fit for part in parts):
                 seen[place] = file
 
@@ -131,14 +137,14 @@ Whole = dict[str, npt.NDArray[np.uint16 | np.uint8]]
 
 def whole_views(exam: NewExam, config: Config) -> Whole:
     """The exam's static views as the data set was made of them, before any resizing."""
-    from thermocancer.thermal.reading import to_centi
+    from thermocancer.thermal.reading import fill_centi
 
     found: Whole = {}
     for view, file in exam.view_files().items():
         if file.pixels is not None:
             found[view] = file.pixels
             continue
-        centi = to_centi(np.asarray(file.celsius))
+        centi = fill_centi(np.asarray(file.celsius))
         one = ArrayCohort((Exam(0, 0, 0),), {view: centi[np.newaxis]})
         found[view] = as_trained(one, config).frames(view, np.zeros(1, np.int64))[0, 0]
     return found
@@ -146,7 +152,7 @@ def whole_views(exam: NewExam, config: Config) -> Whole:
 
 def whole_frames(exam: NewExam, config: Config) -> Whole:
     """The same of the frames of a dynamic exam, gaps filled as in training. See ``gap_problem`` before."""
-    from thermocancer.thermal.reading import to_centi
+    from thermocancer.thermal.reading import fill_centi
 
     files, source = exam.frame_files(), config.dataset.frames_from
     pixels = [file.pixels for file in files.values() if file.pixels is not None]
@@ -154,7 +160,7 @@ def whole_frames(exam: NewExam, config: Config) -> Whole:
         return {f"{number:02d}": each for number, each in zip(files, pixels, strict=True)}
     if pixels:
         raise DataError("some frames are pictures and some hold temperatures", expected="one of both")
-    centi = {number: to_centi(np.asarray(file.celsius)) for number, file in files.items()}
+    centi = {number: fill_centi(np.asarray(file.celsius)) for number, file in files.items()}
     if len({each.shape for each in centi.values()}) > 1:
         raise DataError("the frames differ in shape", found=sorted({each.shape for each in centi.values()}))
     whole, _ = fill_gaps(centi, config.filter.frames)
@@ -219,23 +225,28 @@ def cohort_of(exam: NewExam, whole: Whole, shape: Shape | None, *, dynamic: bool
     small = {place: resized(frame, shape) for place, frame in whole.items()}
     if dynamic:
         return ArrayCohort(exams, {DYNAMIC_VIEW: np.stack(list(small.values()))[np.newaxis]}, name=exam.name)
+    gaps = {file.view: np.isnan(file.celsius) for file in files if file.celsius is not None and file.view}
+    masked = {view: resize_missing(mask, shape or small[view].shape[:2])[np.newaxis] for view, mask in gaps.items()
+              if mask.any() and small[view].ndim == 2}  # fmt: skip
     matrices = {view: frame[np.newaxis] if frame.ndim == 2 else frame[np.newaxis, np.newaxis]
                 for view, frame in small.items()}  # fmt: skip
     unknown = [name for name in ("patient", "visit") if not getattr(exam, name)]
     facts = catalog_measures(exams[0], first.path.stat().st_size, unknown)
     if first.celsius is not None:
         facts |= measure_matrix(first.celsius)
-    return ArrayCohort(exams, matrices, name=exam.name, measured=nuisance_columns(exams, [facts]))
+    share = missing_share([gaps.get(str(file.view)) for file in files])
+    facts |= {MISSING_SHARE: share} if share else {}
+    return ArrayCohort(exams, matrices, name=exam.name, measured=nuisance_columns(exams, [facts]), masked=masked)
 
 
 def degrees_of(exam: NewExam, shape: Shape | None, like: ArrayCohort) -> ArrayCohort | None:
     """The exam's views in degrees at the size that is explained; None where one of them has none."""
-    from thermocancer.thermal.reading import to_centi
+    from thermocancer.thermal.reading import fill_centi
 
     files = exam.view_files()
     if any(file.celsius is None for file in files.values()):
         return None
-    centi = {view: resized(to_centi(np.asarray(file.celsius)), shape)[np.newaxis] for view, file in files.items()}
+    centi = {view: resized(fill_centi(np.asarray(file.celsius)), shape)[np.newaxis] for view, file in files.items()}
     return replace(like, matrices=centi)
 
 

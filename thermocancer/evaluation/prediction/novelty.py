@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from thermocancer.cache import cached_array, cached_json
 from thermocancer.config import Config
-from thermocancer.data.cohort import Kind, centi_celsius
+from thermocancer.data.cohort import Kind, degrees
 from thermocancer.data.novelty import Reference, make_reference
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
 from thermocancer.data.store.writing import hash_array
@@ -104,7 +104,7 @@ def training_of(run: Run, config: Config) -> Training | None:
 
         def measure() -> Reference:
             some = np.linspace(0, len(present) - 1, min(MOST_EXAMS, len(present))).round().astype(np.int64)
-            matrices = (centi_celsius(cohort, view, np.array([row]))[0] / 100.0 for row in present[np.unique(some)])
+            matrices = (degrees(cohort, view, np.array([row]))[0] for row in present[np.unique(some)])
             return make_reference(matrices, [cohort.exams[row].layout for row in present])
 
         def likenesses() -> npt.NDArray[np.float32]:

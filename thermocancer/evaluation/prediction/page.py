@@ -18,7 +18,7 @@ from thermocancer.evaluation.report.figures import STYLE, mark_sides
 from thermocancer.evaluation.report.page import render_page
 from thermocancer.files import Json
 from thermocancer.runs.run import Run
-from thermocancer.thermal.regions import torso_mask
+from thermocancer.thermal.regions import filled, torso_mask
 
 ONE_VIEW, SEVERAL_VIEWS = (6, 8), (4, 4)
 """Patches of an occlusion map in ``predict``: coarser with several views, so that the answer comes in seconds."""
@@ -87,11 +87,11 @@ def pictures_of(exam: NewExam, loaded: LoadedRun, explained: Sequence[str], most
     All views of an exam share one scale of degrees and one of effects.
     """
     files = exam.view_files() or dict(zip(["Frontal"], exam.frame_files().values(), strict=False))
-    degrees = {view: np.asarray(file.celsius) for view, file in files.items() if file.celsius is not None}
+    degrees = {view: np.asarray(file.celsius, np.float64) for view, file in files.items() if file.celsius is not None}
     maps = _maps(exam, loaded, explained) if len(degrees) == len(files) else {}
     effects = {view: maps[view].full_size(_shape(degrees[view])) for view in maps}
     strongest = max((float(np.abs(each).max()) for each in effects.values()), default=0.0)
-    every = np.concatenate([each.ravel()[::7] for each in degrees.values()] or [np.zeros(1)])
+    every = np.concatenate([filled(each).ravel()[::7] for each in degrees.values()] or [np.zeros(1)])
     low, high = (float(each) for each in np.percentile(every, [2, 99.8]))
     found = []
     for view, file in files.items():
@@ -99,7 +99,7 @@ def pictures_of(exam: NewExam, loaded: LoadedRun, explained: Sequence[str], most
             words = f"{view}, as the run reads it"
             picture = encoded(np.asarray(file.pixels), most_bytes)
         else:
-            seen = degrees[view]
+            seen = filled(degrees[view])
             words = f"{view}, {seen.min():.1f} to {seen.max():.1f} degC"
             picture = _drawn(seen, effects.get(view), view, (low, high), strongest, most_bytes)
         alternative = f"Thermogram, {view}, occlusion" if view in effects else f"Thermogram, {words}"

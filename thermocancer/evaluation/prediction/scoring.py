@@ -32,7 +32,8 @@ from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
 from thermocancer.runs.run import Run, read_run
-from thermocancer.thermal.reading import to_centi
+from thermocancer.thermal.reading import fill_centi
+from thermocancer.thermal.regions import resize_missing
 from thermocancer.workspace import VIEWS
 
 LIKE_SCORES = 0.1
@@ -274,8 +275,11 @@ def _doubt(loaded: LoadedRun, file: NewFile) -> Doubt:
         return uncompared("the data set of the run is not here, so that this exam could not be compared with it")
     if training.reference is None or file.celsius is None:
         return uncompared(training.note)
-    celsius = resized(to_centi(file.celsius), training.shape) / 100.0 if training.resized else file.celsius
-    return judge_novelty(training.reference, np.asarray(celsius, np.float64), file.layout) | {"note": training.note}
+    celsius = file.celsius
+    if training.resized:
+        celsius = np.asarray(resized(fill_centi(file.celsius), training.shape) / 100.0, np.float64)
+        celsius[resize_missing(np.isnan(file.celsius), training.shape)] = np.nan
+    return judge_novelty(training.reference, celsius, file.layout) | {"note": training.note}
 
 
 # --- a late run: each combined run reads what it can, the late run decides --------------------------------------------

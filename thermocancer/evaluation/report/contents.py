@@ -169,6 +169,7 @@ def misclassified(units: Units, threshold: float | None, words: Words) -> list[J
 def _thumbnail_of(item: Json, exams: Mapping[ExamKey, ExamFacts], workspace: Workspace) -> Json:
     """``picture`` (PNG bytes), ``view`` and ``range`` in words; None where the workspace has no thermogram of it."""
     from thermocancer.thermal.reading import read_matrix
+    from thermocancer.thermal.regions import filled
 
     nothing = {"picture": None, "view": None, "range": None}
     visits = [key for key in sorted(exams) if key[0] == item["patient"] and item["visit"] in (0, key[1])]
@@ -177,10 +178,10 @@ def _thumbnail_of(item: Json, exams: Mapping[ExamKey, ExamFacts], workspace: Wor
     if view is None:
         return nothing
     try:
-        celsius = read_matrix(workspace.raw / files[view]).celsius
-    except (ThermocancerError, OSError):
+        celsius = filled(read_matrix(workspace.raw / files[view]).degrees)
+    except (ThermocancerError, OSError, ValueError):
         return nothing  # the page is still worth having where raw/ has been moved away
-    words = f"{np.nanmin(celsius):.1f} to {np.nanmax(celsius):.1f} degC"
+    words = f"{celsius.min():.1f} to {celsius.max():.1f} degC"
     return {"picture": thermogram_png(celsius, view), "view": view, "range": words}
 
 
