@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from image_fixtures import CLASSES, draw_slice, make_slices
+from image_fixtures import CLASSES, draw_slice, make_slices, tiny_config
 
+from thermocancer.classifiers.image.family import BY_IMAGE, ImageFamily
+from thermocancer.classifiers.protocol import Asked
 from thermocancer.data.class_images import pixel_hash, read_image
-from thermocancer.data.image_folder import read_image_folder
+from thermocancer.data.cohort import IMAGE
+from thermocancer.data.image_cohort import ImageCohort
+from thermocancer.data.image_folder import ImageFolder, read_image_folder
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex
+from thermocancer.kinds import CNN, only_kind_of
+from thermocancer.workspace import Workspace
 
 GRAY = draw_slice(1, vessels=True)
 
@@ -370,3 +377,67 @@ def test_what_lies_beside_the_two_parts_is_named(slices: Path) -> None:
     folder = read_image_folder(slices)
     assert folder.notes[1] == "val/ is not used (4 images): only Train and Test are"
     assert folder.classes == CLASSES
+
+
+# --- nearly the same picture ------------------------------------------------------------------------------------------
+
+NEARLY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "encoded again": lambda grey: cv2.imdecode(cv2.imencode(".jpg", grey, [cv2.IMWRITE_JPEG_QUALITY, 80])[1], 0),
+    "mirrored": lambda grey: grey[:, ::-1],
+    "half as large": lambda grey: cv2.resize(grey, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA),
+    "mirrored and brighter": lambda grey: np.clip(grey[:, ::-1] * 0.8 + 20, 0, 255).astype(np.uint8),
+}
+
+
+def nearly(change: Callable[[np.ndarray], np.ndarray], source: Path, target: Path) -> None:
+    cv2.imwrite(str(target), change(cv2.imread(str(source), cv2.IMREAD_GRAYSCALE)))
+
+
+@pytest.mark.parametrize("change", NEARLY.values(), ids=NEARLY)
+def test_nearly_the_same_pictures_stay_on_one_side(change: Callable[[np.ndarray], np.ndarray], tmp_path: Path) -> None:
+    root = make_slices(tmp_path / "slices", train=8, test=2)
+    assert read_image_folder(root).nearly == ()
+    first = min((root / "Train/no_gad").iterdir())
+    nearly(change, first, root / "Train/no_gad/zz_again.png")
+    index = HashIndex(tmp_path / "hashes.json")
+    folder = read_image_folder(root, index=index)
+    pair = {f"Train/no_gad/{first.name}", "Train/no_gad/zz_again.png"}
+    assert [{one.path, other.path} for one, other in folder.nearly] == [pair]
+    assert any("1 pairs of pictures are nearly the same" in note and "one side" in note for note in folder.notes)
+    own = {row for row, image in enumerate(folder.images) if image.path in pair}
+    assert len({folder.images[row].patient for row in own}) == 1
+    for seed in range(12):
+        for side in folder.parts(0.4, seed):
+            assert len(own & set(side.tolist())) in (0, 2)
+    assert (folder.nearly_shared, ImageFamily(only_kind_of(CNN)).leaks(asked(root, tmp_path), cohort(folder), ())) == (
+        0, [BY_IMAGE],
+    )  # fmt: skip
+    index.save()
+    assert read_image_folder(root, index=HashIndex(tmp_path / "hashes.json")).nearly == folder.nearly
+
+
+def test_nearly_the_same_picture_in_train_and_test_is_named_as_a_leak(tmp_path: Path) -> None:
+    root = make_slices(tmp_path / "slices", train=8, test=2)
+    first = min((root / "Train/no_gad").iterdir())
+    nearly(NEARLY["mirrored"], first, root / "Test/no_gad/zz_again.png")
+    folder = read_image_folder(root)
+    assert folder.nearly_shared == 1
+    assert any("one in Train, one in Test" in note and "leak" in note for note in folder.notes)
+    assert len({image.patient for image in folder.images}) == len(folder.images), "the folder's own division stands"
+    leaks = ImageFamily(only_kind_of(CNN)).leaks(asked(root, tmp_path), cohort(folder), ())
+    assert leaks == [BY_IMAGE, "1 test pictures are nearly the same as one in Train"]
+
+
+def test_pictures_of_one_patient_may_resemble_each_other(tmp_path: Path) -> None:
+    root = make_slices(tmp_path / "slices", train=8, test=2)
+    first = min((root / "Train/no_gad").iterdir())
+    nearly(NEARLY["mirrored"], first, root / f"Train/no_gad/{first.stem.split('_')[0]}_again.png")
+    assert read_image_folder(root, group=r"^(\w+)_").nearly == ()
+
+
+def asked(root: Path, workspace: Path) -> Asked:
+    return Asked(tiny_config(Workspace(workspace), root), Workspace(workspace), (IMAGE,))
+
+
+def cohort(folder: ImageFolder) -> ImageCohort:
+    return ImageCohort(folder, (48, 48), "gray", Path("unused"))

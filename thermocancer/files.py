@@ -345,14 +345,15 @@ class HashIndex:
         with contextlib.suppress(DataError):
             self._known = read_json_as(cache_file, _entries, "these are no hashes")
 
-    def of(self, path: Path, hasher: Callable[[Path], str] = hash_file) -> str:
-        """Return the file's SHA-256."""
+    def of(self, path: Path, hasher: Callable[[Path], str] = hash_file, kept_as: str = "") -> str:
+        """Return the file's SHA-256, or what ``hasher`` makes of it; several of them are ``kept_as`` several things."""
+        key = f"{path}#{kept_as}" if kept_as else str(path)
         facts = path.stat()
         stamp = [facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns]
-        entry = self._known.get(str(path))
+        entry = self._known.get(key)
         if entry is None or entry[:-1] != stamp:
             entry = [*stamp, hasher(path)]
-            self._known[str(path)] = entry
+            self._known[key] = entry
             self._changed = True
         return str(entry[-1])
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import reading
+from thermocancer.thermal.likeness import look_of
 
 if TYPE_CHECKING:
     import pydicom
@@ -104,6 +105,11 @@ def pixel_hash(path: Path) -> str:
     """SHA-256 of the decoded image: the same picture in two formats or under two names has one hash."""
     pixels = read_image(path)
     return hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
+
+
+def pixel_look(path: Path) -> str:
+    """What ``thermal.likeness`` compares, of the decoded image: black to white counts as 20 degC."""
+    return look_of(read_image(path, colour="gray")[..., 0].astype(np.float32) * np.float32(20 / 255))
 
 
 def _decode(content: bytes, path: Path) -> Pixels:

@@ -20,7 +20,7 @@ from thermocancer.data.novelty import Reference, judge_described
 from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams
 from thermocancer.outcome import Failure
 from thermocancer.progress import Progress
-from thermocancer.thermal.likeness import alike
+from thermocancer.thermal.likeness import alike, leaders
 from thermocancer.thermal.quality import Measured, Verdict
 from thermocancer.workspace import Workspace
 
@@ -58,17 +58,8 @@ def look_alikes(exams: Iterable[ExamVerdict], measured: Mapping[str, Measured]) 
 
 def tied_patients(pairs: Iterable[LookAlikes]) -> dict[int, str]:
     """For each patient whose pictures look like another's: a name that all who are tied to one another share."""
-    lowest: dict[int, int] = {}
-
-    def lead(patient: int) -> int:
-        while lowest.setdefault(patient, patient) != patient:
-            patient = lowest[patient]
-        return patient
-
-    for pair in pairs:
-        low, high = sorted((lead(pair.first[0].patient), lead(pair.second[0].patient)))
-        lowest[high] = low
-    return {patient: f"patient {lead(patient)}" for patient in sorted(lowest)}
+    tied = leaders((pair.first[0].patient, pair.second[0].patient) for pair in pairs)
+    return {patient: f"patient {lowest}" for patient, lowest in tied.items()}
 
 
 def unlike_others(

@@ -14,6 +14,7 @@ from thermocancer.data.names import is_junk
 from thermocancer.data.series import Hasher, Members, Series, dicom_series, is_nifti, open_dicoms, open_nifti
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import reading
+from thermocancer.thermal.likeness import alike
 
 PARTS = ("Train", "Test")
 _UNREADABLE = "unreadable: "
@@ -175,6 +176,23 @@ def hash_of(path: Path, remembered: Hasher) -> str:
     if (digest := remembered(path, _try_hash)).startswith(_UNREADABLE):
         raise DataError(digest.removeprefix(_UNREADABLE), where=path)
     return digest
+
+
+NEARLY_EQUAL = 0.995
+"""Least correlation of two class images that are one. Heads share their outline: of 19,900 pairs of 200 drawn ones (64
+to 256 rows) the nearest reach .989; encoded again as JPEG 80, halved or on another scale the least is .9987."""
+
+
+def nearly_equal(looks: Sequence[str], apart: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:
+    """Positions of pictures that are nearly the same, or mirrored.
+
+    Pictures that share one of the two names which ``apart`` gives each, of the patient and of the content, are none.
+    """
+    return [
+        (first, second)
+        for first, second, _ in alike(looks, [""] * len(looks), NEARLY_EQUAL)
+        if not any(one == other for one, other in zip(apart[first], apart[second], strict=True))
+    ]
 
 
 def _try_hash(path: Path) -> str:

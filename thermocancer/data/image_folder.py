@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
@@ -25,6 +26,7 @@ from thermocancer.data.class_images import (
     Pixels,
     check_pydicom,
     is_image,
+    pixel_look,
     read_image,
     shaped,
 )
@@ -41,6 +43,7 @@ from thermocancer.data.image_entries import (
     hash_of,
     is_part,
     names_of,
+    nearly_equal,
     open_volume,
 )
 from thermocancer.data.names import safe_name
@@ -49,6 +52,7 @@ from thermocancer.data.split import Fold
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, fingerprint
 from thermocancer.outcome import Failure
+from thermocancer.thermal.likeness import leaders
 from thermocancer.workspace import LABELS
 
 Folds = Literal["parts", "leave-one-patient-out", "grouped"]
@@ -71,6 +75,7 @@ class ClassImage:
     visit: int = 1
     series: str = ""
     place: int = 0
+    look: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class ImageFolder:
     """What was found: sound images in the order of their paths, the two classes, and what was left out.
 
     ``junk`` are files of editors, file managers and downloads, and those of formats that are not read. ``notes`` say
-    what was decided without being asked.
+    what was decided without being asked. ``nearly`` are pairs of pictures of two groups that are nearly the same.
     """
 
     root: Path
@@ -90,6 +95,7 @@ class ImageFolder:
     notes: tuple[str, ...] = ()
     series: Mapping[str, Series] = field(default_factory=dict)
     columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    nearly: tuple[tuple[ClassImage, ClassImage], ...] = ()
 
     def rows(self, part: str) -> IntArray:
         return np.array([row for row, image in enumerate(self.images) if image.part == part], dtype=np.int64)
@@ -124,6 +130,12 @@ class ImageFolder:
         """How many pictures of Test are in Train too."""
         trained = {image.sha256 for image in self.images if image.part == PARTS[0]}
         return sum(image.part == PARTS[1] and image.sha256 in trained for image in self.images)
+
+    @property
+    def nearly_shared(self) -> int:
+        """How many pictures of Test are nearly the same as one of Train."""
+        across = [pair for pair in self.nearly if pair[0].part != pair[1].part]
+        return len({each.path for pair in across for each in pair if each.part == PARTS[1]})
 
     def folds(self, how: Folds, count: int, seed: int) -> tuple[Fold, ...]:
         """Trained on and tested: the folder's own parts, or every patient once in a part of its own or of a few.
@@ -202,6 +214,7 @@ def read_image_folder(
     images = [image if image.group else replace(image, group=image.series or image.path) for image in images]
     images, copies = _without_copies(images, keep_copies)
     _check_parts(root, images, classes, names, grouped=grouped and parts)
+    images, nearly = _tied(images)
     numbers = {group: number for number, group in enumerate(sorted({image.group for image in images}), start=1)}
     visits: dict[str, dict[str, int]] = {}
     numbered = []
@@ -210,11 +223,12 @@ def read_image_folder(
         visit = own_visits.setdefault(image.series or image.path, len(own_visits) + 1)
         numbered.append(replace(image, patient=numbers[image.group], visit=visit))
     notes = [f"positive class: {classes[1]}" + ("" if positive else f", by its name; {classes[0]} is the other")]
-    notes += _series_notes(series, drawing) + (_unused(root) if parts and not table else [])
+    notes += _nearly_notes(nearly) + _series_notes(series, drawing) + (_unused(root) if parts and not table else [])
     return ImageFolder(
         root, classes, tuple(numbered), (*rejected, *copies), grouped,
         tuple(safe_name(path.relative_to(root)) for path in junk), tuple(notes), series,
         {os.path.relpath(each.path, root).replace(os.sep, "/"): each.columns for each in entries if each.columns},
+        tuple(nearly),
     )  # fmt: skip
 
 
@@ -224,6 +238,7 @@ def _read(
 ) -> tuple[list[ClassImage], dict[str, Series], list[Failure]]:  # fmt: skip
     """Every sound image and drawn slice, the volumes by their path, and what cannot be read. Raises ConfigError."""
     remembered: Hasher = (lambda path, make: make(path)) if index is None else index.of
+    remembered_look: Hasher = remembered if index is None else partial(index.of, kept_as="look")
     images, rejected, series = list[ClassImage](), list[Failure](), dict[str, Series]()
     for entry in entries:
         relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
@@ -243,7 +258,8 @@ def _read(
                     for place in drawing.places(volume.depth)
                 ]  # fmt: skip
             else:
-                images.append(replace(common, sha256=hash_of(entry.path, remembered)))
+                sha256, look = hash_of(entry.path, remembered), remembered_look(entry.path, pixel_look)
+                images.append(replace(common, sha256=sha256, look=look))
         except DataError as error:
             rejected.append(Failure(relative, error.what + (f" ({error.found})" if error.found else "")))
             continue
@@ -289,6 +305,42 @@ def _without_copies(images: Sequence[ClassImage], keep: bool) -> tuple[list[Clas
         else:
             copies.append(Failure(image.series or image.path, f"a copy of {known.series or known.path}"))
     return kept, list(dict.fromkeys(copies))
+
+
+# --- nearly the same picture: encoded again, at another size, mirrored ------------------------------------------------
+
+Pairs = Sequence[tuple[ClassImage, ClassImage]]
+
+
+def _tied(images: list[ClassImage]) -> tuple[list[ClassImage], list[tuple[ClassImage, ClassImage]]]:
+    """The images, with one group for all groups of a part that hold nearly the same picture, and every such pair.
+
+    A pair in Train and in Test ties nothing: the folder's own division stands, and the pair is a leak.
+    """
+    looks, known = [image.look for image in images], [(image.group, image.sha256) for image in images]
+    pairs = [(images[first], images[second]) for first, second in nearly_equal(looks, known)]
+    lowest = {
+        part: leaders((one.group, other.group) for one, other in pairs if one.part == other.part == part)
+        for part in {image.part for image in images}
+    }
+    return [replace(each, group=lowest[each.part].get(each.group, each.group)) for each in images], pairs
+
+
+def _nearly_notes(pairs: Pairs) -> list[str]:
+    """A line for the pairs of one side, and one for those in Train and in Test, with the first three."""
+    found = []
+    for across, said in (
+        (False, "they stay on one side of every split"),
+        (True, "one in Train, one in Test: both stay where they lie, and the report names it as a leak"),
+    ):
+        own = [pair for pair in pairs if (pair[0].part != pair[1].part) == across]
+        named = ", ".join(f"{safe_name(one.path)} and {safe_name(other.path)}" for one, other in own[:3])
+        more = ", ..." * (len(own) > 3)
+        found += [f"{len(own)} pairs of pictures are nearly the same ({named}{more}): {said}"] * bool(own)
+    return found
+
+
+# --- what a folder must hold, and how its training part is divided ----------------------------------------------------
 
 
 def _check_parts(

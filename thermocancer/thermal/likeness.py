@@ -12,10 +12,13 @@ frontals of 271 women; .093 mirrored) and .052 (329 views of 100 phantoms).
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+
+Name = TypeVar("Name", int, str)
 
 SIDE = 32
 LEAST_CORRELATION = 0.98
@@ -46,11 +49,13 @@ def look_of(celsius: npt.NDArray[np.floating]) -> str:
     return base64.b64encode(steps.tobytes()).decode()
 
 
-def alike(looks: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, int, bool]]:
+def alike(
+    looks: Sequence[str], kinds: Sequence[str], least: float = LEAST_CORRELATION
+) -> Iterator[tuple[int, int, bool]]:  # fmt: skip
     """Pairs of positions in ``looks`` (the lower first) that show one picture, and whether one is mirrored.
 
-    ``kinds`` are the views. Where all pictures of a view resemble each other, as simulated ones may, a pair must be
-    twenty times as close as two usually are.
+    ``kinds`` are the views, ``least`` the correlation from which on two are one. Where all pictures of a view
+    resemble each other, as simulated ones may, a pair must be twenty times as close as two usually are.
     """
     places = [place for place, look in enumerate(looks) if look]
     if not places:
@@ -58,13 +63,13 @@ def alike(looks: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, int
     decoded = [np.frombuffer(base64.b64decode(looks[place]), np.int8) for place in places]
     pictures = np.array(decoded, dtype=np.float32).reshape(-1, SIDE, SIDE)
     plain, mirrored = (_unit(each) for each in (pictures, pictures[:, :, ::-1]))
-    limits = np.full(len(places), LEAST_CORRELATION)
+    limits = np.full(len(places), least)
     for kind in set(kinds):
         own = np.array([row for row, place in enumerate(places) if kinds[place] == kind], dtype=np.int64)
         some = plain[own[:: max(1, len(own) // _SAMPLE)]]
         usual = (some @ some.T)[np.triu_indices(len(some), 1)]
         if usual.size:
-            limits[own] = np.maximum(LEAST_CORRELATION, 1 - (1 - np.median(usual)) / _TIMES_CLOSER)
+            limits[own] = np.maximum(least, 1 - (1 - np.median(usual)) / _TIMES_CLOSER)
     for start in range(0, len(places), _BLOCK):
         block = slice(start, start + _BLOCK)
         found = {False: plain[block] @ plain.T, True: plain[block] @ mirrored.T}
@@ -73,6 +78,21 @@ def alike(looks: Sequence[str], kinds: Sequence[str]) -> Iterator[tuple[int, int
             if start + first < second:
                 turned = bool(found[True][first, second] > found[False][first, second])
                 yield places[start + first], places[second], turned
+
+
+def leaders(pairs: Iterable[tuple[Name, Name]]) -> dict[Name, Name]:
+    """For each name that is tied to another: the lowest of all that are tied to one another."""
+    lowest: dict[Name, Name] = {}
+
+    def lead(name: Name) -> Name:
+        while lowest.setdefault(name, name) != name:
+            name = lowest[name]
+        return name
+
+    for pair in pairs:
+        low, high = sorted(map(lead, pair))
+        lowest[high] = low
+    return {name: lead(name) for name in sorted(lowest)}
 
 
 def _unit(pictures: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -53,8 +53,12 @@ class ImageFamily(Family):
     def leaks(self, asked: Asked, cohort: Cohort, folds: Sequence[Fold]) -> list[str]:
         grouped = cohort.folder.grouped if isinstance(cohort, ImageCohort) else asked.config.cnn.group is not None
         found = [] if grouped else [BY_IMAGE]
-        shared = cohort.folder.shared if isinstance(cohort, ImageCohort) else 0
-        return [*found, f"{shared} test pictures are in Train too (cnn.copies: keep)"] if shared else found
+        folder = cohort.folder if isinstance(cohort, ImageCohort) else None
+        if folder is not None and folder.shared:
+            found.append(f"{folder.shared} test pictures are in Train too (cnn.copies: keep)")
+        if folder is not None and folder.nearly_shared:
+            found.append(f"{folder.nearly_shared} test pictures are nearly the same as one in Train")
+        return found
 
     def count(self, asked: Asked) -> int:
         """How many seeds: weights as they are do not depend on one."""
