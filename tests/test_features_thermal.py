@@ -25,8 +25,8 @@ from thermocancer.features.tables import Table, complete_rows, feature_names, me
 from thermocancer.features.thermal import area_weights, reduce_area
 from thermocancer.kinds import kind
 from thermocancer.runs.deciding import decided_by, settings_of
-from thermocancer.workspace import Workspace
 from thermocancer.thermal.reading import ThermalMatrix
+from thermocancer.workspace import Workspace
 
 RNG = np.random.default_rng(5)
 CELSIUS = RNG.normal(32, 1.5, (24, 32))
