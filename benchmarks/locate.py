@@ -408,7 +408,8 @@ def main() -> None:
         text = arguments.page.read_text("utf-8")
         before, rest = text.split("<!-- measured -->")
         _, after = rest.split("<!-- /measured -->")
-        command = "`python benchmarks/locate.py -w FOLDER --page docs/locate.md`"
+        chosen = f"--sets {' '.join(arguments.sets)} --exams {arguments.exams}"
+        command = f"`python benchmarks/locate.py -w FOLDER --page docs/locate.md {chosen}`"
         picture = arguments.page.parent / "img" / "locate.png"
         figure_of(tables, config.locate.below_curve, picture)
         inside = [command, "", "![Error and abstention](img/locate.png)", "", *lines]

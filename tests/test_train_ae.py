@@ -89,7 +89,7 @@ def test_what_it_makes(trained: tuple[Workspace, StageReport]) -> None:
     } | {
         f"ae/v2/Frontal/folds/1.{n}/{name}"
         for n in (1, 2)
-        for name in ("model.keras", "history.jsonl", "manifest.json")
+        for name in ("model.keras", "model.layers.csv", "layers.svg", "history.jsonl", "manifest.json")
     }
     for name in ("reconstructions.png", "learning.png"):
         assert (workspace.autoencoder("v2", "Frontal") / name).read_bytes().startswith(b"\x89PNG")

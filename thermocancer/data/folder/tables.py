@@ -158,7 +158,7 @@ def _xlsx_lines(path: Path) -> Lines:
     try:
         import openpyxl
     except ImportError as error:
-        hint = "pip install openpyxl, or save the sheet as CSV"
+        hint = "pip install 'thermocancer[excel]', or save the sheet as CSV"
         raise ConfigError("reading an .xlsx file needs the package openpyxl", where=path, hint=hint) from error
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
