@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
+from thermocancer.cli import common
+from thermocancer.errors import ConfigError, check_installed
 from thermocancer.locks import stage_lock
 
 ESCAPE = "\x1b"
@@ -164,3 +167,35 @@ def test_a_card_holds_no_html_of_a_name() -> None:
     assert "<img" not in card
     assert "\n# Faked" not in card
     assert "p < 0.05" in card
+
+
+@pytest.mark.parametrize("what", ["schema", "show"])
+def test_a_reader_who_has_seen_enough_is_no_bug(what: str) -> None:
+    """As behind ``| head``: here the reader leaves before anything was written."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "thermocancer", "config", what]
+    done = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_pipe_that_broke_elsewhere_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> int:
+        raise BrokenPipeError(32, "a worker's pipe")
+
+    with pytest.raises(typer.Exit) as left:
+        common.with_exit_code(broken, common.Call([], [], None, False, None, False, False))
+    assert left.value.exit_code == 1
+    assert "unexpected BrokenPipeError" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("otherwise", ["", "save the sheet as CSV"])
+def test_what_is_not_installed_is_named_with_its_extra(otherwise: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_installed("no_such_package", "sheets need it", extra="excel", where="a.xlsx", otherwise=otherwise)
+    assert caught.value.found == "no_such_package is not installed"
+    assert caught.value.hint == "pip install 'thermocancer[excel]'" + (f", or {otherwise}" if otherwise else "")
+    check_installed("pytest", "this is there", extra="dev", where="here")

@@ -30,7 +30,9 @@ def decided(name: str, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("option", [{"strategy__backend": "jax"}, {"strategy__precision": "mixed_float16"}])
+@pytest.mark.parametrize(
+    "option", [{"strategy__backend": "jax"}, {"strategy__precision": "mixed_float16"}, {"strategy__threads": 1}]
+)
 def test_backend_and_precision_decide_what_passes_through_a_network(name: str, option: dict[str, str]) -> None:
     plain = {"strategy__backend": "tensorflow"}
     assert decided(name, **plain) != decided(name, **(plain | option))

@@ -281,3 +281,22 @@ def test_two_processes_share_out_the_folds(
     assert own.made + own.current == other["made"] + other["current"] == 3
     assert tree(workspace) == tree(trained[0])
     assert not list((workspace.root / "locks").glob("train-ae-*"))
+
+
+def test_workers_and_one_process_give_the_same_bytes(prepared: Workspace, tmp_path: Path) -> None:
+    """The number of numeric threads belongs to the recipe; who trains does not."""
+    settings = [f"--set={key}={value}" for key, value in TINY.items() if key != "filter.views"]
+    settings += ["--set=filter.views=[Frontal]", "--set=strategy.threads=1", "--quiet"]
+    alone, beside = copy_of(prepared, tmp_path / "alone"), copy_of(prepared, tmp_path / "beside")
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "thermocancer", "train-ae", "-w", str(each.root), *settings,
+             f"--set=compute.workers={workers}"],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for each, workers in ((alone, 1), (beside, 2))
+    ]  # fmt: skip
+    for process in started:
+        out, err = process.communicate(timeout=200)
+        assert (process.returncode, out, err) == (0, "", "")
+    assert tree(alone) == tree(beside) != {}

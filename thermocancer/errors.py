@@ -6,6 +6,7 @@ expected, what was found, and what to type next.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 
 _ACCOUNT = re.compile(r"://[^\s@]*@")
@@ -72,6 +73,13 @@ class ConfigError(ThermocancerError):
     """The command line or the configuration is wrong (exit 2)."""
 
     exit_code = 2
+
+
+def check_installed(package: str, what: str, *, extra: str, where: object, otherwise: str = "") -> None:
+    """Raise ConfigError that ``what`` is not to be had without ``package``, which ``extra`` brings."""
+    if importlib.util.find_spec(package) is None:
+        hint = f"pip install 'thermocancer[{extra}]'" + (f", or {otherwise}" if otherwise else "")
+        raise ConfigError(what, where=where, found=f"{package} is not installed", hint=hint)
 
 
 class DataError(ThermocancerError):

@@ -26,7 +26,7 @@ from thermocancer.config import Config
 from thermocancer.config.judging import Range, SweepSection
 from thermocancer.data.cohort import Cohort, IntArray
 from thermocancer.data.matching import ExamWeights
-from thermocancer.errors import ConfigError, DataError, RunError
+from thermocancer.errors import ConfigError, DataError, RunError, check_installed
 from thermocancer.files import fingerprint, read_json_as, reading
 from thermocancer.kinds import Kind, kind, kind_saved_as
 from thermocancer.workspace import Workspace
@@ -209,13 +209,10 @@ def run_study(
     The proposal depends on the seed and on what has been judged so far, not on how often the search was
     interrupted: a killed search ends as an uninterrupted one does (on one machine).
     """
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError(
-            "a search needs Optuna", where="sweep.trials", found="it is not installed",
-            hint="pip install 'thermocancer[sweep]', or set sweep.trials to 0",
-        ) from error  # fmt: skip
+    check_installed(
+        "optuna", "a search needs Optuna", extra="sweep", where="sweep.trials", otherwise="set sweep.trials to 0"
+    )
+    import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 

@@ -8,7 +8,7 @@ import functools
 import importlib
 import inspect
 import json
-import os
+import select
 import signal
 import subprocess
 import sys
@@ -240,10 +240,9 @@ def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
             make_console(stderr=True),
         )
         code = Interrupted.exit_code
-    except BrokenPipeError:  # whoever read the output has what it wanted: ``| head``
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 128 + signal.SIGPIPE
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():  # ``| head`` has what it wanted
+            raise  # click leaves without a word
         # a bug: say so in the same short form; the traceback is one flag away
         if call.verbose:
             raise
@@ -259,6 +258,13 @@ def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
     finally:
         signal.signal(signal.SIGTERM, previous)
     raise typer.Exit(code)
+
+
+def _nobody_reads() -> bool:
+    """Is standard output a pipe whose other end is closed?"""
+    watched = select.poll()
+    watched.register(1, 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
 
 
 def _on_terminate(number: int, frame: FrameType | None) -> NoReturn:

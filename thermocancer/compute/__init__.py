@@ -1,8 +1,9 @@
 """The same work on many pieces: in this process, in processes beside it, or on the workers of a Dask cluster.
 
 Results do not depend on which of them, on their number, or on the order in which pieces end: each piece is a
-function of the work and of itself. Workers start clean (a forked TensorFlow hangs), stay warm between the stages of
-one ``run``, and give their results to the process that was started. A piece whose worker died is done again.
+function of the work and of itself, and for a network of ``strategy.threads``, without which a config with several
+workers is refused. Workers start clean (a forked TensorFlow hangs), stay warm between the stages of one ``run``, and
+give their results to the process that was started. A piece whose worker died is done again.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from thermocancer.compute import MOST_DEATHS, Piece, Result, died, run_piece
 from thermocancer.config.learning import ClusterSection, ComputeSection
-from thermocancer.errors import ConfigError, RunError
+from thermocancer.errors import RunError, check_installed
 
 if TYPE_CHECKING:
     import distributed
@@ -43,14 +43,13 @@ def run_on_cluster(packed: bytes, pieces: Sequence[Piece], section: ComputeSecti
 @functools.cache
 def connect(section: ComputeSection, count: int) -> distributed.Client:
     """The client of a section, made once a process. Raises ConfigError without Dask, RunError without a scheduler."""
-    try:
-        import dask
-        import distributed
-    except ImportError as error:
-        raise ConfigError(
-            "compute.engine: dask needs Dask", where="compute.engine", found="it is not installed",
-            hint="pip install 'thermocancer[cluster]', or set compute.engine to local",
-        ) from error  # fmt: skip
+    check_installed(
+        "distributed", "compute.engine: dask needs Dask", extra="cluster", where="compute.engine",
+        otherwise="set compute.engine to local",
+    )  # fmt: skip
+    import dask
+    import distributed
+
     dask.config.set({"distributed.scheduler.allowed-failures": MOST_DEATHS})
     try:
         if section.address is not None:
@@ -72,13 +71,9 @@ def connect(section: ComputeSection, count: int) -> distributed.Client:
 
 def batch_cluster(section: ClusterSection, memory_gb: float) -> distributed.SpecCluster:
     """Workers as jobs of a batch system, one thread each; nothing is submitted before it is scaled."""
-    try:
-        import dask_jobqueue
-    except ImportError as error:
-        raise ConfigError(
-            "compute.cluster needs dask-jobqueue", where="compute.cluster", found="it is not installed",
-            hint="pip install 'thermocancer[cluster]'",
-        ) from error  # fmt: skip
+    check_installed("dask_jobqueue", "compute.cluster needs dask-jobqueue", extra="cluster", where="compute.cluster")
+    import dask_jobqueue
+
     made: distributed.SpecCluster = getattr(dask_jobqueue, KINDS[section.kind])(
         queue=section.queue, cores=1, processes=1, memory=f"{memory_gb:g}GB", walltime=section.walltime,
         job_extra_directives=list(section.directives),

@@ -25,7 +25,7 @@ from thermocancer.config.preparation import (
     SplitSection,
 )
 from thermocancer.config.sources import FetchSection, ImportSection, SimulateSection
-from thermocancer.kinds import Kind, Reads, backbone, kind
+from thermocancer.kinds import FUSE, Kind, Reads, backbone, kind, kinds_of
 
 StageName = Literal[
     "fetch", "import", "simulate", "convert", "filter", "build-dataset",
@@ -75,19 +75,11 @@ class Config(Section):
 
 def check_pairs(config: Config) -> None:
     """Raise ValueError for the first pair of settings that contradict each other."""
-    if config.compute.engine == "local" and (config.compute.address or config.compute.cluster):
-        raise ValueError("compute.address and compute.cluster are a Dask cluster's; set compute.engine: dask")
+    _check_who_computes(config)
     if config.dataset.views is not None:
         extra = set(config.dataset.views) - set(config.filter.views)
         if extra:
             raise ValueError(f"dataset.views has {sorted(extra)}, which filter.views does not require")
-    if config.strategy.backend == "tensorflow" and config.strategy.kind in ("data-parallel", "multi-host"):
-        raise ValueError(
-            f"strategy.kind: {config.strategy.kind} needs strategy.backend: jax "
-            "(Keras 3 cannot train on TensorFlow's multi-worker strategy)"
-        )
-    if config.strategy.backend == "jax" and config.strategy.kind == "mirrored":
-        raise ValueError("strategy.kind: mirrored needs strategy.backend: tensorflow; use data-parallel")
     trained_on = config.autoencoder.train_on
     if config.split.protocol != "thesis" and trained_on != "split":
         whom = "every test exam" if trained_on == "all" else "some test exams"
@@ -111,22 +103,15 @@ def check_pairs(config: Config) -> None:
             "features.residualise works with svm and the feature tables"
         )
     if config.cohort.erase and not chosen.erases:
+        able = [name for name in kinds_of(FUSE) if kind(name).erases]
         raise ValueError(
-            f"fuse.model: {chosen.name} learns from no feature table; cohort.erase needs thermal, asymmetry or pixels"
+            f"fuse.model: {chosen.name} learns from no feature table; cohort.erase needs {', '.join(able)}"
         )
     _check_options(config, chosen)
     if config.dataset.source == "images" and config.autoencoder.input.kind == "celsius":
         raise ValueError("dataset.source: images has no degrees; autoencoder.input.kind must be rgb")
     if config.dit.weights_sha256 and not config.dit.weights:
         raise ValueError("dit.weights_sha256 is the checksum of dit.weights, which is not set")
-    if config.cnn.validation == "first" and config.cnn.group is not None:
-        raise ValueError("cnn.validation: first divides by file name, cnn.group by patient; choose one of the two")
-    if config.cnn.validation == "first" and config.cnn.folds != "parts":
-        raise ValueError("cnn.validation: first divides by file name, cnn.folds by patient; choose one of the two")
-    if config.cnn.slice_percentiles[0] >= config.cnn.slice_percentiles[1]:
-        raise ValueError("cnn.slice_percentiles: the first must be lower than the second")
-    if config.cnn.weights_sha256 and not config.cnn.weights:
-        raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
     if config.dit.weights and not backbone(config.dit.backbone).takes_file:
         raise ValueError(
             f"dit.weights is a file for an ImageNet backbone; dit.backbone: {config.dit.backbone} reads none"
@@ -136,6 +121,40 @@ def check_pairs(config: Config) -> None:
         pictures == "videos" or (pictures == "images" and config.dataset.dynamic)
     ):
         raise ValueError(f"a data set of {pictures} has no degrees; dit.channels must be [frame]")
+    _check_images(config)
+
+
+def _check_who_computes(config: Config) -> None:
+    compute = config.compute
+    if compute.engine == "local" and (compute.address or compute.cluster):
+        raise ValueError("compute.address and compute.cluster are a Dask cluster's; set compute.engine: dask")
+    if compute.engine == "dask" and compute.workers == 1:
+        raise ValueError("compute.workers: 1 is this process alone; for compute.engine: dask set a number, or auto")
+    if compute.workers != 1 and config.strategy.threads is None:
+        raise ValueError(
+            "compute.workers above 1: TensorFlow's sums depend on its threads in the last bits; set "
+            "strategy.threads: 1, so that one process and any number of workers give the same bytes"
+        )
+    if compute.workers != 1 and config.strategy.shared:
+        raise ValueError("strategy.shared and compute.workers above 1 both share the work out: choose one")
+    if config.strategy.backend == "tensorflow" and config.strategy.kind in ("data-parallel", "multi-host"):
+        raise ValueError(
+            f"strategy.kind: {config.strategy.kind} needs strategy.backend: jax "
+            "(Keras 3 cannot train on TensorFlow's multi-worker strategy)"
+        )
+    if config.strategy.backend == "jax" and config.strategy.kind == "mirrored":
+        raise ValueError("strategy.kind: mirrored needs strategy.backend: tensorflow; use data-parallel")
+
+
+def _check_images(config: Config) -> None:
+    if config.cnn.validation == "first" and config.cnn.group is not None:
+        raise ValueError("cnn.validation: first divides by file name, cnn.group by patient; choose one of the two")
+    if config.cnn.validation == "first" and config.cnn.folds != "parts":
+        raise ValueError("cnn.validation: first divides by file name, cnn.folds by patient; choose one of the two")
+    if config.cnn.slice_percentiles[0] >= config.cnn.slice_percentiles[1]:
+        raise ValueError("cnn.slice_percentiles: the first must be lower than the second")
+    if config.cnn.weights_sha256 and not config.cnn.weights:
+        raise ValueError("cnn.weights_sha256 is the checksum of cnn.weights, which is not set")
     if config.cnn.model == "backbone" and backbone(config.cnn.backbone).own:
         raise ValueError(f"cnn.backbone: {config.cnn.backbone} reads thermograms alone; choose another backbone")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import io
 import warnings
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import DataError, check_installed
 from thermocancer.files import reading
 from thermocancer.thermal.likeness import look_of
 
@@ -55,9 +54,9 @@ def is_image(path: Path) -> bool:
 
 def check_pydicom(example: Path) -> None:
     """Raise ConfigError when there is nothing to read DICOM files with."""
-    if importlib.util.find_spec("pydicom") is None:
-        hint = "pip install 'thermocancer[dicom]', or convert the files to PNG"
-        raise ConfigError("DICOM files need pydicom", where=example, hint=hint)
+    check_installed(
+        "pydicom", "DICOM files need pydicom", extra="dicom", where=example, otherwise="convert the files to PNG"
+    )
 
 
 def read_image(

@@ -10,7 +10,6 @@ the whole volume become 0 and 255, so that the slices of one volume stay compara
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import math
 import re
 import warnings
@@ -23,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.data.class_images import DICOM, Pixels, check_pydicom
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import DataError, check_installed
 from thermocancer.files import fingerprint, reading
 
 if TYPE_CHECKING:
@@ -115,8 +114,7 @@ def is_nifti(path: Path) -> bool:
 
 def open_nifti(path: Path, remembered: Hasher) -> Series:
     """A volume as a series. Raises DataError when it is damaged or no volume, ConfigError without ``nibabel``."""
-    if importlib.util.find_spec("nibabel") is None:
-        raise ConfigError("NIfTI files need nibabel", where=path, hint="pip install 'thermocancer[nifti]'")
+    check_installed("nibabel", "NIfTI files need nibabel", extra="nifti", where=path)
 
     def summary(path: Path) -> str:
         try:

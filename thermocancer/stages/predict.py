@@ -76,6 +76,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             continue
         report.made += 1
         report.notes.append(_said(each, bool(worth["caveat"])))
+    if any("bids_ce" in each for each in answers):
+        report.notes.append("bids_ce: gadolinium is the agent of T1 MRI; the pixels do not say which one it was")
     if config.evaluate.page != "":
         _write_page(answers, pictures, trained, worth, lines, paths, config, report)
     report.figures["notice"] = ADJUNCT_NOTICE

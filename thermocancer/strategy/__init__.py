@@ -67,6 +67,8 @@ def resolved(section: StrategySection) -> dict[str, str | int]:
     summed by parts; a single accelerator differs from a CPU in the last bits only, as two CPUs do.
     """
     found: dict[str, str | int] = {"backend": wanted_backend(section, look()).value, "precision": section.precision}
+    if section.threads is not None:  # sums depend on their number; left alone it is the machine's, as before
+        found["threads"] = section.threads
     asked = {"devices": section.devices or section.virtual_cpus, "processes": section.processes}
     several = {name: count for name, count in asked.items() if count is not None and count > 1}
     if several or section.kind in SHARING:

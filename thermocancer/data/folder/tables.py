@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, check_installed
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".xlsx")
 _DELIMITERS = ",;\t|"
@@ -155,11 +155,12 @@ def _csv_lines(path: Path) -> Lines:
 
 
 def _xlsx_lines(path: Path) -> Lines:
-    try:
-        import openpyxl
-    except ImportError as error:
-        hint = "pip install 'thermocancer[excel]', or save the sheet as CSV"
-        raise ConfigError("reading an .xlsx file needs the package openpyxl", where=path, hint=hint) from error
+    check_installed(
+        "openpyxl", "reading an .xlsx file needs the package openpyxl", extra="excel", where=path,
+        otherwise="save the sheet as CSV",
+    )  # fmt: skip
+    import openpyxl
+
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
         lines = [[_text(cell) for cell in line] for line in book.worksheets[0].iter_rows(values_only=True)]
