@@ -16,7 +16,7 @@ from thermocancer.classifiers.protocol import CLASSIFIER_FILE, Asked, Classifier
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
 from thermocancer.config.preparation import FeaturesSection
-from thermocancer.data.cohort import Cohort, FloatArray, IntArray, centi_celsius, check_present
+from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present, degrees
 from thermocancer.errors import RunError
 from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.files import write_json
@@ -73,7 +73,7 @@ class HeatSource(Classifier, Fitted):
         for row in {int(each) for each in rows} - known.keys():
             at: IntArray = np.array([row])
             read = [FRONTAL, *(view for view in beside if cohort.present(view)[row])]
-            (found,) = locator.locate([shown({view: centi_celsius(seen, view, at)[0] / 100.0 for view in read})])
+            (found,) = locator.locate([shown({view: degrees(seen, view, at)[0] for view in read})])
             known[row] = found.probability
         return logit(np.array([known[int(row)] for row in rows], dtype=np.float64))
 
@@ -82,7 +82,6 @@ class HeatSource(Classifier, Fitted):
         return {"kind": self.kind, "views": list(self.views), "preparation": preparation, "threshold": self.threshold}
 
     def save(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.locator().save(folder)
         write_json(folder / CLASSIFIER_FILE, self.describe())
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from thermocancer.locate import Cells, FloatArray
 from thermocancer.locate.chest import CELL_MM, COLUMNS, ROWS
-from thermocancer.locate.training_set import RADII, Phantoms
+from thermocancer.locate.solving import RADII
+from thermocancer.locate.training_set import Phantoms
 
 DEPTH_STEPS = (13.0, 16.0, 19.0, 22.0, 25.0, 28.0, 32.0, 36.0, 42.0)
 """Depths (mm) that are tried."""
@@ -64,7 +65,7 @@ class Inversion:
         power = np.mean(np.abs(np.fft.fft2(differences / spread)) ** 2, axis=0) / (ROWS * COLUMNS)
         return replace(bare, spread=spread, power=gaussian_filter(power, 1.0, mode="wrap"))
 
-    def posterior(self, frontal: Cells) -> tuple[FloatArray, FloatArray]:
+    def posterior(self, frontal: Cells) -> tuple[FloatArray, float]:
         """One exam's (ROWS, COLUMNS, 2) as the network sees it: joint posterior (depths, ROWS, COLUMNS), and the log of
         the evidence for a source anywhere against none."""
         from scipy.special import log_ndtr
@@ -82,7 +83,7 @@ class Inversion:
         log_joint = log_evidence + np.log(self.prior) + np.log(self.depth_prior + 1e-9)[:, None, None]
         top = float(log_joint.max())
         joint = np.exp(log_joint - top)
-        return joint / joint.sum(), np.asarray(top + np.log(joint.sum()))
+        return joint / joint.sum(), top + float(np.log(joint.sum()))
 
     def difference(self, frontal: Cells) -> FloatArray:
         """One side less the other in degC where sources can be, (ROWS, COLUMNS)."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from thermocancer.errors import DataError
 from thermocancer.locate import Cells, FloatArray
-from thermocancer.thermal.regions import midline, torso_mask
+from thermocancer.thermal.regions import Mask, filled, midline, torso_mask
 
 ROWS, COLUMNS = 64, 88
 HALF_WIDTH = 36.0
@@ -25,6 +26,9 @@ COARSE_ROWS = 120
 """Frames are averaged down to about so many rows first: a pixel is then smaller than a cell, and noise is gone."""
 
 
+Place = TypeVar("Place", float, FloatArray)
+
+
 @dataclass(frozen=True)
 class Chest:
     """The grid on a frame: pixels (of the frame) a cell, and the frame's column and row of the grid's corner."""
@@ -36,6 +40,10 @@ class Chest:
     def cells_of(self, column: FloatArray, row: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Places in the frame (in pixels, 0 at its edge) as (row, column) on the grid, 0 at its edge."""
         return (row - self.top) / self.pixels, (column - self.left) / self.pixels
+
+    def pixels_of(self, row: Place, column: Place) -> tuple[Place, Place]:
+        """The inverse: places on the grid as (column, row) of the frame."""
+        return self.left + column * self.pixels, self.top + row * self.pixels
 
     def sample(self, maps: FloatArray) -> Cells:
         """Maps (k, height, width) of the frame on the grid, (k, ROWS, COLUMNS) float32; its edge goes on beyond it."""
@@ -61,13 +69,13 @@ def _averaged(celsius: FloatArray, step: int) -> Cells:
     return np.ascontiguousarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
 
 
-def find_chest(celsius: FloatArray) -> Chest:
-    """Lay the grid over a frame (height, width) by the outline of the torso: its midline and its median width.
+def find_chest(celsius: FloatArray, torso: Mask | None = None) -> Chest:
+    """Lay the grid over a frame (height, width) by the outline of its ``torso``: its midline and its median width.
 
     The grid's middle is 5 % of the frame's height below the frame's own: the nipples are about there.
     """
     height, width = celsius.shape
-    torso = torso_mask(celsius)
+    torso = torso_mask(celsius) if torso is None else torso
     band = torso[int(0.40 * height) : int(0.75 * height)]
     rows = band[band.any(axis=1)]
     wide = width - rows[:, ::-1].argmax(axis=1) - rows.argmax(axis=1) if len(rows) else np.array([width])
@@ -80,8 +88,9 @@ def shown(views: Mapping[str, FloatArray], frames: FloatArray | None = None) -> 
     """What a network is shown of one exam, from frames (height, width) in degC by view; ``Frontal`` must be there.
 
     ``frames`` (T, height, width) are those of a dynamic exam, in order; without ``Frontal`` their last quarter stands
-    for it. ``frontal`` (1, ROWS, COLUMNS, 2), ``oblique`` (1, 2, ROWS / 2, COLUMNS / 2, 2), the left view mirrored, and
-    ``dynamic`` (1, ROWS, COLUMNS, 2): zeros for what is missing.
+    for it. A pixel that is NaN is no torso and holds its background. ``frontal`` (1, ROWS, COLUMNS, 2), ``oblique`` (1,
+    2, ROWS / 2, COLUMNS / 2, 2), the left view mirrored, and ``dynamic`` (1, ROWS, COLUMNS, 2): zeros for what is
+    missing.
     """
     oblique = np.zeros((1, len(OBLIQUE), ROWS // 2, COLUMNS // 2, 2), np.float32)
     for number, view in enumerate(OBLIQUE):
@@ -93,8 +102,9 @@ def shown(views: Mapping[str, FloatArray], frames: FloatArray | None = None) -> 
     if frames is not None:
         change, bend, late = np.tensordot(course_weights(len(frames)), frames, axes=1)
         frontal = late if frontal is None else frontal
-        mask = torso_mask(late).astype(np.float64)
-        dynamic[0] = recovering(*find_chest(late).sample(np.stack([change, bend, mask])))
+        torso, known = torso_mask(late), ~np.isnan(late)
+        told = [np.where(known, each, np.median(each[known])) for each in (change, bend)]
+        dynamic[0] = recovering(*find_chest(late, torso).sample(np.stack([*told, torso])))
     if frontal is None:
         raise DataError("an exam has no frontal view", expected="Frontal, or the frames of a dynamic exam")
     return {"frontal": centred(*_with_mask(frontal))[None], "oblique": oblique, "dynamic": dynamic}
@@ -123,7 +133,8 @@ def recovering(change: Cells, bend: Cells, body: Cells) -> Cells:
 
 def _with_mask(celsius: FloatArray) -> Cells:
     """A frame's degrees and its torso on the grid, (2, ROWS, COLUMNS)."""
-    return find_chest(celsius).sample(np.stack([celsius, torso_mask(celsius).astype(np.float64)]))
+    torso = torso_mask(celsius)
+    return find_chest(celsius, torso).sample(np.stack([filled(celsius), torso]))
 
 
 def halved(cells: Cells) -> Cells:

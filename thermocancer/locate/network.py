@@ -17,7 +17,8 @@ import numpy as np
 from thermocancer.config.judging import LocateSection
 from thermocancer.locate import Cells, FloatArray, IntArray
 from thermocancer.locate.chest import COLUMNS, ROWS
-from thermocancer.locate.training_set import Exams, Phantoms, joined
+from thermocancer.locate.solving import joined
+from thermocancer.locate.training_set import Exams, Phantoms
 from thermocancer.progress import Task
 from thermocancer.strategy.running import Running, quietly
 

@@ -7,7 +7,7 @@ of all together, it holds the share that was asked for, whatever the network's o
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,10 +22,12 @@ from thermocancer.locate.network import (
     HALF,
     HEAT_EDGES,
     Outputs,
+    cell_of,
     inputs_of,
     outputs,
 )
-from thermocancer.locate.training_set import RADII, Exams, Phantoms
+from thermocancer.locate.solving import RADII
+from thermocancer.locate.training_set import Exams, Phantoms
 from thermocancer.phantom.contrast import Footprint
 from thermocancer.phantom.detectability import Observer
 from thermocancer.progress import Task
@@ -67,7 +69,7 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Quantity:
-    """The posterior of a number: its median, and what lies 90 % of it between."""
+    """The network's posterior of a number for a source near the point: its median, and what 90 % of it lies between."""
 
     median: float
     low: float
@@ -104,8 +106,8 @@ class Posterior:
 
 def answer(said: Outputs, number: int, calibration: Calibration) -> Posterior:
     """The posterior of one of the exams."""
-    probability = float(calibration.probability(said.present[number : number + 1])[0])
-    place = np.exp(said.place[number].astype(np.float64)).reshape(ROWS, COLUMNS)
+    probability = float(calibration.probability(said.present[number]))
+    place = _place(said, number)
     row, column, near = point(place)
     disc = place * (_distance(row, column) <= NEAR_MM)
     weights = _halved(disc).ravel() / disc.sum()
@@ -139,6 +141,11 @@ def point(place: FloatArray) -> tuple[float, float, float]:
     row = float((disc.sum(axis=1) @ (np.arange(ROWS) + 0.5)) / total)
     column = float((disc.sum(axis=0) @ (np.arange(COLUMNS) + 0.5)) / total)
     return row, column, min(total, 1.0)
+
+
+def _place(said: Outputs, number: int) -> FloatArray:
+    """One exam's probability of each cell, (ROWS, COLUMNS)."""
+    return np.asarray(np.exp(said.place[number].astype(np.float64)).reshape(ROWS, COLUMNS))
 
 
 def _distance(row: float, column: float) -> FloatArray:
@@ -180,11 +187,10 @@ def _quadrants(place: FloatArray, breasts: FloatArray) -> dict[str, float]:
 
 def joint(said: Outputs, number: int) -> FloatArray:
     """Probability of a source in each depth band and cell, (bands, ROWS, COLUMNS)."""
-    place = np.exp(said.place[number].astype(np.float64)).reshape(ROWS, COLUMNS)
     ends = [0, *(DEPTH_EDGES.index(edge) + 1 for edge in BANDS), len(DEPTH_EDGES) + 1]
     bins = np.exp(said.depth[number].astype(np.float64)).reshape(*HALF, -1)
     bands = np.add.reduceat(bins, ends[:-1], axis=2)
-    return np.asarray(place * np.moveaxis(bands.repeat(2, axis=0).repeat(2, axis=1), 2, 0))
+    return np.asarray(_place(said, number) * np.moveaxis(bands.repeat(2, axis=0).repeat(2, axis=1), 2, 0))
 
 
 def cumulative(probability: FloatArray) -> FloatArray:
@@ -197,11 +203,9 @@ def cumulative(probability: FloatArray) -> FloatArray:
 
 def ranks_of_truth(said: Outputs, exams: Exams) -> FloatArray:
     """Cumulative probability at each exam's true place and depth, (n)."""
-    bands = np.digitize(exams.depth, BANDS)
-    row = np.clip(exams.place[:, 0].astype(np.int64), 0, ROWS - 1)
-    column = np.clip(exams.place[:, 1].astype(np.int64), 0, COLUMNS - 1)
-    found = (cumulative(joint(said, n))[bands[n], row[n], column[n]] for n in range(len(bands)))
-    return np.array(list(found), dtype=np.float64)
+    true = zip(np.digitize(exams.depth, BANDS), cell_of(exams.place), strict=True)
+    found = [cumulative(joint(said, n)).reshape(-1, ROWS * COLUMNS)[entry] for n, entry in enumerate(true)]
+    return np.array(found, dtype=np.float64)
 
 
 # --- calibration on phantoms that were not taught ----------------------------------------
@@ -232,7 +236,7 @@ def calibrate(
     Half of them have a source. Of a recovery, half come without the static view, and half without oblique ones.
     """
     rng = np.random.default_rng([seed, 32])
-    ranks, bands, log_odds, present, confidence, auc = ([] for _ in range(6))
+    ranks, bands, log_odds, present, nearness, auc = ([] for _ in range(6))
     part = min(250, CALIBRATING)
     for _ in range(-(-CALIBRATING // part)):
         exams = phantoms.exams(rng, part, sick=0.5, unanswered=0.0, dynamic=seen == "dynamic")
@@ -243,8 +247,7 @@ def calibrate(
         there = np.flatnonzero(exams.present)
         ranks.append(ranks_of_truth(said, exams)[there])
         bands.append(np.digitize(exams.depth, BANDS)[there])
-        near = [point(np.exp(said.place[n].astype(np.float64)).reshape(ROWS, COLUMNS))[2] for n in there]
-        confidence.append(near)
+        nearness.append([point(_place(said, n))[2] for n in there.tolist()])
         auc.append(observers_auc(exams.warmth[there]))
         log_odds.append(said.present)
         present.append(exams.present)
@@ -255,9 +258,9 @@ def calibrate(
         tuple(_quantile(rank[band == number], section.region) for number in range(len(BANDS) + 1)),
         slope, intercept, 0.0, len(odds),
     )  # fmt: skip
-    sure = found.probability(odds[here]) * np.concatenate(confidence)
+    sure = found.probability(odds[here]) * np.concatenate(nearness)
     below = sure[np.concatenate(auc) < section.below_curve]
-    return Calibration(**{**asdict(found), "locatable": _quantile(below, section.abstention)})
+    return replace(found, locatable=_quantile(below, section.abstention))
 
 
 def _quantile(values: FloatArray, share: float) -> float:

@@ -92,6 +92,11 @@ class Body:
         breast = self.breasts[side]
         return (azimuth - breast.azimuth) * (self.arc_per_radian / breast.radius), (y - breast.height) / breast.radius
 
+    def place_on(self, side: int, u: FloatArray, v: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Azimuth and height of offsets from the centre of a breast: the inverse of ``breast_place``."""
+        breast = self.breasts[side]
+        return breast.azimuth + u * breast.radius / self.arc_per_radian, breast.height + v * breast.radius
+
     def breast_cap(self, side: int, azimuth: FloatArray, y: FloatArray) -> FloatArray:
         """Share (0 to about 1) of the breast's projection at each point.
 

@@ -25,6 +25,9 @@ RESPONSE = (1.8, 3.6)
 HEAT = (1e5, 1.2e6)
 """Clinically calibrated heat of tumours, W/m3 (Lozano 2020)."""
 
+ROOM, AIR = (22.3, 0.9, 20.0, 24.5), (9.0, 11.5)
+"""Of the room: mean, spread and limits in degC. Heat transfer coefficients of still air at the skin, W/(m2 K)."""
+
 BODY, HEALTH, VISIT, NOISE, ORDER = 1, 2, 3, 4, 5
 """Keys of the independent streams of random numbers: ``default_rng([seed, key, patient, ...])``."""
 
@@ -177,7 +180,7 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
     tied = rng.random() < settings.tie_strength
     camera = "newer" if rng.random() < 0.25 else "older"
     people = Variation(rng, settings.variation)
-    room = people.normal(22.3, 0.9, 20.0, 24.5)
+    room = people.normal(*ROOM)
     size, above = float(rng.uniform(14, 24)), float(rng.uniform(0.5, 6.5))
     shift, tilt = float(rng.normal(0, 8)), float(rng.normal(0, 0.08))
     if tied and settings.tie == "camera":
@@ -197,7 +200,7 @@ def _draw_circumstances(settings: SimulateSection, rng: np.random.Generator, sic
         "room_celsius": round(room, 3),
         "vasomotor": round(float(np.exp(people.normal(-0.35, 0.2))), 4),
         "calibration_celsius": round(people.normal(0, 0.2), 3),
-        "convection": round(people.uniform(9.0, 11.5), 3),
+        "convection": round(people.uniform(*AIR), 3),
         "marker": Marker(round(size, 2), round(above, 2), round(shift, 2), round(tilt, 4)),
         "missing_views": views if lost else (),
         "repeated_view": twice if repeated else None,

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from thermocancer.config.sources import SimulateSection
 from thermocancer.phantom import FloatArray
-from thermocancer.phantom.anatomy import Body, Variation, cap, draw_body
+from thermocancer.phantom.anatomy import Body, Breast, Variation, cap, draw_body
 from thermocancer.phantom.camera import Framing, Sight, Stage, apparent_celsius
-from thermocancer.phantom.cohort import BODY, CAMERAS, NOISE, VISIT, Visit
+from thermocancer.phantom.cohort import BODY, CAMERAS, NOISE, VISIT, Site, Visit
 from thermocancer.phantom.contrast import Cooling, Footprint, solve_footprint
 from thermocancer.phantom.recovery import ColumnTable, tabulate
 from thermocancer.phantom.skin import (
@@ -35,8 +35,11 @@ LATERAL = ("Right", "Left")
 MARKER_HEIGHT = 0.86
 """Where the marker lies, as a share of the frame's height."""
 
-WALL, DRIFT = 8, 9
-"""Keys of the random numbers of a picture besides its noise."""
+WALL = 8
+"""Key of the random numbers of a picture besides its noise."""
+
+FAT, MORE_FAT = (0.003, 0.016), (0.002, 0.009)
+"""Metres of fat that people have more than the parameter set: everywhere, and in the breast besides."""
 
 
 # --- the scene: one visit made ready for the camera ---------------------------
@@ -73,7 +76,7 @@ def draw_person(settings: SimulateSection, seed: int, patient: int) -> Person:
     body = draw_body(rng, settings.asymmetry, settings.variation)
     levels = settings.asymmetry * rng.normal(0, 0.10, 2)
     patches = draw_patches(rng, settings.mottle)
-    fat, padding_fat = people.uniform(0.003, 0.016), people.uniform(0.002, 0.009)
+    fat, padding_fat = people.uniform(*FAT), people.uniform(*MORE_FAT)
     vessels = grow(rng, body, settings.vessels)
     arms = draw_arms(rng, settings.mottle)
     blood = Circulation(patches, (float(levels[0]), float(levels[1])), vessels, arms)
@@ -102,13 +105,13 @@ def prepare(settings: SimulateSection, seed: int, visit: Visit) -> Setting:
     width = (2.85 + free * float(rng.normal(0, 0.15))) * person.body.half_width
     pitch = max(width / columns, 0.75 * width / rows)
     framing = Framing(rows, columns, pitch, free * float(rng.normal(0, 8)), 22.0 + free * float(rng.normal(0, 12)))
-    cooling = draw_cooling(rng, settings, visit.convection, visit.room_celsius)
+    cooling = draw_cooling(rng, settings, visit.convection, visit.room_celsius) if settings.dynamic else None
     tissue = TISSUES[settings.tissue].with_fat(person.fat)
     tissue = replace(tissue, convection=visit.convection, ambient_celsius=visit.room_celsius)
     breasts = person.body.breasts
     curvature = 2000.0 / (breasts[0].skin_radius + breasts[1].skin_radius)
-    table = tabulate(tissue, person.padding_fat, curvature, cooling if settings.dynamic else None)
-    return Setting(person, framing, tissue, cooling if settings.dynamic else None, table, Stage(person.body, framing))
+    table = tabulate(tissue, person.padding_fat, curvature, cooling)
+    return Setting(person, framing, tissue, cooling, table, Stage(person.body, framing))
 
 
 def draw_cooling(
@@ -138,14 +141,19 @@ def _lesion(
     if visit.tumour is None or visit.site is None:
         return None
     breast = person.body.breasts[visit.site.side]
-    share = float(cap(np.array(visit.site.u), np.array(visit.site.v), breast.sag))
-    padded = tissue.with_fat(person.padding_fat * min(share, 1.0))
-    radius = max(breast.skin_radius * 1e-3, padded.depth / 0.85)
+    padded, radius = tissue_below(tissue, person.padding_fat, breast, visit.site)
     footprint = solve_footprint(padded, visit.tumour, cooling=cooling, skin_radius=radius).rounded()
     response = visit.response
     if settings.contrast is not None:
         footprint, response = footprint.scaled_to(settings.contrast), 1.0
     return Lesion(footprint, visit.site.side, visit.site.u, visit.site.v, response)
+
+
+def tissue_below(tissue: Tissue, padding_fat: float, breast: Breast, site: Site) -> tuple[Tissue, float]:
+    """The tissue under a place on a breast, and the radius (metres) of the skin that bends over it."""
+    share = float(cap(np.array(site.u), np.array(site.v), breast.sag))
+    padded = tissue.with_fat(padding_fat * min(share, 1.0))
+    return padded, max(breast.skin_radius * 1e-3, padded.depth / 0.85)
 
 
 # --- the pictures: hundredths of a degree -------------------------------------
@@ -172,6 +180,11 @@ class Matrix:
         if self.rest is None:
             return self.centi
         return (self.centi.astype(np.int64) * 1000 + self.rest) / 1e5
+
+    @property
+    def celsius(self) -> FloatArray:
+        """The same in degC."""
+        return self.centi / 100.0 if self.rest is None else self.temperatures.astype(np.float64)
 
 
 def matrices(scene: Scene) -> Iterator[Matrix]:

@@ -252,10 +252,8 @@ def build_maps(
 
 def distance_on_skin(body: Body, grid: SkinGrid, lesion: Lesion) -> FloatArray:
     """Straight distance in metres of every grid point from the skin above the tumour."""
-    breast = body.breasts[lesion.side]
-    azimuth = breast.azimuth + lesion.u * breast.radius / body.arc_per_radian
-    y = breast.height + lesion.v * breast.radius
-    centre = float(body.radius(np.array([azimuth]), np.array([[y]]))[0, 0])
+    azimuth, y = body.place_on(lesion.side, np.array([lesion.u]), np.array([[lesion.v]]))
+    centre = float(body.radius(azimuth, y)[0, 0])
     r = grid.radius
     square = r**2 + centre**2 - 2 * r * centre * np.cos(grid.azimuth - azimuth) + (grid.heights[:, None] - y) ** 2
     return np.sqrt(np.maximum(square, 0.0)) * 1e-3

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.config import Config
-from thermocancer.data.cohort import FloatArray, IntArray, centi_celsius
+from thermocancer.data.cohort import FloatArray, IntArray, degrees
 from thermocancer.errors import DataError
 from thermocancer.evaluation.prediction.gathering import Gathered, NewExam, gather_exams
 from thermocancer.evaluation.prediction.input import read_files
 from thermocancer.evaluation.prediction.page import encoded
 from thermocancer.evaluation.report.figures import AMBER, INK, MODEL, MUTED, STYLE, mark_sides
 from thermocancer.files import Json
-from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, OBLIQUE, ROWS, course_weights, find_chest
+from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, OBLIQUE, ROWS, Chest, course_weights, find_chest
 from thermocancer.locate.posterior import BANDS, LIMITS, NEAR_MM, Posterior, Quantity
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class Views:
     frames: FloatArray | None = None
     files: list[Json] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def chest(self) -> Chest:
+        """The grid on the frontal view."""
+        return find_chest(self.celsius["Frontal"])
 
 
 # --- exams --------------------------------------------------------------------
@@ -83,7 +89,7 @@ def exams_of_data_set(path: Path, wanted: set[str] | None) -> Iterator[Views]:
     with StoredCohort(path) as cohort:
         if "Frontal" not in cohort.views:
             raise DataError("this data set holds no frontal views", where=path, found=", ".join(cohort.views))
-        centi_celsius(cohort, "Frontal", np.arange(1))
+        degrees(cohort, "Frontal", np.arange(1))
     return _stored(path, wanted)
 
 
@@ -96,7 +102,7 @@ def _stored(path: Path, wanted: set[str] | None) -> Iterator[Views]:
         for row, exam in enumerate(cohort.exams):
             if wanted is None or exam.key in wanted:
                 at: IntArray = np.array([row])
-                celsius = {view: centi_celsius(cohort, view, at)[0] / 100.0 for view in views if there[view][row]}
+                celsius = {view: degrees(cohort, view, at)[0] for view in views if there[view][row]}
                 yield Views(exam.key, celsius)
 
 
@@ -111,7 +117,7 @@ def refused(exam: Views) -> Json:
 
 def answer(exam: Views, found: Posterior, share: float) -> Json:
     """The answer as JSON; ``share`` is what the region was calibrated to hold."""
-    chest = find_chest(exam.celsius["Frontal"])
+    across, down = exam.chest.pixels_of(found.row, found.column)
     ends = (LIMITS["depth"][0], *BANDS, LIMITS["depth"][1])
     bands = np.flatnonzero(found.region.any(axis=(1, 2)))
     side = "right" if found.right >= 0.5 else "left"
@@ -122,10 +128,7 @@ def answer(exam: Views, found: Posterior, share: float) -> Json:
         "frames": 0 if exam.frames is None else len(exam.frames),
         "probability": found.probability, "confidence": found.confidence,
         "side": {"right": found.right, "left": 1.0 - found.right}, "quadrant": best, "quadrants": found.quadrants,
-        "point": {
-            "column": chest.left + found.column * chest.pixels, "row": chest.top + found.row * chest.pixels,
-            "within_mm": NEAR_MM,
-        },
+        "point": {"column": across, "row": down, "within_mm": NEAR_MM},
         "depth_mm": asdict(found.depth), "diameter_mm": asdict(found.diameter), "heat_w_per_m3": asdict(found.heat),
         "region": {
             "share": share, "area_cm2": found.area_cm2,
@@ -165,10 +168,9 @@ def picture_of(exam: Views, found: Posterior, most_bytes: int) -> bytes:
     from matplotlib.figure import Figure
 
     celsius = exam.celsius["Frontal"]
-    chest = find_chest(celsius)
-    x = chest.left + (np.arange(COLUMNS) + 0.5) * chest.pixels
-    y = chest.top + (np.arange(ROWS) + 0.5) * chest.pixels
-    low, high = np.percentile(celsius, [2, 99.8])
+    rows, columns = (np.arange(each, dtype=np.float64) + 0.5 for each in (ROWS, COLUMNS))
+    x, y = exam.chest.pixels_of(rows, columns)
+    low, high = np.nanpercentile(celsius, [2, 99.8])
     height, width = celsius.shape
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.6, 3.6))
@@ -178,7 +180,7 @@ def picture_of(exam: Views, found: Posterior, most_bytes: int) -> bytes:
                             extent=(0, width, height, 0))  # fmt: skip
         figure.colorbar(image, cax=figure.add_axes((0.46, 0.1, 0.012, 0.8)), label="degC")
         _draw_region(seen, x, y, found)
-        seen.plot(chest.left + found.column * chest.pixels, chest.top + found.row * chest.pixels, "w+", markersize=10)
+        seen.plot(*exam.chest.pixels_of(found.row, found.column), "w+", markersize=10)
         seen.set(xlim=(0, width), ylim=(height, 0))
         diagram = figure.add_axes((0.56, 0.03, 0.43, 0.94))
         _draw_diagram(diagram, found)
