@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -21,13 +22,17 @@ import numpy.typing as npt
 from thermocancer.config import load_config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.evaluation.statistics.intervals import wilson
+from thermocancer.evaluation.statistics.resampling import auc_of, brier_of
 from thermocancer.locate.baseline import Inversion
-from thermocancer.locate.chest import OBLIQUE, Chest, course_weights, find_chest, shown
+from thermocancer.locate.chest import COLUMNS, OBLIQUE, ROWS, Chest, course_weights, find_chest, shown
 from thermocancer.locate.locator import Locator, make_locator
+from thermocancer.locate.posterior import BANDS as REGION_BANDS
+from thermocancer.locate.posterior import observers_auc, point
+from thermocancer.locate.solving import RADII
 from thermocancer.locate.training_set import phantoms
 from thermocancer.phantom.anatomy import Body
 from thermocancer.phantom.cohort import Visit, draw_cohort
-from thermocancer.phantom.exam import Matrix, Picture, make_scene
+from thermocancer.phantom.exam import Picture, make_scene
 from thermocancer.progress import Silent
 from thermocancer.workspace import Workspace
 
@@ -37,7 +42,7 @@ SETS = {"pet": (9002, 1.0), "layers-A-skin": (9001, 0.5), "layers-B": (9003, 0.1
 """Tissue sets that are judged, the seeds of their cohorts, and how large each is. ``layers-A-skin`` alone is taught."""
 
 MAIN, DYNAMIC = "three static views", "three static views and 20 frames"
-"""Conditions that the first tables are of."""
+"""What the first tables are of."""
 
 SICK, HEALTHY = 500, 100
 WRONG_EMISSIVITY = 0.93
@@ -53,7 +58,7 @@ class Judged:
     """One exam as the network is shown it in each condition, and all that its truth needs."""
 
     inputs: dict[str, dict[str, npt.NDArray[np.float32]]]
-    chests: dict[str, tuple[float, float, float]]
+    chests: dict[str, Chest]
     body: Body
     framing: tuple[float, float, float]
     present: bool
@@ -62,16 +67,14 @@ class Judged:
 
 
 def judged(task: tuple[SimulateSection, int, Visit]) -> Judged:
-    from thermocancer.locate.training_set import RADII
-
     settings, seed, visit = task
     scene = make_scene(settings, seed, visit)
     views = {}
     for view in ("Frontal", *OBLIQUE):
         picture = Picture(scene, view, dynamic=view == "Frontal")
-        views[view] = degrees(picture.static())
+        views[view] = picture.static().celsius
         if view == "Frontal":
-            frames = np.stack([degrees(picture.frame(number, number)) for number in range(settings.frames)])
+            frames = np.stack([picture.frame(number, number).celsius for number in range(settings.frames)])
     alone = {"Frontal": views["Frontal"]}
     wrong = {view: misread(each, visit.room_celsius) for view, each in views.items()}
     conditions: dict[str, tuple[dict[str, Array], Array | None]] = {
@@ -85,26 +88,17 @@ def judged(task: tuple[SimulateSection, int, Visit]) -> Judged:
     fronts = {name: each.get("Frontal") for name, (each, _) in conditions.items()}
     seen = {name: np.tensordot(last, frames, axes=1) if front is None else front for name, front in fronts.items()}
     framing, body = scene.framing, scene.person.body
-    chests = {name: find_chest(each) for name, each in seen.items()}
     truth, warmth = (0.0,) * 7, np.zeros(len(RADII))
     if visit.tumour is not None and visit.site is not None and scene.lesion is not None:
-        breast = body.breasts[visit.site.side]
-        azimuth = breast.azimuth + visit.site.u * breast.radius / body.arc_per_radian
-        y = breast.height + visit.site.v * breast.radius
+        azimuth, y = map(float, body.place_on(visit.site.side, np.array(visit.site.u), np.array(visit.site.v)))
         tumour, footprint = visit.tumour, scene.lesion.footprint
         truth = (azimuth, y, tumour.depth * 1e3, tumour.diameter * 1e3, tumour.heat, visit.site.side, footprint.peak)
         warmth = np.interp(RADII, footprint.radius, footprint.steady, right=0.0)
     return Judged(
         {name: shown(*each) for name, each in conditions.items()},
-        {name: (each.pixels, each.left, each.top) for name, each in chests.items()},
+        {name: find_chest(each) for name, each in seen.items()},
         body, (framing.pitch, framing.left, framing.up), visit.tumour is not None, truth, warmth,
     )  # fmt: skip
-
-
-def degrees(matrix: Matrix) -> Array:
-    """A matrix as ``simulate`` writes it, in degC: hundredths from one camera, degrees from the other."""
-    found = np.asarray(matrix.temperatures, np.float64)
-    return found / 100.0 if matrix.rest is None else found
 
 
 def misread(celsius: Array, room: float) -> Array:
@@ -153,62 +147,50 @@ def azimuth_seen(body: Body, x: float, y: float) -> float:
 
 def errors_of(exam: Judged, condition: str, row: float, column: float, depth: float) -> tuple[float, float, float]:
     """Off by: mm along the skin (straight), mm of depth, mm in space."""
-    chest = Chest(*exam.chests[condition])
     pitch, left, up = exam.framing
-    x = left + (chest.left + column * chest.pixels - SHAPE[1] / 2) * pitch
-    y = up + (SHAPE[0] / 2 - chest.top - row * chest.pixels) * pitch
+    across, down = exam.chests[condition].pixels_of(row, column)
+    x, y = left + (across - SHAPE[1] / 2) * pitch, up + (SHAPE[0] / 2 - down) * pitch
     there, below = point_on(exam.body, azimuth_seen(exam.body, x, y), y, depth)
     true_there, true_below = point_on(exam.body, exam.truth[0], exam.truth[1], exam.truth[2])
-    return (
-        float(np.linalg.norm(there - true_there)), abs(depth - exam.truth[2]),
-        float(np.linalg.norm(below - true_below)),
-    )  # fmt: skip
+    along, in_space = (float(np.linalg.norm(each)) for each in (there - true_there, below - true_below))
+    return along, abs(depth - exam.truth[2]), in_space
 
 
 def cell_of_truth(exam: Judged, condition: str) -> tuple[int, int]:
-    from thermocancer.locate.chest import COLUMNS, ROWS
-
-    chest = Chest(*exam.chests[condition])
     pitch, left, up = exam.framing
     there, _ = point_on(exam.body, exam.truth[0], exam.truth[1], 0.0)
-    column = (there[0] - left) / pitch + SHAPE[1] / 2
-    row = (up - there[1]) / pitch + SHAPE[0] / 2
-    r, c = chest.cells_of(np.array(column), np.array(row))
+    column, row = (there[0] - left) / pitch + SHAPE[1] / 2, (up - there[1]) / pitch + SHAPE[0] / 2
+    r, c = exam.chests[condition].cells_of(np.array(column), np.array(row))
     return int(np.clip(r, 0, ROWS - 1)), int(np.clip(c, 0, COLUMNS - 1))
 
 
 # --- judging ------------------------------------------------------------------
 
+Rows = npt.NDArray[np.bool_]
+Cuts = Sequence[tuple[str, float, float]]
 Table = dict[str, Array]
 """Columns of one row an exam."""
 
 
 def judge(exams: list[Judged], condition: str, locator: Locator, inversion: Inversion | None) -> Table:
     """What the network says of every exam in a condition, beside the truth; ``inversion`` adds the simple rules."""
-    from thermocancer.locate.posterior import BANDS as REGION_BANDS
-    from thermocancer.locate.posterior import observers_auc, point
-
     rows: list[dict[str, float]] = []
     middle = float(np.median([each.truth[2] for each in exams if each.present]))
     for start in range(0, len(exams), 100):
         part = exams[start : start + 100]
-        inputs = {
-            name: np.concatenate([each.inputs[condition][name] for each in part]) for name in part[0].inputs[condition]
-        }
-        for exam, found in zip(part, locator.posteriors(inputs), strict=True):
+        answers = locator.locate([each.inputs[condition] for each in part])
+        for exam, found in zip(part, answers, strict=True):
             row: dict[str, float] = {
                 "present": exam.present, "probability": found.probability, "confidence": found.confidence,
                 "locatable": found.locatable, "area_cm2": found.area_cm2, "predicted_depth": found.depth.median,
             }  # fmt: skip
-            for name, value in zip(("depth", "diameter", "heat", "side", "peak"), exam.truth[2:], strict=True):
-                row[name] = value
+            row |= zip(("depth", "diameter", "heat", "side", "peak"), exam.truth[2:], strict=True)
             if exam.present:
                 places = {"": (found.row, found.column, found.depth.median)}
                 if inversion is not None:
                     frontal = exam.inputs[condition]["frontal"][0]
                     joint, _ = inversion.posterior(frontal)
-                    depths = joint.sum(axis=(1, 2))
-                    places["inversion "] = (*point(joint.sum(axis=0))[:2], float(inversion.depth_of(depths)))
+                    places["inversion "] = (*point(joint.sum(axis=0))[:2], inversion.depth_of(joint.sum(axis=(1, 2))))
                     for name, against in (("hottest ", False), ("warmer ", True)):
                         places[name] = (*inversion.hottest(frontal, against_other_side=against), middle)
                 for name, (r, c, d) in places.items():
@@ -238,108 +220,108 @@ def median_of(values: Array, rng: np.random.Generator) -> str:
     return f"{np.median(values):.1f} [{low:.1f}, {high:.1f}]"
 
 
+def medians(table: Table, rows: Rows, rng: np.random.Generator, *names: str) -> list[str]:
+    """``median_of`` some rows of each of the columns."""
+    return [median_of(table[name][rows], rng) for name in names]
+
+
 def share_of(truth: Array) -> str:
     """A share in percent with Wilson's interval."""
     truth = truth[~np.isnan(truth)]
     if not len(truth):
         return "–"
     found = wilson(float(truth.sum()), len(truth))
-    low, high = found.low or 0.0, found.high or 0.0
-    return f"{100 * float(truth.mean()):.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * float(truth.mean()):.1f} [{100 * (found.low or 0):.1f}, {100 * (found.high or 0):.1f}]"
 
 
 def ranked(table: Table) -> float:
     """AUC of the probability that there is a source."""
-    here = table["present"] > 0
-    sick, healthy = table["probability"][here], table["probability"][~here]
-    return float(np.mean((sick[:, None] > healthy) + 0.5 * (sick[:, None] == healthy)))
+    here = table["present"].astype(np.int64)
+    return float(auc_of(np.ones((1, len(here))), here, table["probability"])[0])
 
 
-def header(*names: str) -> list[str]:
-    """The first two lines of a table."""
-    return [f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+def table_of(names: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+    """A table of the page, with an empty line after it."""
+    head, *body = (f"| {' | '.join(map(str, each))} |" for each in (names, *rows))
+    return [head, "|---" * len(names) + "|", *body, ""]
 
 
 def lines_of(tables: dict[tuple[str, str], Table], below: float) -> list[str]:
     """The page's tables."""
     rng = np.random.default_rng(0)
-    main = [(tissue, condition) for tissue in SETS for condition in (MAIN, DYNAMIC) if (tissue, condition) in tables]
-    lines = header(
-        "tissue set: seen", "above the curve", "place, mm", "depth, mm", "in space, mm", "right side, %",
-        "below: called not locatable, %", "above: called not locatable, %", "region holds the truth, %",
+    main = {key: tables[key] for key in itertools.product(SETS, (MAIN, DYNAMIC)) if key in tables}
+    above = {key: t["auc"] >= below for key, t in tables.items()}
+    under = {key: t["auc"] < below for key, t in tables.items()}
+    lines = table_of(
+        ("tissue set: seen", "above the curve", "place, mm", "depth, mm", "in space, mm", "right side, %",
+         "below: called not locatable, %", "above: called not locatable, %", "region holds the truth, %"),
+        [
+            (": ".join(key), f"{int(above[key].sum())} of {int((t['present'] > 0).sum())}",
+             *medians(t, above[key], rng, "place", "depth_error", "space"), share_of(t["right_side"][above[key]]),
+             share_of(1 - t["locatable"][under[key]]), share_of(1 - t["locatable"][above[key]]), share_of(t["covered"]))
+            for key, t in main.items()
+        ],
     )  # fmt: skip
-    for key in main:
-        t = tables[key]
-        above, under = t["auc"] >= below, t["auc"] < below
-        lines.append(
-            f"| {': '.join(key)} | {int(above.sum())} of {int((t['present'] > 0).sum())} | "
-            f"{median_of(t['place'][above], rng)} | "
-            f"{median_of(t['depth_error'][above], rng)} | {median_of(t['space'][above], rng)} | "
-            f"{share_of(t['right_side'][above])} | {share_of(1 - t['locatable'][under])} | "
-            f"{share_of(1 - t['locatable'][above])} | {share_of(t['covered'])} |"
-        )
-    lines += ["", "Of the sources that it calls locatable:", ""]
-    lines += header(
-        "tissue set: seen", "sources", "place, mm", "depth, mm", "in space, mm", "within 10 mm in place, %",
-        "healthy called locatable, %",
-    )  # fmt: skip
-    for key in main:
-        t = tables[key]
-        told = (t["locatable"] > 0) & (t["present"] > 0)
-        lines.append(
-            f"| {': '.join(key)} | {int(told.sum())} | {median_of(t['place'][told], rng)} | "
-            f"{median_of(t['depth_error'][told], rng)} | {median_of(t['space'][told], rng)} | "
-            f"{share_of(np.array(t['place'][told] <= 10, np.float64))} | "
-            f"{share_of(t['locatable'][t['present'] == 0])} |"
-        )
-    for title, column, cuts in (("depth", "depth", BANDS), ("diameter", "diameter", SIZES)):
-        lines += ["", f"By {title} (mm): errors of sources above the curve, coverage of all sources.", ""]
-        lines += header("tissue set: seen", title, "above of all", "place, mm", "in space, mm", "coverage, %",
-                        "coverage of the place alone, %")  # fmt: skip
-        for key in main[:4]:
-            t = tables[key]
-            for name, low, high in cuts:
-                here = (t[column] >= low) & (t[column] < high) & (t["present"] > 0)
-                above = here & (t["auc"] >= below)
-                lines.append(
-                    f"| {': '.join(key)} | {name} | {int(above.sum())} of {int(here.sum())} | "
-                    f"{median_of(t['place'][above], rng)} | "
-                    f"{median_of(t['space'][above], rng)} | {share_of(t['covered'][here])} | "
-                    f"{share_of(t['covered_place'][here])} |"
-                )
-    lines += ["", "Against simple rules: place; in space (mm), sources above the curve.", ""]
-    lines += header("tissue set", "network", "inversion", "warmer than its mirror image", "hottest spot")
-    for key in [each for each in tables if each[1] == MAIN and each[0] != "layers-B"]:
-        t = tables[key]
-        above = t["auc"] >= below
-        cells = [
-            f"{median_of(t[f'{name}place'][above], rng)}; {median_of(t[f'{name}space'][above], rng)}"
-            for name in ("", "inversion ", "warmer ", "hottest ")
-        ]
-        lines.append(f"| {key[0]} | {' | '.join(cells)} |")
-    lines += ["", "What a wrong or missing input costs (sources above the curve; coverage of all):", ""]
-    lines += header("tissue set", "condition", "place, mm", "in space, mm", "coverage, %", "below: not locatable, %",
-                    "AUC of any source")  # fmt: skip
-    for (tissue, condition), t in tables.items():
-        above, under = t["auc"] >= below, t["auc"] < below
-        lines.append(
-            f"| {tissue} | {condition} | {median_of(t['place'][above], rng)} | {median_of(t['space'][above], rng)} | "
-            f"{share_of(t['covered'])} | {share_of(1 - t['locatable'][under])} | {ranked(t):.3f} |"
-        )
-    return lines
+    told = {key: (t["locatable"] > 0) & (t["present"] > 0) for key, t in main.items()}
+    lines += ["Of the sources that it calls locatable:", "", *table_of(
+        ("tissue set: seen", "sources", "place, mm", "depth, mm", "in space, mm", "within 10 mm in place, %",
+         "healthy called locatable, %"),
+        [
+            (": ".join(key), int(told[key].sum()), *medians(t, told[key], rng, "place", "depth_error", "space"),
+             share_of((t["place"][told[key]] <= 10).astype(np.float64)), share_of(t["locatable"][t["present"] == 0]))
+            for key, t in main.items()
+        ],
+    )]  # fmt: skip
+    for title, cuts in (("depth", BANDS), ("diameter", SIZES)):
+        lines += by_size(dict(itertools.islice(main.items(), 4)), above, title, cuts, rng)
+    lines += ["Against simple rules: place; in space (mm), sources above the curve.", "", *table_of(
+        ("tissue set", "network", "inversion", "warmer than its mirror image", "hottest spot"),
+        [
+            (key[0], *("; ".join(medians(t, above[key], rng, f"{rule}place", f"{rule}space"))
+                       for rule in ("", "inversion ", "warmer ", "hottest ")))
+            for key, t in tables.items() if key[1] == MAIN and key[0] != "layers-B"
+        ],
+    )]  # fmt: skip
+    return [*lines, "What a wrong or missing input costs (sources above the curve; coverage of all):", "", *table_of(
+        ("tissue set", "condition", "place, mm", "in space, mm", "coverage, %", "below: not locatable, %",
+         "AUC of any source"),
+        [
+            (*key, *medians(t, above[key], rng, "place", "space"), share_of(t["covered"]),
+             share_of(1 - t["locatable"][under[key]]), f"{ranked(t):.3f}")
+            for key, t in tables.items()
+        ],
+    )]  # fmt: skip
+
+
+def by_size(
+    tables: dict[tuple[str, str], Table], above: dict[tuple[str, str], Rows], title: str, cuts: Cuts,
+    rng: np.random.Generator,
+) -> list[str]:  # fmt: skip
+    """The table of sources between ``cuts`` of their depth or diameter."""
+    rows = []
+    for (key, t), (name, low, high) in itertools.product(tables.items(), cuts):
+        here = (t[title] >= low) & (t[title] < high) & (t["present"] > 0)
+        chosen = here & above[key]
+        errors = medians(t, chosen, rng, "place", "space")
+        covered = (share_of(t[each][here]) for each in ("covered", "covered_place"))
+        rows.append((": ".join(key), name, f"{int(chosen.sum())} of {int(here.sum())}", *errors, *covered))
+    names = ("above of all", "place, mm", "in space, mm", "coverage, %", "coverage of the place alone, %")
+    words = f"By {title} (mm): errors of sources above the curve, coverage of all sources."
+    return [words, "", *table_of(("tissue set: seen", title, *names), rows)]
 
 
 def calibration_lines(table: Table) -> list[str]:
     """Existence: what was said against what was so, each healthy exam weighted so that half have a source."""
     here = table["present"] > 0
     weight = np.where(here, 0.5 / here.sum(), 0.5 / (~here).sum())
-    lines = ["| said | exams | sources among them (as if half had one) |", "|---|---|---|"]
+    rows = []
     for low, high in ((0.0, 0.2), (0.2, 0.4), (0.4, 0.6), (0.6, 0.8), (0.8, 1.001)):
         inside = (table["probability"] >= low) & (table["probability"] < high)
         share = float(weight[inside & here].sum() / max(weight[inside].sum(), 1e-12))
-        lines.append(f"| {low:.1f} to {min(high, 1.0):.1f} | {int(inside.sum())} | {share:.2f} |")
-    brier = float((weight * (table["probability"] - here) ** 2).sum())
-    return [*lines, "", f"Brier score {brier:.3f} (.25 knows nothing)."]
+        rows.append((f"{low:.1f} to {min(high, 1.0):.1f}", int(inside.sum()), f"{share:.2f}"))
+    brier = float(brier_of(weight[None], here.astype(np.int64), table["probability"])[0])
+    lines = table_of(("said", "exams", "sources among them (as if half had one)"), rows)
+    return [*lines, f"Brier score {brier:.3f} (.25 knows nothing)."]
 
 
 # --- the page -----------------------------------------------------------------
@@ -358,11 +340,8 @@ def figure_of(tables: dict[tuple[str, str], Table], below: float, path: Path) ->
         t = tables[key]
         here = t["present"] > 0
         parts = [here & (t["auc"] >= low) & (t["auc"] < high) for low, high in itertools.pairwise(edges)]
-        style = {
-            "color": f"C{number}",
-            "marker": "o",
-            "label": f"{key[0]}, {'static' if key[1] == MAIN else 'and 20 frames'}",
-        }
+        words = f"{key[0]}, {'static' if key[1] == MAIN else 'and 20 frames'}"
+        style = {"color": f"C{number}", "marker": "o", "label": words}
         by_auc.plot(places, [np.median(t["space"][each]) if each.sum() > 4 else np.nan for each in parts], **style)
         abstains.plot(places, [1 - t["locatable"][each].mean() if each.any() else np.nan for each in parts], **style)
         above = here & (t["auc"] >= below)
@@ -385,7 +364,7 @@ def main() -> None:
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="write the tables between its marks, and the figure beside it")
     parser.add_argument("--exams", type=int, default=SICK, help="sources a tissue set; healthy ones are a fifth")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS), help="pet is among them")
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
     config, workspace = load_config(workspace=arguments.workspace), Workspace(arguments.workspace)
@@ -401,21 +380,19 @@ def main() -> None:
         for condition in conditions:
             simple = inversion if condition == MAIN else None
             tables[tissue, condition] = judge(exams, condition, locator, simple)
-    lines = [*lines_of(tables, config.locate.below_curve), "", "The probability of any source, `pet`:", "",
-             *calibration_lines(tables["pet", MAIN])]  # fmt: skip
+    first = arguments.sets[0]
+    lines = [*lines_of(tables, config.locate.below_curve), f"The probability of any source, `{first}`:", "",
+             *calibration_lines(tables[first, MAIN])]  # fmt: skip
     print("\n".join(lines))
     if arguments.page:
-        text = arguments.page.read_text("utf-8")
-        before, rest = text.split("<!-- measured -->")
-        _, after = rest.split("<!-- /measured -->")
+        before, rest = arguments.page.read_text("utf-8").split("<!-- measured -->")
         chosen = f"--sets {' '.join(arguments.sets)} --exams {arguments.exams}"
         command = f"`python benchmarks/locate.py -w FOLDER --page docs/locate.md {chosen}`"
         picture = arguments.page.parent / "img" / "locate.png"
         figure_of(tables, config.locate.below_curve, picture)
         inside = [command, "", "![Error and abstention](img/locate.png)", "", *lines]
-        arguments.page.write_text(
-            before + "<!-- measured -->\n" + "\n".join(inside) + "\n<!-- /measured -->" + after, "utf-8"
-        )
+        marked = "\n".join(["<!-- measured -->", *inside, "<!-- /measured -->"])
+        arguments.page.write_text(before + marked + rest.split("<!-- /measured -->")[1], "utf-8")
 
 
 if __name__ == "__main__":

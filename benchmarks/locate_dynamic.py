@@ -15,15 +15,14 @@ from math import erf, sqrt
 import numpy as np
 import numpy.typing as npt
 
+from thermocancer.locate.posterior import NOISE_CELSIUS, faded
 from thermocancer.phantom.contrast import Cooling, Tumour, solve_footprint
-from thermocancer.phantom.detectability import FIELD_MM, PITCH_MM
+from thermocancer.phantom.detectability import FIELD_MM, PITCH_MM, patch_power
 from thermocancer.phantom.recovery import CONVECTION, PADDING, PERFUSION, tabulate
-from thermocancer.phantom.skin import MOTTLE
 from thermocancer.phantom.solver import Surroundings
 from thermocancer.phantom.tissue import TISSUES
 
 Array = npt.NDArray[np.float64]
-NOISE = 0.05
 COOLINGS = {
     "the phantom's fan (1.5 times the still air, .35 degC below the room, 210 s)": (1.5, 0.35, 210.0),
     "a strong fan (h 40, 17 degC, 300 s)": (4.0, 4.0, 300.0),
@@ -56,21 +55,18 @@ def spectra(tumour: Tumour, cooling: Cooling) -> Array:
     count = int(FIELD_MM / PITCH_MM / 3)
     axis = (np.arange(count) - count // 2) * 3 * PITCH_MM * 1e-3
     distance = np.hypot(axis[:, None], axis[None])
-    fade = np.cos(np.pi / 2 * np.clip((distance - 0.05) / 0.05, 0.0, 1.0)) ** 2
     frames = np.concatenate([footprint.steady[None], footprint.course])
-    maps = np.array([np.interp(distance, footprint.radius, each, right=0.0) * fade for each in frames])
+    maps = np.array([np.interp(distance, footprint.radius, each, right=0.0) * faded(distance) for each in frames])
     return np.asarray(np.fft.fft2(maps).reshape(len(maps), -1) * (3 * PITCH_MM) ** 2)
 
 
 def information(signals: list[Array], gain: Array, used: Array) -> Array:
     """Fisher information of signals (each (21, frequencies)) about their amplitudes, by the frames in ``used``."""
     count = int(FIELD_MM / PITCH_MM / 3)
-    frequency = np.fft.fftfreq(count, 3 * PITCH_MM)
-    patches = np.zeros((count, count))
-    for spacing, spread in MOTTLE:
-        fall = np.sinc(frequency * spacing) ** 8
-        patches += (spread / 0.48) ** 2 * spacing**2 * fall[:, None] * fall[None]
-    white, field = NOISE**2 * PITCH_MM**2, patches.ravel()
+    white, field = (
+        NOISE_CELSIUS**2 * PITCH_MM**2,
+        patch_power(np.fft.fftfreq(count, 3 * PITCH_MM).astype(np.float64), 1.0).ravel(),
+    )
     g = gain[used]
     total = np.zeros((len(signals), len(signals)))
     # the inverse of white 1 + field g g' by Sherman and Morrison

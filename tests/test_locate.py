@@ -14,24 +14,17 @@ from typer.testing import CliRunner
 
 from thermocancer.classifiers.making import load_fitted, make_classifier
 from thermocancer.cli import register
+from thermocancer.config.judging import LocateSection
 from thermocancer.config.sources import SimulateSection
 from thermocancer.errors import DataError
 from thermocancer.locate import posterior as posteriors
-from thermocancer.locate import training_set
+from thermocancer.locate import solving, training_set
 from thermocancer.locate.baseline import Inversion
 from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, ROWS, find_chest, shown
 from thermocancer.locate.locator import make_locator
 from thermocancer.locate.network import DEPTH_EDGES, HALF, PARTS, Outputs, cell_of, inputs_of
-from thermocancer.locate.training_set import (
-    RADII,
-    SHAPE,
-    Phantoms,
-    Sources,
-    draw_exams,
-    solve_bodies,
-    solve_sources,
-    solved,
-)
+from thermocancer.locate.solving import RADII, SHAPE, Sources, solve_bodies, solve_sources, solved
+from thermocancer.locate.training_set import Phantoms, draw_exams
 from thermocancer.phantom.cohort import draw_cohort
 from thermocancer.phantom.contrast import solve_footprint
 from thermocancer.phantom.exam import Picture, make_scene
@@ -91,6 +84,25 @@ def test_a_left_oblique_view_is_shown_mirrored() -> None:
     assert oblique[0] == pytest.approx(oblique[1], abs=0.3)
 
 
+def test_a_pixel_without_a_temperature_is_background() -> None:
+    """What is missing is shown as the room, in static views and in frames; all else as if nothing were missing."""
+    frame = np.full((120, 160), 21.0)
+    frame[:, 30:130] = np.linspace(30, 34, 100)
+    holed = frame.copy()
+    holed[40:60, 110:130] = np.nan
+    recovery = np.linspace(0, 1, 20)[:, None, None]
+    whole, lacking = (
+        shown({"Frontal": each, "Right45": each}, each + recovery * (each > 25)) for each in (frame, holed)
+    )
+    assert all(np.isfinite(each).all() for each in lacking.values())
+    row, column = (int(float(each)) for each in find_chest(holed).cells_of(np.array(120.0), np.array(50.0)))
+    assert whole["frontal"][0, row, column, 1] == 1.0
+    assert lacking["frontal"][0, row, column].tolist() == [-6.0, 0.0]
+    assert lacking["frontal"][0, ROWS - 9 :, : COLUMNS // 2] == pytest.approx(
+        whole["frontal"][0, ROWS - 9 :, : COLUMNS // 2], abs=0.2
+    )
+
+
 # --- phantoms to learn from ---------------------------------------------------
 
 
@@ -102,7 +114,7 @@ def test_superposed_sources_are_what_the_solver_gives(tiny: Phantoms) -> None:
     again = solve_sources(settings, 3, range(1))
     assert np.array_equal(again.still[0], sources.still[0])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thermocancer.locate.training_set.HEAT", (heat, 2 * heat))
+        patch.setattr("thermocancer.locate.solving.HEAT", (heat, 2 * heat))
         other = solve_sources(settings, 3, range(1))
     warmth = sources.still[0] + heat * sources.per_heat[0]
     assert warmth == pytest.approx(other.still[0] + heat * other.per_heat[0], abs=1e-6)
@@ -114,7 +126,7 @@ def test_superposed_sources_are_what_the_solver_gives(tiny: Phantoms) -> None:
 def test_phantoms_are_the_same_however_many_make_them(tiny: Phantoms) -> None:
     (bodies,) = tiny.bodies
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("thermocancer.locate.training_set.PART", 1)
+        patch.setattr("thermocancer.locate.solving.PART", 1)
         again = solved(partial(solve_bodies, freely=True), SimulateSection(), 3, 2, 2, SilentTask())
     for name in ("frontal", "oblique", "surface", "breasts"):
         assert np.array_equal(getattr(again, name), getattr(bodies, name)[:2]), name
@@ -130,14 +142,11 @@ def test_superposed_phantoms_look_as_those_of_simulate(seed: int, monkeypatch: p
     assert visit.site is not None
     assert scene.lesion is not None
     camera = Picture(scene, "Frontal", dynamic=True)
-    matrices = [camera.static(), *(camera.frame(number, number) for number in range(20))]
-    static, *frames = (np.asarray(each.temperatures, np.float64) for each in matrices)
-    unit = 100.0 if static.max() > 200 else 1.0
-    both = shown({"Frontal": static / unit}, np.stack(frames) / unit)
-    alone = shown({}, np.stack(frames) / unit)
+    frames = np.stack([camera.frame(number, number).celsius for number in range(20)])
+    both, alone = shown({"Frontal": camera.static().celsius}, frames), shown({}, frames)
     healthy = SimulateSection(**{**settings.model_dump(), "sick_fraction": 0.0})
-    bodies, site, one = training_set._body(healthy, seed), visit.site, np.ones(1)
-    warmth, *course = training_set._at_radii(scene.lesion.footprint)
+    bodies, site, one = solving._body(healthy, seed), visit.site, np.ones(1)
+    warmth, *course = solving._at_radii(scene.lesion.footprint)
     at = np.array([[site.side, site.u, site.v]])
     nothing = np.zeros((1, 3, len(RADII)))
     sources = Sources(
@@ -239,13 +248,14 @@ def test_probabilities_are_calibrated_by_a_line() -> None:
 
 def test_the_curve_is_that_of_the_ideal_observer() -> None:
     from thermocancer.phantom.contrast import Tumour
+    from thermocancer.phantom.detectability import Observer
     from thermocancer.phantom.tissue import TISSUES
 
     found = [solve_footprint(TISSUES["layers-A-skin"], Tumour(0.02, depth, 1e5)) for depth in (0.015, 0.03)]
     warmth = np.array([np.interp(RADII, each.radius, each.steady) for each in found])
-    shallow, deep = posteriors.observers_auc(warmth)
-    assert shallow > 0.97
-    assert deep == pytest.approx(0.7, abs=0.08)
+    by_hand = [Observer(0.05, 1, 1.0).auc(each) for each in found]
+    assert posteriors.observers_auc(warmth) == pytest.approx(by_hand, abs=0.01)
+    assert by_hand[0] > LocateSection().below_curve > by_hand[1]
 
 
 def test_the_inversion_finds_a_plain_warm_spot(tiny: Phantoms) -> None:
@@ -327,8 +337,12 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
 
 
 def test_what_cannot_be_read_is_said_before_anything_is_made(tmp_path: Path) -> None:
-    """No network is made for a workspace without exams, or for the name of a run that is not there."""
-    for arguments in ([], ["nothere"], [str(tmp_path / "no" / "folder")]):
+    """No network is made for a workspace without exams, the name of a run that is not there, or oblique views alone."""
+    (tmp_path / "exam").mkdir()
+    (tmp_path / "exam" / "Left45.txt").write_bytes(
+        format_matrix(np.random.default_rng(0).integers(2500, 3500, (120, 160), np.uint16), "space2")
+    )
+    for arguments in ([], ["nothere"], [str(tmp_path / "no" / "folder")], [str(tmp_path / "exam")]):
         result = CliRunner().invoke(register(), ["locate", *arguments, "-w", str(tmp_path)])
         assert result.exit_code == DataError.exit_code, result.output
         assert not (tmp_path / "cache").exists()

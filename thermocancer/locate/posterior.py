@@ -219,9 +219,12 @@ def observers_auc(warmth: FloatArray) -> FloatArray:
     """
     observer = Observer(NOISE_CELSIUS, 1, 1.0)
     nothing = np.zeros((0, len(RADII)))
-    # the edge at which a footprint's table ends is no signal, but to an ideal observer it would be one
-    fade = np.cos(np.pi / 2 * np.clip((RADII - 0.05) / 0.05, 0.0, 1.0)) ** 2
-    return np.array([observer.auc(Footprint(RADII, each * fade, nothing)) for each in warmth], dtype=np.float64)
+    return np.array([observer.auc(Footprint(RADII, each, nothing)) for each in warmth * faded(RADII)], dtype=np.float64)
+
+
+def faded(distance: FloatArray) -> FloatArray:
+    """Share kept of a footprint at distances in metres, so that an observer does not see its table's end."""
+    return np.asarray(np.cos(np.pi / 2 * np.clip((distance - 0.05) / 0.05, 0.0, 1.0)) ** 2)
 
 
 SEEN = ("frontal", "oblique", "dynamic")

@@ -18,6 +18,7 @@ import numpy as np
 from thermocancer.config.sources import SimulateSection
 from thermocancer.errors import ConfigError
 from thermocancer.files import write_text, written_aside
+from thermocancer.phantom import FloatArray
 from thermocancer.phantom.cohort import HEAT
 from thermocancer.phantom.contrast import Footprint, Tumour, solve_footprint
 from thermocancer.phantom.skin import MOTTLE
@@ -92,12 +93,7 @@ class Observer:
     def __init__(self, noise_celsius: float, frames: int, mottle: float) -> None:
         self._count = int(FIELD_MM / PITCH_MM)
         frequency = np.fft.fftfreq(self._count, PITCH_MM).astype(np.float64)
-        patches = np.zeros((self._count, self._count))  # cubic B-splines with white coefficients, degC2 mm2
-        for spacing, spread in MOTTLE:
-            fall = np.sinc(frequency * spacing) ** 8
-            coefficient = (CELSIUS_PER_PERFUSION * spread / 0.48) ** 2
-            patches += coefficient * spacing**2 * fall[:, None] * fall[None, :]
-        self._noise = noise_celsius**2 / frames * PITCH_MM**2 + mottle**2 * patches
+        self._noise = noise_celsius**2 / frames * PITCH_MM**2 + mottle**2 * patch_power(frequency)
 
     def auc(self, footprint: Footprint) -> float:
         """AUC for one footprint in a known place."""
@@ -109,6 +105,18 @@ class Observer:
         power = np.abs(np.fft.fft2(signal) * PITCH_MM**2) ** 2
         squared = float(np.sum(power / self._noise)) / (self._count * PITCH_MM) ** 2
         return 0.5 * (1.0 + erf(sqrt(squared) / 2.0))
+
+
+def patch_power(frequency: FloatArray, celsius: float = CELSIUS_PER_PERFUSION) -> FloatArray:
+    """Power (n, n), degC2 mm2, at frequencies (n) a mm of the patches of ``skin.MOTTLE``, of ``celsius`` an e-fold.
+
+    Cubic B-splines with white coefficients.
+    """
+    patches = np.zeros((len(frequency), len(frequency)))
+    for spacing, spread in MOTTLE:
+        fall = np.sinc(frequency * spacing) ** 8
+        patches += (celsius * spread / 0.48) ** 2 * spacing**2 * fall[:, None] * fall[None, :]
+    return patches
 
 
 def pixel_auc(footprint: Footprint, noise_celsius: float, frames: int) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thermocancer.config import Config
+from thermocancer.config.judging import LocateSection
 from thermocancer.errors import DataError
 from thermocancer.files import Json, write_for_user, write_text
 from thermocancer.locate.chest import shown
@@ -34,16 +36,24 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Make or read the network of this workspace, then answer for every exam that was asked for, or of the data set.
 
-    Raises DataError when none has a frontal view.
+    Raises DataError, before anything is made, when none has a frontal view.
     """
     from thermocancer.evaluation.prediction.located import answer, page_facts, picture_of, refused
     from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, render_page
 
     exams, read_as, name = _asked(config, workspace)
+    looked_at: list[Views] = []
+    for exam in exams:
+        looked_at.append(exam)
+        if "Frontal" in exam.celsius:
+            break
+    else:
+        raise DataError("no exam could be read", where=looked_at[0].name if looked_at else name,
+                        found=refused(looked_at[0])["reason"] if looked_at else "no exams")  # fmt: skip
     locator = make_locator(config, workspace, progress)
     report, answers = StageReport("locate"), list[Json]()
     pictures: dict[str, bytes] = {}
-    for exam in exams:
+    for exam in chain(looked_at, exams):
         if "Frontal" not in exam.celsius:
             answers.append(refused(exam))
             report.failed.append(Failure(exam.name, answers[-1]["reason"]))
@@ -54,24 +64,26 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         report.notes.append(f"{exam.name}: any source {found.probability:.2f}. {answers[-1]['words']}")
         if config.locate.page != "" and len(pictures) < MOST_PICTURES:
             pictures[exam.name] = picture_of(exam, found, PAGE_BYTES // MOST_PICTURES)
-    if not report.made:
-        raise DataError("no exam could be read", where=answers[0]["exam"] if answers else name,
-                        found=answers[0]["reason"] if answers else "no exams")  # fmt: skip
+    section = config.locate
     made = (
-        f"By a network that learnt from {config.locate.bodies} phantom bodies ({', '.join(config.locate.tissues)}) and "
-        "from no person: what it says of people has been checked against no truth."
+        f"By a network that learnt from {section.bodies} phantom bodies ({', '.join(section.tissues)}) in "
+        f"{section.steps} steps and from no person: what it says of people has been checked against no truth."
     )
+    usual = LocateSection().steps
+    if section.steps < usual / 2:
+        made += f" {usual} steps are usual: after so few it knows little, and its regions are large."
     report.figures = {"exams": answers, "learnt_from": made, "notice": ADJUNCT_NOTICE}
-    report.notes.append(made)
     if config.locate.page != "":
         content = render_page("locate.html", page_facts(answers, pictures, read_as, made), {})
         page = Path(config.locate.page) if config.locate.page else workspace.root / "locate" / f"{name}.html"
         (write_for_user if config.locate.page else write_text)(page, content)
         report.outputs.append(str(page))
+        if report.made > len(pictures):
+            report.notes.append(f"the page shows pictures of the first {len(pictures)} exams, words of all")
     return report
 
 
-def _asked(config: Config, workspace: Workspace) -> tuple[Iterable[Views], list[str], str]:
+def _asked(config: Config, workspace: Workspace) -> tuple[Iterator[Views], list[str], str]:
     """The exams, how their files were read, and what the page is called."""
     from thermocancer.evaluation.prediction.located import exams_at, exams_of_data_set
     from thermocancer.runs.run import read_run

@@ -112,6 +112,8 @@ def _stored(path: Path, wanted: set[str] | None) -> Iterator[Views]:
 def refused(exam: Views) -> Json:
     """The answer to an exam that has no frontal view."""
     reason = "no frontal view that can be used: the oblique ones are read only beside it"
+    unfit = [f"{file['file']}: {verdict['reason']}" for file in exam.files for verdict in file["verdicts"]]
+    reason += f" ({unfit[0]})" if unfit else ""
     return {"exam": exam.name, "status": "refused", "reason": reason, "files": exam.files, "notes": exam.notes}
 
 
@@ -121,6 +123,10 @@ def answer(exam: Views, found: Posterior, share: float) -> Json:
     ends = (LIMITS["depth"][0], *BANDS, LIMITS["depth"][1])
     bands = np.flatnonzero(found.region.any(axis=(1, 2)))
     side = "right" if found.right >= 0.5 else "left"
+    share_lacking = float(np.isnan(exam.celsius["Frontal"]).mean())
+    lacking = f" {share_lacking:.1%} of the frontal view's pixels hold no temperature; no phantom lacked any." * bool(
+        share_lacking
+    )
     best = max(found.quadrants, key=lambda name: found.quadrants[name] * name.startswith(side))
     return {
         "exam": exam.name, "status": "located" if found.locatable else "not locatable", "reason": "",
@@ -134,7 +140,7 @@ def answer(exam: Views, found: Posterior, share: float) -> Json:
             "share": share, "area_cm2": found.area_cm2,
             "depth_mm": [ends[bands[0]], ends[bands[-1] + 1]] if len(bands) else None,
         },
-        "words": in_words(found, side, best, share), "files": exam.files, "notes": exam.notes,
+        "words": in_words(found, side, best, share) + lacking, "files": exam.files, "notes": exam.notes,
     }  # fmt: skip
 
 
