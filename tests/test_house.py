@@ -44,7 +44,7 @@ OTHER_MEANINGS = {
     ("stages/reproduce.py", "fuse"): "a section of the config",
     ("evaluation/prediction/gathering.py", "image"): "a kind of file",
     ("evaluation/prediction/input.py", "image"): "a kind of file",
-    ("locate/training_set.py", "asymmetry"): "a setting of simulate",
+    ("locate/solving.py", "asymmetry"): "a setting of simulate",
     ("stages/predict.py", "image"): "what a file is called in a message",
 }
 """The same word where it names something else."""

@@ -149,7 +149,7 @@ def _roots(paths: Sequence[Path]) -> Iterator[tuple[Path, list[Path] | None]]:
     files: defaultdict[Path, list[Path]] = defaultdict(list)
     for path in paths:
         if not path.exists():
-            raise DataError("there is no such file or folder", where=path, hint="predict FILE or FOLDER --run NAME")
+            raise DataError("there is no such file or folder", where=path, hint="name a file or a folder of exams")
         if path.is_dir():
             yield path, None
         else:

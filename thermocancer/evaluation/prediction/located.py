@@ -147,16 +147,17 @@ def answer(exam: Views, found: Posterior, share: float) -> Json:
 def in_words(found: Posterior, side: str, quadrant: str, share: float) -> str:
     """One sentence: where a source would be, if there is one."""
     sure = max(found.right, 1.0 - found.right)
+    covers = "all that is shown" if found.region.any(axis=0).all() else f"{found.area_cm2:.0f} cm2"
     if not found.locatable:
         likelier = f"it would rather be in the {side} breast ({sure:.0%}), and " if sure >= SURE_OF_SIDE else ""
         return (
             f"Not locatable: if there is a source, {likelier}its warmth cannot be told from the patches of this skin; "
-            f"the {share:.0%} region covers {found.area_cm2:.0f} cm2."
+            f"the {share:.0%} region covers {covers}."
         )
     return (
         f"If there is a source, it would be in the {side} breast ({sure:.0%}), {quadrant.split()[1]}, "
         f"{_span(found.depth)} mm deep and {_span(found.diameter)} mm wide; "
-        f"the {share:.0%} region covers {found.area_cm2:.0f} cm2."
+        f"the {share:.0%} region covers {covers}."
     )
 
 
