@@ -8,14 +8,13 @@ become 28 to 36 degC, which is made up: the collection has no degrees, and each 
 from __future__ import annotations
 
 import argparse
-import re
-import zipfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from thermocancer.data.cohort import CentiCelsius, Exam
+from thermocancer.data.folder.tables import read_table
 from thermocancer.data.nuisance import measure_matrix, nuisance_columns
 from thermocancer.data.store.writing import DatasetWriter, PackedExam, hash_array, pack
 from thermocancer.workspace import Workspace
@@ -29,16 +28,8 @@ SIDES = (("right", 60), ("left", 330))
 
 def labels_of(path: Path) -> dict[str, str]:
     """What the first two columns of a table say: name of a picture, label."""
-    with zipfile.ZipFile(path) as book:
-        sheet = book.read("xl/worksheets/sheet1.xml").decode()
-        has_texts = "xl/sharedStrings.xml" in book.namelist()
-        texts = re.findall(r"<si>(.*?)</si>", book.read("xl/sharedStrings.xml").decode(), re.S) if has_texts else []
-    cells = {}
-    for place, kind, body in re.findall(r'<c r="([AB]\d+)"([^>]*)>(.*?)</c>', sheet, re.S):
-        text = re.sub(r"<[^>]+>", "", body).strip()
-        cells[place] = re.sub(r"<[^>]+>", "", texts[int(text)]) if 't="s"' in kind and text else text
-    named = {cells[place]: cells.get(f"B{place[1:]}", "") for place in cells if place[0] == "A"}
-    return {name.strip().split("_")[0]: label.strip() for name, label in named.items()}
+    table = read_table(path, "labels")
+    return {row.cells[table.columns[0]].split("_")[0]: row.cells.get(table.columns[1], "") for row in table.rows}
 
 
 def composed(folder: Path, name: str, number: int) -> CentiCelsius:

@@ -21,7 +21,7 @@ import argparse
 import datetime
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from statistics import NormalDist
@@ -168,6 +168,60 @@ def rates(
             for count in patients:
                 for prevalence in prevalences:
                     yield rate_of(tie, auc, count, prevalence, studies)
+
+
+# --- for the page of evidence -----------------------------------------------------------------------------------------
+
+
+def read_rates(path: Path) -> list[Rate]:
+    """What ``--json`` wrote."""
+    names = [each.name for each in fields(Rate)]
+    return [Rate(**{name: row[name] for name in names}) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+
+def misses(rate: float, studies: int, lowest: float, highest: float) -> str:
+    """The Wilson interval over studies of a rate, where it excludes the goal; else nothing."""
+    seen = wilson(round(rate * studies), studies)
+    if seen.low is None or seen.high is None or (seen.high >= lowest and seen.low <= highest):
+        return ""
+    return f"{rate:.3f} [{seen.low:.3f}, {seen.high:.3f}]"
+
+
+def missed_shortcuts(counted: Sequence[Rate]) -> list[str]:
+    """A line for each cell whose interval over studies excludes the goal."""
+    lines = []
+    for each in counted:
+        seen = misses(each.wrong / each.studies, each.studies, 0.0, 0.05)
+        if seen and each.meets_the_goal is not None:
+            what = "false" if each.tie == NONE else f"AUC {each.auc:g} missed"
+            lines.append(
+                f"- shortcuts, {each.tie}, {each.patients} patients, {each.prevalence:.0%} sick: {what} "
+                f"{seen}, asked <= 0.05; the report names there the smallest shortcut that such a study shows in "
+                'four of five, and says "not shown" where it cannot say "shown absent"'
+            )
+    return lines
+
+
+def command_of(counted: Sequence[Rate]) -> str:
+    """What to type for just these cells."""
+    asked = {"patients": "patients", "prevalence": "prevalence", "auc": "auc", "tie": "ties"}
+    options = [
+        f"--{option} " + " ".join(dict.fromkeys(f"'{value}'" if " " in str(value) else str(value) for value in values))
+        for name, option in asked.items()
+        if (values := [getattr(each, name) for each in counted])
+    ]
+    return f"python benchmarks/shortcut_rates.py {' '.join(options)} --studies {counted[0].studies}"
+
+
+def shortcut_table(counted: Sequence[Rate]) -> list[str]:
+    """The cells, and what to type for those of as many studies."""
+    sizes = sorted({each.studies for each in counted})
+    return [
+        "", "## Shortcuts", "",
+        *(f"Counted by `{command_of([each for each in counted if each.studies == size])}`." for size in sizes),
+        "A tie has the AUC of the best score that could be made of it; it is missed where its family is not named, and",
+        "false is any word of a shortcut where there is none.", "", HEAD, *(each.line() for each in counted),
+    ]  # fmt: skip
 
 
 HEAD = """| tie | AUC | patients | sick | share of studies with the wrong verdict | studies | goal |

@@ -206,7 +206,7 @@ def widened_shares(tp: int, sick: int, tn: int, healthy: int, confidence: float)
             "value": count / of, "low": 0.0 if count == 0 else 1 / (1 + np.exp(half - middle)),
             "high": 1.0 if count == of else 1 / (1 + np.exp(-half - middle)),
             "method": "logit interval, widened for thresholds chosen in every fold",
-        } | said_of_few(sick, healthy, 20)  # fmt: skip
+        } | said_of_few(sick, healthy, 40)  # fmt: skip
     return found
 
 

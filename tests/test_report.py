@@ -15,6 +15,7 @@ from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_datas
 
 from thermocancer import evaluation
 from thermocancer.config import load_config
+from thermocancer.config.judging import EvaluateSection
 from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.data.names import ThermogramName
 from thermocancer.data.split import make_split
@@ -25,6 +26,7 @@ from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, 
 from thermocancer.evaluation.report.judgement import fold_facts
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, THERMOGRAMS, Words, render_page
 from thermocancer.evaluation.report.verdict import verdict_of
+from thermocancer.evaluation.statistics.metrics import auc_figures
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import hash_file
 from thermocancer.progress import Silent
@@ -388,6 +390,11 @@ def test_the_original_protocol_counts_files_and_every_other_one_patients(
     metrics = json.loads((folder / "metrics.json").read_text())
     assert (metrics["n"], metrics["unit"], metrics["patients"]) == (n, unit, 30)
     assert sum(metrics["confusion"].values()) == n
+    run = read_run(workspace, "visits")
+    summary = auc_figures(run.rows, EvaluateSection(), by_exam=run.by_exam)
+    assert [summary[name] for name in ("auc", "auc_low", "auc_high")] == [
+        metrics["auc"][end] for end in ("value", "low", "high")
+    ]
 
 
 # --- the verdict: tone and first words from the model and all it is compared with -------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from calibration_of_verdicts import COLUMNS, missed_cells, missed_shortcuts, of_cell, page, permuted_rank
-from shortcut_rates import NONE, TIES, Rate, draw_scope, rate_of
+from calibration_of_verdicts import COLUMNS, missed_cells, of_cell, page, permuted_rank
+from shortcut_rates import NONE, TIES, Rate, command_of, draw_scope, missed_shortcuts, rate_of, shortcut_table
 
 from thermocancer.evaluation.statistics.intervals import auc_interval
 from thermocancer.evaluation.statistics.units import units_of
@@ -64,23 +64,41 @@ def test_the_page_of_evidence_is_made_from_studies() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cell", "covered", "said"),
-    [((40, 8), 0.86, "the report warns there"), ((80, 30), 0.86, "does not warn"), ((40, 8), 0.91, "")],
-)
+    ("cell", "covered", "again", "said"),
+    [
+        ((40, 8), 0.86, None, "the report warns there"), ((40, 8), 0.91, None, ""),
+        ((80, 30), 0.86, 0.86, "still missed, 0.860"), ((80, 30), 0.86, 0.92, "0.920, which may be what is asked"),
+    ],
+)  # fmt: skip
 def test_a_cell_is_missed_where_its_interval_excludes_the_goal(
-    cell: tuple[int, int], covered: float, said: str
+    cell: tuple[int, int], covered: float, again: float | None, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """.91 of 100 studies (.84 to .95) may be the .93 that was asked; .86 cannot."""
-    row = [0.8, covered, *[0.95] * 5, 0.9, 0.9, 0.0, 0.5]
-    lines = missed_cells([(*cell, 1.6, "ridge")], [row], 100)
+    """.91 of 100 studies (.84 to .95) may be the .93 that was asked; .86 cannot, but where nobody is warned of it other
+    studies have a say.
+    """
+
+    def row(rate: float | None) -> list[float]:
+        assert rate is not None, "counted again where the report warns"
+        return [0.8, rate, *[0.95] * 5, 0.9, 0.9, 0.0, 0.5]
+
+    monkeypatch.setattr("calibration_of_verdicts.of_cell", lambda *_, **__: row(again))
+    lines = missed_cells([(*cell, 1.6, "ridge")], [row(covered)], 100)
     assert len(lines) == bool(said)
     assert said in "".join(lines)
+    assert ("does not warn" in "".join(lines)) == (again is not None)
 
 
 def test_a_shortcut_that_is_missed_is_listed() -> None:
-    cell = {"tie": "site", "auc": 0.8, "patients": 40, "prevalence": 0.5, "studies": 20, "meets_the_goal": False}
-    assert "site, 40 patients" in "".join(missed_shortcuts([{**cell, "wrong": 11}]))
-    assert missed_shortcuts([{**cell, "wrong": 2}]) == [], "2 of 20 may be one of twenty"
+    missed, kept = (Rate("site", 0.8, 40, 0.5, 20, named=20, right=right) for right in (9, 18))
+    assert "site, 40 patients" in "".join(missed_shortcuts([missed]))
+    assert missed_shortcuts([kept]) == [], "2 of 20 may be one of twenty"
+    assert missed.line() in shortcut_table([missed])
+
+
+def test_the_page_says_what_to_type_for_its_shortcuts() -> None:
+    cells = [Rate("second format", 0.8, patients, 0.5, 20, named=20, right=20) for patients in (40, 80)]
+    asked = "--patients 40 80 --prevalence 0.5 --auc 0.8 --ties 'second format' --studies 20"
+    assert command_of(cells).endswith(asked)
 
 
 def test_ranks_among_permuted_labels_are_spread_on_nothing() -> None:

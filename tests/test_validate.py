@@ -13,9 +13,9 @@ from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_datas
 from thermocancer.data.cohort import ArrayCohort, CentiCelsius
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
-from thermocancer.evaluation.external import net_benefit, told, verdict_of_travel
+from thermocancer.evaluation.external import net_benefit, told, verdict_of_travel, weighted_sum
 from thermocancer.evaluation.report.page import with_interval
-from thermocancer.evaluation.statistics.intervals import Estimate
+from thermocancer.evaluation.statistics.intervals import Estimate, wilson
 from thermocancer.files import Json
 from thermocancer.progress import Silent
 from thermocancer.stages import fuse, validate
@@ -25,7 +25,7 @@ from thermocancer.workspace import Workspace
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     workspace = Workspace(tmp_path_factory.mktemp("home"))
-    source = toy_source(toy_rows(60, repeats=1))
+    source = toy_source(toy_rows(150, repeats=1))
     write_dataset(workspace, source)
     config = pixels_config(workspace)
     make_split(source.exams, config.split, 0).write(workspace.split)
@@ -41,8 +41,8 @@ def judged(home: Workspace, other: Workspace) -> Json:
     return found
 
 
-def collection(folder: Path, *, seed: int, change: str = "") -> Workspace:
-    workspace, source = Workspace(folder), toy_source(toy_rows(80, repeats=1, seed=seed), seed=seed)
+def collection(folder: Path, *, seed: int, change: str = "", patients: int = 80) -> Workspace:
+    workspace, source = Workspace(folder), toy_source(toy_rows(patients, repeats=1, seed=seed), seed=seed)
     matrices: CentiCelsius = np.asarray(source.matrices["Frontal"], dtype=np.uint16)
     measured = source.measured
     if change == "no spots":
@@ -55,7 +55,9 @@ def collection(folder: Path, *, seed: int, change: str = "") -> Workspace:
 
 
 def test_it_travels_to_patients_of_its_own_kind(home: Workspace, tmp_path: Path) -> None:
-    found = judged(home, collection(tmp_path / "same", seed=5))
+    found = judged(home, collection(tmp_path / "same", seed=5, patients=300))
+    margin = f"lose less than {found['margin']:.2f}; that margin is this program's"
+    assert any(margin in sentence for sentence in found["verdict"]["sentences"])
     assert found["verdict"]["headline"].startswith("It travels.")
     kept = json.loads((home.root / "runs" / "pixels" / "manifest.json").read_text())["thresholds"]
     assert found["threshold"] == statistics.median(kept.values())
@@ -104,6 +106,16 @@ def test_net_benefit_is_that_of_counts() -> None:
     assert found["low"] < found["value"] < found["high"]
 
 
+def test_the_difference_of_two_collections_knows_that_home_is_uncertain_too() -> None:
+    """Newcombe's interval of a difference of independent shares (1998, Stat Med 17:873), method 10, his example (a):
+    56 of 70 and 48 of 80 are .0524 to .3339 apart.
+    """
+    found = weighted_sum([1, -1], [wilson(56, 70), wilson(48, 80)])
+    assert found is not None
+    assert [found["low"], found["high"]] == pytest.approx([0.0524, 0.3339], abs=5e-5)
+    assert weighted_sum([1, -1], [wilson(56, 70), Estimate(None, None, None, "")]) is None
+
+
 @pytest.mark.parametrize(
     ("value", "low", "high", "words"),
     [(0.9, 0.85, 0.95, "It travels."), (0.6, 0.5, 0.7, "It does not"), (0.85, 0.5, 0.97, "cannot be told")],
@@ -123,6 +135,7 @@ def test_verdicts(
     document: Json = {
         "metrics": {"auc": {"value": value, "low": low, "high": high}, "sensitivity": share, "specificity": share},
         "internal_auc": {"value": 0.9, "low": 0.8, "high": 0.95}, "shared": {}, "units": 50, "positives": 20,
+        "difference": weighted_sum([1, -1], [Estimate(value, low, high, ""), Estimate(0.9, 0.85, 0.95, "")]),
         "threshold": 0.5, "calibration": {"in_the_large": None, "slope": None}, "apart": [], "scored": 50,
         "abstained": abstained, "answered_auc": answered and {"value": answered, "low": 0.6, "high": 0.8},
     }  # fmt: skip

@@ -23,7 +23,7 @@ from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
 from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, remove, write_json
 from thermocancer.progress import Progress, Silent
-from thermocancer.runs.predictions import Prediction, to_units
+from thermocancer.runs.predictions import Prediction
 from thermocancer.training.workers import Claim, share_out
 
 MODELS = "models"
@@ -69,17 +69,6 @@ class CrossValidation:
     def history(self) -> list[dict[str, object]]:
         parts = (part for each in self.folds for part in each.members or (each,))
         return [{"fold": part.fold, **entry} for part in parts for entry in part.history]
-
-    @property
-    def auc(self) -> float | None:
-        """Area under the ROC curve over units, to four digits, for a summary; None with one class."""
-        from sklearn.metrics import roc_auc_score
-
-        units = to_units(self.rows)
-        labels = [unit.label for unit in units]
-        if len(set(labels)) < 2:
-            return None
-        return round(float(roc_auc_score(labels, [unit.score for unit in units])), 4)
 
 
 def cross_validate(

@@ -90,14 +90,16 @@ def plan_study(
     Example: thermocancer plan-study --auc 0.65 --prevalence 0.4
     """
     config = call.load()
-    from thermocancer.evaluation.planning import Population, measured_population, plan_picture, study_plan
+    from thermocancer.evaluation.planning import GIVEN, Population, measured_population, plan_picture, study_plan
 
     found, data = Population(0.3), Workspace(Path(config.workspace)).dataset(config.dataset.name)
+    how = "assumed or given"
     if call.workspace is not None and data.is_file():
         from thermocancer.data.store.reading import StoredCohort
 
         with StoredCohort(data) as cohort:
             found = measured_population(cohort, config.cohort.match_days, config.cohort.match_room_celsius)
+        how = "measured, where not given"
     found = Population(
         found.prevalence if prevalence is None else prevalence, found.overlap if overlap is None else overlap
     )
@@ -106,9 +108,11 @@ def plan_study(
     )  # fmt: skip
     if not call.quiet and call.json_file != "-":
         console = make_console()
-        console.print(f"{found.prevalence:.1%} sick; {found.overlap:.1%} of the sick have a match", markup=False)
+        console.print(f"{how}: {found.prevalence:.1%} sick, {found.overlap:.1%} of them have a match", markup=False)
+        console.print(GIVEN, markup=False, soft_wrap=True)
         for each in rows:
             said = f"{each['patients']} patients ({each['sick']} sick, {each['healthy']} healthy)"
+            said += f"; {each['note']}" if each["note"] else ""
             console.print(f"{each['goal']}, {each['power']:.0%} power: {said}", markup=False, soft_wrap=True)
     if picture is not None and not call.dry_run:
         from thermocancer.files import write_bytes

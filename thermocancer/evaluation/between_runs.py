@@ -37,7 +37,8 @@ def compare_runs(runs: Sequence[Run], workspace: Workspace, config: Config) -> R
     Raises DataError when they share no patient, disagree about labels, or only one class was scored.
     """
     confidence, bootstrap, seed = config.evaluate.confidence, config.evaluate.bootstrap, config.seed
-    own = {run.name: gather_units(run.rows) for run in runs}
+    by_exam = all(run.by_exam for run in runs)  # else exams of one run would find no patients of the other
+    own = {run.name: gather_units(run.rows, by_exam=by_exam) for run in runs}
     units = shared_units(own)
     described: list[Json] = []
     for run in runs:

@@ -138,6 +138,11 @@ class Run:
             return read_files(self.folder / PREDICTIONS)
         return [f"{row.patient}_{row.visit}" for row in self.rows]
 
+    @property
+    def by_exam(self) -> bool:
+        """Whether every exam is a unit of its own, as in the original study, or every patient."""
+        return self.manifest.protocol == "thesis"
+
     def facts(self) -> RunFacts:
         """What the metrics need to know about how the run was made; the threshold is the folds' median."""
         thresholds = self.manifest.operating_points.values()

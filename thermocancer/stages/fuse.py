@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from thermocancer.classifiers.late.run import late_job, train_late
@@ -54,7 +56,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             report.made, report.current = int(late.written), int(not late.written)
             report.figures |= {
                 "patients": len({row.patient for row in late.scores.rows}),
-                **auc_figures(late.scores.rows, config.evaluate),
+                **auc_figures(late.scores.rows, config.evaluate, by_exam=combined.runs[0].by_exam),
             }
         return report
     with StoredCohort(workspace.dataset(config.dataset.name)) as cohort:
@@ -63,13 +65,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             return report
         trained = train(job, progress)
     report.made, report.current = int(trained.written), int(not trained.written)
-    report.figures |= {
-        "exams": len(job.rows),
-        "excluded": len(job.excluded),
-        **auc_figures(trained.scores.rows, config.evaluate),
-    }
+    figures = partial(auc_figures, settings=config.evaluate, by_exam=config.split.protocol == "thesis")
+    report.figures |= {"exams": len(job.rows), "excluded": len(job.excluded), **figures(trained.scores.rows)}
     if trained.baseline is not None:
-        report.figures |= auc_figures(trained.baseline.rows, config.evaluate, "baseline_auc")
+        report.figures |= figures(trained.baseline.rows, name="baseline_auc")
     return report
 
 

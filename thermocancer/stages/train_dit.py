@@ -62,7 +62,8 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         trained = train(job, progress, family.calibrated(network, job.asked))
     report.made, report.current = int(trained.written), int(not trained.written)
     report.figures |= {"exams": len(job.rows), "folds": len(job.folds)}
-    report.figures |= auc_figures(trained.scores.rows, config.evaluate) | network.counts
+    by_exam = config.split.protocol == "thesis"
+    report.figures |= auc_figures(trained.scores.rows, config.evaluate, by_exam=by_exam) | network.counts
     return report
 
 

@@ -84,7 +84,8 @@ class Judge:
     """How controls are measured: the model's units and the settings of every interval.
 
     ``rows`` are the model's own predictions; with them a control of some repeats is compared with the model's
-    scores of the same repeats: the mean over five ranks better than one, whatever the model.
+    scores of the same repeats: the mean over five ranks better than one, whatever the model. ``by_exam``: what units
+    are, of the model and so of every control.
     """
 
     model: Units
@@ -92,6 +93,7 @@ class Judge:
     bootstrap: int
     seed: int
     rows: tuple[Prediction, ...] = ()
+    by_exam: bool = False
 
     def control(
         self, name: str, title: str, group: str, rows: list[Prediction], *, family: str = "", note: str = ""
@@ -100,9 +102,9 @@ class Judge:
 
         There is no difference where the two have no unit of one of the classes in common.
         """
-        units, folds = gather_units(rows), {row.fold for row in rows}
+        units, folds = gather_units(rows, by_exam=self.by_exam), {row.fold for row in rows}
         own = [row for row in self.rows if row.fold in folds]
-        model = gather_units(own) if folds <= {row.fold for row in own} else self.model
+        model = gather_units(own, by_exam=self.by_exam) if folds <= {row.fold for row in own} else self.model
         common, difference = set(model.keys) & set(units.keys), None
         if len({label for key, label in zip(units.keys, units.labels.tolist(), strict=True) if key in common}) == 2:
             difference = auc_difference(

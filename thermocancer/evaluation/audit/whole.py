@@ -51,7 +51,7 @@ def audit_run(
     ``config`` gives the settings of the audit; the run's own config gives its recipe.
     """
     run, settings = judged.run, config.evaluate
-    judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed, tuple(run.rows))
+    judge = Judge(judged.units, settings.confidence, settings.bootstrap, config.seed, tuple(run.rows), run.by_exam)
     if run.reads is Reads.IMAGES:
         scope, controls, unavailable = _of_images(run, settings, judge, progress)
     else:
@@ -163,7 +163,8 @@ def _matched(
 def _within(scope: Scope, judge: Judge, layout: str, keep: BoolArray) -> Json:
     """The model's own AUC within the largest acquisition stratum."""
     inside = {(scope.exams[row].patient, scope.exams[row].visit) for row in scope.scored if keep[row]}
-    units = gather_units([row for row in judge.rows if (row.patient, row.visit) in inside])
+    own = [row for row in judge.rows if (row.patient, row.visit) in inside]
+    units = gather_units(own, by_exam=judge.by_exam)
     auc = auc_interval(units, judge.confidence)
     return {"layout": layout, "n": len(units), "positives": int(units.labels.sum()), "auc": auc.as_dict()}
 

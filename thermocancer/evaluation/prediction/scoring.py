@@ -67,7 +67,7 @@ class LoadedRun:
     @cached_property
     def units(self) -> Units:
         """Its own out-of-sample scores."""
-        return gather_units(self.run.rows)
+        return gather_units(self.run.rows, by_exam=self.run.by_exam)
 
     @property
     def dynamic(self) -> bool:

@@ -21,8 +21,8 @@ def worth_of(run: Run, settings: EvaluateSection, seed: int) -> Json:
     Tone and headline are those of the last ``evaluate`` where it judged these scores (``evaluated``), else of the
     scores alone. ``caveat`` says in words why no answer should be believed; empty where nothing speaks against it.
     """
-    by_exam, words = run.manifest.protocol == "thesis", Words.of(run)
-    units, trivial = gather_units(run.rows, by_exam=by_exam), gather_units(run.baseline, by_exam=by_exam)
+    words = Words.of(run)
+    units, trivial = (gather_units(rows, by_exam=run.by_exam) for rows in (run.rows, run.baseline))
     if not units.has_both_classes:
         headline = "Only one class was scored out of sample: nothing is known of this run's worth."
         return {

@@ -65,7 +65,10 @@ def gather_contents(
     flow = cohort_flow(workspace, run.rows)
     sources = sources_of(workspace, run.rows)
     phantom = is_phantom(sources)
-    groups = [] if run.reads is Reads.IMAGES else subgroup_table(run.rows, exams, config.evaluate.confidence)
+    groups = (
+        [] if run.reads is Reads.IMAGES
+        else subgroup_table(run.rows, exams, config.evaluate.confidence, by_exam=run.by_exam)
+    )  # fmt: skip
     words = Words.of(run)
     wrong = misclassified(judged.units, document["threshold"], words)
     kept = run.config()

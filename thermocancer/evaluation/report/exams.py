@@ -189,7 +189,9 @@ AGE_BANDS = {40: "39 or under", 50: "40 to 49", 60: "50 to 59", 70: "60 to 69", 
 """Each decade by the age that ends it."""
 
 
-def subgroup_table(rows: Sequence[Prediction], facts: Mapping[ExamKey, ExamFacts], confidence: float) -> list[Json]:
+def subgroup_table(
+    rows: Sequence[Prediction], facts: Mapping[ExamKey, ExamFacts], confidence: float, *, by_exam: bool = False
+) -> list[Json]:
     """The run seen by view set, visit, layout, age and year, one line a subgroup; None where a class is missing.
 
     A grouping with a single group says nothing and is left out.
@@ -207,7 +209,8 @@ def subgroup_table(rows: Sequence[Prediction], facts: Mapping[ExamKey, ExamFacts
         for grouping, group in groups.items():
             members.setdefault(grouping, {}).setdefault(group, []).append(row)
     return [
-        {"grouping": grouping, "group": group} | subgroup_figures(gather_units(of_group[group]), confidence)
+        {"grouping": grouping, "group": group}
+        | subgroup_figures(gather_units(of_group[group], by_exam=by_exam), confidence)
         for grouping, of_group in members.items()
         for group in sorted(of_group)
         if len(of_group) > 1

@@ -48,8 +48,7 @@ class Judgement:
 
 def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     """Measure a run and its trivial baseline. Raises DataError when only one class was scored."""
-    by_exam = run.manifest.protocol == "thesis"  # the original study counted files
-    units = gather_units(run.rows, by_exam=by_exam)
+    units = gather_units(run.rows, by_exam=run.by_exam)
     confidence, bootstrap = settings.confidence, settings.bootstrap
     measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
     estimates = measured(units, where=run.folder / "predictions.csv")
@@ -61,7 +60,7 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
             named = each["note"].replace(" sick", f" {words.positive}")
             each["note"] = named.replace(" healthy", f" {words.negative}")
     curves = curve_facts(units, estimates, settings.prevalences)
-    trivial = gather_units(run.baseline, by_exam=by_exam)
+    trivial = gather_units(run.baseline, by_exam=run.by_exam)
     if not trivial.has_both_classes:
         return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None))
     baseline = {name: estimate.as_dict() for name, estimate in measured(trivial).items()}
@@ -102,7 +101,7 @@ def fold_facts(run: Run) -> Json:
         rows.setdefault(row.fold, []).append(row)
     facts, tested = [], dict[str, list[tuple[float, int, int]]]()
     for name, own in rows.items():
-        units = gather_units(own)
+        units = gather_units(own, by_exam=run.by_exam)
         spread, sick = float(np.ptp(units.scores)), int(units.labels.sum())
         auc = None
         if units.has_both_classes:

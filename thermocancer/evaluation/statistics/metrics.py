@@ -100,10 +100,13 @@ def measure(units: Units, *, confidence: float, bootstrap: int, seed: int, where
 
 
 def auc_figures(
-    rows: Sequence[Prediction], settings: EvaluateSection, name: str = "auc"
+    rows: Sequence[Prediction], settings: EvaluateSection, name: str = "auc", *, by_exam: bool
 ) -> dict[str, float | None]:  # fmt: skip
-    """``name``, ``name_low`` and ``name_high`` of out-of-sample rows, for the terminal; None without both classes."""
-    units = gather_units(rows)
+    """``name``, ``name_low`` and ``name_high`` of out-of-sample rows, for the terminal; None without both classes.
+
+    ``by_exam`` as ``Run.by_exam``, so that ``evaluate`` says the same.
+    """
+    units = gather_units(rows, by_exam=by_exam)
     if not units.has_both_classes:
         return {name: None}
     found = auc_interval(units, settings.confidence)
