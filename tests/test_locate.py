@@ -302,7 +302,9 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
         (folder / name).mkdir(parents=True)
         for view in views:
             matrix = Picture(scene, view, dynamic=False).static()
+            matrix.temperatures[:12, :32] = 0  # a corner that somebody blanked: 2 % of the pixels
             (folder / name / f"{view}.txt").write_bytes(format_matrix(matrix.temperatures, matrix.layout))
+    (folder / "2_1" / "Frontal.txt").write_bytes(b"no matrix")
     (folder / "3_1").mkdir()
     camera = Picture(scene, "Frontal", dynamic=True)
     for number in range(20):
@@ -323,6 +325,9 @@ def test_the_command_answers_in_json_and_on_a_page(workspace: Workspace, tmp_pat
     assert located["frames"] == 0
     assert refused["status"] == "refused"
     assert "frontal" in refused["reason"]
+    assert "Frontal.txt: " in refused["reason"]  # and why the file that says so is none
+    assert "2.0% of the frontal view's pixels hold no temperature" in located["words"]
+    assert "no temperature" not in recovered["words"]
     assert located["views"] == ["Frontal", "Right45"]
     assert 0 <= located["probability"] <= 1
     assert located["words"].startswith(("If there is a source", "Not locatable: if there is a source"))
