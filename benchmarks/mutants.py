@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHARE = 0.92
 TESTS = {
     "thermal/decoding": ["test_thermal_layouts.py", "test_thermal_reading.py"],
+    "thermal/lines": ["test_thermal_layouts.py", "test_thermal_reading.py"],
     "thermal/layouts": ["test_thermal_layouts.py", "test_thermal_reading.py"],
     "features/gram": ["test_features_gram.py"],
     "dmr/pages": ["test_dmr_pages.py"],

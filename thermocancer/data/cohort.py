@@ -99,17 +99,26 @@ class Cohort(Protocol):
 
 def centi_celsius(cohort: Cohort, view: str, rows: IntArray) -> CentiCelsius:
     """The first frame of one view in hundredths of a degree, (len(rows), H, W). Raises DataError for colours."""
+    _check_celsius(cohort)
+    return np.asarray(cohort.frames(view, rows, (0,))[:, 0], dtype=np.uint16)
+
+
+def _check_celsius(cohort: Cohort) -> None:
     if cohort.kind != "celsius":
         raise DataError("this data set holds colour images, no degrees", hint="build it with dataset.source: matrices")
-    return np.asarray(cohort.frames(view, rows, (0,))[:, 0], dtype=np.uint16)
 
 
 def degrees(cohort: Cohort, view: str, rows: IntArray) -> FloatArray:
     """The same in degC, NaN where a pixel holds no temperature, (len(rows), H, W): what features are measured on."""
-    celsius = centi_celsius(cohort, view, rows) / 100.0
-    masks = cohort.masks(view, rows, (0,))
-    if masks is not None:
-        celsius[masks[:, 0]] = np.nan
+    return degrees_of_frames(cohort, view, rows, (0,))[:, 0]
+
+
+def degrees_of_frames(cohort: Cohort, view: str, rows: IntArray, indices: Sequence[int] | None = None) -> FloatArray:
+    """The same of frames ``indices`` (all by default), (len(rows), len(indices), H, W)."""
+    _check_celsius(cohort)
+    celsius = cohort.frames(view, rows, indices) / 100.0
+    if (masks := cohort.masks(view, rows, indices)) is not None:
+        celsius[masks] = np.nan
     return celsius
 
 

@@ -15,9 +15,10 @@ from thermocancer.data.catalog import Record, check_labels, read_catalog, replac
 from thermocancer.data.folder.dates import ExamDates, date_files
 from thermocancer.data.folder.decide import STAGE, Cohorts, Content, Placed, label_counts, merge, place_files
 from thermocancer.data.folder.files import Facts, SourceFile, check_shape, find_sources, inspect, make
-from thermocancer.data.folder.labels import Labels, id_columns, label_of_paths, unfold_sites
+from thermocancer.data.folder.labels import Labels, id_columns, label_of_paths
 from thermocancer.data.folder.names import FileIdentity, keys_in, read_names
 from thermocancer.data.folder.plan import ReadingPlan
+from thermocancer.data.folder.sites import unfold_sites
 from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import LEFT_OUT, safe_name
 from thermocancer.errors import DataError

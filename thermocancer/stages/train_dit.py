@@ -13,6 +13,7 @@ from thermocancer.classifiers.sequence.readers import FrameReaders, check_frames
 from thermocancer.config import Config
 from thermocancer.config.schema import shown_rendering
 from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
+from thermocancer.data.nuisance import MISSING_SHARE
 from thermocancer.data.split import Split, dynamic_folds, restrict
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort, has_part
 from thermocancer.evaluation.statistics.metrics import auc_figures
@@ -39,8 +40,8 @@ def plan(config: Config, workspace: Workspace) -> Plan:
         if job.is_done():
             return Plan(STAGE, current=1)
         length = cohort.length(cohort.views[0])
-    note = f"{len(job.rows)} exams, {len(dit.frames)} of {length} frames, {len(job.folds)} folds"
-    return Plan(STAGE, (item,), notes=(note,))
+        note = f"{len(job.rows)} exams, {len(dit.frames)} of {length} frames, {len(job.folds)} folds"
+        return Plan(STAGE, (item,), notes=(note, *_without_temperatures(job)))
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
@@ -54,6 +55,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         progress.note(running.why)
         if cohort.kind == "rgb" and shown_rendering(config) is None:
             report.notes.append("the frames are colours already: dit.rendering has no effect")
+        report.notes += _without_temperatures(job)
         family = SequenceFamily(job.kind)
         network = family.network(job.asked, FrameReaders(job.asked.config, workspace))
         if config.split.protocol != "thesis":
@@ -81,6 +83,14 @@ def _job(config: Config, workspace: Workspace, cohort: StoredCohort) -> Job:
     folds = keep_matches_apart(cohort, folds, config.cohort)
     asked = Asked(config, workspace, cohort.views, exam_weights=weights)
     return Job(only_kind_of(STAGE), config.dit.name, asked, cohort, rows, tuple(folds))
+
+
+def _without_temperatures(job: Job) -> list[str]:
+    """A line where exams have pixels without a temperature, for no network reads the mask."""
+    share = job.cohort.nuisance().get(MISSING_SHARE)
+    count = 0 if share is None else int(np.count_nonzero(share[job.rows]))
+    said = f"{count} of {len(job.rows)} exams lack temperatures in places (fill, NaN): the network sees the frame's own"
+    return [f"{said} background there, and could tell exams by its outline"] * bool(count)
 
 
 def with_shown_rendering(config: Config, *, coloured: bool) -> Config:

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from thermocancer.errors import DataError
-from thermocancer.thermal.decoding import NUMBER, Decoded, NumberLines, decode_lines, shown, split_cells
+from thermocancer.thermal.decoding import NUMBER, Decoded
+from thermocancer.thermal.lines import NumberLines, decode_lines, shown, split_cells
 
 _COUNT = re.compile(rb"\d{1,6}([.,]0*)?")
 _AXES = {"x": (b"x", b"col", b"column", b"j", b"px"), "y": (b"y", b"row", b"line", b"i", b"py")}

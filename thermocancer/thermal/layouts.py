@@ -15,15 +15,8 @@ import numpy as np
 
 from thermocancer.errors import DataError
 from thermocancer.thermal.columns import by_shape, cells_of, decode_block, is_number, refuse_strange_columns
-from thermocancer.thermal.decoding import (
-    BETWEEN,
-    SEPARATORS,
-    Decoded,
-    NumberLines,
-    decode_fixed_width,
-    shown,
-    truncated,
-)
+from thermocancer.thermal.decoding import BETWEEN, SEPARATORS, Decoded, decode_fixed_width
+from thermocancer.thermal.lines import NumberLines, shown, truncated
 from thermocancer.thermal.units import STATED, Unit
 
 MOST_TEXT_BYTES = 128 << 20

@@ -122,7 +122,7 @@ def reader_identity(reader: FrameReader) -> dict[str, object]:
     return describe_reader(reader) | {"backend": running.backend, "precision": running.precision}
 
 
-# --- float32Array of dynamic exams: read once from the cache or the backbone, then held f ---
+# --- Features of dynamic exams: read once from the cache or the backbone, then held -----------------------------------
 
 
 def check_frames(source: Cohort, indices: Sequence[int]) -> None:
@@ -159,7 +159,7 @@ def _prepare(
 
 @dataclass
 class SequenceFeatures:
-    """Float32Array of one source by one reader, kept in memory and, with ``cache``, on disk."""
+    """Features of one source by one reader, kept in memory and, with ``cache``, on disk."""
 
     source: Cohort
     reader: FrameReader
@@ -176,7 +176,7 @@ class SequenceFeatures:
             self._disk = FeatureCache(self.cache / "features", about, (len(self.indices), self.reader.features))
 
     def of(self, rows: IntArray, copy: int = 0, progress: Progress | None = None) -> Float32Array:
-        """Float32Array (len(rows), T, F); ``copy`` 1, 2, ... are augmented copies."""
+        """Features (len(rows), T, F); ``copy`` 1, 2, ... are augmented copies."""
         missing = [row for row in rows.tolist() if (row, copy) not in self._known]
         if missing:
             with (progress or Silent()).task("frame features", len(missing), "exams") as task:

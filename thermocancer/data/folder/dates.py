@@ -15,6 +15,7 @@ from pathlib import Path
 
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.folder.tables import TABLE_SUFFIXES, Row, Table, read_table
+from thermocancer.data.folder.words import DATE_COLUMNS, bare
 from thermocancer.data.names import ViewWords, plain_text
 from thermocancer.errors import ConfigError, DataError
 
@@ -175,6 +176,15 @@ def mostly_dates(texts: Sequence[str]) -> bool:
         found = find_dates(text)
         whole += bool(found) and found[0].span[0] == 0 and bool(_HOUR.fullmatch(text[found[0].span[1] :]))
     return bool(filled) and whole >= 0.9 * len(filled)
+
+
+def date_column_of(table: Table, section: ImportSection) -> tuple[str | None, list[str]]:
+    """The column of exam dates, and other columns that hold dates and are not taken."""
+    if section.date_column is not None:
+        return section.date_column, []
+    holding = [each for each in table.columns if mostly_dates(table.values(each))]
+    named = [each for each in holding if bare(each) in DATE_COLUMNS]
+    return (named[0], []) if len(named) == 1 else (None, holding)
 
 
 # --- Files of dates ---------------------------------------------------------------------------------------------------

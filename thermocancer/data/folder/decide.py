@@ -16,9 +16,10 @@ from thermocancer.config.sources import ImportSection
 from thermocancer.data.catalog import Record
 from thermocancer.data.folder.dates import ExamDates
 from thermocancer.data.folder.files import Facts, SourceFile
-from thermocancer.data.folder.labels import Labelled, Labels, Site
+from thermocancer.data.folder.labels import Labelled, Labels
 from thermocancer.data.folder.names import FileIdentity, NamesRead
 from thermocancer.data.folder.patients import PatientKey
+from thermocancer.data.folder.sites import Site
 from thermocancer.data.names import parse_name, safe_name
 from thermocancer.errors import ConfigError, DataError
 

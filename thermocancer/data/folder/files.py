@@ -208,10 +208,10 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
     """Read a file and say what it is. Raises DataError for anything that cannot be imported."""
     if source.kind in ("text", "binary"):
         frames = _matrices(source, section)
-        celsius = np.stack([each.celsius for each in frames])
-        missing = missing_pixels(celsius)
-        known, count = celsius[~missing], int(missing.sum())
+        degrees = np.stack([each.degrees for each in frames])
+        known = degrees[np.isfinite(degrees)]
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 0.0)
+        count = degrees.size - known.size
         return Facts(frames[0].layout, frames[0].shape, low, high, frames[0].notes, len(frames), missing=count)
     if source.kind == "image":
         celsius, bits = _read_grey(source.path, section)

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from thermocancer.config.sources import ImportSection
-from thermocancer.data.folder.dates import mostly_dates, read_dates
+from thermocancer.data.folder.dates import date_column_of, read_dates
 from thermocancer.data.folder.names import FileIdentity
 from thermocancer.data.folder.patients import Ids, PatientKey, normal_id, patient_key
+from thermocancer.data.folder.sites import Site, site_key, sites_of
 from thermocancer.data.folder.tables import Row, Table
 from thermocancer.data.folder.words import (
-    BREAST,
-    DATE_COLUMNS,
     ID_COLUMNS,
     NO,
     YES,
@@ -30,7 +29,7 @@ from thermocancer.data.folder.words import (
     polarity,
     side_of,
 )
-from thermocancer.data.names import plain_text, tokens_of
+from thermocancer.data.names import plain_text
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.workspace import LABELS
 
@@ -51,25 +50,6 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Site:
-    """A breast or region that is labelled by itself: its name, its number from 1, and how many there are."""
-
-    name: str
-    number: int
-    count: int
-
-    def is_of(self, identity: FileIdentity) -> bool:
-        """Do the file's words and view name it?"""
-        side = side_of(self.name)
-        words_say = {side_of(word) for word in identity.words} - {None}  # before the view, which a map may have changed
-        shown = words_say or {side_of(identity.view or "")}
-        rest = [each.text for each in tokens_of(plain_text(self.name))]
-        rest = [each for each in rest if each not in BREAST and not side_of(each) and not names_a_label(each)]
-        words = {bare(word) for word in identity.words}
-        return (side is None or shown == {side}) and ("".join(rest) in words or words.issuperset(rest))
-
-
-@dataclass(frozen=True)
 class _Entry:
     key: PatientKey
     label: str | None
@@ -82,46 +62,11 @@ class _Entry:
     site: str
 
     def fits(self, identity: FileIdentity, visit: int | None, site: Site | None) -> bool:
-        if site is not None and self.site not in ("", _site_key(site.name)):
+        if site is not None and self.site not in ("", site_key(site.name)):
             return False
         if self.visit is not None and visit is not None and self.visit != visit:
             return False
         return all(match in identity.words for match in self.matches)
-
-
-def _site_key(text: str) -> str:
-    return plain_text(text).strip()
-
-
-def unfold_sites(table: Table, section: ImportSection) -> tuple[Table, ImportSection]:
-    """The table with a line for each breast or region, and one column that names it.
-
-    Of several columns each holds one's label where their names are sides, or nothing else is called a label;
-    otherwise they name it together (region and side).
-    Raises ConfigError for a column that is not there.
-    """
-    columns = section.site_columns
-    if missing := [each for each in columns if each not in table.columns]:
-        what = f"the labels file has no column {missing[0]!r}"
-        expected = f"one of: {', '.join(table.columns)}"
-        raise ConfigError(what, where="import.site_columns", expected=expected, found=table.path)
-    if len(columns) < 2:
-        return table, section
-    named = [each for each in table.columns if each not in columns and names_a_label(each)]
-    hold_labels = all(map(side_of, columns)) or (section.label_column is None and not named)
-    site, label = "site", ", ".join(columns) if hold_labels else section.label_column
-    rows = []
-    for row in table.rows:
-        if hold_labels:
-            others = {name: cell for name, cell in row.cells.items() if name not in columns}
-            rows += [
-                Row(row.line, {**others, site: name, ", ".join(columns): row.cells.get(name, "")}) for name in columns
-            ]
-        else:
-            words = " ".join(filter(None, (row.cells.get(name, "") for name in columns)))
-            rows.append(Row(row.line, {**row.cells, site: words}))
-    asked = section.model_copy(update={"site_columns": (site,), "label_column": label})
-    return Table(table.path, tuple(dict.fromkeys(name for row in rows for name in row.cells)), tuple(rows)), asked
 
 
 # --- What a value means -----------------------------------------------------------------------------------------------
@@ -142,10 +87,8 @@ def label_value(written: str, section: ImportSection, *, turned: bool = False, w
         for label, values in zip(LABELS, (section.healthy_values, section.sick_values), strict=True):
             if text in {plain_text(each) for each in values}:
                 return label
-    if answers and not words_only:
-        return LABELS[(text in YES) != turned]
-    if words_only and answers:
-        return None
+    if answers:
+        return None if words_only else LABELS[(text in YES) != turned]
     return polarity(text)
 
 
@@ -222,20 +165,17 @@ def id_columns(table: Table, section: ImportSection) -> list[Ids]:
         "import.visit_column": section.visit_column,
         "import.date_column": section.date_column,
         **{f"import.match_columns ({name})": name for name in section.match_columns},
-        **{f"import.site_columns ({name})": name for name in section.site_columns},
         **{f"import.keep_columns ({name})": name for name in section.keep_columns or ()},
     }
     for setting, name in named.items():
-        if name is not None and name not in table.columns:
-            expected = f"one of: {', '.join(table.columns)}"
-            what = f"the labels file has no column {name!r}"
-            raise ConfigError(what, where=setting, expected=expected, found=table.path)
+        if name is not None:
+            table.check_column(name, setting)
     if section.id_column is not None:
         chosen = [section.id_column]
     else:
         usual = [each for each in table.columns if bare(each) in ID_COLUMNS]
         others = [each for each in table.columns if each not in named.values() and not names_a_label(each)]
-        chosen = usual if len(usual) == 1 else usual or others
+        chosen = usual or others
     return [Ids(column, table.values(column)) for column in chosen]
 
 
@@ -294,15 +234,6 @@ def _which_label(table: Table, possible: Sequence[str], section: ImportSection) 
     )  # fmt: skip
 
 
-def _date_column(table: Table, section: ImportSection) -> tuple[str | None, list[str]]:
-    """The column of exam dates, and other columns that hold dates and are not taken."""
-    if section.date_column is not None:
-        return section.date_column, []
-    holding = [each for each in table.columns if mostly_dates(table.values(each))]
-    named = [each for each in holding if bare(each) in DATE_COLUMNS]
-    return (named[0], []) if len(named) == 1 else (None, holding)
-
-
 # --- The table, asked file by file ------------------------------------------------------------------------------------
 
 
@@ -315,13 +246,11 @@ class Labels:
         _check_understood(self.meanings[0])
         self._entries: defaultdict[PatientKey, list[_Entry]] = defaultdict(list)
         self._asked: set[PatientKey] = set()
-        date_column, self.other_dates = _date_column(table, section)
+        date_column, self.other_dates = date_column_of(table, section)
         cells = [row.cells.get(date_column or "", "") for row in table.rows]
         self.dates = read_dates(cells, section.date_format, f"column `{date_column}`")
         self.date_column = date_column
-        names = {_site_key(name): name for each in section.site_columns for name in reversed(table.values(each))}
-        ordered = [names[key] for key in sorted(names)]
-        self.sites = [Site(name, number, len(ordered)) for number, name in enumerate(ordered, 1)]
+        self.sites = sites_of(table, section)
         problems: list[DataError] = []
         for row, day in zip(table.rows, self.dates.days, strict=True):
             self._take(row, day, problems)
@@ -361,7 +290,7 @@ class Labels:
             (*(row.cells.get(name, "").casefold() for name in section.match_columns), *([file] if file else [])),
             table.place(row),
             facts,
-            _site_key(row.cells.get(section.site_columns[0], "")) if section.site_columns else "",
+            site_key(row.cells.get(section.site_columns[0], "")) if section.site_columns else "",
         )
         apart = (entry.visit, entry.matches, entry.site)
         same = [each for each in self._entries[entry.key] if (each.visit, each.matches, each.site) == apart]

@@ -42,6 +42,14 @@ class Table:
     def place(self, row: Row) -> str:
         return f"{self.path}:{row.line}"
 
+    def check_column(self, name: str, setting: str) -> None:
+        """Raise ConfigError where ``setting`` names a column that is not there."""
+        if name not in self.columns:
+            expected = f"one of: {', '.join(self.columns)}"
+            raise ConfigError(
+                f"the labels file has no column {name!r}", where=setting, expected=expected, found=self.path
+            )
+
     def values(self, column: str) -> list[str]:
         """The cells of a column that hold anything, in the order of the lines."""
         return [cell for row in self.rows if (cell := row.cells.get(column, ""))]

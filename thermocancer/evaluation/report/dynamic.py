@@ -15,7 +15,7 @@ from thermocancer.classifiers.sequence.network import SequenceModel
 from thermocancer.classifiers.sequence.readers import SequenceFeatures
 from thermocancer.config import Config
 from thermocancer.config.base import CelsiusRange, Rendering
-from thermocancer.data.cohort import Cohort, FloatArray
+from thermocancer.data.cohort import Cohort, FloatArray, degrees_of_frames
 from thermocancer.data.store.reading import DYNAMIC, DYNAMIC_VIEW, StoredCohort
 from thermocancer.evaluation.report.figures import ALARM, MODEL, MUTED, new_figure, png_bytes
 from thermocancer.runs.predictions import Prediction
@@ -56,20 +56,26 @@ def _labels(source: StoredCohort, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
 def skin_curves(source: StoredCohort, rows: npt.NDArray[np.int64]) -> FloatArray:
     """Mean of the skin in every frame, (len(rows), frames): degC, or brightness 0 to 1 of colour frames.
 
-    The skin is found in the first frame; where none is found the whole image counts.
+    The skin is found in the first frame; of colours the whole image counts. Pixels without a temperature count in no
+    mean; NaN where a frame shows nothing of the skin.
     """
-    curves = np.empty((len(rows), source.length(DYNAMIC_VIEW)))
+    curves = np.full((len(rows), source.length(DYNAMIC_VIEW)), np.nan)
     for place, row in enumerate(rows):
-        frames = source.frames(DYNAMIC_VIEW, np.array([row]))[0]
-        values = frames / 100.0 if source.kind == "celsius" else frames.mean(axis=-1) / 255.0
-        mask = torso_mask(values[0]) if source.kind == "celsius" else np.ones(values.shape[1:], bool)
-        curves[place] = values[:, mask if mask.any() else np.ones_like(mask)].mean(axis=1)
+        if source.kind == "celsius":
+            frames = degrees_of_frames(source, DYNAMIC_VIEW, np.array([row]))[0]
+            skin = frames[:, torso_mask(frames[0])]
+        else:
+            skin = source.frames(DYNAMIC_VIEW, np.array([row]))[0].mean(axis=-1).reshape(len(curves[place]), -1) / 255.0
+        seen = np.isfinite(skin)
+        np.divide(np.where(seen, skin, 0).sum(axis=1), seen.sum(axis=1), out=curves[place], where=seen.any(axis=1))
     return curves
 
 
 def draw_curves(curves: FloatArray, labels: npt.NDArray[np.int64], kind: str) -> bytes:
-    """Mean change since the first frame in each class, with 1.96 standard errors."""
+    """Mean change since the first frame in each class, with 1.96 standard errors, of exams with every frame."""
     figure, axes = new_figure(5.6, 3.8)
+    whole = np.isfinite(curves).all(axis=1)
+    curves, labels = curves[whole], labels[whole]
     change = curves - curves[:, :1]
     frames = np.arange(curves.shape[1])
     for label, colour in enumerate(COLOURS):
