@@ -65,8 +65,8 @@ class Client:
         return {path: body for path, body in self.snapshot().items() if path.startswith(("Static/", "Dynamic/"))}
 
 
-def check_answer_key(client: Client, content: Content) -> None:
-    """The tree byte for byte, the catalog file for file, and every problem with its reason."""
+def check_answer_key(client: Client, content: Content) -> set[str]:
+    """The tree byte for byte, the catalog file for file, every problem with its reason. Returns the files that are ok."""
     assert client.tree() == {path: body() for path, body in content.tree.items()}
     records = client.catalog()
     assert {each.path for each in records if each.status == "ok"} == set(content.tree)
@@ -80,6 +80,7 @@ def check_answer_key(client: Client, content: Content) -> None:
     assert found.keys() == content.problems.keys()
     for key, reason in content.problems.items():
         assert reason in found[key], key
+    return {each.path for each in records if each.status == "ok"}
 
 
 def problem_key(record: Record) -> tuple[str, int, str]:

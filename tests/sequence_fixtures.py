@@ -55,8 +55,12 @@ def in_memory(patients: int = 8) -> ArrayCohort:
     return ArrayCohort(exams, {"Frontal": np.stack([rewarming(exam.patient, exam.label) for exam in exams])})
 
 
-def built(root: Path, *, patients: int = 12, skip: dict[int, set[int]] | None = None, **options: Any) -> Workspace:
-    """A workspace with a dynamic data set and a split; ``skip`` leaves out frames of some patients."""
+def built(
+    root: Path, *, patients: int = 12, skip: dict[int, set[int]] | None = None, fill: tuple[int, ...] = (),
+    **options: Any,
+) -> Workspace:  # fmt: skip
+    """A workspace with a dynamic data set and a split; ``skip`` leaves out frames of some patients, of those in
+    ``fill`` a part of the skin is zero."""
     from thermocancer.stages import build_dataset
 
     workspace = Workspace(root)
@@ -64,6 +68,7 @@ def built(root: Path, *, patients: int = 12, skip: dict[int, set[int]] | None = 
     for patient in range(1, patients + 1):
         label = int(patient % 3 == 0)
         frames = rewarming(patient, label)
+        frames[:, 12:16, 14:20] *= patient not in fill
         name = ("healthy", "sick")[label]
         records.append(add_file(workspace, frames[-1], patient, label=name))
         for index in sorted(set(range(FRAMES)) - (skip or {}).get(patient, set())):

@@ -7,17 +7,20 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sequence_fixtures import built, tiny_config
+from sequence_fixtures import built, rewarming, tiny_config
 
 from thermocancer.config import dump_yaml
 from thermocancer.config.preparation import SplitSection
-from thermocancer.data.cohort import Exam
+from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import dynamic_folds, make_split, outer_folds
+from thermocancer.data.store.reading import DYNAMIC, DYNAMIC_VIEW, StoredCohort
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.evaluation.report.dynamic import draw_curves, skin_curves
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
 from thermocancer.runs.run import read_run
@@ -222,3 +225,21 @@ def test_dynamic_folds_follow_the_static_ones() -> None:
     for repeat in ("1", "2"):
         tested = np.concatenate([fold.test for fold in folds if fold.name.startswith(repeat)])
         assert sorted(tested.tolist()) == list(range(len(dynamic)))
+
+
+def test_pixels_without_a_temperature_are_said_and_count_in_no_curve(tmp_path: Path) -> None:
+    workspace = built(tmp_path, patients=6, fill=(3,))
+    notes = train_dit.plan(tiny_config(workspace), workspace).notes
+    assert any(note.startswith("1 of 6 exams lack temperatures") for note in notes), notes
+    with StoredCohort(workspace.dataset("cohort"), DYNAMIC) as source:
+        stored = skin_curves(source, np.array([2, 3]))
+    frames = [rewarming(patient, int(patient == 3)) for patient in (3, 4)]
+    whole = ArrayCohort((Exam(3, 1, 1), Exam(4, 1, 0)), {DYNAMIC_VIEW: np.stack(frames)})
+    true = skin_curves(whole, np.arange(2))
+    assert stored[1] == pytest.approx(true[1], abs=1e-9)
+    assert stored[0] == pytest.approx(true[0], abs=0.05), "the background is 10 degC colder"
+    masked = np.zeros((2, *frames[0].shape), bool)
+    masked[0, 4] = True
+    gone = skin_curves(replace(whole, masked={DYNAMIC_VIEW: masked}), np.arange(2))
+    assert np.flatnonzero(np.isnan(gone).any(axis=0)).tolist() == [4]
+    assert draw_curves(gone, np.array([1, 0]), "celsius").startswith(b"\x89PNG")

@@ -63,7 +63,8 @@ def fetched(tmp_path: Path, content: Content, faults: Faults, **settings: Any) -
 def test_fault_alone(tmp_path: Path, fault: dict[str, Any]) -> None:
     content = fixtures(SHAPE)
     faults = Faults(**{name: dict(value) if isinstance(value, dict) else value for name, value in fault.items()})
-    check_answer_key(fetched(tmp_path, content, faults, timeout_s=0.6 if "stall" in fault else 5), content)
+    client = fetched(tmp_path, content, faults, timeout_s=0.6 if "stall" in fault else 5)
+    assert check_answer_key(client, content) == set(content.tree)
 
 
 @pytest.mark.parametrize("connections", [1, 4])
@@ -75,7 +76,7 @@ def test_all_faults_together(tmp_path: Path, connections: int) -> None:
         cut={f"{FILES}.3.S": 1, f"{FILES}.1.D": 2}, cut_keeps_length=False, validators=True, protected=True,
     )  # fmt: skip
     client = fetched(tmp_path, content, faults, timeout_s=0.6, connections=connections)
-    check_answer_key(client, content)
+    assert check_answer_key(client, content) == set(content.tree)
 
 
 def test_the_label_is_that_of_the_visit(tmp_path: Path) -> None:

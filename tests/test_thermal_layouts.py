@@ -80,7 +80,8 @@ def test_what_a_blank_line_divides_unevenly_is_shown_in_both_ways(lines: int) ->
 
 
 def test_a_sequence_whose_last_frame_is_cut_is_refused() -> None:
-    refuse("\n".join(map(text_of, FRAMES))[: -5 * WIDTH * 6], "not alike|cut off")
+    error = refuse("\n".join(map(text_of, FRAMES))[: -5 * WIDTH * 6], "not alike|cut off")
+    assert error.found == f"{HEIGHT}x{WIDTH}, {HEIGHT}x{WIDTH}, {HEIGHT - 5}x{WIDTH}"
 
 
 # --- empty cells and damage ---------------------------------------------------------
@@ -99,12 +100,12 @@ def test_an_empty_cell_is_named_and_shifts_nothing(separator: str, trailing: boo
 
 
 def test_an_empty_cell_is_not_made_up_for_by_a_separator_elsewhere() -> None:
-    for text in (
-        "20.1;;20.3\n20.4;20.5;\n",
-        "20.1;;20.3;\n20.4;20.5;20.6\n20.7;20.8;20.9;\n",
-        ";20.1;20.2\n20.3;20.4;\n",
+    for text, value in (
+        ("20.1;;20.3\n20.4;20.5;\n", 2),
+        ("20.1;;20.3;\n20.4;20.5;20.6\n20.7;20.8;20.9;\n", 2),
+        (";20.1;20.2\n20.3;20.4;\n", 1),
     ):
-        refuse(text, "cell is empty|unequal")
+        assert refuse(text, "cell is empty").where == f"a.csv:1 (value {value})"
 
 
 def test_a_line_of_separators_is_no_blank_line() -> None:
@@ -125,8 +126,9 @@ def test_a_control_character_is_an_error_with_its_line(byte: int) -> None:
 
 
 def test_a_carriage_return_within_a_line_is_an_error() -> None:
-    refuse(PLAIN.replace(";", "\r", 1), "control character")
-    refuse(PLAIN.replace(";", ";\r", 1), "control character")
+    for text in (PLAIN.replace(";", "\r", 1), PLAIN.replace(";", ";\r", 1)):
+        error = refuse(text, "control character")
+        assert (error.where, "0x0d" in str(error.found)) == ("a.csv:1", True)
 
 
 CUT = {
@@ -182,8 +184,8 @@ def test_two_decimal_marks_are_not_mixed() -> None:
 
 
 def test_a_torn_line_is_no_header() -> None:
-    refuse(PLAIN[:1] + "\n" + PLAIN[1:], "unequal|not a number|no matrix")
-    refuse(PLAIN[:20] + "\n" + PLAIN[20:], "unequal|empty|not a number")
+    assert refuse(PLAIN[:1] + "\n" + PLAIN[1:], "unequal length").where == "a.csv:1"
+    assert refuse(PLAIN[:20] + "\n" + PLAIN[20:], "unequal length").where == "a.csv:2"
 
 
 def test_damaged_texts_are_never_taken_for_others() -> None:
@@ -427,15 +429,17 @@ def test_a_unit_that_the_file_states_is_taken_and_noted(header: str) -> None:
 
 
 def test_a_stated_unit_that_cannot_be_is_refused() -> None:
-    refuse(f"Unit: K\n{PLAIN}", "not kelvin")
-    refuse(f"Unit: C\n{text_of(CELSIUS + 273.15)}", "look like kelvin")
-    refuse(f"Unit: C\nUnit: K\n{PLAIN}", "more than one unit")
-    refuse(text_of(CELSIUS, form="%.2fK"), "not kelvin")
+    seen = f"{CELSIUS.min():.2f} to {CELSIUS.max():.2f}"
+    assert refuse(f"Unit: K\n{PLAIN}", "not kelvin").found == seen
+    assert refuse(text_of(CELSIUS, form="%.2fK"), "not kelvin").found == seen
+    kelvin = refuse(f"Unit: C\n{text_of(CELSIUS + 273.15)}", "look like kelvin")
+    assert str(kelvin.expected).endswith("as the file states")
+    assert refuse(f"Unit: C\nUnit: K\n{PLAIN}", "more than one unit").found == "C, K"
 
 
 def test_dead_pixels_do_not_hide_the_unit() -> None:
     kelvin = CELSIUS + 273.15
     kelvin[0, 0] = 0.0
-    refuse(text_of(kelvin), "look like kelvin")
+    assert 'unit="K"' in str(refuse(text_of(kelvin), "look like kelvin").hint)
     with pytest.raises(ValueError, match="unknown unit"):
         read(PLAIN, unit="R")

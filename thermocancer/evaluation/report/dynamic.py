@@ -53,7 +53,7 @@ def _labels(source: StoredCohort, rows: npt.NDArray[np.int64]) -> npt.NDArray[np
     return np.array([source.exams[row].label for row in rows], dtype=np.int64)
 
 
-def skin_curves(source: StoredCohort, rows: npt.NDArray[np.int64]) -> FloatArray:
+def skin_curves(source: Cohort, rows: npt.NDArray[np.int64]) -> FloatArray:
     """Mean of the skin in every frame, (len(rows), frames): degC, or brightness 0 to 1 of colour frames.
 
     The skin is found in the first frame; of colours the whole image counts. Pixels without a temperature count in no
