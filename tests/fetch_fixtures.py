@@ -66,7 +66,7 @@ class Client:
 
 
 def check_answer_key(client: Client, content: Content) -> set[str]:
-    """The tree byte for byte, the catalog file for file, every problem with its reason. Returns the files that are ok."""
+    """The tree byte for byte, the catalog file by file, each problem with its reason. Returns the files that are ok."""
     assert client.tree() == {path: body() for path, body in content.tree.items()}
     records = client.catalog()
     assert {each.path for each in records if each.status == "ok"} == set(content.tree)
