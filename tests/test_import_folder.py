@@ -530,6 +530,21 @@ def test_empty_folder(desk: Desk) -> None:
         desk.run()
 
 
+def test_one_view_on_two_days_is_two_visits_and_two_views_on_two_days_are_one(desk: Desk) -> None:
+    for number, name in enumerate(
+        ("healthy/7/17.11.2018 front.txt", "healthy/7/03.04.2018 front.txt", "healthy/7/03.04.2018 left45.txt",
+         "sick/8/03.04.2018 front.txt", "sick/8/04.04.2018 left45.txt")
+    ):  # fmt: skip
+        desk.put(name, 300 + number)
+    report = desk.run()
+    found = {each.extra["original"]: each.visit for each in desk.records()}
+    assert found == {
+        "healthy/7/17.11.2018 front.txt": 2, "healthy/7/03.04.2018 front.txt": 1, "healthy/7/03.04.2018 left45.txt": 1,
+        "sick/8/03.04.2018 front.txt": 1, "sick/8/04.04.2018 left45.txt": 1,
+    }  # fmt: skip
+    assert any(note.endswith("; of 1 patients by the days in the names") for note in report.notes), report.notes
+
+
 def test_what_the_source_files_were_is_kept_and_numbers_that_the_tool_gave_are_marked(desk: Desk) -> None:
     grey = np.random.default_rng(1).integers(0, 255, SHAPE, dtype=np.uint8)
     files = {"sick/P01.png": [], "sick/P02.png": [cv2.IMWRITE_PNG_COMPRESSION, 9], "healthy/N01.jpg": []}

@@ -128,8 +128,8 @@ class Settled:
             named = ", ".join(f"{exam.exam} {view} {share:.1%}" for exam, view, share in worst)
             more = ", ..." * (len(self.lacking) > 3)
             yield (
-                f"{len(self.lacking)} views lack temperatures (fill, NaN), which are masked and count in no figure: "
-                f"{named}{more}"
+                f"{len(self.lacking)} views lack temperatures (fill, NaN) and are masked there: {named}{more}; "
+                "networks see the frame's background"
             )
 
     def doubts(self) -> dict[tuple[str, str], list[str]]:
@@ -188,7 +188,7 @@ class ChosenExams:
     """The exams to take, by protocol, in the order of patient and visit.
 
     ``dynamic`` also holds exams whose only fault is missing frames, if gaps may be filled.
-    ``broken`` are exams dropped because a file could not be read; ``notes`` count the others.
+    ``broken`` are exams dropped because a file could not be read; ``notes`` count the others, and say what is doubtful.
     """
 
     static: tuple[ExamVerdict, ...]
@@ -229,6 +229,6 @@ def choose_exams(
         static=tuple(exam for exam in taken if exam.protocol == "S"),
         dynamic=tuple(exam for exam in taken if exam.protocol == "D"),
         broken=tuple(exam.failure for exam in dropped if UNREADABLE in exam.codes),
-        notes=(note,) if by_taste else (),
+        notes=(*((note,) if by_taste else ()), *settled.notes()),
         measured=measured,
     )

@@ -189,6 +189,16 @@ def _frame_gaps(indices: Sequence[int], frames: int) -> list[Verdict]:
 # --- Is it a thermogram, and one of its own? --------------------------------------------------------------------------
 
 
+def views_there(records: Iterable[Record]) -> str:
+    """The option for the views that most static exams have: ``--views Frontal,Left45``."""
+    views: defaultdict[str, set[str]] = defaultdict(set)
+    for record in records:
+        if record.protocol == "S" and record.status == "ok":
+            views[record.exam].add(record.view)
+    (usual, _), *_ = Counter(map(frozenset, views.values())).most_common(1) or [(frozenset(("Frontal",)), 0)]
+    return f"--views {','.join(view for view in VIEWS if view in usual)}"
+
+
 def _soundness(
     records: Sequence[Record], section: FilterSection, measured: Mapping[str, Measured], shape: tuple[int, int] | None
 ) -> list[Verdict]:

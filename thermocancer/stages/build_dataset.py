@@ -16,6 +16,7 @@ from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.catalog import read_catalog
 from thermocancer.data.cohort import ALIKE, Cohort, Exam
 from thermocancer.data.doubts import ChosenExams, choose_exams, look_alikes, tied_patients
+from thermocancer.data.selection import views_there
 from thermocancer.data.split import Split, make_split
 from thermocancer.data.store import packing
 from thermocancer.data.store.packing import Item, SourceFile
@@ -60,7 +61,8 @@ def plan(config: Config, workspace: Workspace) -> Plan:
         summary = ", ".join(f"{number} {name} exams" for name, number in parts.items() if number)
         is_current = _stamp(path).is_current(work.made_from)
         todo += [] if is_current else [f"datasets/{path.name}: {summary} from {each.dataset.source}"]
-        notes += [*work.chosen.notes, *(f"{each.item} left out: {each.reason}" for each in work.left_out)]
+        notes += [note for note in work.chosen.notes if note not in notes]
+        notes += [f"{each.item} left out: {each.reason}" for each in work.left_out]
         current += is_current
     if not workspace.split.exists():
         todo.append("split.json")
@@ -81,13 +83,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         work = _decide(each, workspace, progress, remember=True, complete=complete)
         path = workspace.dataset(each.dataset.name)
         stamp = _stamp(path)
-        report.outputs.append(f"datasets/{path.name}")
-        report.notes += work.chosen.notes
+        report.notes += [note for note in work.chosen.notes if note not in report.notes]
         if stamp.is_current(work.made_from):
             report.current += 1
         else:
             _build(each, workspace, work, stamp, progress)
             report.made += 1
+            report.outputs += [f"datasets/{each}" for each in read_json(stamp.path)["outputs"]]
         facts = read_json(stamp.path)
         report.failed += [*work.chosen.broken, *(Failure(one["item"], one["reason"]) for one in facts["failed"])]
         report.notes += [f"{one.item} left out: {one.reason}" for one in work.left_out]
@@ -99,7 +101,6 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         files = Counter(view for exam in facts["exams"]["static"] for view in exam["files"])
         listed = ", ".join(f"{view} {files[view]}" for view in VIEWS if files[view])
         report.notes += [f"{path.stem}, files by view: {listed}"] if listed else []
-    report.outputs.append("split.json")
     return report
 
 
@@ -136,7 +137,8 @@ def _decide(config: Config, workspace: Workspace, progress: Progress, *, remembe
             "no exam can go into the data set", where=workspace.catalog,
             expected=f"complete and sound exams with the views {', '.join(views)}",
             found="; ".join(found) or "no exams of the wanted protocol in the catalog",
-            hint="name the views you have, as for filter (--views Frontal); filtered/filter.csv has the reasons",
+            hint=f"name the views that most exams have, as for filter: {views_there(read_catalog(workspace))}; "
+            "filtered/filter.csv has the reasons",
         )  # fmt: skip
     pairs = look_alikes([*chosen.static, *chosen.dynamic], chosen.measured)
     static, dynamic = (_tie(items, tied_patients(pairs)) for items in (static, dynamic))
@@ -327,6 +329,7 @@ def _update_split(config: Config, workspace: Workspace, path: Path, facts: Json,
     if split != known:
         split.write(workspace.split)
         report.made += 1
+        report.outputs.append("split.json")
     else:
         report.current += 1
     if known is not None and split != known:

@@ -12,7 +12,7 @@ from pathlib import Path
 from thermocancer.config import Config
 from thermocancer.data.catalog import Conversions, Record, read_catalog
 from thermocancer.data.doubts import settle
-from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams
+from thermocancer.data.selection import UNREADABLE, ExamVerdict, measure_records, select_exams, views_there
 from thermocancer.errors import DataError
 from thermocancer.files import link_or_copy, write_text
 from thermocancer.outcome import Plan, StageReport
@@ -71,10 +71,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     codes = Counter(code for exam in work.exams for code in exam.codes)
     if not kept:
         found = ", ".join(f"{count} x {code}" for code, count in codes.most_common(5)) or "no exams in the catalog"
-        missing = codes and codes.most_common(1)[0][0] == "missing_view"
+        views = codes and codes.most_common(1)[0][0] == "missing_view" and views_there(read_catalog(workspace))
         raise DataError(
             "no exam can be kept", where=table, expected="at least one complete and sound exam", found=found,
-            hint="set filter.views to the views you have, for example --views Frontal" if missing else None,
+            hint=f"set filter.views to what most exams have: {views}" if views else None,
         )  # fmt: skip
     report = StageReport("filter", current=len(work.wanted) - len(work.to_link), notes=list(work.notes))
     report.made = len(work.to_link) or len(work.to_remove) or int(work.table_differs)

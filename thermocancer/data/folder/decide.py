@@ -166,8 +166,9 @@ def place_files(
     """Give every file its patient, visit, view, index, date and label.
 
     ``label_of`` says what a path tells of the label, where there is no labels file. Files without a visit are
-    visit 1; several videos, or files of several frames, of a patient are visits 1, 2, ... in their order. Whatever
-    is wrong with a file becomes a record with a status and a reason. The answer is in the order of ``contents``.
+    visit 1; several videos, or files of several frames, of a patient are visits 1, 2, ... in their order, and so are
+    the days that the names of a patient's files hold where one day alone would have a view twice. Whatever is wrong
+    with a file becomes a record with a status and a reason. The answer is in the order of ``contents``.
     """
     placed, candidates = [], []
     videos: defaultdict[tuple[PatientKey, Site | None], int] = defaultdict(int)
@@ -195,6 +196,7 @@ def place_files(
             videos[identity.key, labelled.site] += 1
             visit = videos[identity.key, labelled.site]
         candidates.append(_Candidate(content, identity, labelled, visit or 1, identity.view, numbered))
+    candidates = _visits_by_day(candidates)
     everywhere: set[PatientKey] = {each.identity.key for each in candidates if _is_of_the_site(each.content)}
     numbers = cohorts.numbers([each.identity for each in candidates], everywhere)
     indices = _indices(candidates)
@@ -214,6 +216,24 @@ def _label_in_path(found: str | None) -> Labelled:
     if found in ("healthy", "sick"):
         return Labelled(found)
     return Labelled(None, "two labels" if found else "no labels file, and the path says neither healthy nor sick")
+
+
+def _visits_by_day(candidates: Sequence[_Candidate]) -> list[_Candidate]:
+    """The files, those without a visit numbered by their days where a patient's have one view on several days."""
+    days: defaultdict[tuple[object, ...], set[str]] = defaultdict(set)
+    several = set()
+    for each in candidates:
+        if each.numbered and each.identity.date is not None:
+            own = each.identity.key, each.labelled.site
+            days[own].add(each.identity.date)
+            days[(*own, each.view, each.identity.protocol)].add(each.identity.date)
+            several |= {own} if len(days[(*own, each.view, each.identity.protocol)]) > 1 else set()
+
+    def visit(each: _Candidate) -> int:
+        own, day = (each.identity.key, each.labelled.site), each.identity.date
+        return 1 + sorted(days[own]).index(day) if each.numbered and day is not None and own in several else each.visit
+
+    return [replace(each, visit=visit(each)) for each in candidates]
 
 
 def _indices(candidates: Sequence[_Candidate]) -> dict[SourceFile, int]:

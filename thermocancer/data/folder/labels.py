@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -222,7 +223,7 @@ def _which_label(table: Table, possible: Sequence[str], section: ImportSection) 
         return f"`{column}` ({values}{', ...' if len(counts) > 6 else ''})"
 
     sides = [each for each in table.columns if side_of(each)]
-    each_by_itself = f"; where each breast has a label of its own: --side {','.join(sides)}" if len(sides) > 1 else ""
+    asked = f"; where each breast has a label of its own: --side {shlex.quote(','.join(sides))}"
     what = "which column of the labels file is the label?"
     if len(possible) > 1:
         what = f"{len(possible)} columns of the labels file could be the label"
@@ -230,7 +231,7 @@ def _which_label(table: Table, possible: Sequence[str], section: ImportSection) 
         what, where="import.label_column", expected=f"one of: {', '.join(table.columns)}",
         found="; ".join(map(shown, possible)) or f"no column of {table.path.name} speaks of health or disease",
         hint="name it with --label-column, and its values where they are other words with "
-        f"--sick-values and --healthy-values{each_by_itself}",
+        f"--sick-values and --healthy-values{asked * (len(sides) > 1)}",
     )  # fmt: skip
 
 

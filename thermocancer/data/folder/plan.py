@@ -22,7 +22,8 @@ class ReadingPlan:
     """How a folder was read. ``not_taken`` names files under the reason; ``alike`` are files of equal content.
 
     ``missing_pixels`` is the share of each file that holds no temperature (NaN, zeros that are fill), ``stretched`` the
-    number of grey pictures that reach both ends of ``import.range``.
+    number of grey pictures that reach both ends of ``import.range``, ``days_numbered`` that of patients whose visits
+    are the days in the names.
     """
 
     source: str
@@ -46,6 +47,7 @@ class ReadingPlan:
     alike: tuple[tuple[str, ...], ...]
     missing_pixels: Mapping[str, float] = field(default_factory=dict)
     stretched: int = 0
+    days_numbered: int = 0
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class ReadingPlan:
             patients=len({each.patient for each in usable}),
             made_up_numbers=len({each.patient for each in usable if each.extra.get("patient_made_up")}),
             made_up_visits=len({each.exam for each in usable if each.extra.get("visit_made_up")}),
+            days_numbered=_numbered_by_day(usable),
             view=dict(sorted(Counter(each.view for each in usable).items())),
             view_from=names.views,
             label=tuple(labels.said()) if labels is not None else (_label_of_paths(found),),
@@ -118,7 +121,10 @@ class ReadingPlan:
                 f"{self.made_up_numbers} patients have numbers that the tool made up (extra.original_id is theirs)"
             )
         if self.made_up_visits:
-            lines.append(f"visit: {self.made_up_visits} exams were numbered by the tool, as nothing says which visit")
+            days = f"; of {self.days_numbered} patients by the days in the names" if self.days_numbered else ""
+            lines.append(
+                f"visit: {self.made_up_visits} exams were numbered by the tool, as nothing says which visit{days}"
+            )
         lines.append(f"view: {_listed(self.view) or 'none'} ({self.view_from})")
         lines += self.label
         if self.folders_that_say_otherwise:
@@ -134,8 +140,7 @@ class ReadingPlan:
             worst = sorted(self.missing_pixels.items(), key=lambda each: -each[1])[:5]
             files = ", ".join(f"{name} {share:.1%}" for name, share in worst)
             lines.append(
-                f"{len(self.missing_pixels)} files lack pixels (NaN, or zeros that are fill): these count in no "
-                f"figure: {files}"
+                f"{len(self.missing_pixels)} files lack pixels (NaN, or zeros that are fill), which are masked: {files}"
             )
         if 2 * self.stretched > self.files > 1:
             lines.append(
@@ -177,6 +182,16 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 def _counted(what: str, names: Sequence[str]) -> str:
     return f"{what}: {len(names)} ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"
+
+
+def _numbered_by_day(usable: Sequence[Record]) -> int:
+    """How many patients have several visits that nothing but the days in the names tells apart."""
+    made_up = {
+        (each.patient, each.visit)
+        for each in usable
+        if each.protocol == "S" and each.extra.get("visit_made_up") and "site" not in each.extra
+    }
+    return sum(count > 1 for count in Counter(patient for patient, _ in made_up).values())
 
 
 def _written(names: NamesRead, labels: Labels | None) -> list[str]:
