@@ -19,6 +19,7 @@ from thermocancer.evaluation.statistics.comparison import Paired, auc_difference
 from thermocancer.evaluation.statistics.curves import (
     accuracy_by_threshold,
     calibration_line,
+    curve_facts,
     decision_curve,
     precision_recall_points,
     predictive_values,
@@ -599,6 +600,20 @@ def test_calibration_against_scikit_learn() -> None:
     rows = reliability(labels, chance)
     assert sum(row["n"] for row in rows) == 400
     assert all(row["share_low"] < row["share_sick"] < row["share_high"] for row in rows)
+
+
+def test_every_bound_of_the_curves_is_as_sure_as_was_asked() -> None:
+    """Two bounds a figure: at 80 % they lie closer to it than at 99 %."""
+    units = gather_units(toy_rows())
+    shares = {name: Estimate(0.8, 0.7, 0.9, "") for name in ("sensitivity", "specificity")}
+    sure, unsure = (curve_facts(units, shares, [0.1], confidence) for confidence in (0.99, 0.8))
+    ends = {
+        "reliability": ("share_low", "share_high"), "decision_curve": ("model_low", "model_high"),
+        "reference_points": ("sensitivity_low", "sensitivity_high"),
+    }  # fmt: skip
+    pairs = [(each, near, *ends[name]) for name in ends for each, near in zip(sure[name], unsure[name], strict=True)]
+    pairs.append((sure["calibration"], unsure["calibration"], "slope_low", "slope_high"))
+    assert all(wide[high] - wide[low] > near[high] - near[low] for wide, near, low, high in pairs)
 
 
 def test_the_bounds_of_calibration_and_net_benefit_hold_the_truth() -> None:

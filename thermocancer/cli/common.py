@@ -100,6 +100,11 @@ class Call:
     quiet: bool
     verbose: bool
 
+    @property
+    def speaks(self) -> bool:
+        """Whether people are told what came of it: neither ``--quiet``, nor JSON on standard output."""
+        return not self.quiet and self.json_file != "-"
+
     def load(self, options: Mapping[str, object] | None = None) -> Config:
         return load_config(self.config, self.assignments, workspace=self.workspace, options=options)
 
@@ -136,9 +141,7 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
     def register(function: Callable[..., dict[str, object]]) -> Callable[..., None]:
         @functools.wraps(function)
         def command(call: Call, **arguments: object) -> int:
-            code, content = run_stage(name, call.load(function(**arguments)), call)
-            write_json_report(content, call)
-            return code
+            return report_stage(name, call.load(function(**arguments)), call)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())
         setattr(command, "__signature__", inspect.Signature(own))  # noqa: B010 - mypy knows no such attribute
@@ -183,6 +186,13 @@ def run_stage(name: str, config: Config, call: Call, **brought: object) -> tuple
         show_report(report, console, seconds)
     show_failures(report, make_console(stderr=True) if call.quiet else console)
     return report.exit_code, report.as_dict() | {"seconds": round(seconds, 3)}
+
+
+def report_stage(name: str, config: Config, call: Call, **brought: object) -> int:
+    """``run_stage`` as a whole command: its report is written where ``--json`` says. Returns the exit code."""
+    code, content = run_stage(name, config, call, **brought)
+    write_json_report(content, call)
+    return code
 
 
 @contextlib.contextmanager

@@ -89,7 +89,7 @@ def check(call: Call) -> None:
     config = call.load()
     changed = differences(config, Config())
     write_json_report({"valid": True, "changed": {key: here for key, (here, _) in changed.items()}}, call)
-    if not call.quiet and call.json_file != "-":
+    if call.speaks:
         sys.stdout.write(f"the config is valid; {len(changed)} settings differ from the defaults\n")
 
 

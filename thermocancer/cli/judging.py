@@ -13,7 +13,7 @@ import typer
 from thermocancer.cli.common import (
     Call,
     app,
-    run_stage,
+    report_stage,
     stage_command,
     stage_module,
     with_common_options,
@@ -106,7 +106,7 @@ def plan_study(
     rows = study_plan(
         found, auc=auc, other_auc=other_auc, correlation=correlation, sensitivity=sensitivity, above=above
     )  # fmt: skip
-    if not call.quiet and call.json_file != "-":
+    if call.speaks:
         console = make_console()
         console.print(f"{how}: {found.prevalence:.1%} sick, {found.overlap:.1%} of them have a match", markup=False)
         console.print(GIVEN, markup=False, soft_wrap=True)
@@ -168,7 +168,7 @@ def audit(
     document = audit_scores(
         table, match=limits, confidence=evaluate.confidence, bootstrap=evaluate.bootstrap, seed=config.seed
     )
-    if not call.quiet and call.json_file != "-":
+    if call.speaks:
         for line in told(document):
             make_console().print(line, markup=False, soft_wrap=True)
     if html is not None:
@@ -244,9 +244,7 @@ def predict(
             "evaluate.explain_views": explain_views,
             **reading_settings(view, view_map, unit, id_pattern, protocol, visit),
         }  # fmt: skip
-        code, content = run_stage("predict", call.load(options), call)
-    write_json_report(content, call)
-    return code
+        return report_stage("predict", call.load(options), call)
 
 
 @app.command("locate")
@@ -277,9 +275,7 @@ def locate(
         "locate.exam": list(inputs or ()), "locate.page": str(html) if html else "" if call.json_file else None,
         **reading_settings(view, view_map, unit, id_pattern, None, visit),
     }  # fmt: skip
-    code, content = run_stage("locate", call.load(options), call)
-    write_json_report(content, call)
-    return code
+    return report_stage("locate", call.load(options), call)
 
 
 @app.command("reproduce")
@@ -293,10 +289,7 @@ def reproduce(
     Example: thermocancer reproduce --rows T3-v1,T7-5 -w study
     """
     names = None if rows is None else [name.strip() for name in rows.split(",") if name.strip()]
-    config = call.load({"evaluate.rows": names})
-    code, content = run_stage("reproduce", config, call, runner=_stage_runner(call))
-    write_json_report(content, call)
-    return code
+    return report_stage("reproduce", call.load({"evaluate.rows": names}), call, runner=_stage_runner(call))
 
 
 def _stage_runner(call: Call) -> Callable[[str, Config, Workspace], StageReport]:
@@ -329,6 +322,6 @@ def runs(
     if by not in BY:
         raise ConfigError("runs cannot be sorted by this", where="--sort", expected=", ".join(BY), found=by)
     found = listed_runs(Workspace(Path(call.load().workspace)), by)
-    if not call.quiet and call.json_file != "-":
+    if call.speaks:
         show_runs(found, make_console())
     write_json_report({"runs": found}, call)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thermocancer.config import Config, dump_yaml
 from thermocancer.config.learning import ComputeSection
-from thermocancer.files import folder_written_aside, write_text
+from thermocancer.files import folder_written_aside, sweep, write_text
 from thermocancer.kinds import Kind
 from thermocancer.runs.history import write_history
 from thermocancer.runs.manifest import FILE as MANIFEST
@@ -39,6 +39,7 @@ def write_run(
     of each row; ``tables`` are further files, text by name. ``save_model`` writes the model into the folder it is
     given. ``facts`` are the manifest's fields besides version, kind, stage, ``made_from`` and outputs.
     """
+    sweep(folder)
     outputs = [folder / name for name in (CONFIG, HISTORY, PREDICTIONS)]
     # who computed it decides nothing of it
     write_text(outputs[0], dump_yaml(config.model_copy(update={"compute": ComputeSection()})))

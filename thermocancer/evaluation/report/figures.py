@@ -14,9 +14,7 @@ from thermocancer.config.base import Rendering
 from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.evaluation.statistics.curves import (
     accuracy_by_threshold,
-    decision_curve,
     precision_recall_points,
-    reliability,
     roc_points,
 )
 from thermocancer.evaluation.statistics.units import Units
@@ -132,15 +130,17 @@ def draw_accuracy(units: Units, threshold: float | None, decided: Mapping[str, f
     return png_bytes(figure)
 
 
-def draw_calibration(units: Units, positive: str = LABELS[1]) -> bytes:
-    """Reliability diagram: share of the positive class against mean score, dots as large as their bin."""
-    rows = reliability(units.labels, units.scores)
+def draw_calibration(rows: Sequence[Json], positive: str = LABELS[1]) -> bytes:
+    """Reliability diagram of ``reliability``: share of the positive class against mean score, dots as large as their
+    bin.
+    """
     figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1, label="ideal")
     scores, shares = [row["mean_score"] for row in rows], [row["share_sick"] for row in rows]
     axes.plot(scores, shares, color=MODEL, linewidth=1)
     axes.vlines(scores, [row["share_low"] for row in rows], [row["share_high"] for row in rows], color=MODEL, alpha=0.5)
-    sizes = [20 + 300 * row["n"] / len(units) for row in rows]
+    total = sum(row["n"] for row in rows)
+    sizes = [20 + 300 * row["n"] / total for row in rows]
     axes.scatter(scores, shares, s=sizes, color=MODEL, alpha=0.75, label="bins of scores", linewidths=0)
     axes.set(xlabel="mean score", ylabel=f"share of {positive}", xlim=(-0.03, 1.03), ylim=(-0.03, 1.03))
     axes.set_aspect("equal")
@@ -148,9 +148,8 @@ def draw_calibration(units: Units, positive: str = LABELS[1]) -> bytes:
     return png_bytes(figure)
 
 
-def draw_decision_curve(units: Units, positive: str = LABELS[1]) -> bytes:
-    """Net benefit at thresholds of 1 to 20 %."""
-    rows = decision_curve(units.labels, units.scores)
+def draw_decision_curve(rows: Sequence[Json], positive: str = LABELS[1]) -> bytes:
+    """Net benefit at thresholds of 1 to 20 %, of ``decision_curve``."""
     figure, axes = new_figure(5.2)
     steps = [100 * row["threshold"] for row in rows]
     for name, label, colour, width in (

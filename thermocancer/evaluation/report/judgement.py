@@ -59,10 +59,10 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
         if isinstance(each, dict) and "note" in each:
             named = each["note"].replace(" sick", f" {words.positive}")
             each["note"] = named.replace(" healthy", f" {words.negative}")
-    curves = curve_facts(units, estimates, settings.prevalences)
+    curves = curve_facts(units, estimates, settings.prevalences, confidence)
     trivial = gather_units(run.baseline, by_exam=run.by_exam)
     if not trivial.has_both_classes:
-        return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None))
+        return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None, curves))
     baseline = {name: estimate.as_dict() for name, estimate in measured(trivial).items()}
     difference = auc_difference(pair_units(units, trivial), confidence=confidence, bootstrap=bootstrap, seed=seed)
     return Judgement(
@@ -72,7 +72,7 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
         {name: baseline[name] for name in METRICS},
         baseline["auc"] | {"difference": difference},
         curves,
-        _pictures(run, units, document, trivial),
+        _pictures(run, units, document, trivial, curves),
     )
 
 
@@ -132,7 +132,9 @@ def folds_differ(aucs: Sequence[float], sick: Sequence[int], healthy: Sequence[i
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
-def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) -> dict[str, Picture]:
+def _pictures(
+    run: Run, units: Units, document: Json, baseline: Units | None, curves: Json
+) -> dict[str, Picture]:  # fmt: skip
     auc, words = number(document["auc"]["value"]), Words.of(run)
     decided = {name: document[name]["value"] for name in ("accuracy", "sensitivity", "specificity")}
     lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
@@ -163,12 +165,12 @@ def _pictures(run: Run, units: Units, document: Json, baseline: Units | None) ->
             "dots are the table's figures, where each fold decided by its own threshold; the line is their median.",
         ),
         "calibration": Picture(
-            figures.draw_calibration(units, words.positive),
+            figures.draw_calibration(curves["reliability"], words.positive),
             f"Reliability diagram, expected calibration error {number(document['ece']['value'])}",
             f"Share of {words.positive} among units of like score; the dotted line is ideal.",
         ),
         "decision-curve": Picture(
-            figures.draw_decision_curve(units, words.positive),
+            figures.draw_decision_curve(curves["decision_curve"], words.positive),
             "Net benefit of the model at threshold probabilities of 1 to 20 percent, beside calling everyone "
             f"{words.positive}",
             f"Decision curve at this sample's share of {words.positive}"

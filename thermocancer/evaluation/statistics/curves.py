@@ -41,7 +41,7 @@ def accuracy_by_threshold(units: Units) -> list[dict[str, float]]:
     return [{"threshold": percent / 100, **_shares_at(units, percent / 100)} for percent in range(101)]
 
 
-def reference_points(units: Units) -> list[Json]:
+def reference_points(units: Units, confidence: float = 0.95) -> list[Json]:
     """For comparison only: the figures at 0.5 and at Youden's threshold, the latter chosen on the scored units.
 
     ``NAME_low`` and ``NAME_high`` bound each share as the table's shares are (``decision_shares``); for Youden's
@@ -51,15 +51,15 @@ def reference_points(units: Units) -> list[Json]:
     youden = float(thresholds[1:][np.argmax(hits[1:] / hits[-1] - alarms[1:] / alarms[-1])])
     named = {"0.5, fixed": 0.5, "Youden's, chosen on these very units (optimistic)": youden}
     return [
-        {"name": name, "threshold": each, **_shares_at(units, each), **_bounds_at(units, each)}
+        {"name": name, "threshold": each, **_shares_at(units, each), **_bounds_at(units, each, confidence)}
         for name, each in named.items()
     ]
 
 
-def _bounds_at(units: Units, threshold: float) -> dict[str, float | None]:
+def _bounds_at(units: Units, threshold: float, confidence: float) -> dict[str, float | None]:
     sick, called = units.labels == 1, units.scores >= threshold
     counts = (called & sick).sum(), sick.sum(), (~called & ~sick).sum(), (~sick).sum()
-    shares = decision_shares(*map(int, counts), repeats=units.repeats)
+    shares = decision_shares(*map(int, counts), repeats=units.repeats, confidence=confidence)
     names = ("accuracy", "sensitivity", "specificity")
     return {f"{name}_{end}": getattr(shares[name], end) for name in names for end in ENDS}
 
@@ -118,30 +118,27 @@ def _logistic_fit(
     return None
 
 
-def reliability(labels: IntArray, scores: FloatArray) -> list[Json]:
+def reliability(labels: IntArray, scores: FloatArray, confidence: float = 0.95) -> list[Json]:
     """For each of ten bins that holds a score: its units, mean score and share of sick with Wilson's bounds."""
-    bins = score_bins(scores)
-    return [
-        {
-            "from": number / ECE_BINS,
-            "to": (number + 1) / ECE_BINS,
-            "n": int(inside.sum()),
-            "mean_score": float(scores[inside].mean()),
-            "share_sick": float(labels[inside].mean()),
-            **{f"share_{end}": getattr(wilson(int(labels[inside].sum()), int(inside.sum())), end) for end in ENDS},
-        }
-        for number in range(ECE_BINS)
-        if (inside := bins == number).any()
-    ]
+    bins, rows = score_bins(scores), list[Json]()
+    for number in sorted(set(bins.tolist())):
+        inside = bins == number
+        share = wilson(int(labels[inside].sum()), int(inside.sum()), confidence)
+        rows.append({
+            "from": number / ECE_BINS, "to": (number + 1) / ECE_BINS, "n": int(inside.sum()),
+            "mean_score": float(scores[inside].mean()), "share_sick": share.value, "share_low": share.low,
+            "share_high": share.high,
+        })  # fmt: skip
+    return rows
 
 
-def decision_curve(labels: IntArray, scores: FloatArray) -> list[dict[str, float]]:
+def decision_curve(labels: IntArray, scores: FloatArray, confidence: float = 0.95) -> list[dict[str, float]]:
     """Net benefit at threshold probabilities of 1 to 20 % (Vickers and Elkin 2006), beside calling everyone sick.
 
     The sample's own prevalence is used, which is far above that of screening. ``model_low`` and ``model_high`` are the
-    95 % bounds of the mean over units of what each adds.
+    bounds of the mean over units of what each adds.
     """
-    count, sick = len(labels), int(labels.sum())
+    count, sick, z = len(labels), int(labels.sum()), normal_quantile(confidence)
     rows = []
     for percent in range(1, 21):
         chance = percent / 100
@@ -150,7 +147,7 @@ def decision_curve(labels: IntArray, scores: FloatArray) -> list[dict[str, float
         hits, alarms = int(np.sum(called & (labels == 1))), int(np.sum(called & (labels == 0)))
         everyone = (sick - (count - sick) * odds) / count
         model = (hits - alarms * odds) / count
-        half = 1.96 * float(np.std(called * np.where(labels == 1, 1.0, -odds))) / count**0.5
+        half = z * float(np.std(called * np.where(labels == 1, 1.0, -odds))) / count**0.5
         row = {"threshold": chance, "model": model, "everyone": everyone, "nobody": 0.0}
         rows.append(row | {"model_low": model - half, "model_high": model + half})
     return rows
@@ -187,14 +184,16 @@ def _by_bayes(
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 
-def curve_facts(units: Units, estimates: Mapping[str, Estimate], prevalences: Sequence[float]) -> Json:
+def curve_facts(
+    units: Units, estimates: Mapping[str, Estimate], prevalences: Sequence[float], confidence: float
+) -> Json:
     """What ``report.json`` says of every threshold; predictive values also at the sample's own share of sick."""
     sensitivity, specificity = estimates["sensitivity"], estimates["specificity"]
     return {
-        "calibration": calibration_line(units.labels, units.scores),
-        "reliability": reliability(units.labels, units.scores),
-        "decision_curve": decision_curve(units.labels, units.scores),
+        "calibration": calibration_line(units.labels, units.scores, confidence),
+        "reliability": reliability(units.labels, units.scores, confidence),
+        "decision_curve": decision_curve(units.labels, units.scores, confidence),
         "accuracy_by_threshold": accuracy_by_threshold(units),
-        "reference_points": reference_points(units),
+        "reference_points": reference_points(units, confidence),
         "predictive_values": predictive_values(sensitivity, specificity, (*prevalences, float(units.labels.mean()))),
     }
