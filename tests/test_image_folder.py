@@ -20,6 +20,7 @@ from thermocancer.data.image_folder import ImageFolder, read_image_folder
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex
 from thermocancer.kinds import CNN, only_kind_of
+from thermocancer.thermal.likeness import alike, look_of
 from thermocancer.workspace import Workspace
 
 GRAY = draw_slice(1, vessels=True)
@@ -414,6 +415,13 @@ def test_nearly_the_same_pictures_stay_on_one_side(change: Callable[[np.ndarray]
     )  # fmt: skip
     index.save()
     assert read_image_folder(root, index=HashIndex(tmp_path / "hashes.json")).nearly == folder.nearly
+
+
+def test_drawn_heads_of_other_people_are_not_nearly_the_same() -> None:
+    drawn = [draw_slice(seed, seed % 2 == 0, (64, 96, 128, 192, 256)[seed % 5]) for seed in range(200)]
+    looks = [look_of(each.astype(np.float32) * np.float32(20 / 255)) for each in drawn]
+    assert all(looks)
+    assert list(alike(looks, [""] * len(looks), 0.989)) == []
 
 
 def test_nearly_the_same_picture_in_train_and_test_is_named_as_a_leak(tmp_path: Path) -> None:

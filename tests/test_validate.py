@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset
 
-from thermocancer.data.cohort import ArrayCohort, CentiCelsius
+from thermocancer.data.cohort import ArrayCohort, CentiCelsius, Exam, degrees
 from thermocancer.data.split import make_split
 from thermocancer.errors import DataError
-from thermocancer.evaluation.external import net_benefit, told, verdict_of_travel, weighted_sum
+from thermocancer.evaluation.external import as_stored, net_benefit, told, verdict_of_travel, weighted_sum
+from thermocancer.evaluation.prediction.scoring import LoadedRun
 from thermocancer.evaluation.report.page import with_interval
 from thermocancer.evaluation.statistics.intervals import Estimate, wilson
 from thermocancer.files import Json
@@ -96,6 +99,17 @@ def test_a_workspace_without_a_data_set_says_what_to_type(home: Workspace, tmp_p
     with pytest.raises(DataError, match="no data set") as caught:
         judged(home, Workspace(tmp_path))
     assert "import" in str(caught.value.hint)
+
+
+def test_at_another_size_the_pixels_without_a_temperature_stay_missing() -> None:
+    exams = tuple(Exam(number, 1, number % 2) for number in range(2))
+    mask = np.zeros((2, 24, 32), bool)
+    mask[1, :8, :16] = True
+    other = ArrayCohort(exams, {"Frontal": np.full((2, 24, 32), 3000, np.uint16)}, masked={"Frontal": mask})
+    loaded = cast(LoadedRun, SimpleNamespace(views=("Frontal",), shape=(12, 16)))
+    seen, rows, refused = as_stored(loaded, other)
+    assert (rows.tolist(), refused) == ([0, 1], [])
+    assert np.array_equal(np.isnan(degrees(seen, "Frontal", rows)), mask[:, ::2, ::2])
 
 
 def test_net_benefit_is_that_of_counts() -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from thermocancer.classifiers.protocol import logistic, logit
 from thermocancer.config.judging import EvaluateSection
-from thermocancer.data.cohort import ArrayCohort, Cohort, Exam, IntArray, centi_celsius
+from thermocancer.data.cohort import ArrayCohort, Cohort, Exam, IntArray, centi_celsius, degrees
 from thermocancer.data.novelty import judge_novelty
 from thermocancer.data.split import inner_folds
 from thermocancer.errors import ConfigError, DataError
@@ -33,6 +33,7 @@ from thermocancer.evaluation.statistics.units import Units, gather_units
 from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
 from thermocancer.thermal.likeness import alike, look_of
+from thermocancer.thermal.regions import resize_missing
 
 MARGIN = 0.1
 """A run travels where its AUC is above .5 there and the interval of there minus at home lies above minus this.
@@ -65,7 +66,7 @@ def validate_run(
             "only runs on static views are validated", where=loaded.run.folder, expected="a run of fuse",
             found=loaded.run.kind.words, hint="validate the runs that it combines, each by itself",
         )  # fmt: skip
-    seen, rows, refused = _as_stored(loaded, other)
+    seen, rows, refused = as_stored(loaded, other)
     scores, calls = loaded.fitted.scores(seen, rows), loaded.run.facts().threshold
     predictions = [
         Prediction(other.exams[row].patient, other.exams[row].visit, "test", other.exams[row].label, float(score),
@@ -101,7 +102,7 @@ def validate_run(
 # --- scoring as the run was made --------------------------------------------------------------------------------------
 
 
-def _as_stored(loaded: LoadedRun, other: Cohort) -> tuple[Cohort, IntArray, list[dict[str, str]]]:
+def as_stored(loaded: LoadedRun, other: Cohort) -> tuple[Cohort, IntArray, list[dict[str, str]]]:
     """The other collection at the size that the run was trained on, the exams it can score, and why not the rest."""
     missing = [view for view in loaded.views if view not in other.views]
     if missing:
@@ -124,7 +125,9 @@ def _as_stored(loaded: LoadedRun, other: Cohort) -> tuple[Cohort, IntArray, list
         for view in loaded.views
     }
     missed = {view: ~other.present(view) for view in loaded.views}
-    return ArrayCohort(tuple(other.exams), matrices, "external", other.nuisance(), missed), rows, refused
+    masks = {view: found[:, 0] for view in loaded.views if (found := other.masks(view, every, (0,))) is not None}
+    masked = {view: np.stack([resize_missing(each, loaded.shape) for each in own]) for view, own in masks.items()}
+    return ArrayCohort(tuple(other.exams), matrices, "external", other.nuisance(), missed, masked), rows, refused
 
 
 def _doubts(loaded: LoadedRun, seen: Cohort, rows: IntArray) -> list[list[str]]:
@@ -134,8 +137,7 @@ def _doubts(loaded: LoadedRun, seen: Cohort, rows: IntArray) -> list[list[str]]:
         return [[] for _ in rows]
     return [
         judge_novelty(
-            training.reference, centi_celsius(seen, loaded.views[0], np.array([row]))[0] / 100.0,
-            seen.exams[row].layout,
+            training.reference, degrees(seen, loaded.views[0], np.array([row]))[0], seen.exams[row].layout,
         )["reasons"]
         for row in rows.tolist()
     ]  # fmt: skip
@@ -232,7 +234,7 @@ def shared_exams(own: Cohort, other: Cohort, view: str) -> Json:
         if cohort.kind != "celsius" or view not in cohort.views:
             continue
         for row in np.flatnonzero(cohort.present(view)):
-            looks.append(look_of(centi_celsius(cohort, view, np.array([row]))[0] / 100.0))
+            looks.append(look_of(degrees(cohort, view, np.array([row]))[0]))
             keys.append((cohort is other, cohort.exams[int(row)].key))
     near = [
         [keys[first][1], keys[second][1], "mirrored" if turned else ""]
