@@ -20,6 +20,7 @@ from thermocancer.data.series import Drawing, dicom_series, open_dicoms
 from thermocancer.data.split import shared_between
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.prediction.of_images import slices_interval
+from thermocancer.evaluation.report.page import GENERAL_NOTICE
 from thermocancer.files import HashIndex
 from thermocancer.progress import Silent
 from thermocancer.runs.run import read_run
@@ -247,6 +248,10 @@ def test_new_series_are_scored_by_their_slices(paired: Path, tmp_path: Path) -> 
         assert (each["decision"] is None) == (each["status"] == "abstained") == bool(each["reason"])
     met = {name: each["in_training"]["status"] for name, each in found.items()}
     assert met == {"again.nii": "exam", "scan": "no", "sub-2_run-2_T1w.nii": "patient", "sub-9_T1w.nii.gz": "no"}
+    assert report.figures["notice"] == GENERAL_NOTICE
+    page = re.sub(r"data:image/png;base64,[^\"]*", "", (workspace.root / "predict/cnn/new.html").read_text())
+    assert GENERAL_NOTICE in page
+    assert not re.search(r"mammogra|thermogra|breast", page, re.I)
     table = (workspace.root / "predict/cnn/new.csv").read_text().splitlines()
     assert table[0].endswith(",bids_ce")
     assert len(table) == 6

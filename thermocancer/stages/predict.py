@@ -50,7 +50,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     from thermocancer.evaluation.prediction.of_images import image_answers
     from thermocancer.evaluation.prediction.page import overview
     from thermocancer.evaluation.prediction.worth import worth_of
-    from thermocancer.evaluation.report.page import ADJUNCT_NOTICE
+    from thermocancer.evaluation.report.page import Words
 
     trained, paths = _asked(config, workspace)
     worth = worth_of(trained, config.evaluate, config.seed)
@@ -80,7 +80,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         report.notes.append("bids_ce: gadolinium is the agent of T1 MRI; the pixels do not say which one it was")
     if config.evaluate.page != "":
         _write_page(answers, pictures, trained, worth, lines, paths, config, report)
-    report.figures["notice"] = ADJUNCT_NOTICE
+    report.figures["notice"] = Words.of(trained).notice
     if report.made == 0:
         first, what = report.failed[0], "image" if images else "exam"
         raise DataError(f"no {what} could be scored", where=first.item, found=first.reason)

@@ -15,7 +15,7 @@ from thermocancer.evaluation.prediction.gathering import NewExam
 from thermocancer.evaluation.prediction.input import as_trained, cohort_of, degrees_of
 from thermocancer.evaluation.prediction.scoring import LoadedRun
 from thermocancer.evaluation.report.figures import STYLE, mark_sides
-from thermocancer.evaluation.report.page import render_page
+from thermocancer.evaluation.report.page import Words, render_page
 from thermocancer.files import Json
 from thermocancer.runs.run import Run
 from thermocancer.thermal.regions import filled, torso_mask
@@ -68,6 +68,7 @@ def prediction_page(
     facts = {
         "title": f"Scores by run {run.name}", "answers": answers, "exam_pictures": pictures, "run": run.name,
         "model": run.manifest.model, "leaks": list(run.manifest.leaks), "worth": worth, "read_as": read_as,
+        "words": (words := Words.of(run)), "notice": words.notice,
         "overview": overview(answers), "threshold_source": run.facts().threshold_source,
     }  # fmt: skip
     return render_page("predict.html", facts, {})
