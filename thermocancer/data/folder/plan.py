@@ -68,7 +68,6 @@ class ReadingPlan:
         equal: defaultdict[str, list[str]] = defaultdict(list)
         for each in placed:
             equal[each.content.sha256].append(safe_name(each.source.relative))
-        written = _written(names, labels)
         found = label_counts(usable)
         otherwise = [
             safe_name(each.source.relative)
@@ -88,7 +87,7 @@ class ReadingPlan:
             label=tuple(labels.said()) if labels is not None else (_label_of_paths(found),),
             exams=found,
             folders_that_say_otherwise=tuple(otherwise),
-            dates=(*written, *dates.said),
+            dates=(*_written(names, labels), *dates.said),
             dated=sum(each.date is not None for each in usable),
             matrices=len(usable),
             dates_that_do_not_exist=(
