@@ -96,7 +96,6 @@ evaluate: {run: svm3, bootstrap: 100}
             "fuse --model asymmetry --name asymmetry",
             "fuse --model asymmetry-index --name index",
             "fuse --model pixels --name pixels --set features.torso_only=true",
-            "fuse --model thermal --name shared --set strategy.shared=true",
             f"fuse --model thermal --name matched --set cohort.match=choose {WIDE}",
             f"fuse --model thermal --name weighted --set cohort.match=weight {WIDE}",
             "fuse --name twin --set fuse.untrained=true --views Frontal --set fuse.kernel=rbf --set fuse.clip=10",

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from thermocancer.config import Config, differences, dump_yaml, load_config, starting_file
+from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
@@ -115,7 +116,6 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         ["compute.workers=2"],
         ["compute.engine=dask", "strategy.threads=1"],
         ["compute.address=here:8786"],
-        ["compute.workers=2", "strategy.threads=1", "strategy.shared=true"],
         ["fuse.model=late"],
         ["dataset.source=images", "autoencoder.input.kind=celsius"],
         ["filter.views=[Frontal]", "dataset.views=[Left]"],
@@ -126,6 +126,13 @@ def test_pairs_that_cannot_go_together_are_refused(assignments: list[str]) -> No
     with pytest.raises(ConfigError, match="cannot go together") as caught:
         load_config(assignments=assignments, environment={})
     assert caught.value.found
+
+
+def test_who_asks_for_claims_is_told_of_compute_and_old_runs_still_read() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(assignments=["strategy.shared=true"], environment={})
+    assert "compute.engine" in str(caught.value.fields())
+    assert load_config(assignments=["strategy.shared=false"], environment={}).strategy == StrategySection()
 
 
 @pytest.mark.parametrize("text", ["seed", "=3", ""], ids=["no-value", "no-key", "empty"])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,6 @@ from thermocancer.classifiers.protocol import Fitted
 from thermocancer.config.learning import ComputeSection
 from thermocancer.data.split import Fold, make_split, outer_folds
 from thermocancer.errors import DataError, RunError
-from thermocancer.training import workers as sharing
 from thermocancer.workspace import Workspace
 
 
@@ -109,36 +106,6 @@ def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
     two = cross_validate(recipe, source, folds, seed=0, compute=ComputeSection(workers=2))
     assert one == two
     assert {row.score for row in one.rows} != {0.5}
-
-
-@dataclass(frozen=True)
-class Slow(Counting):
-    def fit(self, source: Any, rows: np.ndarray, labels: np.ndarray, *, seed: int, fold: str) -> Counting:
-        time.sleep(0.02)
-        return super().fit(source, rows, labels, seed=seed, fold=fold)
-
-
-def test_workers_share_out_the_folds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "LOOK_AGAIN_S", 0.01)
-    source, workspace = cohort(18), Workspace(tmp_path)
-    folds = folds_of(source, workspace, split__repeats=4)
-    found: dict[int, Any] = {}
-
-    def work(number: int) -> None:
-        recipe = Slow(tmp_path / f"fits{number}")
-        claim = sharing.claims(workspace, "test")
-        found[number] = cross_validate(recipe, source, folds, seed=1, folder=tmp_path / "kept", claim=claim)
-
-    workers = [threading.Thread(target=work, args=(number,)) for number in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-    fits = [(tmp_path / f"fits{number}").read_text().split() for number in range(2)]
-    assert sorted(fits[0] + fits[1]) == sorted(fold.name for fold in folds)
-    alone = cross_validate(Counting(tmp_path / "alone"), source, folds, seed=1)
-    assert found[0].rows == found[1].rows == alone.rows
-    assert not list((tmp_path / "locks").glob("*"))
 
 
 def test_a_patient_on_both_sides_stops_the_run(tmp_path: Path) -> None:

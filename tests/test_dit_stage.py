@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +11,6 @@ import numpy as np
 import pytest
 from sequence_fixtures import built, rewarming, tiny_config
 
-from thermocancer.config import dump_yaml
 from thermocancer.config.preparation import SplitSection
 from thermocancer.data.cohort import ArrayCohort, Exam
 from thermocancer.data.split import dynamic_folds, make_split, outer_folds
@@ -121,28 +117,6 @@ def test_killed_between_folds_it_ends_with_the_same_bytes(made: Workspace) -> No
     report = train_dit.run(tiny_config(made), made, Silent())
     assert (report.figures["features_from_cache"], report.figures["features_computed"]) == (11, 0)
     assert files_of(made.run("dit")) == expected
-
-
-def test_two_machines_share_features_folds_and_the_run(made: Workspace, tmp_path: Path) -> None:
-    workspace = Workspace(tmp_path / "shared")
-    shutil.copytree(made.root, workspace.root, ignore=shutil.ignore_patterns("cache", "runs", "locks"))
-    config = tiny_config(workspace, strategy__shared=True)
-    (tmp_path / "tiny.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, "-m", "thermocancer", "train-dit", "-c", str(tmp_path / "tiny.yaml"), "--quiet"]
-    process = subprocess.Popen([*command, "--json", str(tmp_path / "other.json")], stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(workspace.root.glob("locks/train-dit-*-features-*")):
-        time.sleep(0.01)
-    own = train_dit.run(config, workspace, Silent())
-    assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
-    other = json.loads((tmp_path / "other.json").read_text())
-    assert own.made + other["made"] == own.current + other["current"] == 1
-    assert own.figures["features_computed"] + other["figures"]["features_computed"] == 11
-    expected, found = files_of(made.run("dit")), files_of(workspace.run("dit"))
-    settings = {"config.yaml", "manifest.json"}  # they tell that the work was shared, and where
-    assert {name: found[name] for name in set(found) - settings} == {
-        name: expected[name] for name in set(expected) - settings
-    }
-    assert not list(workspace.root.glob("locks/*"))
 
 
 def test_a_changed_setting_is_a_new_run(made: Workspace) -> None:

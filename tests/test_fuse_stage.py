@@ -16,7 +16,7 @@ import pytest
 from fuse_fixtures import built, config_for
 
 from thermocancer.classifiers.making import load_fitted
-from thermocancer.config import Config, dump_yaml
+from thermocancer.config import Config
 from thermocancer.data.split import Fold
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError
@@ -96,26 +96,6 @@ def test_nothing_changed_nothing_done(workspace: Workspace) -> None:
     assert fuse.run(config, workspace, Silent()).nothing_to_do
     assert contents(workspace.root) == before
     assert run(workspace, **THERMAL, fuse__aim="youden").made == 1
-
-
-def test_two_machines_share_the_folds_and_write_one_run(workspace: Workspace, tmp_path: Path) -> None:
-    alone = workspace.root / "alone"
-    shutil.copytree(workspace.root, alone, ignore=shutil.ignore_patterns("alone"))
-    options = THERMAL | {"split__folds": 4, "split__repeats": 3}
-    run(Workspace(alone), **options)
-    config = settings(workspace, **options, strategy__shared=True)
-    (tmp_path / "shared.yaml").write_text(dump_yaml(config))
-    command = [sys.executable, "-m", "thermocancer", "fuse", "-c", str(tmp_path / "shared.yaml"), "--quiet"]
-    process = subprocess.Popen([*command, "--json", str(tmp_path / "other.json")], stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(workspace.root.glob("locks/fuse-*")):
-        time.sleep(0.002)
-    own = fuse.run(config, workspace, Silent())
-    assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
-    other = json.loads((tmp_path / "other.json").read_text())
-    assert own.made + other["made"] == own.current + other["current"] == 1
-    scores = "predictions.csv"
-    assert (workspace.run("thermal") / scores).read_bytes() == (Workspace(alone).run("thermal") / scores).read_bytes()
-    assert not list(workspace.root.glob("locks/*"))
 
 
 def test_planning_touches_nothing_and_says_what_is_missing(workspace: Workspace, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -263,24 +262,6 @@ def test_killed_and_started_again_gives_the_same_bytes(
     report = train_ae.run(tiny_config(workspace), workspace, Silent())
     assert report.failed == []
     assert tree(workspace) == tree(trained[0])
-
-
-def test_two_processes_share_out_the_folds(
-    trained: tuple[Workspace, StageReport], prepared: Workspace, tmp_path: Path
-) -> None:
-    workspace = copy_of(prepared, tmp_path)
-    settings = [f"--set={key}={value}" for key, value in TINY.items() if key != "filter.views"]
-    settings += ["--set=filter.views=[Frontal]", "--set=strategy.shared=true", f"--json={tmp_path / 'other.json'}"]
-    command = [sys.executable, "-m", "thermocancer", "train-ae", "-w", str(tmp_path), "--quiet", *settings]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    own = train_ae.run(tiny_config(workspace, strategy__shared=True), workspace, Silent())
-    out, err = process.communicate(timeout=200)
-    assert (process.returncode, out, err) == (0, "", "")
-    other = json.loads((tmp_path / "other.json").read_text())
-    assert own.made + other["made"] == 3
-    assert own.made + own.current == other["made"] + other["current"] == 3
-    assert tree(workspace) == tree(trained[0])
-    assert not list((workspace.root / "locks").glob("train-ae-*"))
 
 
 def test_workers_and_one_process_give_the_same_bytes(prepared: Workspace, tmp_path: Path) -> None:

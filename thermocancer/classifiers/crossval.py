@@ -8,7 +8,7 @@ nor an interruption changes a digit.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from thermocancer.errors import DataError
 from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, remove, write_json
 from thermocancer.progress import Progress, Silent
 from thermocancer.runs.predictions import Prediction
-from thermocancer.training.workers import Claim, share_out
 
 MODELS = "models"
 """In the folder of finished folds: their classifiers, where they are kept."""
@@ -83,7 +82,6 @@ def cross_validate(
     compute: ComputeSection | None = None,
     keep: bool = False,
     most_bytes: int | None = None,
-    claim: Claim | None = None,
     title: str = "folds",
 ) -> CrossValidation:
     """Fit ``classifier`` on each fold's training rows and score its test rows.
@@ -92,7 +90,6 @@ def cross_validate(
     folder must belong to one classifier and one data set. With ``keep`` the fold's classifier is kept
     beside it, under ``models/FOLD``; where all of them would take more than ``most_bytes`` that folder is empty.
     With ``compute`` folds go to its workers; classifier and cohort must then pickle.
-    With ``claim`` several machines share the folds out in that folder, and each computes one at a time.
     Raises DataError when ``disjoint`` and a patient or an identical image is on both sides of a fold.
     """
     for fold in folds if disjoint else ():
@@ -124,7 +121,7 @@ def cross_validate(
     work = FoldWork(classifier, cohort, seed, models, None if most_bytes is None else most_bytes // len(folds))
     with (progress or Silent()).task(title, len(folds), "folds") as task:
         task.advance(len(kept))
-        for result in run_all(work, todo, compute) if claim is None else _run_shared(work, todo, claim, known):
+        for result in run_all(work, todo, compute):
             if folder is not None:
                 content = {"identity": identity(missing[result.fold]), **asdict(result)}
                 write_json(folder / f"{result.fold}.json", content)
@@ -191,19 +188,6 @@ def _rows(
         Prediction(exam.patient, exam.visit, fold, exam.label, float(score), int(call))
         for exam, score, call in zip((cohort.exams[row] for row in rows), scores, calls, strict=True)
     )
-
-
-def _run_shared(
-    work: FoldWork, folds: Sequence[Fold], claim: Claim, known: Callable[[Fold], FoldResult | None]
-) -> Iterator[FoldResult]:
-    """This machine's part of the folds, each kept before its claim is given back; then what the others have done."""
-    own = set()
-    for fold in share_out(folds, lambda each: claim(each.name), lambda each: known(each) is not None):
-        own.add(fold.name)
-        yield work.run(fold)
-    for fold in folds:
-        if fold.name not in own and (result := known(fold)):
-            yield result
 
 
 def _read(content: Json) -> FoldResult:

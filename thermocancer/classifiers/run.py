@@ -28,7 +28,6 @@ from thermocancer.progress import Progress
 from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.writing import write_run
-from thermocancer.training.workers import Claim, by_one, claims
 from thermocancer.workspace import Stamp
 
 FEWEST_KEPT = 3
@@ -103,19 +102,13 @@ class Job:
             watched=asked.watched,
         )  # fmt: skip
 
-    def claim(self, work: str) -> Claim | None:
-        """Claims on the parts of one work where several machines share it."""
-        shared = self.asked.config.strategy.shared
-        return claims(self.asked.workspace, f"{self.kind.stage}-{work[:16]}") if shared else None
-
 
 @dataclass(frozen=True)
 class Trained:
-    """What a job gave: the scores of its kind and of the baseline, and whether this machine wrote them down."""
+    """What a job gave: the scores of its kind and of the baseline."""
 
     scores: CrossValidation
     baseline: CrossValidation | None
-    written: bool
 
 
 def train(job: Job, progress: Progress, classifier: Classifier | None = None) -> Trained:
@@ -146,24 +139,21 @@ def train(job: Job, progress: Progress, classifier: Classifier | None = None) ->
             for each in kept:
                 shutil.copytree(each, folder / "folds" / each.name)
 
-    for _ in by_one(job.claim(job.made_from), "whole", job.is_done):
-        write_run(
-            job.folder, asked.config, job.kind, job.made_from, _facts(job, scores), rows=scores.rows,
-            history=scores.history, inner=scores.inner, baseline=() if baseline is None else baseline.rows,
-            save_model=save_model,
-        )  # fmt: skip
-        return Trained(scores, baseline, True)
-    return Trained(scores, baseline, False)
+    write_run(
+        job.folder, asked.config, job.kind, job.made_from, _facts(job, scores), rows=scores.rows,
+        history=scores.history, inner=scores.inner, baseline=() if baseline is None else baseline.rows,
+        save_model=save_model,
+    )  # fmt: skip
+    return Trained(scores, baseline)
 
 
 def _score_folds(job: Job, kind: Kind, classifier: Classifier, progress: Progress) -> CrossValidation:
-    folder = job.fold_folder(kind)
     return cross_validate(
-        classifier, job.cohort, job.folds, seed=job.asked.config.seed, progress=progress, folder=folder,
+        classifier, job.cohort, job.folds, seed=job.asked.config.seed, progress=progress, folder=job.fold_folder(kind),
         disjoint=job.asked.config.split.protocol != "thesis", compute=job.compute,
         keep=job.keeps_folds and kind is job.kind,
         most_bytes=None if job.kept_folds else job.asked.config.fuse.fold_bytes,
-        claim=job.claim(folder.name), title=f"{kind.name} folds",
+        title=f"{kind.name} folds",
     )  # fmt: skip
 
 

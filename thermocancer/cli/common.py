@@ -155,9 +155,6 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
 SOURCES = ("fetch", "import", "simulate")
 """They write one catalog, so they share one lock."""
 
-SHARED_OUT = ("train-ae", "fuse", "train-dit")
-"""With ``strategy.shared`` several machines run them at once; each piece of work has a lock of its own."""
-
 
 def stage_module(name: str) -> ModuleType:
     """The module of a stage, imported only when it is needed."""
@@ -204,10 +201,6 @@ def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[N
         yield
         return
     if name == "predict":  # writes a page, if anything: nobody is in its way, and the workspace may be read-only
-        yield
-        return
-    if config.strategy.shared and name in SHARED_OUT:
-        workspace.mark_version()
         yield
         return
     with workspace.lock("raw" if name in SOURCES else name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from thermocancer.config.base import (
     ASIDE,
@@ -44,14 +44,21 @@ class StrategySection(Section):
     virtual_cpus: PositiveInt | None = Field(
         None, description="split the CPU into so many devices, to rehearse several on one machine"
     )
-    shared: bool = Field(
-        False, description="several machines run one command on one workspace at once and share out its views and folds"
-    )
     coordinator: str | None = Field(None, description="HOST:PORT of the first process (multi-host)")
     processes: PositiveInt | None = Field(None, description="how many processes take part (multi-host)")
     process_index: Annotated[int, Field(ge=0)] | None = Field(
         None, description="which of them this one is, from 0 (multi-host)"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_claims(cls, given: Any) -> Any:
+        """``shared`` was a setting: runs recorded it as false; whoever asks for it is told what does its work."""
+        if not isinstance(given, dict) or "shared" not in given:
+            return given
+        if given["shared"]:
+            raise ValueError("not there any more: one command shares its work out by compute.engine, compute.workers")
+        return {name: value for name, value in given.items() if name != "shared"}
 
 
 class ClusterSection(Section):

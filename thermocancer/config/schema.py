@@ -135,8 +135,6 @@ def _check_who_computes(config: Config) -> None:
             "compute.workers above 1: TensorFlow's sums depend on its threads in the last bits; set "
             "strategy.threads: 1, so that one process and any number of workers give the same bytes"
         )
-    if compute.workers != 1 and config.strategy.shared:
-        raise ValueError("strategy.shared and compute.workers above 1 both share the work out: choose one")
     if config.strategy.backend == "tensorflow" and config.strategy.kind in ("data-parallel", "multi-host"):
         raise ValueError(
             f"strategy.kind: {config.strategy.kind} needs strategy.backend: jax "

@@ -6,7 +6,6 @@ finished training is stamped at once, so that a killed stage goes on with the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -31,7 +30,6 @@ from thermocancer.training import autoencoder as ae
 from thermocancer.training.autoencoder import Images, Training, psnr, ssim, trainings
 from thermocancer.training.checkpoint import Snapshot, save_model
 from thermocancer.training.fit import FitResult, FitSettings, fit_resumable, forget
-from thermocancer.training.workers import claims, share_out
 from thermocancer.workspace import Workspace, output_hashes
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         if not todo:
             return report
         with progress.task(f"autoencoders {config.autoencoder.variant}", _epochs(config, todo), "epochs") as task:
-            if worker_count(config.compute, len(todo)) > 1 and not config.strategy.shared:
+            if worker_count(config.compute, len(todo)) > 1:
                 _train_beside(config, workspace, todo, report, task)
             else:
                 running = strategy.set_up(config.strategy, config.seed)
@@ -128,13 +126,8 @@ def _compiled(work: _Work) -> tuple[keras.Model, Snapshot]:
 
 def _train_all(work: _Work, jobs: list[Training]) -> None:
     """Train every model; one that cannot be trained is listed and the others go on."""
-    section = work.config.autoencoder
-    mine: Iterator[Training] = iter(jobs)
     model, start = _compiled(work)
-    if work.config.strategy.shared:  # those that fall to this machine
-        claim = claims(work.workspace, f"{STAGE}-{section.variant}")
-        mine = share_out(jobs, lambda job: claim(f"{job.view}-{job.fold}"), _is_done)
-    for job in mine:
+    for job in jobs:
         _try(work, model, start, job)
 
 

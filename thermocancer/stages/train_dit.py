@@ -21,11 +21,7 @@ from thermocancer.kinds import DIT as STAGE
 from thermocancer.kinds import backbone, only_kind_of
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
-from thermocancer.training.workers import share_out
 from thermocancer.workspace import Workspace
-
-CLAIMED_AT_ONCE = 8
-"""Exams whose features one machine computes before it claims the next ones."""
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
@@ -62,7 +58,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             job.family.check_unseen(job.asked, cohort, job.folds)
         _read_features(job, network, progress)
         trained = train(job, progress, family.calibrated(network, job.asked))
-    report.made, report.current = int(trained.written), int(not trained.written)
+    report.made, report.current = 1, 0
     report.figures |= {"exams": len(job.rows), "folds": len(job.folds)}
     by_exam = config.split.protocol == "thesis"
     report.figures |= auc_figures(trained.scores.rows, config.evaluate, by_exam=by_exam) | network.counts
@@ -103,13 +99,6 @@ def with_shown_rendering(config: Config, *, coloured: bool) -> Config:
 
 def _read_features(job: Job, network: SequenceClassifier, progress: Progress) -> None:
     """Features of every exam by every reader, with a progress bar of their own: this is the long part."""
-    claim = job.claim(job.made_from)
     own_readers = backbone(job.asked.config.dit.backbone).own
     for fold in job.folds if own_readers else job.folds[:1]:
-        if claim is not None:
-            # this machine's part; none is known to be done: what another has read is in the cache
-            parts = np.array_split(job.rows, -(-len(job.rows) // CLAIMED_AT_ONCE))
-            names = {number: f"features-{fold.name}-{number}" for number in range(len(parts))}
-            for number in share_out(range(len(parts)), lambda part: claim(names[part]), lambda part: False):  # noqa: B023
-                network.read_ahead(job.cohort, parts[number], fold.name)
         network.read_ahead(job.cohort, job.rows, fold.name, progress)

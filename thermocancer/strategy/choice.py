@@ -74,12 +74,6 @@ def choose_backend(section: StrategySection, seen: Seen) -> Choice:
             expected=choice.value,
             hint="start a new process: a backend is chosen before Keras is first imported",
         )
-    if section.shared and section.kind == "multi-host":
-        raise ConfigError(
-            "strategy.shared and strategy.kind: multi-host exclude each other",
-            where="strategy.shared",
-            expected="shared: every machine trains models of its own; multi-host: all train one model together",
-        )
     if choice.value == "tensorflow" and section.kind in NEEDS_JAX:
         raise ConfigError(
             f"strategy.kind: {section.kind} cannot run on TensorFlow",

@@ -28,7 +28,6 @@ from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.predictions import Prediction
 from thermocancer.runs.run import Run, read_run
 from thermocancer.runs.writing import write_run
-from thermocancer.training.workers import by_one, claims
 from thermocancer.workspace import Stamp, Workspace
 
 BY_FEATURES = "features"
@@ -81,31 +80,24 @@ def train_late(job: LateJob, progress: Progress) -> Trained:
     a new exam. Raises DataError or ConfigError where they do not go together.
     """
     config, chosen = job.config, kind(job.config.fuse.model)
-    shared = config.strategy.shared
-    claim = claims(job.workspace, f"{chosen.stage}-{job.made_from[:16]}") if shared else None
-    scores = CrossValidation(())
-    for _ in by_one(claim, "whole", job.is_done):
-        if job.by_features:
-            scores, kept, facts = _by_features(job, progress)
-        else:
-            fuse = config.fuse
-            scores = combine(job.runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
-            kept = keep_scores(job.runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
-            words = "stacking on inner scores" if fuse.stacking else "mean of logits"
-            facts = describe_combination(job.runs, scores, words)
-        facts |= {
-            "model": config.fuse.model, "seed": config.seed, "settings": settings_of(chosen, config),
-            "threshold_source": describe_aim(
-                config.fuse.aim, config.fuse.aim_sensitivity, job.runs[0].manifest.protocol
-            ),
-        }  # fmt: skip
-        write_run(
-            job.folder, config, chosen, job.made_from, facts, rows=scores.rows, history=scores.history,
-            inner=scores.inner, baseline=baseline_rows(job.runs) if config.fuse.baseline else (),
-            save_model=kept.save,
-        )  # fmt: skip
-        return Trained(scores, None, True)
-    return Trained(scores, None, False)
+    if job.by_features:
+        scores, kept, facts = _by_features(job, progress)
+    else:
+        fuse = config.fuse
+        scores = combine(job.runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
+        kept = keep_scores(job.runs, stacking=fuse.stacking, aim=fuse.aim, sensitivity=fuse.aim_sensitivity)
+        words = "stacking on inner scores" if fuse.stacking else "mean of logits"
+        facts = describe_combination(job.runs, scores, words)
+    facts |= {
+        "model": config.fuse.model, "seed": config.seed, "settings": settings_of(chosen, config),
+        "threshold_source": describe_aim(config.fuse.aim, config.fuse.aim_sensitivity, job.runs[0].manifest.protocol),
+    }  # fmt: skip
+    write_run(
+        job.folder, config, chosen, job.made_from, facts, rows=scores.rows, history=scores.history,
+        inner=scores.inner, baseline=baseline_rows(job.runs) if config.fuse.baseline else (),
+        save_model=kept.save,
+    )  # fmt: skip
+    return Trained(scores, None)
 
 
 Combined = tuple[CrossValidation, CalibratedFitted, dict[str, object]]
