@@ -180,8 +180,8 @@ def hash_of(path: Path, remembered: Hasher) -> str:
 
 NEARLY_EQUAL = 0.995
 """Least correlation of two class images that are one. Heads share their outline: of 19,900 pairs of 200 drawn ones (64
-to 256 rows) the nearest reach .988 (``tests/test_image_folder.py``); encoded again as JPEG 80, halved or on another
-scale the least is .9987."""
+to 256 rows) the nearest reach .988; encoded again as JPEG 80, mirrored, brighter or halved the least is .9987, but .990
+where a half has 48 rows (both in ``tests/test_image_folder.py``)."""
 
 
 def nearly_equal(looks: Sequence[str], apart: Sequence[tuple[str, str]]) -> list[tuple[int, int]]:

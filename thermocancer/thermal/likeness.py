@@ -4,9 +4,11 @@ A matrix is averaged to 32 x 32, and what is finer than two of these cells and c
 where vessels and edges are, not how warm a woman is or how bodies look in general. Two pictures are alike where
 these details correlate above .98, as they are or mirrored.
 
-Re-encoded as JPEG or as 8-bit grey, halved, made square, on another scale or with .1 degC of noise, 60 real frontals
-and 55 phantoms stay within .002 of a correlation of 1. Between women the nearest two are .144 apart (300 real
-frontals of 271 women; .093 mirrored) and .052 (329 views of 100 phantoms).
+``benchmarks/likeness.py WORKSPACE`` measures both sides. Encoded again as JPEG or as 8-bit grey, halved, made square,
+on another scale or with .1 degC of noise, 60 real frontals stay within .0001 of a correlation of 1, 60 phantoms
+within .0009. Between women the nearest two are .144 apart (300 real frontals, their three identical pairs aside; .094
+mirrored), .040 (517 views of 100 phantoms), and .007 in the calm bodies of ``configs/reproduce-phantom.yaml``: there
+the median of all pairs decides, see ``alike``.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ Name = TypeVar("Name", int, str)
 SIDE = 32
 LEAST_CORRELATION = 0.98
 LEAST_DETAIL = 0.35
-"""degC, standard deviation. Real frontals have .49 (out of focus) to 2, phantoms .82 and more; with less, two smooth
+"""degC, standard deviation. Real frontals have .49 to 1.6, phantoms .79 and more; with less, two smooth
 pictures are alike by their smoothness."""
 
 _FINE, _COARSE = 0.7, 2.0  # standard deviations of the two blurs, in cells
@@ -32,16 +34,21 @@ _BLOCK, _SAMPLE = 1024, 500
 _TIMES_CLOSER = 20
 
 
-def look_of(celsius: npt.NDArray[np.floating]) -> str:
-    """The details of a matrix (height, width) in degC, as text; empty where it has next to none."""
+def details_of(celsius: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    """What is compared of a matrix (height, width) in degC: (32, 32), degC. NaN is filled with the median."""
     import cv2
 
     known = np.isfinite(celsius)
-    if not known.any():
-        return ""
     whole = np.where(known, celsius, np.median(celsius[known])).astype(np.float32)
     small = cv2.resize(whole, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
-    details = cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE)
+    return np.asarray(cv2.GaussianBlur(small, (0, 0), _FINE) - cv2.GaussianBlur(small, (0, 0), _COARSE), np.float32)
+
+
+def look_of(celsius: npt.NDArray[np.floating]) -> str:
+    """The details of a matrix (height, width) in degC, as text; empty where it has next to none."""
+    if not np.isfinite(celsius).any():
+        return ""
+    details = details_of(celsius)
     spread = float(details.std())
     if spread < LEAST_DETAIL:
         return ""
