@@ -4,9 +4,9 @@ python benchmarks/fuzz_reading.py                 100,000 texts, some minutes
 python benchmarks/fuzz_reading.py --texts 2000 --seed 7
 
 Each text is a matrix in one of the usual layouts, changed once to three times: flipped bits, a cut, doubled
-separators, swapped decimal marks, removed cells, inserted, removed and repeated bytes. What the reader makes of
-it is held against a second parser, which is slow, strict and shares no code with it. Right is what that parser
-reads too, or the matrix as it was before; wrong is everything else that is accepted.
+separators, swapped decimal marks, removed and blanked cells, inserted, removed and repeated bytes. What the reader
+makes of it is held against a second parser, which is slow, strict and shares no code with it. Right is what that
+parser reads too, or the matrix as it was before; wrong is everything else that is accepted.
 """
 
 from __future__ import annotations
@@ -108,6 +108,13 @@ def remove_cell(text: bytearray, dice: random.Random, base: Base) -> None:
         del text[places[first] + keep : places[first + 1]]
 
 
+def blank_cell(text: bytearray, dice: random.Random, base: Base) -> None:
+    places = [place for place, byte in enumerate(text) if byte == ord(base.separator)]
+    if len(places) > 1:
+        first = dice.randrange(len(places) - 1)
+        text[places[first] + 1 : places[first + 1]] = dice.choice((b"---", b"n/a", b">160.0", b"<-20", b"-"))
+
+
 def insert(text: bytearray, dice: random.Random, base: Base) -> None:
     alphabet = bytes(range(256)) if dice.random() < 0.3 else b"0123456789.,; \t\n\r-+eE\"'_xNa"
     place = dice.randrange(len(text) + 1)
@@ -125,7 +132,7 @@ def repeat(text: bytearray, dice: random.Random, base: Base) -> None:
 
 
 DAMAGES: tuple[Callable[[bytearray, random.Random, Base], None], ...] = (
-    flip, flip, cut, double_separator, swap_mark, remove_cell, insert, remove, repeat,
+    flip, flip, cut, double_separator, swap_mark, remove_cell, blank_cell, insert, remove, repeat,
 )  # fmt: skip
 
 
@@ -184,7 +191,14 @@ def read_rows(lines: list[str], separator: str, mark: str, whole_end: bool) -> R
             return None  # cut in its last number
         if table[-1][-1].endswith(mark) or (last[1] == 0 and last[0] < min(each[0] for each in others)):
             return None
-    return [[float(cell.replace(mark, ".")) for cell in row] for row in table]
+    return [[np.nan if no_value(cell) else float(cell.replace(mark, ".")) for cell in row] for row in table]
+
+
+def no_value(cell: str) -> bool:
+    """What cameras write where there is no temperature, or one beyond their range."""
+    dashes, digits = len(cell) > 1 and not cell.strip("-"), cell[1:].lstrip("+-").replace(",", ".", 1)
+    beyond = cell[:1] in "<>" and digits.replace(".", "", 1).isdigit() and digits[-1] != "."
+    return bool(cell) and (dashes or cell.lower() in ("n/a", "null") or beyond)
 
 
 def cells_of(line: str, separator: str) -> list[str]:
@@ -195,6 +209,8 @@ def cells_of(line: str, separator: str) -> list[str]:
 
 def shape_of(cell: str, mark: str) -> tuple[int, int, int] | None:
     """Digits before the mark, behind it and in the exponent; None if this is no number."""
+    if no_value(cell):
+        return 9, 0, 0
     if cell.lstrip("+-").lower() in ("nan", "inf", "infinity") and len(cell) - len(cell.lstrip("+-")) <= 1:
         return 9, 0, 0
     place, parts = 0, [0, 0, 0]

@@ -695,6 +695,30 @@ def test_a_tilde_is_the_home_folder_in_a_config_too(tmp_path: Path, monkeypatch:
     assert config.cnn.data == str(tmp_path / "x")
 
 
+@pytest.mark.parametrize(
+    ("files", "code"),
+    [({"1.csv": "", "7.csv": ""}, 0), ({"1.csv": "", "7.csv": "21;x"}, 5), ({"1.csv": "21;x", "7.csv": "21;x"}, 3)],
+    ids=["all", "some", "none"],
+)
+def test_a_dry_run_ends_as_the_import_itself_would(files: dict[str, str], code: int, desk: Desk) -> None:
+    from typer.testing import CliRunner
+
+    from thermocancer.cli import register
+
+    desk.put(files)
+    for name, text in files.items():
+        if text:
+            (desk.root / "scans" / name).write_text(f"{text}\n22;23\n")
+    call = ["import", str(desk.root / "scans"), "--labels", desk.table(TABLE), "--view", "Frontal"]
+    call += ["-w", str(desk.workspace.root)]
+    dry = CliRunner().invoke(register(), [*call, "--dry-run"])
+    assert not desk.workspace.raw.exists()
+    real = CliRunner().invoke(register(), call)
+    assert (dry.exit_code, real.exit_code) == (code, code)
+    if code == 3:
+        assert dry.stderr == real.stderr.replace("reading: 2/2 files\nimport: 0/0 files\n", "")
+
+
 # --- formats, units, frames -------------------------------------------------------------------------------------------
 
 
@@ -748,6 +772,22 @@ def test_images_in_another_unit_ask_for_it_and_not_for_a_range(unit: str, scale:
         desk.run(labels=desk.table(TABLE), view="Frontal")
     assert f"--unit {unit}" in str(caught.value.hint)
     assert not desk.run(labels=desk.table(TABLE), view="Frontal", unit=unit).failed
+
+
+@pytest.mark.parametrize(("scale", "zero", "unit"), [(100, 273.15, "cK"), (10, 273.15, "dK"), (100, 0, "cC")])
+def test_a_range_over_numbers_of_another_unit_is_refused(scale: int, zero: float, unit: str, desk: Desk) -> None:
+    """Read as levels of 65536, 14.00 degC in hundredths of a kelvin became 24.95."""
+    (desk.root / "scans").mkdir()
+    for woman in WOMEN:
+        counts = np.rint((make_centi(9, woman) / 100 + zero) * scale).astype(np.uint16)
+        cv2.imwrite(str(desk.root / "scans" / f"{woman}.tiff"), counts)
+    asked = {"labels": desk.table(TABLE), "view": "Frontal", "range": {"low": 14, "high": 39}}
+    with pytest.raises(DataError, match="not one file") as caught:
+        desk.run(**asked)
+    assert f"--unit {unit}" in str(caught.value.hint)
+    report = desk.run(**asked, unit=unit)
+    np.testing.assert_allclose(celsius_of(desk.records()[0], desk), make_centi(9, 1) / 100, atol=0.051)
+    assert "temperatures: from " in " ".join(report.notes)
 
 
 @pytest.mark.parametrize("given", [True, False])

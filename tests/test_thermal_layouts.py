@@ -163,7 +163,7 @@ def test_a_whole_file_without_its_last_line_end_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "cell", ["2x.11", "ERROR", "#2.11", '"2.11', "2..1", "---", ">160", "20.1*", "\xb20.11", "1_0.1"]
+    "cell", ["2x.11", "ERROR", "#2.11", '"2.11', "2..1", "-.-", ">16x", "20.1*", "\xb20.11", "1_0.1"]
 )
 @pytest.mark.parametrize("row", [0, 1, HEIGHT - 1])
 def test_a_broken_cell_is_no_header(cell: str, row: int) -> None:
@@ -350,6 +350,7 @@ BY_SHAPE = {
     "x, y, T": (PLACES, CELSIUS),
     "y, x, T": ("".join(f"{y};{x};{CELSIUS[y, x]}\n" for x in range(WIDTH) for y in range(HEIGHT)), CELSIUS),
     "a frame's number and time": ("".join(f"1;0.033;{line}\n" for line in PLAIN.splitlines()), CELSIUS),
+    "settings on top": ("0.98;20.0;1.0\n" + PLAIN, CELSIUS),
     "what needs no shape": (PLAIN, CELSIUS),
 }
 
@@ -362,11 +363,24 @@ def test_the_shape_chooses_where_lines_can_be_two_things(text: str, celsius: np.
             read(text, shape=(HEIGHT + 1, WIDTH))
 
 
-@pytest.mark.parametrize(("cell", "told"), [("---", "that has none"), ("n/a", "that has none"), (">160.0", "beyond")])
-def test_a_cell_for_a_pixel_without_a_temperature_is_said_how_to_be_written(cell: str, told: str) -> None:
-    error = refuse(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", cell, 1), "not a number")
-    assert told in str(error.expected)
-    assert np.isnan(read(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", "nan", 1))).sum() == 1
+@pytest.mark.parametrize("separator", [";", " ", ",", "\t"])
+@pytest.mark.parametrize("cell", ["---", "n/a", ">160.0", "<-20", "null"])
+def test_a_cell_for_a_pixel_without_a_temperature_is_missing_and_noted(cell: str, separator: str) -> None:
+    text = text_of(separator=separator)
+    matrix = parse_matrix(text.replace(f"{CELSIUS[5, 5]:.2f}", cell, 1).encode())
+    assert np.array_equal(np.isnan(matrix.celsius), CELSIUS[5, 5] == CELSIUS)
+    assert np.array_equal(matrix.celsius[:5], CELSIUS[:5])
+    assert f"1 cells without a value, such as '{cell}', read as missing" in matrix.notes
+
+
+@pytest.mark.parametrize("cell", ["-", "**", "na", "#REF!", "> 160", "--5"])
+def test_a_cell_that_may_be_a_torn_number_is_refused(cell: str) -> None:
+    refuse(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", cell, 1), "not a number|unequal|no temperature|words")
+
+
+def test_a_line_drawn_under_a_title_is_no_row_and_a_row_of_dashes_is_refused() -> None:
+    assert np.array_equal(read(f"Export\n-----\n{PLAIN}====\n"), CELSIUS)
+    refuse(";".join(["---"] * WIDTH) + "\n" + PLAIN, "not a number")
 
 
 # --- units --------------------------------------------------------------------------

@@ -19,7 +19,7 @@ class Plan:
     """What a stage would do: ``todo`` items to make, ``current`` items that are up to date.
 
     ``todo`` holds one readable line an item; ``notes`` whatever else ``--dry-run`` should show; ``figures`` what
-    ``--dry-run --json`` adds for programs.
+    ``--dry-run --json`` adds for programs; ``exit_code`` what the run itself would end with, as far as is known.
     """
 
     stage: str
@@ -27,6 +27,7 @@ class Plan:
     current: int = 0
     notes: tuple[str, ...] = ()
     figures: dict[str, object] = field(default_factory=dict)
+    exit_code: int = 0
 
 
 @dataclass

@@ -174,7 +174,7 @@ def run_stage(name: str, config: Config, call: Call, **brought: object) -> tuple
     if call.dry_run:
         plan = stage.plan(config, workspace)
         show_plan(plan, console)
-        return 0, dataclasses.asdict(plan)
+        return plan.exit_code, dataclasses.asdict(plan)
     started = time.monotonic()
     with _writers_lock(name, config, workspace):
         report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet), **brought)

@@ -48,17 +48,23 @@ class _Work:
         return [record for each in self.placed for record in each.records]
 
     @property
+    def usable(self) -> list[Record]:
+        return [record for record in self.records if record.status == "ok"]
+
+    @property
     def figures(self) -> dict[str, object]:
         return {"read_as": self.read_as.as_dict()}
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
-    """Say how the folder is read and where every file would go; reads the folder and touches nothing."""
+    """Say how the folder is read and where every file would go; touches nothing. Raises as ``run`` does."""
     work = _survey(config, workspace, workspace.hashes(), Silent())
+    if not work.usable:
+        raise _nothing_imported(work.placed, config.import_)
     todo = [f"{safe_name(each.source.relative)} -> {record.path}" for each in work.todo for record in each.records]
     failed = [f"{safe_name(each.source.relative)}: {each.problem}" for each in work.placed if each.problem]
     current = len(work.placed) - len(work.todo) - len(failed)
-    return Plan("import", tuple(todo), current, (*work.notes, *failed), work.figures)
+    return Plan("import", tuple(todo), current, (*work.notes, *failed), work.figures, 5 if failed else 0)
 
 
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
@@ -70,8 +76,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     hashes = workspace.hashes()
     work = _survey(config, workspace, hashes, progress)
     _write(work, config.import_, workspace, progress)
-    usable = [record for record in work.records if record.status == "ok"]
-    if not usable:
+    if not (usable := work.usable):
         raise _nothing_imported(work.placed, config.import_)
     previous, merged = work.cohorts.previous, merge(work.cohorts, work.records)
     gone = {each.path for each in previous if each.path} - {each.path for each in merged}
@@ -109,7 +114,8 @@ def _nothing_imported(placed: Sequence[Placed], section: ImportSection) -> DataE
     if unit := option_of(kind):
         hint = f"{unit}, and the numbers are converted; --unit C takes them as they are"
     elif any(
-        what in kind for what in ("only one number", "separators or decimal", "have no names", "holds one number")
+        what in kind
+        for what in ("only one number", "separators or decimal", "have no names", "holds one number", "unequal length")
     ):
         hint = "--shape ROWSxCOLUMNS says how the lines are to be read"
     elif ", line " in kind:

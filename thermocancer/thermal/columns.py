@@ -33,9 +33,9 @@ _SINGLE = re.compile(rb"[+-]?\d+(?:[.,]\d+)?")
 def by_shape(text: bytes, shape: tuple[int, int], notes: list[str]) -> bytes:
     """The text with the one reading that gives ``shape`` (rows, columns) written out; unchanged where it has one only.
 
-    Four dresses can be two things: whole numbers with commas between them or numbers with decimal commas, one number
-    a line, tables of places whose columns have no names, and columns in front that hold one number each (a frame's
-    number, its time).
+    Five dresses can be two things: whole numbers with commas between them or numbers with decimal commas, one number
+    a line, tables of places whose columns have no names, columns in front that hold one number each (a frame's
+    number, its time), and up to four shorter lines of numbers on top (settings, or torn lines).
     """
     height, width = shape
     lines = [stripped for line in text.split(b"\n") if (stripped := line.strip(b" \r"))]
@@ -53,7 +53,11 @@ def by_shape(text: bytes, shape: tuple[int, int], notes: list[str]) -> bytes:
         notes.append("one number a line, row by row, by the shape given")
         rows = [lines[start : start + width] for start in range(0, len(lines), width)]
         return b"".join(b";".join(row) + b"\n" for row in rows)
-    separator = next((each for each in (b";", b"\t", b",") if lines and each in lines[0]), b" ")
+    separator = next((each for each in (b";", b"\t", b",") if lines and each in lines[-1]), b" ")
+    above = [cells_of(line, separator) for line in lines[:-height]]
+    if 0 < len(above) <= 4 and all(len(cells) < width and all(map(is_number, cells)) for cells in above):
+        notes.append(f"{len(above)} lines of other numbers on top left out, by the shape given")
+        return b"\n".join(lines[-height:]) + b"\n"
     more = len(cells_of(lines[0], separator)) - width if len(lines) == height > 2 else 0
     if 0 < more < width and (separator != b"," or b"." in lines[0]):
         cells = [cells_of(line, separator) for line in lines]

@@ -34,6 +34,10 @@ _ROW_BYTES = b"0123456789+-.eE\r" + _PADDING
 _TOKENS = re.compile(BETWEEN)
 _QUOTED = re.compile(rb'(?<![\d.eE+-])" *([+-]?\d[\d.,]*(?:[eE][+-]?\d+)?) *"(?![\d.])')  # a whole cell, no part of one
 _WITH_UNIT = re.compile(rb"(?<=[\d.]) ?(?:\xc2\xb0|\xb0|deg ?)?([CKF])(?=%b|\Z)" % BETWEEN)
+_NO_VALUE = re.compile(
+    rb"(?<![^%b])(?:-{2,}|n/a|null|[<>][+-]?\d+(?:\.\d+|,\d+(?=[; \t]))?)(?![^%b])" % (2 * (_PADDING + b"\r",)), re.I
+)  # what cameras write for a pixel that has no temperature, or one beyond their range
+_RULE = re.compile(rb"[-=_*#~]{3,}")  # a line drawn under a title
 _DATE_OR_TIME = re.compile(rb"\d+([-/.])\d+\1\d+(T[\d:.]+Z?)?|\d+:\d+(:\d+(\.\d+)?)?")
 _WORD = re.compile(rb"[A-Za-z]{2}|[\x80-\xff]{6}")  # two letters, in whatever script (damage makes shorter runs)
 _SIZES = (2, 3)  # numbers in a line such as "480 640", with the number of frames
@@ -108,7 +112,7 @@ def _clean(content: bytes, where: str, notes: list[str]) -> bytes:
     start = text[:4096].strip()
     if not start and not text.strip():
         raise DataError("this file is empty", where=where, expected=expected, found=f"{len(text)} bytes")
-    if start.startswith(b"<"):
+    if re.match(rb"<[!?/a-z]", start, re.I):
         raise DataError(
             "this is a web page, not a temperature matrix",
             where=f"{where}:1",
@@ -193,8 +197,10 @@ def _take_apart(text: bytes, where: str, unseen: int = 0) -> _Parts:
             expected=f"{MOST_LINE_BYTES >> 20} MB or less",
             found=f"{len(lines[longest])} bytes",
         )
+    lines, without = _without_values(lines)
     rows = [_as_row(line) if line else None for line in lines]
     parts = _layout_of(lines, rows, where)
+    parts.notes += [without] if without else []
     parts.open_end = bool(lines[-1])
     header, between, footer, words = 0, 0, 0, []
     block, names = None, b""
@@ -234,10 +240,22 @@ def _take_apart(text: bytes, where: str, unseen: int = 0) -> _Parts:
     return parts
 
 
+def _without_values(lines: list[bytes]) -> tuple[list[bytes], str]:
+    """Lines of numbers with NaN where a pixel has no value (``---``, ``>160.0``), and a note of what stood there."""
+    found: list[bytes] = []
+    for number, line in enumerate(lines):
+        if cells := _NO_VALUE.findall(line):
+            tokens = _TOKENS.split(line.strip(_PADDING))
+            if 2 * sum(map(is_number, tokens)) >= len(tokens):
+                found += cells
+                lines[number] = _NO_VALUE.sub(b"nan", line)
+    return lines, f"{len(found)} cells without a value, such as {shown(found[0])}, read as missing" if found else ""
+
+
 def _as_row(line: bytes) -> _Row | None:
     """A line of numbers without quotation marks and units; None for anything else."""
     if not line.translate(None, _ROW_BYTES):
-        return _Row(line)
+        return None if _RULE.fullmatch(line) else _Row(line)
     bare = _QUOTED.sub(lambda match: match[1].replace(b",", b".") if match[1].count(b",") == 1 else match[1], line)
     units = frozenset(_WITH_UNIT.findall(bare))
     unitless, count = _WITH_UNIT.subn(b"", bare)
@@ -313,7 +331,8 @@ def _is_words(line: bytes, parts: _Parts) -> bool:
         tokens = _TOKENS.split(line.strip(_PADDING))
         starts = [token.lstrip(b"\"'#%")[:1] for token in tokens]
         named = len(tokens) > 1 and all(start.isalpha() for start in starts)  # "x,y,T"
-        return named or all(map(_DATE_OR_TIME.fullmatch, tokens)) or _WORD.search(line) is not None
+        named = named or _RULE.fullmatch(line) is not None or all(map(_DATE_OR_TIME.fullmatch, tokens))
+        return named or _WORD.search(line) is not None
     return len(cells) != parts.width and numbers <= _MOST_VALUES and _WORD.search(cells[0]) is not None
 
 

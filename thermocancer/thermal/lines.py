@@ -75,7 +75,8 @@ def _decode_line_by_line(text: NumberLines, separator: bytes, mark: bytes) -> De
             if row == 1 and len(text.lines) > 2 and len(below) == 1:  # all agree but the first: settings, a torn line
                 raise DataError(
                     "lines of unequal length", where=text.place(0), expected=f"{len(cells)} values as in the others",
-                    found=f"{width}: {shown(text.lines[0])}", hint="if these are no temperatures, take the line out",
+                    found=f"{width}: {shown(text.lines[0])}",
+                    hint="if these are no temperatures, say the shape (--shape), or take the line out",
                 )  # fmt: skip
             raise DataError(
                 "lines of unequal length", where=text.place(row), expected=f"{width} values as in the first",
@@ -90,9 +91,7 @@ def _instead_of(cell: bytes, is_other_mark: bool) -> str:
     """What is expected where ``cell`` stands."""
     if is_other_mark and NUMBER.fullmatch(cell) is not None:
         return "a temperature, with the decimal mark of the others"
-    if re.fullmatch(rb"[<>][+-]?\d+([.,]\d+)?", cell):
-        return "a temperature, or nan for a pixel beyond the camera's range"
-    if re.fullmatch(rb"[-*_.?/]+|n/?a|na|null|none", cell, re.I):
+    if re.fullmatch(rb"[-*_.?/]+|na|none", cell, re.I):
         return "a temperature, or nan for a pixel that has none"
     return "a temperature"
 

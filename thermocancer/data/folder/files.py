@@ -20,10 +20,11 @@ from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import is_junk, safe_name
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, clone_or_link, fingerprint, hash_file, write_bytes
+from thermocancer.thermal.formats import as_decoded
 from thermocancer.thermal.pictures import encoding_of, read_grey
 from thermocancer.thermal.reading import ThermalMatrix, read_frames, to_centi
 from thermocancer.thermal.regions import missing_pixels
-from thermocancer.thermal.units import option_of
+from thermocancer.thermal.units import UNITS, looks_like, option_of
 from thermocancer.thermal.writing import format_matrix
 
 _RANGES_SUFFIX = "_temp.csv"
@@ -176,7 +177,8 @@ def _choose(
         others = len(texts) + len(images) + len(videos) - len(radiometric)
         return radiometric, [f"{others} files beside the radiometric videos were left out"] if others else []
     notes = [f"{len(videos)} videos were left out: --protocol D imports them"] if videos else []
-    if images and section.range is None and (why_not := _no_temperatures(images[0], section)) is None:
+    asked = section.range is None or section.unit is not None
+    if images and asked and (why_not := _no_temperatures(images[0], section)) is None:
         images = [replace(each, kind="binary") for each in images]
     elif images and section.range is None:
         if not texts:
@@ -286,6 +288,11 @@ def _read_grey(path: Path, section: ImportSection) -> tuple[npt.NDArray[np.float
     grey = read_grey(path.read_bytes(), str(path))
     assert section.range is not None
     bits = 8 * grey.dtype.itemsize
+    if bits == 16 and (units := [each for each in looks_like(as_decoded(grey, "grey", str(path))) if each != "raw"]):
+        raise DataError(
+            f"these levels look like {' or '.join(UNITS[each] for each in units)}, not levels of import.range",
+            where=path, expected="levels from 0 to 65535", found=f"{grey.min()} to {grey.max()}",
+        )  # fmt: skip
     return _to_celsius(grey.astype(np.float64), bits, section.range.low, section.range.high), bits
 
 

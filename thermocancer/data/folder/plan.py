@@ -23,7 +23,7 @@ class ReadingPlan:
 
     ``missing_pixels`` is the share of each file that holds no temperature (NaN, zeros that are fill), ``stretched`` the
     number of grey pictures that reach both ends of ``import.range``, ``days_numbered`` that of patients whose visits
-    are the days in the names.
+    are the days in the names, ``celsius`` the lowest and the highest temperature of all files.
     """
 
     source: str
@@ -48,6 +48,7 @@ class ReadingPlan:
     missing_pixels: Mapping[str, float] = field(default_factory=dict)
     stretched: int = 0
     days_numbered: int = 0
+    celsius: tuple[float, float] | None = None
 
     @classmethod
     def of(
@@ -68,6 +69,7 @@ class ReadingPlan:
         equal: defaultdict[str, list[str]] = defaultdict(list)
         for each in placed:
             equal[each.content.sha256].append(safe_name(each.source.relative))
+        read = [facts for each in placed if (facts := each.content.facts) is not None and not each.problem]
         found = label_counts(usable)
         otherwise = [
             safe_name(each.source.relative)
@@ -94,6 +96,7 @@ class ReadingPlan:
                 *names.impossible_dates, *(labels.dates.impossible if labels is not None else ()), *dates.impossible,
             ),
             unit=_unit(section, usable),
+            celsius=(min(each.low for each in read), max(each.high for each in read)) if read else None,
             layouts={view: dict(sorted(found.items())) for view, found in sorted(layouts.items())},
             not_taken={why: list(each) for why, each in left_out.items()},
             alike=tuple(tuple(each) for each in equal.values() if len(each) > 1),
@@ -133,6 +136,8 @@ class ReadingPlan:
         if self.dates_that_do_not_exist:
             lines.append(_counted("dates that do not exist", self.dates_that_do_not_exist))
         lines.append(f"unit: {self.unit}")
+        if self.celsius is not None:
+            lines.append(f"temperatures: from {self.celsius[0]:.1f} to {self.celsius[1]:.1f} degC in all files")
         lines += [f"layout of {view}: {_listed(found)}" for view, found in self.layouts.items()]
         lines += [_counted(f"not taken, {why}", names) for why, names in self.not_taken.items()]
         if self.missing_pixels:
