@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import pickle
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -23,13 +24,14 @@ from thermocancer.config import load_config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.resampling import auc_of, brier_of
+from thermocancer.files import fingerprint, write_bytes
 from thermocancer.locate.baseline import Inversion
 from thermocancer.locate.chest import COLUMNS, OBLIQUE, ROWS, Chest, course_weights, find_chest, shown
 from thermocancer.locate.locator import Locator, make_locator
 from thermocancer.locate.posterior import BANDS as REGION_BANDS
 from thermocancer.locate.posterior import observers_auc, point
 from thermocancer.locate.solving import RADII
-from thermocancer.locate.training_set import phantoms
+from thermocancer.locate.training_set import RECIPE, phantoms
 from thermocancer.phantom.anatomy import Body
 from thermocancer.phantom.cohort import Visit, draw_cohort
 from thermocancer.phantom.exam import Picture, make_scene
@@ -45,6 +47,7 @@ MAIN, DYNAMIC = "three static views", "three static views and 20 frames"
 """What the first tables are of."""
 
 SICK, HEALTHY = 500, 100
+PART = 40
 WRONG_EMISSIVITY = 0.93
 BANDS = (("to 20", 0, 20), ("20 to 25", 20, 25), ("25 to 30", 25, 30), ("30 to 36", 30, 36), ("from 36", 36, 99))
 SIZES = (("to 15", 0, 15), ("15 to 20", 15, 20), ("from 20", 20, 99))
@@ -108,14 +111,22 @@ def misread(celsius: Array, room: float) -> Array:
     return np.asarray((emitted / WRONG_EMISSIVITY) ** 0.25 - 273.15)
 
 
-def make_exams(tissue: str, seed: int, sick: int, healthy: int, processes: int) -> list[Judged]:
+def make_exams(tissue: str, seed: int, sick: int, healthy: int, processes: int, kept: Path) -> list[Judged]:
+    """The exams of a tissue; every ``PART`` of them is kept below ``kept``, so that a stopped call goes on."""
     settings = SimulateSection(
         patients=sick + healthy, sick_fraction=sick / (sick + healthy), shape=SHAPE, tissue=tissue,
         second_visits=0.0, missing_views=0.0, missing_frames=0.0, repeated_views=0.0,
     )  # fmt: skip
     tasks = [(settings, seed, visit) for visit in draw_cohort(settings, seed)]
+    key, exams = fingerprint("judged", RECIPE, settings.model_dump(), seed)[:24], []
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        return list(pool.map(judged, tasks, chunksize=8))
+        for start in range(0, len(tasks), PART):
+            path = kept / f"judged-{key}-{start}.pickle"
+            if not path.exists():
+                made = list(pool.map(judged, tasks[start : start + PART], chunksize=4))
+                write_bytes(path, pickle.dumps(made))
+            exams += pickle.loads(path.read_bytes())
+    return exams
 
 
 # --- errors in millimetres of the true body -----------------------------------
@@ -363,7 +374,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-w", "--workspace", type=Path, required=True)
     parser.add_argument("--page", type=Path, help="write the tables between its marks, and the figure beside it")
-    parser.add_argument("--exams", type=int, default=SICK, help="sources a tissue set; healthy ones are a fifth")
+    parser.add_argument("--exams", type=int, nargs="+", default=[SICK], help="sources a set; healthy ones are a fifth")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
@@ -372,10 +383,11 @@ def main() -> None:
     seed = config.locate.seed
     inversion = Inversion.of(phantoms(config.locate, seed, workspace.cache, Silent(), taught=True), seed)
     tables: dict[tuple[str, str], Table] = {}
-    for tissue in arguments.sets:
+    asked = arguments.exams * (len(arguments.sets) if len(arguments.exams) == 1 else 1)
+    for tissue, most in zip(arguments.sets, asked, strict=True):
         drawn, share = SETS[tissue]
-        few = round(share * arguments.exams)
-        exams = make_exams(tissue, drawn, few, few * HEALTHY // SICK, arguments.processes)
+        few = round(share * most)
+        exams = make_exams(tissue, drawn, few, few * HEALTHY // SICK, arguments.processes, workspace.cache / "locate")
         conditions = list(exams[0].inputs) if tissue != "layers-B" else [MAIN, DYNAMIC]
         for condition in conditions:
             simple = inversion if condition == MAIN else None
@@ -386,7 +398,7 @@ def main() -> None:
     print("\n".join(lines))
     if arguments.page:
         before, rest = arguments.page.read_text("utf-8").split("<!-- measured -->")
-        chosen = f"--sets {' '.join(arguments.sets)} --exams {arguments.exams}"
+        chosen = f"--sets {' '.join(arguments.sets)} --exams {' '.join(map(str, arguments.exams))}"
         command = f"`python benchmarks/locate.py -w FOLDER --page docs/locate.md {chosen}`"
         picture = arguments.page.parent / "img" / "locate.png"
         figure_of(tables, config.locate.below_curve, picture)

@@ -12,16 +12,23 @@ import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_rows, toy_source, write_dataset
 
+from thermocancer.classifiers.making import make_classifier as fuse_classifier
+from thermocancer.config import Config
+from thermocancer.data.catalog import Record, write_catalog
 from thermocancer.data.cohort import ArrayCohort, CentiCelsius, Exam, degrees
 from thermocancer.data.split import make_split
-from thermocancer.errors import DataError
+from thermocancer.data.store.reading import StoredCohort
+from thermocancer.errors import ConfigError, DataError
 from thermocancer.evaluation.external import as_stored, net_benefit, told, verdict_of_travel, weighted_sum
 from thermocancer.evaluation.prediction.scoring import LoadedRun
 from thermocancer.evaluation.report.page import with_interval
-from thermocancer.evaluation.statistics.intervals import Estimate, wilson
+from thermocancer.evaluation.statistics.intervals import Estimate, folded_auc, wilson
+from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
 from thermocancer.progress import Silent
-from thermocancer.stages import fuse, validate
+from thermocancer.runs.predictions import Prediction
+from thermocancer.stages import build_dataset, fuse, import_folder, validate
+from thermocancer.stages import filter as filter_stage
 from thermocancer.workspace import Workspace
 
 
@@ -96,9 +103,88 @@ def test_another_room_tells_the_collections_apart(home: Workspace, tmp_path: Pat
 
 
 def test_a_workspace_without_a_data_set_says_what_to_type(home: Workspace, tmp_path: Path) -> None:
+    Workspace(tmp_path).mark_version()
     with pytest.raises(DataError, match="no data set") as caught:
         judged(home, Workspace(tmp_path))
     assert "import" in str(caught.value.hint)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Matrices as somebody keeps them, with a table of labels."""
+    found = tmp_path_factory.mktemp("theirs")
+    source = toy_source(toy_rows(40, repeats=1, seed=8), seed=8)
+    lines = ["id,diagnosis"]
+    for number, exam in enumerate(source.exams):
+        if exam.visit == 1:
+            np.savetxt(found / f"p{exam.patient}.txt", source.matrices["Frontal"][number] / 100, fmt="%.2f")
+            lines.append(f"p{exam.patient},{'sick' if exam.label else 'healthy'}")
+    (found / "labels.csv").write_text("\n".join(lines))
+    return found
+
+
+def in_folder(home: Workspace, folder: Path, **options: object) -> Config:
+    asked = {"evaluate.run": "pixels", "evaluate.elsewhere": str(folder), "evaluate.bootstrap": 100,
+             "import.labels": str(folder / "labels.csv"), "import.view": "Frontal"}  # fmt: skip
+    return pixels_config(home, **asked | options)
+
+
+def test_a_folder_is_judged_as_the_workspace_that_import_makes_of_it(
+    home: Workspace, folder: Path, tmp_path: Path
+) -> None:
+    config, before = in_folder(home, folder), sorted(folder.iterdir())
+    planned = validate.plan(config, home)
+    assert any("read as import" in each for each in planned.todo)
+    report = validate.run(config, home, Silent())
+    assert report.figures["validation"]["read_as"] == planned.figures["read_as"]
+    assert any("workspace that is removed" in each for each in report.notes)
+    assert sorted(folder.iterdir()) == before
+    other = Workspace(tmp_path / "made")
+    asked = pixels_config(other, **{"import.folder": str(folder), "import.labels": str(folder / "labels.csv"),
+                                    "import.view": "Frontal"})  # fmt: skip
+    for stage in (import_folder, filter_stage, build_dataset):
+        stage.run(asked, other, Silent())
+    shared = ("metrics", "found", "scored", "calibration", "apart", "shared")
+    by_hand = judged(home, other)
+    assert {each: report.figures["validation"][each] for each in shared} == {each: by_hand[each] for each in shared}
+
+
+def test_collections_in_folders_of_one_name_are_kept_apart(home: Workspace, tmp_path: Path) -> None:
+    for number, place in enumerate(("here", "there")):
+        judged(home, collection(tmp_path / place / "clinic", seed=20 + number, patients=40))
+    assert len(list((home.root / "validations").glob("pixels-on-clinic-*.json"))) == 2
+
+
+def test_the_recipe_is_taught_without_each_source_in_turn(home: Workspace) -> None:
+    config = pixels_config(home, **{"evaluate.run": "pixels", "evaluate.leave_one_source_out": True,
+                                    "evaluate.bootstrap": 100})  # fmt: skip
+    with pytest.raises(ConfigError, match="one source"):
+        validate.run(config, home, Silent())
+    source = toy_source(toy_rows(150, repeats=1))
+    cohorts = {exam.patient: "north" if exam.patient % 3 else "south" for exam in source.exams}
+    records = [
+        Record(path=f"{exam.key}.txt", patient=exam.patient, visit=exam.visit, protocol="S", view="Frontal",
+               date=None, index=1,
+               label=("healthy", "sick")[exam.label], source="import", extra={"cohort": cohorts[exam.patient]})
+        for exam in source.exams
+    ]  # fmt: skip
+    write_catalog(home, records)
+    try:
+        found = validate.run(config, home, Silent()).figures["validation"]
+    finally:
+        home.catalog.unlink()
+    assert [each["source"] for each in found["sources"]] == ["north", "south"]
+    south = np.array([row for row, exam in enumerate(source.exams) if cohorts[exam.patient] == "south"])
+    north = np.setdiff1d(np.arange(len(source.exams)), south)
+    machine = fuse_classifier(config, home)
+    labels = np.array([exam.label for exam in source.exams])
+    with StoredCohort(home.dataset("cohort")) as cohort:
+        scores = machine.fit(cohort, north, labels[north], seed=config.seed, fold="test").scores(cohort, south)
+    rows = [Prediction(source.exams[at].patient, source.exams[at].visit, "test", int(labels[at]), float(score), 0)
+            for at, score in zip(south, scores, strict=True)]  # fmt: skip
+    assert found["sources"][1]["metrics"]["auc"]["value"] == pytest.approx(folded_auc(gather_units(rows)).value)
+    assert found["sources"][1]["taught"] == len(north)
+    assert found["verdict"]["tone"] in ("good", "open"), found["verdict"]
 
 
 def test_at_another_size_the_pixels_without_a_temperature_stay_missing() -> None:

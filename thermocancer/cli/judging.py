@@ -48,19 +48,33 @@ def compare(
 @stage_command("validate", example="thermocancer validate svm5 --on hospital2 -w demo")
 def validate(
     run: Annotated[str, typer.Argument(help="Name of the frozen run.", metavar="RUN")],
-    on: Annotated[Path, typer.Option("--on", help="Workspace with another labelled data set.")],
+    on: Annotated[
+        Path | None, typer.Option("--on", help="Workspace with another labelled data set, or a folder to import.")
+    ] = None,
+    by_source: Annotated[
+        bool, typer.Option("--leave-one-source-out", help="Teach without each source (import --source) instead.")
+    ] = False,
     html: Annotated[Path | None, typer.Option("--html", help="Where the page goes.")] = None,
     recalibrate: Annotated[
         float | None, typer.Option("--recalibrate", help="Share of its patients that teach a recalibration.")
     ] = None,
+    labels: Annotated[Path | None, typer.Option(help="Of a folder: as for import, and so the rest.")] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the labels file that holds the label.")] = None,
+    view: View = None,
+    view_map: ViewMap = None,
+    unit: Unit = None,
+    id_pattern: IdPattern = None,
+    visit: Visit = None,
 ) -> dict[str, object]:
     """Judge a frozen run on another collection: does it travel, and who could tell the two apart?
 
-    Nothing is trained and no threshold is chosen there.
+    Nothing is trained and no threshold is chosen there. A folder is read as import reads it (alone with --dry-run).
     """
     return {
-        "evaluate.run": run, "evaluate.elsewhere": str(on), "evaluate.recalibrate": recalibrate,
-        "evaluate.page": None if html is None else str(html),
+        "evaluate.run": run, "evaluate.elsewhere": None if on is None else str(on),
+        "evaluate.leave_one_source_out": by_source or None, "evaluate.recalibrate": recalibrate,
+        "evaluate.page": None if html is None else str(html), "import.labels": None if labels is None else str(labels),
+        "import.label_column": label_column, **reading_settings(view, view_map, unit, id_pattern, None, visit),
     }  # fmt: skip
 
 

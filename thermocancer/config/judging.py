@@ -50,7 +50,10 @@ class EvaluateSection(Section):
     )
     explain: bool = Field(True, description="draw heat maps of what the run looks at")
     elsewhere: Annotated[PathText | None, ASIDE] = Field(
-        None, description="workspace that ``validate`` judges a run on"
+        None, description="workspace, or folder that ``import`` can read, that ``validate`` judges a run on"
+    )
+    leave_one_source_out: Annotated[bool, ASIDE] = Field(
+        False, description="``validate``: teach the run's recipe without each source of the workspace in turn"
     )
     elsewhere_dataset: Annotated[Name, ASIDE] = Field("cohort", description="name of the data set there")
     recalibrate: Annotated[float, Field(gt=0, lt=1), ASIDE] = Field(
