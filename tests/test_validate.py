@@ -25,11 +25,18 @@ from thermocancer.evaluation.report.page import with_interval
 from thermocancer.evaluation.statistics.intervals import Estimate, folded_auc, wilson
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
+from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import Prediction
 from thermocancer.stages import build_dataset, fuse, import_folder, validate
 from thermocancer.stages import filter as filter_stage
 from thermocancer.workspace import Workspace
+
+STAGES = {"import": import_folder, "filter": filter_stage, "build-dataset": build_dataset}
+
+
+def one(stage: str, config: Config, workspace: Workspace) -> StageReport:
+    return STAGES[stage].run(config, workspace, Silent())
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +52,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def judged(home: Workspace, other: Workspace) -> Json:
     options = {"evaluate.run": "pixels", "evaluate.elsewhere": str(other.root), "evaluate.bootstrap": 100}
-    report = validate.run(pixels_config(home, **options), home, Silent())
+    report = validate.run(pixels_config(home, **options), home, Silent(), one)
     assert all(Path(each).is_file() for each in report.outputs)
     found: Json = report.figures["validation"]
     return found
@@ -133,17 +140,16 @@ def test_a_folder_is_judged_as_the_workspace_that_import_makes_of_it(
     home: Workspace, folder: Path, tmp_path: Path
 ) -> None:
     config, before = in_folder(home, folder), sorted(folder.iterdir())
-    planned = validate.plan(config, home)
-    assert any("read as import" in each for each in planned.todo)
-    report = validate.run(config, home, Silent())
-    assert report.figures["validation"]["read_as"] == planned.figures["read_as"]
+    assert any("read as import" in each for each in validate.plan(config, home).todo)
+    report = validate.run(config, home, Silent(), one)
     assert any("workspace that is removed" in each for each in report.notes)
     assert sorted(folder.iterdir()) == before
     other = Workspace(tmp_path / "made")
     asked = pixels_config(other, **{"import.folder": str(folder), "import.labels": str(folder / "labels.csv"),
                                     "import.view": "Frontal"})  # fmt: skip
-    for stage in (import_folder, filter_stage, build_dataset):
-        stage.run(asked, other, Silent())
+    assert report.figures["validation"]["read_as"] == import_folder.plan(asked, other).figures["read_as"]
+    for stage in STAGES:
+        one(stage, asked, other)
     shared = ("metrics", "found", "scored", "calibration", "apart", "shared")
     by_hand = judged(home, other)
     assert {each: report.figures["validation"][each] for each in shared} == {each: by_hand[each] for each in shared}
@@ -159,7 +165,7 @@ def test_the_recipe_is_taught_without_each_source_in_turn(home: Workspace) -> No
     config = pixels_config(home, **{"evaluate.run": "pixels", "evaluate.leave_one_source_out": True,
                                     "evaluate.bootstrap": 100})  # fmt: skip
     with pytest.raises(ConfigError, match="one source"):
-        validate.run(config, home, Silent())
+        validate.run(config, home, Silent(), one)
     source = toy_source(toy_rows(150, repeats=1))
     cohorts = {exam.patient: "north" if exam.patient % 3 else "south" for exam in source.exams}
     records = [
@@ -170,7 +176,7 @@ def test_the_recipe_is_taught_without_each_source_in_turn(home: Workspace) -> No
     ]  # fmt: skip
     write_catalog(home, records)
     try:
-        found = validate.run(config, home, Silent()).figures["validation"]
+        found = validate.run(config, home, Silent(), one).figures["validation"]
     finally:
         home.catalog.unlink()
     assert [each["source"] for each in found["sources"]] == ["north", "south"]

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from thermocancer.config import Config
+    from thermocancer.workspace import Workspace
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,7 @@ class StageReport:
 
     def as_dict(self) -> dict[str, object]:
         return {**asdict(self), "exit_code": self.exit_code}
+
+
+Runner = Callable[[str, "Config", "Workspace"], StageReport]
+"""Runs one stage by name. Stages never import one another, so the caller brings it to those that need others."""

@@ -45,8 +45,10 @@ def compare(
     return {"evaluate.compare": list(runs)}
 
 
-@stage_command("validate", example="thermocancer validate svm5 --on hospital2 -w demo")
+@app.command("validate")
+@with_common_options
 def validate(
+    call: Call,
     run: Annotated[str, typer.Argument(help="Name of the frozen run.", metavar="RUN")],
     on: Annotated[
         Path | None, typer.Option("--on", help="Workspace with another labelled data set, or a folder to import.")
@@ -65,17 +67,20 @@ def validate(
     unit: Unit = None,
     id_pattern: IdPattern = None,
     visit: Visit = None,
-) -> dict[str, object]:
+) -> int:
     """Judge a frozen run on another collection: does it travel, and who could tell the two apart?
 
-    Nothing is trained and no threshold is chosen there. A folder is read as import reads it (alone with --dry-run).
+    Nothing is trained and no threshold is chosen there. A folder is read as import reads it.
+
+    Example: thermocancer validate svm5 --on hospital2 -w demo
     """
-    return {
+    options: dict[str, object] = {
         "evaluate.run": run, "evaluate.elsewhere": None if on is None else str(on),
         "evaluate.leave_one_source_out": by_source or None, "evaluate.recalibrate": recalibrate,
         "evaluate.page": None if html is None else str(html), "import.labels": None if labels is None else str(labels),
         "import.label_column": label_column, **reading_settings(view, view_map, unit, id_pattern, None, visit),
     }  # fmt: skip
+    return report_stage("validate", call.load(options), call, runner=_stage_runner(call))
 
 
 @app.command("plan-study")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,15 +13,12 @@ from thermocancer.data.catalog import catalog_fingerprint, read_catalog
 from thermocancer.errors import DataError, Interrupted, RunError, ThermocancerError
 from thermocancer.files import Json, fingerprint, read_json, write_json, write_text
 from thermocancer.kinds import SEQUENCE
-from thermocancer.outcome import Failure, Plan, StageReport
+from thermocancer.outcome import Failure, Plan, Runner, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 
 if TYPE_CHECKING:
     from thermocancer.evaluation.replication.published import Protocol, PublishedRow
-
-Runner = Callable[[str, Config, Workspace], StageReport]
-"""Runs one stage by name. Stages never import one another, so the caller brings it."""
 
 DECIDES = (
     "seed", "filter", "dataset", "split", "cohort", "features", "autoencoder", "fuse", "dit", "convert", "strategy",

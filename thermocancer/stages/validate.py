@@ -11,7 +11,7 @@ from thermocancer.config import Config
 from thermocancer.config.preparation import SplitSection
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import Json, fingerprint, write_for_user, write_json, write_text
-from thermocancer.outcome import Plan, StageReport
+from thermocancer.outcome import Plan, Runner, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
 
@@ -22,25 +22,20 @@ HINT = "validate RUN --on WORKSPACE, --on FOLDER, or --leave-one-source-out"
 
 
 def plan(config: Config, workspace: Workspace) -> Plan:
-    """Which run would be judged on which data set, and how a folder would be read. Touches nothing."""
-    from thermocancer.stages import import_folder
-
+    """Which run would be judged on which data set or folder. Touches nothing."""
     trained, data = _asked(config, workspace)
     if data is None:
         return Plan("validate", (f"teach the recipe of run {trained.name} without each source in turn",))
     if data.is_file():
         return Plan("validate", (f"judge run {trained.name} on {data}",))
-    with TemporaryDirectory() as aside:
-        read = import_folder.plan(_for_folder(config, trained, data), Workspace(Path(aside)))
-    todo = (f"judge run {trained.name} on {data}, read as import reads it",)
-    return Plan("validate", todo, notes=read.notes, figures=read.figures)
+    return Plan("validate", (f"judge run {trained.name} on {data}, read as import --dry-run shows it",))
 
 
-def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+def run(config: Config, workspace: Workspace, progress: Progress, runner: Runner) -> StageReport:
     """Score every exam of the other collection and write ``validations/RUN-on-NAME-KEY.json`` and a page.
 
-    A folder is read as ``import`` reads it, into a workspace that is removed afterwards. Raises ConfigError where there
-    is no such run or no data set, DataError where nothing can be judged.
+    A folder is read by ``import``, which ``runner`` runs, into a workspace that is removed afterwards. Raises
+    ConfigError where there is no such run or no data set, DataError where nothing can be judged.
     """
     from thermocancer.evaluation.report.page import render_page
 
@@ -52,7 +47,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         document, name = by_source(trained, config.evaluate, config.seed, progress), f"{trained.name}-by-source"
         report.notes, title = told(document), f"The recipe of run {trained.name} without each source in turn"
     else:
-        document = _elsewhere(config, trained, data, report, progress)
+        document = _elsewhere(config, trained, data, report, progress, runner)
         place = (data.parent.parent if data.is_file() else data).resolve()
         name = f"{trained.name}-on-{place.name}-{fingerprint(str(place))[:8]}"  # folders of one name are kept apart
     folder = workspace.root / "validations"
@@ -69,7 +64,9 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     return report
 
 
-def _elsewhere(config: Config, trained: Run, data: Path, report: StageReport, progress: Progress) -> Json:
+def _elsewhere(
+    config: Config, trained: Run, data: Path, report: StageReport, progress: Progress, runner: Runner
+) -> Json:
     """The judgement on a data set, or on a folder that becomes one for as long as this takes."""
     from thermocancer.data.store.reading import StoredCohort
     from thermocancer.evaluation.external import told, validate_run
@@ -79,17 +76,14 @@ def _elsewhere(config: Config, trained: Run, data: Path, report: StageReport, pr
     home, read_as = trained.workspace.dataset(loaded.config.dataset.name), None
     with ExitStack() as stack, progress.task("validate", 1, "collections") as bar:
         if not data.is_file():
-            from thermocancer.stages import build_dataset, convert, import_folder
-            from thermocancer.stages import filter as keep
-
             there, aside = (
                 _for_folder(config, trained, data),
                 Workspace(Path(stack.enter_context(TemporaryDirectory()))),
             )
             report.notes.append(f"{data} is read as import reads it, into a workspace that is removed afterwards")
-            coloured = there.dataset.source != "matrices"
-            for stage in (import_folder, *([convert] if coloured else []), keep, build_dataset):
-                done = stage.run(there, aside, progress)
+            coloured = ["convert"] if there.dataset.source != "matrices" else []
+            for stage in ("import", *coloured, "filter", "build-dataset"):
+                done = runner(stage, there, aside)
                 read_as = done.figures.get("read_as", read_as)
                 report.notes += done.notes
                 report.failed += done.failed
