@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from image_fixtures import CLASSES, draw_slice, make_slices, tiny_config, write_old_weights
 
+import thermocancer as tc
 from thermocancer import strategy
 from thermocancer.classifiers.calibrated import choose_threshold
 from thermocancer.classifiers.image.examples import ImageExamples
@@ -289,6 +290,9 @@ def test_predict_answers_for_new_images(made: Workspace, data: Path, tmp_path: P
     scored = [each for each in report.figures["exams"] if each["status"] == "scored"]
     assert all(each["interval"]["low"] <= each["score"] <= each["interval"]["high"] for each in scored)
     assert {each["decision"].split(": ")[1] for each in scored} <= set(CLASSES)
+    first = new / scored[0]["exam"]
+    of_array = tc.open_workspace(made.root).run("cnn").score(read_image(first))
+    assert of_array["score"] == scored[0]["score"]
     page = (tmp_path / "page.html").read_text()
     assert "Not a diagnosis" in page
     assert "were sick" not in page

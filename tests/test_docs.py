@@ -111,3 +111,22 @@ def test_doctests_hold(name: str) -> None:
 def test_python_m_is_the_same_program() -> None:
     done = subprocess.run([sys.executable, "-m", "thermocancer", "--help"], capture_output=True, text=True, check=True)
     assert "build-dataset" in done.stdout
+
+
+def test_the_page_of_the_python_api_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every example in turn, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    outcome = doctest.testfile(str(ROOT / "docs" / "api.md"), module_relative=False)
+    assert outcome.attempted > 20
+    assert outcome.failed == 0
+
+
+def test_the_python_api_is_light_and_all_there() -> None:
+    """What the commands load costs nothing before a name is used; every name is one, and a wrong one is told."""
+    code = (
+        "import sys, thermocancer as tc\nassert 'pydantic' not in sys.modules and 'numpy' not in sys.modules\n"
+        "assert not {'show', 'open_workspace'} - set(dir(tc))\nassert all(callable(getattr(tc, n)) for n in tc.__all__)\n"
+        "print([n for n in ('keras', 'matplotlib', 'sklearn', 'scipy', 'h5py') if n in sys.modules], hasattr(tc, 'no'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] False"

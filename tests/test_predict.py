@@ -223,6 +223,53 @@ def test_an_unknown_variable_does_not_make_an_exam_strange() -> None:
     assert not judge_novelty(unknown, celsius, "space2")["flag"]
 
 
+# from Python
+
+
+def test_an_array_is_answered_as_its_file_and_a_run_is_judged_as_the_command_does(
+    workspace: Workspace, tmp_path: Path
+) -> None:
+    """``thermocancer.api``: the same score, decision and doubt; the same metrics.json."""
+    import thermocancer as tc
+    from thermocancer.api import Study
+    from thermocancer.files import read_json
+
+    study = tc.open_workspace(workspace.root, "evaluate.bootstrap=300", "evaluate.audit=false", "evaluate.explain=false")
+    assert isinstance(study, Study)
+    trained, path = study.run("pixels"), tmp_path / "frontal.txt"
+    path.write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+    of_file, of_array = trained.predict(path)[0], trained.score(new_matrix(sick=True) / 100.0)
+    for key in ("status", "score", "interval", "decision", "threshold", "out_of_distribution"):
+        assert of_array[key] == of_file[key], key
+    assert trained.score(new_matrix(sick=True) / 10.0)["status"] == "refused"
+    study.do("evaluate")
+    assert trained.metrics == read_json(trained.run.folder / "metrics.json")
+    assert trained.report["verdict"]["headline"] == study.runs()[0]["headline"]
+    page = trained._repr_html_()
+    assert "AUC" in page
+    assert "data:image/png;base64," in page
+
+
+@pytest.mark.parametrize(
+    ("labels", "scores"), [([0, 1], [0.2, 1.5]), ([0, 1], [0.2]), ([0, 2], [0.1, 0.2]), ([1, 1], [0.1, 0.2])]
+)
+def test_scores_that_cannot_be_judged_are_refused(labels: list[int], scores: list[float]) -> None:
+    import thermocancer as tc
+
+    with pytest.raises(DataError):
+        tc.evaluate(labels, scores)
+
+
+def test_a_patient_counts_once_whatever_its_exams() -> None:
+    import thermocancer as tc
+
+    labels, scores = [0, 0, 1, 1, 1], [0.1, 0.3, 0.7, 0.9, 0.2]
+    alone, together = tc.evaluate(labels, scores), tc.evaluate(labels, scores, patients=[1, 1, 2, 2, 3])
+    assert (alone.metrics["n"], together.metrics["n"]) == (5, 3)
+    assert alone.metrics["auc"]["value"] == pytest.approx(5 / 6)
+    assert together.metrics["auc"]["value"] == 0.75, "means .2 of a healthy patient, .8 and .2 of two sick ones"
+
+
 # dynamic exams
 
 

@@ -14,6 +14,7 @@ from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source,
 from sequence_fixtures import rewarming, tiny_config
 from typer.testing import CliRunner
 
+import thermocancer as tc
 from thermocancer.classifiers.making import load_fitted
 from thermocancer.cli import register
 from thermocancer.data.split import make_split
@@ -206,6 +207,9 @@ def test_a_run_from_films_scores_a_film_and_the_frames_behind_it(tmp_path: Path)
         assert said["status"] == "scored", said
         assert said["score"] == pytest.approx(known[0], abs=1e-5)
         assert said["in_training"]["status"] == "exam"
+    study = tc.open_workspace(workspace.root)
+    of_array = study.run("dit").score(rewarming(1, 0, frames=6) / 100.0)
+    assert of_array["score"] == pytest.approx(known[0], abs=1e-5)
     written = export.run(
         tiny_config(workspace, evaluate__run="dit", evaluate__formats=["litert"]), workspace, Silent()
     ).figures["litert"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import importlib
 import inspect
 import json
 import select
@@ -13,19 +12,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from thermocancer import __version__
+from thermocancer import __version__, stages
 from thermocancer.cli.console import ConsoleProgress, make_console, show_error, show_failures, show_plan, show_report
 from thermocancer.config import Config, load_config
 from thermocancer.errors import Interrupted, RunError, ThermocancerError
-from thermocancer.outcome import StageReport
 from thermocancer.workspace import Workspace
 
 app = typer.Typer(
@@ -152,32 +150,19 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
     return register
 
 
-SOURCES = ("fetch", "import", "simulate")
-"""They write one catalog, so they share one lock."""
-
-
-def stage_module(name: str) -> ModuleType:
-    """The module of a stage, imported only when it is needed."""
-    suffix = "import_folder" if name == "import" else name.replace("-", "_")
-    return importlib.import_module(f"thermocancer.stages.{suffix}")
-
-
 def run_stage(name: str, config: Config, call: Call, **brought: object) -> tuple[int, dict[str, object]]:
     """Plan or run one stage and show what came of it. Returns the exit code and the ``--json`` report.
 
     ``brought`` is handed to the stage's ``run``: ``reproduce`` is brought a way to run other stages.
     """
     workspace = Workspace(Path(config.workspace))
-    workspace.check_version()
     console = make_console(stderr=call.json_file == "-")
-    stage = stage_module(name)
     if call.dry_run:
-        plan = stage.plan(config, workspace)
+        plan = stages.plan_stage(name, config, workspace)
         show_plan(plan, console)
         return plan.exit_code, dataclasses.asdict(plan)
     started = time.monotonic()
-    with _writers_lock(name, config, workspace):
-        report: StageReport = stage.run(config, workspace, ConsoleProgress(console, quiet=call.quiet), **brought)
+    report = stages.run_stage(name, config, workspace, ConsoleProgress(console, quiet=call.quiet), **brought)
     seconds = time.monotonic() - started
     if not call.quiet:
         show_report(report, console, seconds)
@@ -190,22 +175,6 @@ def report_stage(name: str, config: Config, call: Call, **brought: object) -> in
     code, content = run_stage(name, config, call, **brought)
     write_json_report(content, call)
     return code
-
-
-@contextlib.contextmanager
-def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[None]:
-    """The stage's lock, for the one process of a job that writes; the others only compute."""
-    from thermocancer.strategy import is_writer
-
-    if not is_writer(config.strategy):
-        yield
-        return
-    if name == "predict":  # writes a page, if anything: nobody is in its way, and the workspace may be read-only
-        yield
-        return
-    with workspace.lock("raw" if name in SOURCES else name):
-        workspace.mark_version()
-        yield
 
 
 def write_json_report(content: Mapping[str, object], call: Call) -> None:

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
+from thermocancer import stages
 from thermocancer.cli.common import (
     Call,
     app,
     report_stage,
     stage_command,
-    stage_module,
     with_common_options,
     write_json_report,
 )
@@ -316,9 +316,7 @@ def _stage_runner(call: Call) -> Callable[[str, Config, Workspace], StageReport]
 
     def run_one(name: str, config: Config, workspace: Workspace) -> StageReport:
         progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
-        with workspace.lock(name):
-            report: StageReport = stage_module(name).run(config, workspace, progress)
-        return report
+        return stages.run_stage(name, config, workspace, progress)
 
     return run_one
 

@@ -116,7 +116,7 @@ def measure_picture(content: bytes, pixels: npt.NDArray[np.uint8]) -> dict[str, 
     }
 
 
-def catalog_measures(exam: Exam, file_bytes: int, assigned: Collection[str] = ()) -> dict[str, float]:
+def catalog_measures(exam: Exam, file_bytes: float, assigned: Collection[str] = ()) -> dict[str, float]:
     """Facts of the catalog about one exam, as numbers: patient (enrolment order), visit, date and file size.
 
     ``assigned`` are ``patient`` and ``visit`` where the tool made the number up: it is no fact then, but NaN.

@@ -1,1 +1,56 @@
-"""The stages of the road, one module a command: plan, work, commit."""
+"""The stages of the road, one module a command: plan, work, commit; and the one way to let one work."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Iterator
+from types import ModuleType
+
+from thermocancer.config import Config
+from thermocancer.outcome import Plan, StageReport
+from thermocancer.progress import Progress
+from thermocancer.workspace import Workspace
+
+SOURCES = ("fetch", "import", "simulate")
+"""They write one catalog, so they share one lock."""
+
+
+def stage_module(name: str) -> ModuleType:
+    """The module of a stage, imported only when it is needed."""
+    suffix = "import_folder" if name == "import" else name.replace("-", "_")
+    return importlib.import_module(f"thermocancer.stages.{suffix}")
+
+
+def plan_stage(name: str, config: Config, workspace: Workspace) -> Plan:
+    """What the stage would do. Touches nothing. Raises DataError where a newer version wrote the workspace."""
+    workspace.check_version()
+    plan: Plan = stage_module(name).plan(config, workspace)
+    return plan
+
+
+def run_stage(name: str, config: Config, workspace: Workspace, progress: Progress, **brought: object) -> StageReport:
+    """Let the stage work under its lock: what every command and the Python API call.
+
+    ``brought`` is handed on to it. Raises LockedError where another process writes, and the stage's own errors.
+    """
+    workspace.check_version()
+    with _writers_lock(name, config, workspace):
+        report: StageReport = stage_module(name).run(config, workspace, progress, **brought)
+    return report
+
+
+@contextlib.contextmanager
+def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[None]:
+    """The stage's lock, for the one process of a job that writes; the others only compute."""
+    from thermocancer.strategy import is_writer
+
+    if not is_writer(config.strategy):
+        yield
+        return
+    if name == "predict":  # writes a page, if anything: nobody is in its way, and the workspace may be read-only
+        yield
+        return
+    with workspace.lock("raw" if name in SOURCES else name):
+        workspace.mark_version()
+        yield

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 
-from thermocancer.data.cohort import ALIKE, BoolArray, Exam, FloatArray, Frames, IntArray, Kind
+from thermocancer.data.cohort import ALIKE, BoolArray, Exam, FloatArray, Frames, IntArray, Kind, degrees
 from thermocancer.data.nuisance import RETIRED
 from thermocancer.errors import DataError
 from thermocancer.files import check_self_contained, hash_file, read_json_as, reading
@@ -155,6 +155,21 @@ class StoredCohort:
 
     def __len__(self) -> int:
         return len(self.exams)
+
+    @property
+    def labels(self) -> IntArray:
+        """0 healthy, 1 sick; (n,)."""
+        return np.array([exam.label for exam in self.exams], dtype=np.int64)
+
+    @property
+    def dates(self) -> tuple[str | None, ...]:
+        """Days of the exams, YYYY-MM-DD where known."""
+        return tuple(exam.date for exam in self.exams)
+
+    def celsius(self, view: str, rows: Sequence[int] | IntArray | None = None) -> FloatArray:
+        """First frames of one view (of all exams by default) in degC, (n, H, W); see ``cohort.degrees``."""
+        chosen = np.arange(len(self)) if rows is None else np.asarray(rows, dtype=np.int64)
+        return degrees(self, view, chosen)
 
     def length(self, view: str) -> int:
         return int(self._length)

@@ -92,6 +92,16 @@ class NewExam:
         return {number: fit[number] for number in sorted(fit)}
 
 
+def exam_in_memory(views: Mapping[str, FloatArray], name: str = "array") -> NewExam:
+    """An exam of matrices in degC by view, (H, W), or (T, H, W) for the frames of a dynamic one; of no known format."""
+    files = []
+    for view, celsius in views.items():
+        source = SourceFile("binary", Path("in memory") / view, PurePosixPath(view))
+        frames = [(None, celsius)] if celsius.ndim == 2 else list(enumerate(celsius))
+        files += [NewFile(source, view, number, celsius=frame) for number, frame in frames]
+    return NewExam(name, files)
+
+
 @dataclass(frozen=True)
 class Gathered:
     """The exams that were found, how the paths were read (a plan a folder), and what else is to be said."""

@@ -110,6 +110,9 @@ def _read(file: NewFile, section: ImportSection, wanted: Wanted) -> list[FloatAr
     from thermocancer.thermal.reading import read_frames, read_matrix
 
     source = file.source
+    if file.celsius is not None:  # an array in memory, which is not fit before it was judged
+        given, file.celsius = file.celsius, None
+        return [given]
     if source.kind == "video" and wanted == "films":
         from thermocancer.thermal.rendering import read_video
 
@@ -231,7 +234,8 @@ def cohort_of(exam: NewExam, whole: Whole, shape: Shape | None, *, dynamic: bool
     matrices = {view: frame[np.newaxis] if frame.ndim == 2 else frame[np.newaxis, np.newaxis]
                 for view, frame in small.items()}  # fmt: skip
     unknown = [name for name in ("patient", "visit") if not getattr(exam, name)]
-    facts = catalog_measures(exams[0], first.path.stat().st_size, unknown)
+    size = first.path.stat().st_size if first.path.is_file() else float("nan")  # no file: an array in memory
+    facts = catalog_measures(exams[0], size, unknown)
     if first.celsius is not None:
         facts |= measure_matrix(first.celsius)
     share = missing_share([gaps.get(str(file.view)) for file in files])

@@ -32,6 +32,10 @@ class Picture:
     alternative: str
     caption: str
 
+    def _repr_png_(self) -> bytes:
+        """What a notebook shows of it."""
+        return self.png
+
 
 @dataclass
 class Judgement:
@@ -62,7 +66,8 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
     curves = curve_facts(units, estimates, settings.prevalences, confidence)
     trivial = gather_units(run.baseline, by_exam=run.by_exam)
     if not trivial.has_both_classes:
-        return Judgement(run, units, document, None, None, curves, _pictures(run, units, document, None, curves))
+        drawn = draw_units(units, document, None, curves, words, run.history)
+        return Judgement(run, units, document, None, None, curves, drawn)
     baseline = {name: estimate.as_dict() for name, estimate in measured(trivial).items()}
     difference = auc_difference(pair_units(units, trivial), confidence=confidence, bootstrap=bootstrap, seed=seed)
     return Judgement(
@@ -72,7 +77,7 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
         {name: baseline[name] for name in METRICS},
         baseline["auc"] | {"difference": difference},
         curves,
-        _pictures(run, units, document, trivial, curves),
+        draw_units(units, document, trivial, curves, words, run.history),
     )
 
 
@@ -132,10 +137,11 @@ def folds_differ(aucs: Sequence[float], sick: Sequence[int], healthy: Sequence[i
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
-def _pictures(
-    run: Run, units: Units, document: Json, baseline: Units | None, curves: Json
-) -> dict[str, Picture]:  # fmt: skip
-    auc, words = number(document["auc"]["value"]), Words.of(run)
+def draw_units(
+    units: Units, document: Json, baseline: Units | None, curves: Json, words: Words, history: Sequence[Json] = ()
+) -> dict[str, Picture]:
+    """The figures of scored units by file name; ``document`` is their ``metrics.json``, ``history`` lines of epochs."""
+    auc = number(document["auc"]["value"])
     decided = {name: document[name]["value"] for name in ("accuracy", "sensitivity", "specificity")}
     lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
     if baseline is not None:
@@ -178,7 +184,7 @@ def _pictures(
         ),
     }
     for what, name in (("loss", "learning"), ("accuracy", "learning-accuracy")):
-        learning = figures.draw_history(run.history, what)
+        learning = figures.draw_history(history, what)
         if learning is not None:
             pictures[name] = Picture(
                 learning, f"Training and validation {what} against the epoch",
