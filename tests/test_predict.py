@@ -234,7 +234,8 @@ def test_an_array_is_answered_as_its_file_and_a_run_is_judged_as_the_command_doe
     from thermocancer.api import Study
     from thermocancer.files import read_json
 
-    study = tc.open_workspace(workspace.root, "evaluate.bootstrap=300", "evaluate.audit=false", "evaluate.explain=false")
+    settings = ("evaluate.bootstrap=300", "evaluate.audit=false", "evaluate.explain=false")
+    study = tc.open_workspace(workspace.root, *settings)
     assert isinstance(study, Study)
     trained, path = study.run("pixels"), tmp_path / "frontal.txt"
     path.write_bytes(format_matrix(new_matrix(sick=True), "space2"))
