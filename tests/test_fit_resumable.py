@@ -113,7 +113,7 @@ def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
     assert found.resumed_at is not None
     assert found.steps < 30
     assert found.history == expected.history
-    assert found.best_epoch == expected.best_epoch
+    assert found.kept_epoch == expected.kept_epoch
     assert bits(fresh) == bits(whole)
     assert (tmp_path / "history.jsonl").read_bytes() == (folder / "history.jsonl").read_bytes()
 
@@ -156,7 +156,7 @@ def test_best_and_patience(tmp_path: Path, running: strategy.Running) -> None:
     result = fit_resumable(model, examples(60), validation=wrong, folder=tmp_path, settings=settings)
     losses = [row["val_loss"] for row in result.history]
     assert len(losses) < 9
-    assert result.best_epoch == int(np.argmin(losses)) + 1 < len(losses) - 1
+    assert result.kept_epoch == int(np.argmin(losses)) + 1 < len(losses) - 1
     assert evaluate(model, wrong, 4, running)["loss"] == pytest.approx(min(losses), rel=1e-6)
 
 
@@ -165,6 +165,7 @@ def test_keep_last(tmp_path: Path, running: strategy.Running) -> None:
     model = network(running)
     settings = FitSettings(4, 4, seed=2, keep="last", schedule=Schedule("constant", 0.05, 4))
     result = fit_resumable(model, examples(60), validation=wrong, folder=tmp_path, settings=settings)
+    assert result.kept_epoch == 4
     assert evaluate(model, wrong, 4, running)["loss"] == pytest.approx(result.history[-1]["val_loss"], rel=1e-6)
 
 

@@ -23,6 +23,7 @@ from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import ConfigError, DataError, Interrupted
 from thermocancer.outcome import StageReport
 from thermocancer.progress import Silent
+from thermocancer.runs.history import read_history
 from thermocancer.stages import build_dataset, train_ae
 from thermocancer.training import autoencoder as ae
 from thermocancer.training.autoencoder import trainings
@@ -154,10 +155,14 @@ def test_thesis_names_its_leaks(prepared: Workspace, tmp_path: Path) -> None:
     workspace = copy_of(prepared, tmp_path)
     config = tiny_config(
         workspace, split__protocol="thesis", autoencoder__train_on="all", autoencoder__schedule="constant",
-        autoencoder__epochs=1, autoencoder__batch=8,
+        autoencoder__epochs=4, autoencoder__batch=2, autoencoder__learning_rate=0.05,
     )  # fmt: skip
     report = train_ae.run(config, workspace, Silent())
     assert report.made == 1
+    losses = [row["val_loss"] for row in read_history(workspace.autoencoder("v2", "Frontal") / ae.HISTORY)]
+    manifest = ae.manifest_of(workspace, "v2", "Frontal", "test")
+    assert manifest.best_epoch == len(losses) == 4, "the study kept the last weights"
+    assert manifest.val_loss == losses[-1] > min(losses), "and this is what they give"
     leaks = ae.trained_leaks(workspace, "v2", "Frontal", "test")
     assert any("split by file" in leak for leak in leaks)
     assert any("validated on the test part" in leak for leak in leaks)

@@ -205,8 +205,9 @@ class DatasetName(Part):
 class AutoencoderManifest(Written):
     """What ``train-ae`` says of one model: ``patients`` are those it was trained on or chosen by.
 
-    ``trained_exams`` are those whose own file fitted its weights. ``val_loss`` is that of the best epoch; ``psnr``
-    (dB) and ``ssim`` are means over validation images, of the model for the whole split alone.
+    ``trained_exams`` are those whose own file fitted its weights. ``val_loss`` is that of ``best_epoch``, whose weights
+    are kept (under ``thesis`` the last); ``psnr`` (dB) and ``ssim`` are means over validation images, of the model for
+    the whole split alone.
     """
 
     stage: str

@@ -213,7 +213,7 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
     from thermocancer.runs.history import write_history
     from thermocancer.runs.manifest import AutoencoderManifest
 
-    facts = {"val_loss": result.history[result.best_epoch - 1]["val_loss"], "epochs": len(result.history)}
+    facts = {"val_loss": result.history[result.kept_epoch - 1]["val_loss"], "epochs": len(result.history)}
     outputs = [job.folder / ae.MODEL, job.folder / ae.HISTORY]
     whole = job.fold in ae.WHOLE_SPLIT
     judged = _judge(work, model, job) if whole else None
@@ -251,7 +251,7 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
             "leaks": list(job.leaks),
             "patients": sorted({work.source.exams[row].patient for row in np.concatenate([job.train, job.validate])}),
             "images": {"train": len(job.train), "validation": len(job.validate)},
-            "best_epoch": result.best_epoch,
+            "best_epoch": result.kept_epoch,
             "trained_exams": [work.source.exams[row].key for row in job.train],
             "dataset": {"name": autoencoder_dataset(work.config)},
             "seed": job.seed,
@@ -302,10 +302,10 @@ def _tell(report: StageReport, job: Training, result: FitResult, facts: dict[str
     own["steps"] += result.steps
     if job.fold in ae.WHOLE_SPLIT:
         own |= {name: round(value, 6) for name, value in facts.items()}
-        own["best_epoch"] = result.best_epoch
+        own["best_epoch"] = result.kept_epoch
         report.notes.append(
             f"{job.view}: validation MSE {facts['val_loss']:.3g}, PSNR {facts['psnr']:.1f} dB, "
-            f"SSIM {facts['ssim']:.3f}, best epoch {result.best_epoch} of {facts['epochs']}"
+            f"SSIM {facts['ssim']:.3f}, weights of epoch {result.kept_epoch} of {facts['epochs']}"
         )
         report.outputs.append(str(job.folder))
     else:

@@ -59,10 +59,10 @@ class FitSettings:
 
 @dataclass
 class FitResult:
-    """What came of a training. ``best_epoch`` counts from 1; times are those of this call alone."""
+    """What came of a training. The weights are those of ``kept_epoch`` (from 1); times are those of this call alone."""
 
     history: list[Row]
-    best_epoch: int
+    kept_epoch: int
     resumed_at: tuple[int, int] | None = None
     seconds: float = 0.0
     waited_seconds: float = 0.0
@@ -136,9 +136,8 @@ class _Fit:
             # with an exponential moving average the averaged weights are the result
             self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         standing = self.standing
-        return FitResult(
-            standing.history, standing.best_epoch + 1, resumed, time.perf_counter() - started, self.waited, self.steps
-        )
+        kept = len(standing.history) if self.best is None else standing.best_epoch + 1
+        return FitResult(standing.history, kept, resumed, time.perf_counter() - started, self.waited, self.steps)
 
     @property
     def steps_per_epoch(self) -> int:
