@@ -323,6 +323,23 @@ def test_the_positive_class_is_told_by_words_not_by_the_alphabet(
     assert f"positive class: {positive}, by its name" in folder.notes[0]
 
 
+@pytest.mark.parametrize("parts", [True, False])
+def test_file_names_say_the_class_where_no_folders_do(parts: bool, slices: Path, tmp_path: Path) -> None:
+    for number, path in enumerate(sorted(slices.rglob("*.png"))):
+        part = path.parts[-3] if parts else ""
+        (tmp_path / "flat" / part).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "flat" / part / f"{'CN'[path.parts[-2] == 'no_gad']}{number:03d}.png")
+    with pytest.raises(DataError, match="two classes are needed") as caught:
+        read_image_folder(tmp_path / "flat", parts=parts)
+    assert "cnn.label" in str(caught.value.hint)
+    images = read_image_folder(tmp_path / "flat", parts=parts, label="^([CN])", positive="C", keep_copies=True)
+    assert images.classes == ("N", "C")
+    assert all(image.label == (Path(image.path).name[0] == "C") for image in images.images)
+    assert len(images.images) == len(list(slices.rglob("*.png")))
+    with pytest.raises(ConfigError, match="does not fit every file name"):
+        read_image_folder(tmp_path / "flat", parts=parts, label="^([C])")
+
+
 def test_class_names_that_say_nothing_are_asked_about(slices: Path) -> None:
     for part in ("Train", "Test"):
         for old, new in zip(CLASSES, ("site_a", "site_b"), strict=True):

@@ -245,6 +245,16 @@ def test_a_view_map_names_words_and_leaves_files_out(desk: Desk) -> None:
         desk.run(view_map=["back=Rear"])
 
 
+def test_several_files_of_one_view_are_named(desk: Desk) -> None:
+    desk.put(f"{diagnosis(n)}/{n:03d}_{word}_frontal.csv" for n in (1, 7) for word in ("before", "after"))
+    report = desk.run()
+    assert any("several files of one view" in note and "2 (1_1 Frontal, 7_1 Frontal)" in note for note in report.notes)
+    assert not any("several files" in note for note in desk.run(view_map=["after=none"]).notes)
+    assert [Path(str(each.extra["original"])).stem for each in desk.records()] == [
+        "001_before_frontal", "007_before_frontal",
+    ]  # fmt: skip
+
+
 def test_numbers_behind_a_side_are_no_angles_where_they_go_on(desk: Desk) -> None:
     desk.put(f"{diagnosis(n - 42)}/Left_{n}.csv" for n in range(43, 51))
     desk.run()

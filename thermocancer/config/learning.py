@@ -272,6 +272,9 @@ class CnnSection(Section):
         "keep: as in the study, named as a leak",
     )
     group: str | None = Field(None, description="regular expression on the file name: the patient")
+    label: Annotated[str | None, ASIDE] = Field(
+        None, description="regular expression on the file name: the class, where no folders name it"
+    )
     folds: Literal["parts", "leave-one-patient-out", "grouped"] = Field(
         "parts",
         description="Train and Test as they lie; or class folders without them, or a table: each patient tested once, "

@@ -44,8 +44,8 @@ class ImageCohort:
         """The folder that the settings name, read as they say. Raises as ``read_image_folder``."""
         drawing = Drawing.of(cnn)
         images = read_image_folder(
-            Path(str(cnn.data)), positive=cnn.positive, group=cnn.group, index=index, keep_copies=cnn.copies == "keep",
-            parts=cnn.folds == "parts", drawing=drawing,
+            Path(str(cnn.data)), positive=cnn.positive, group=cnn.group, label=cnn.label, index=index,
+            keep_copies=cnn.copies == "keep", parts=cnn.folds == "parts", drawing=drawing,
         )  # fmt: skip
         return cls(images, cnn.size, cnn.color, cache, progress or Silent(), cnn.interpolation, drawing)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from thermocancer.data.class_images import is_image, pixel_hash
@@ -130,12 +131,12 @@ def is_part(folder: Path) -> bool:
     return folder.name.lower() in {part.lower() for part in PARTS}
 
 
-def classes_of(root: Path, part: str) -> dict[str, Path]:
-    """Class folders of one part, by name; ``Train`` and ``train`` are the same. Of no part: the folder's own."""
+def folder_of(root: Path, part: str) -> Path:
+    """The folder of one part; ``Train`` and ``train`` are the same. Of no part: the folder itself."""
     if not root.is_dir():
         raise DataError("the image folder is not there", where=root, hint="correct --data")
     if not part:
-        return {each.name: each for each in folders_of(root)}
+        return root
     folder = next((each for each in folders_of(root) if each.name.lower() == part.lower()), None)
     if folder is None:
         raise DataError(
@@ -143,7 +144,33 @@ def classes_of(root: Path, part: str) -> dict[str, Path]:
             found=", ".join(each.name for each in sorted(root.iterdir())[:6]) or "nothing",
             hint="class folders without parts: --set cnn.folds=leave-one-patient-out",
         )  # fmt: skip
-    return {each.name: each for each in folders_of(folder)}
+    return folder
+
+
+def classes_of(root: Path, part: str) -> dict[str, Path]:
+    """Class folders of one part, by name."""
+    return {each.name: each for each in folders_of(folder_of(root, part))}
+
+
+def compiled(pattern: str | None, setting: str) -> re.Pattern[str] | None:
+    """A setting's regular expression. Raises ConfigError."""
+    try:
+        return None if pattern is None else re.compile(pattern)
+    except re.error as error:
+        what = f"the {setting} pattern is not a regular expression"
+        raise ConfigError(what, where=f"cnn.{setting}", found=error) from error
+
+
+def classed(entries: Sequence[Entry], label: re.Pattern[str]) -> list[Entry]:
+    """Entries of the class that the pattern finds in each name. Raises ConfigError where it finds none."""
+    found = [label.search(each.path.name) for each in entries]
+    if None in found:
+        raise ConfigError(
+            "the class pattern does not fit every file name", where="cnn.label",
+            expected=f"a match of {label.pattern!r}",
+            found=f"{found.count(None)} without, such as {entries[found.index(None)].path.name}",
+        )  # fmt: skip
+    return [replace(each, name=match[label.groups and 1]) for each, match in zip(entries, found, strict=True) if match]
 
 
 def check_classes(root: Path, found: dict[str, dict[str, Path]], positive: str | None) -> tuple[str, str]:
@@ -157,7 +184,10 @@ def check_classes(root: Path, found: dict[str, dict[str, Path]], positive: str |
         if only_test:
             raise DataError(f"class {only_test[0]} stands only in Test", where=root, expected=train, found=test)
     if len(train) != 2:
-        raise DataError("two classes are needed", where=root / first, expected="two class folders", found=train)
+        raise DataError(
+            "two classes are needed", where=root / first, expected="two class folders", found=train,
+            hint="where file names say the class: --set cnn.label='^([A-Za-z]+)', a regular expression",
+        )  # fmt: skip
     if others and test != train:
         raise DataError("Test lacks a class", where=root / "Test", expected=train, found=test)
     positive = positive or positive_of(*train)

@@ -35,10 +35,13 @@ from thermocancer.data.image_entries import (
     PARTS,
     Entry,
     check_classes,
+    classed,
     classes_of,
+    compiled,
     entries_below,
     entries_of_table,
     files_below,
+    folder_of,
     folders_of,
     hash_of,
     is_part,
@@ -182,30 +185,31 @@ class ImageFolder:
 
 
 def read_image_folder(
-    root: Path, *, positive: str | None = None, group: str | None = None, index: HashIndex | None = None,
-    keep_copies: bool = False, parts: bool = True, drawing: Drawing | None = None,
+    root: Path, *, positive: str | None = None, group: str | None = None, label: str | None = None,
+    index: HashIndex | None = None, keep_copies: bool = False, parts: bool = True, drawing: Drawing | None = None,
 ) -> ImageFolder:  # fmt: skip
     """Find, decode and check every image of ``root``; ``index`` remembers hashes while files stay as they are.
 
-    ``root`` may be a table (CSV); without ``parts`` the class folders are its own. ``drawing`` says which slices of
-    volumes are taken. Unreadable images and volumes, and copies within a part, are left out and listed in
-    ``rejected``; with ``keep_copies`` all copies stay, those in both parts too. Raises
+    ``root`` may be a table (CSV); without ``parts`` the class folders are its own. ``group`` and ``label`` are patterns
+    that find patient and class in a file's name. ``drawing`` says which slices of volumes are taken. Unreadable images
+    and volumes, and copies within a part, are left out and listed in ``rejected``; with ``keep_copies`` all copies
+    stay, those in both parts too. Raises
     DataError when a part or a class is missing or empty, a class stands only in Test, one picture has
     two classes, or a picture or a group is in both parts; ConfigError for a pattern or a class name that fits nothing,
     and where the names of the classes do not say which is the positive one.
     """
-    try:
-        pattern = None if group is None else re.compile(group)
-    except re.error as error:
-        raise ConfigError("the group pattern is not a regular expression", where="cnn.group", found=error) from error
+    pattern, named = compiled(group, "group"), compiled(label, "label")
     names, table = PARTS if parts else ("",), root.is_file()
     if table:
         entries, junk = entries_of_table(root, names), list[Path]()
         classes, root = check_classes(root, names_of(entries, names), positive), root.parent
     else:
-        found = {part: classes_of(root, part) for part in names}
-        classes = check_classes(root, found, positive)
+        found = {part: classes_of(root, part) if named is None else {"": folder_of(root, part)} for part in names}
+        classes = check_classes(root, found, positive) if named is None else ("", "")
         entries, junk = entries_below(found)
+        if named is not None:
+            entries = classed(entries, named)
+            classes = check_classes(root, names_of(entries, names), positive)
     for path in [each.path for each in entries if each.path.suffix.lower() in DICOM][:1]:
         check_pydicom(path)
     drawing = drawing or Drawing()

@@ -152,7 +152,8 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
         if isinstance(identity, FileIdentity) and (why := _why_left_out(identity, labels)):
             found.left_out.setdefault(why, []).append(safe_name(relative))
             found.sources = [each for each in found.sources if each.relative != relative]
-    cohorts = Cohorts.of(section, catalog, hashes.of(tables[0]) if tables else "")
+    left_out = [name for names in found.left_out.values() for name in names]
+    cohorts = Cohorts.of(section, catalog, hashes.of(tables[0]) if tables else "", left_out)
     contents = _read_all(found.sources, section, previous, hashes, progress)
     placed = place_files(contents, names, section, labels, label_of, dates, cohorts)
     records = [record for each in placed for record in each.records]

@@ -33,7 +33,7 @@ class Cohorts:
 
     A patient's number is one woman within a cohort (``name``). ``folder`` marks the folder itself: a file is the
     one imported before only where cohort, folder and name are the same. ``ids`` marks the labels file: folders
-    that were labelled by one file are of the same women.
+    that were labelled by one file are of the same women. ``left_out`` are files of the folder that are not taken.
     """
 
     name: str
@@ -42,9 +42,12 @@ class Cohorts:
     given: bool
     previous: tuple[Record, ...]
     taken: frozenset[int]
+    left_out: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, section: ImportSection, catalog: Sequence[Record], labels_sha256: str) -> Cohorts:
+    def of(
+        cls, section: ImportSection, catalog: Sequence[Record], labels_sha256: str, left_out: Iterable[str] = ()
+    ) -> Cohorts:
         """The cohort of ``import.folder``: the one named, or the folder's own name."""
         previous = tuple(each for each in catalog if each.source == STAGE)
         path = Path(section.folder or ".").resolve()
@@ -54,7 +57,8 @@ class Cohorts:
         if section.source is None and (name, folder) not in known and name in {cohort for cohort, _ in known}:
             name = f"{name}-{folder[:4]}"  # another folder of this name was imported before
         given = section.source is not None or (name, folder) in known
-        return cls(name, folder, labels_sha256, given, previous, frozenset(each.patient for each in catalog))
+        taken = frozenset(each.patient for each in catalog)
+        return cls(name, folder, labels_sha256, given, previous, taken, frozenset(left_out))
 
     def is_own(self, record: Record) -> bool:
         """Was this record imported from the same folder into the same cohort?"""
@@ -315,8 +319,9 @@ def _without_clashes(placed: Sequence[Placed]) -> list[Placed]:
 def merge(cohorts: Cohorts, new: Sequence[Record]) -> list[Record]:
     """The import's part of the catalog: new records, and earlier ones of other folders and cohorts.
 
-    An earlier record makes way for a new one of the same file of the same folder and cohort. Raises DataError when
-    another file, with other content, was imported under the same patient, visit, view, protocol and index.
+    An earlier record makes way for a new one of the same file of the same folder and cohort, and where that file is
+    left out now. Raises DataError when another file, with other content, was imported under the same patient, visit,
+    view, protocol and index.
     """
 
     def place(record: Record) -> tuple[object, ...]:
@@ -328,7 +333,7 @@ def merge(cohorts: Cohorts, new: Sequence[Record]) -> list[Record]:
             "cohort" not in old.extra and (old.extra.get("original"), old.extra.get("original_sha256")) in same
         )
 
-    names = {each.extra.get("original") for each in new}
+    names = {each.extra.get("original") for each in new} | cohorts.left_out
     same = {(each.extra.get("original"), each.extra.get("original_sha256")) for each in new}
     places = {place(each): each for each in new if each.status == "ok"}
     kept = []

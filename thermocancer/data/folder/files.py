@@ -189,7 +189,8 @@ def _choose(
             raise ConfigError(
                 "grey images need the temperatures of their darkest and brightest level", where="import.range",
                 found=found_here,
-                hint="for example --set 'import.range={low: 18, high: 38}', or --unit where they hold temperatures",
+                hint="for example --set 'import.range={low: 18, high: 38}', or --unit where they hold temperatures; "
+                "pictures without either are class images: thermocancer train-cnn --data",
             )  # fmt: skip
         notes.append(f"{len(images)} images were left out: no import.range says what their grey levels mean")
         images = []

@@ -23,7 +23,8 @@ class ReadingPlan:
 
     ``missing_pixels`` is the share of each file that holds no temperature (NaN, zeros that are fill), ``stretched`` the
     number of grey pictures that reach both ends of ``import.range``, ``days_numbered`` that of patients whose visits
-    are the days in the names, ``celsius`` the lowest and the highest temperature of all files.
+    are the days in the names, ``celsius`` the lowest and the highest temperature of all files, ``several_of_a_view``
+    names static exams (patient_visit) with more than one file of a view.
     """
 
     source: str
@@ -49,6 +50,7 @@ class ReadingPlan:
     stretched: int = 0
     days_numbered: int = 0
     celsius: tuple[float, float] | None = None
+    several_of_a_view: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -96,6 +98,11 @@ class ReadingPlan:
                 *names.impossible_dates, *(labels.dates.impossible if labels is not None else ()), *dates.impossible,
             ),
             unit=_unit(section, usable),
+            several_of_a_view=tuple(
+                f"{exam} {view}"
+                for (exam, view), count in Counter((r.exam, r.view) for r in usable if r.protocol == "S").items()
+                if count > 1
+            ),
             celsius=(min(each.low for each in read), max(each.high for each in read)) if read else None,
             layouts={view: dict(sorted(found.items())) for view, found in sorted(layouts.items())},
             not_taken={why: list(each) for why, each in left_out.items()},
@@ -128,6 +135,9 @@ class ReadingPlan:
                 f"visit: {self.made_up_visits} exams were numbered by the tool, as nothing says which visit{days}"
             )
         lines.append(f"view: {_listed(self.view) or 'none'} ({self.view_from})")
+        if self.several_of_a_view:
+            what = "exams with several files of one view, which filter drops (--view-map WORD=none leaves files out)"
+            lines.append(_counted(what, self.several_of_a_view))
         lines += self.label
         if self.folders_that_say_otherwise:
             lines.append(_counted("in folders named for the other label", self.folders_that_say_otherwise))
