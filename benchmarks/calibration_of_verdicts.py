@@ -28,6 +28,7 @@ from shortcut_rates import Rate, missed_shortcuts, misses, read_rates, shortcut_
 from thermocancer.classifiers.calibrated import choose_threshold, fit_platt
 from thermocancer.evaluation.audit.refits import judge_permuted
 from thermocancer.evaluation.statistics.comparison import Paired, auc_difference
+from thermocancer.evaluation.statistics.curves import precision_recall_band, roc_band
 from thermocancer.evaluation.statistics.intervals import (
     FEW_AT_THRESHOLD,
     FEW_OF_A_CLASS,
@@ -117,11 +118,30 @@ def drawn(random: np.random.Generator, sick: int, healthy: int, shift: float) ->
     return table, labels
 
 
-def worth(scores: Floats, labels: Ints) -> tuple[float, float, float]:
-    """AUC, sensitivity and specificity on the population."""
-    called = scores >= 0.5
-    auc = delong_components(labels, scores)[0]
-    return auc, float(called[labels == 1].mean()), float((~called[labels == 0]).mean())
+def worth(scores: Floats, labels: Ints) -> list[float]:
+    """AUC, sensitivity and specificity on the population, then the points of its ROC curve that bands are given at."""
+    called, everybody = scores >= 0.5, units_of(labels, scores)
+    shares = float(called[labels == 1].mean()), float((~called[labels == 0]).mean())
+    return [delong_components(labels, scores)[0], *shares, *points(everybody).ravel().tolist()]
+
+
+def points(units: Units, end: str = "") -> Floats:
+    """Of both bands (2, 19) the curves themselves, or an ``end`` of the bands.
+
+    Precision stands for the false positive rate there: at a recall, and a share of sick, it is a function of it.
+    """
+    bands = {"sensitivity": roc_band(units), "precision": precision_recall_band(units)}
+    return np.array([[row[end or name] for row in band] for name, band in bands.items()])
+
+
+def band_held(studied: Study, truth: Floats) -> Floats:
+    """Share of each band's points (2,) that hold the truth, of five repeats."""
+    low, high = points(studied.five, "low"), points(studied.five, "high")
+    share = float(studied.five.labels.mean())
+    recall, precision = np.arange(1, 20) / 20, truth[1]
+    alarms = recall * (1 - precision) / precision  # the population has as many of each class
+    truth = np.array([truth[0], recall * share / (recall * share + alarms * (1 - share))])
+    return np.asarray(((low <= truth) & (truth <= high)).mean(axis=1))
 
 
 def study(cell: Cell, seed: int) -> Study:
@@ -177,6 +197,7 @@ def of_cell(cell: Cell, studies: int, first: int = 0) -> list[float]:
         [one.low is not None and one.low > 0.5 for one, _ in aucs],
         [five.low is not None and five.low > 0.5 for _, five in aucs],
         [each["low"] > 0 or each["high"] < 0 for each in differ],
+        *zip(*(band_held(each, truth[3:].reshape(2, -1)) for each in made), strict=True),
     ]
     pooled = np.mean([delong_components(each.one.labels, each.one.scores)[0] for each in made])
     return [float(truth[0]), *(float(np.mean(each)) for each in rates), float(pooled)]
@@ -185,7 +206,7 @@ def of_cell(cell: Cell, studies: int, first: int = 0) -> list[float]:
 COLUMNS = (
     "true AUC", "AUC, 1 repeat", "AUC, 5 repeats", "sensitivity", "specificity", "sensitivity of the kept model",
     "specificity of the kept model", "above .5, 1 repeat", "above .5, 5 repeats", "same recipe \"different\"",
-    "pooled AUC, mean",
+    "ROC band", "precision-recall band", "pooled AUC, mean",
 )  # fmt: skip
 
 
@@ -195,13 +216,15 @@ def covered_and_above(found: Sequence[Estimate], truth: float) -> tuple[float, f
     return float(np.mean([holds(each, truth) for each in found])), float(np.mean(above))
 
 
-def one_model(sick: int, healthy: int, truth: float, studies: int) -> tuple[float, float]:
-    """Coverage of a single model's AUC, and how often it is above .5."""
-    random = np.random.default_rng([sick, healthy, int(100 * truth)])
+def one_model(sick: int, healthy: int, truth: float, studies: int) -> tuple[float, float, float]:
+    """Coverage of a single model's AUC, how often it is above .5, and the share of points that its ROC band holds."""
+    random, normal = np.random.default_rng([sick, healthy, int(100 * truth)]), NormalDist()
     labels = np.r_[np.ones(sick), np.zeros(healthy)].astype(np.int64)
-    apart = NormalDist().inv_cdf(truth) * 2**0.5
-    found = [auc_interval(units_of(labels, random.normal(labels * apart))) for _ in range(studies)]
-    return covered_and_above(found, truth)
+    apart = normal.inv_cdf(truth) * 2**0.5
+    curve = [normal.cdf(normal.inv_cdf(step / 20) + apart) for step in range(1, 20)]
+    made = [units_of(labels, random.normal(labels * apart)) for _ in range(studies)]
+    held = [row["low"] <= at <= row["high"] for each in made for row, at in zip(roc_band(each), curve, strict=True)]
+    return *covered_and_above([auc_interval(each) for each in made], truth), float(np.mean(held))
 
 
 def matched_pairs(sick: int, healthy: int, pairs: int, truth: float, studies: int) -> tuple[float, float, float]:
@@ -232,6 +255,20 @@ GOALS: tuple[tuple[str, slice, bool, str, str], ...] = (
     ("better than chance on nothing, highest row, 1 and 5 repeats", slice(7, 9), True, "max", "<= .03"),
     ("better than chance on nothing, mean", slice(7, 9), True, "mean", "<= .03"),
     ("same recipe with other folds called different, highest row", slice(9, 10), False, "max", "<= .05"),
+    (
+        "points of the ROC and precision-recall bands covered, 5 repeats, lowest row",
+        slice(10, 12),
+        False,
+        "min",
+        ">= .93",
+    ),
+    (
+        "points of the ROC and precision-recall bands covered, 5 repeats, mean",
+        slice(10, 12),
+        False,
+        "mean",
+        ".93 to .97",
+    ),
 )
 """Goal, columns, whether of the rows on nothing alone, what of them, and what is asked."""
 
@@ -255,6 +292,7 @@ ASKED = {
     **dict.fromkeys(range(3, 7), (0.93, 1.0, FEW_AT_THRESHOLD)),
     **dict.fromkeys((7, 8), (0.0, 0.03, FEW_OF_A_CLASS)),
     9: (0.0, 0.05, FEW_OF_A_CLASS),
+    **dict.fromkeys((10, 11), (0.93, 1.0, FEW_OF_A_CLASS)),
 }
 """Place of a rate in ``COLUMNS``: the lowest and highest that its goal allows, and below how many of a class the report
 warns of that figure.
@@ -354,7 +392,8 @@ def page(studies: int, cells: Sequence[Cell], workers: int, counted: Sequence[Ra
         "*of this model on new patients*. The model that is kept for `predict` is a single one: its sensitivity varies",
         f"with its own threshold too. Where a class has fewer than {FEW_AT_THRESHOLD} units the report says of",
         f"sensitivity and specificity, and with fewer than {FEW_OF_A_CLASS} (or {FEW_UNITS} units in all) of the AUC,",
-        "that the interval cannot be trusted.", "",
+        "that the interval cannot be trusted. A band of a ROC or precision-recall curve holds at each point by itself:",
+        "its column is the share of points, at false positive rates or recalls of .05 to .95, that hold the truth.", "",
         "## Cross-validated recipes", "",
         "| patients (sick) | shift | recipe | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 3) + "|",
     ]  # fmt: skip
@@ -365,10 +404,10 @@ def page(studies: int, cells: Sequence[Cell], workers: int, counted: Sequence[Ra
         ]
         lines.append(f"| {n} ({sick}) | {shift:g} | {recipe} | " + " | ".join(told) + " |")
     lines += [*goals(cells, rates), "", "## One model, tested once", ""]
-    lines += ["| sick, healthy | true AUC | covered | above .5 |", "|---" * 4 + "|"]
+    lines += ["| sick, healthy | true AUC | covered | above .5 | ROC band |", "|---" * 5 + "|"]
     for sick, healthy, truth in ALONE:
-        covered, above = one_model(sick, healthy, truth, 10 * studies)
-        lines.append(f"| {sick}, {healthy} | {truth:g} | {covered:.3f} | {above:.3f} |")
+        told = " | ".join(f"{each:.3f}" for each in one_model(sick, healthy, truth, 10 * studies))
+        lines.append(f"| {sick}, {healthy} | {truth:g} | {told} |")
     lines += ["", "## Matched pairs", ""]
     lines += ["| sick, healthy | pairs | true share | covered | above .5 | by a bootstrap |", "|---" * 6 + "|"]
     for (sick, healthy, pairs), truth in product(MATCHED, (0.5, 0.8, 0.9)):

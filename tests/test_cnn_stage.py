@@ -31,7 +31,7 @@ from thermocancer.kinds import CNN, only_kind_of
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
 from thermocancer.runs.run import read_run
-from thermocancer.stages import train_cnn
+from thermocancer.stages import evaluate, train_cnn
 from thermocancer.strategy.choice import Seen
 from thermocancer.training.batches import MixedExamples, mixed
 from thermocancer.workspace import Workspace
@@ -100,6 +100,21 @@ def test_a_run_has_its_files(made: Workspace) -> None:
     history = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
     assert {"loss", "accuracy", "val_loss", "val_accuracy"} <= set(history[0])
     assert [row["fold"] for row in history] == ["seed 0"] * 16 + ["seed 1"] * 16
+
+
+def test_the_terminal_has_bounds_and_the_verdicts_first_sentence(data: Path, tmp_path: Path) -> None:
+    """The words are those of ``evaluate`` without an audit: nothing is green that has no baseline beside it."""
+    workspace = Workspace(tmp_path)
+    config = tiny_config(workspace, data, cnn__epochs=1, evaluate__audit=False, evaluate__explain=False)
+    report = train_cnn.run(config, workspace, Silent())
+    evaluate.run(config, workspace, Silent())
+    found = json.loads((workspace.run("cnn") / "report.json").read_text())
+    assert found["verdict"]["headline"] in report.notes
+    assert any("No trivial baseline" in note for note in report.notes)
+    assert any("shortcuts were not looked for" in note for note in report.notes)
+    for name in ("accuracy", "auc"):
+        told = [report.figures[name + end] for end in ("", "_low", "_high")]
+        assert told == [found["metrics"][name][end] for end in ("value", "low", "high")]
 
 
 def test_nothing_changed_nothing_done(made: Workspace, data: Path) -> None:

@@ -21,10 +21,13 @@ from thermocancer.evaluation.statistics.curves import (
     calibration_line,
     curve_facts,
     decision_curve,
+    folded_roc,
+    precision_recall_band,
     precision_recall_points,
     predictive_values,
     reference_points,
     reliability,
+    roc_band,
     roc_points,
 )
 from thermocancer.evaluation.statistics.intervals import (
@@ -33,6 +36,7 @@ from thermocancer.evaluation.statistics.intervals import (
     Estimate,
     auc_interval,
     delong_components,
+    folded_auc,
     pairs_interval,
     smallest_detectable_auc,
     wilson,
@@ -136,10 +140,8 @@ def proportion_of(right: int, counted: int, confidence: float) -> dict[str, obje
     return {"value": right / counted, "low": interval.low, "high": interval.high, "method": "Wilson score interval"}
 
 
-def in_folds(path: Path, confidence: float, *, by_exam: bool) -> dict[str, object]:
-    """Pairs of units that one fold tested, one by one; bounds by bisection of Newcombe's equation, widened."""
-    from scipy.stats import norm
-
+def means_in_folds(path: Path, *, by_exam: bool) -> dict[tuple[str, str, str, str], float]:
+    """Mean score of each unit in each fold: (fold, patient, visit, label)."""
     with open(path, newline="") as handle:
         rows = list(csv.DictReader(handle))
     mixed = {r["patient"] for r in rows if len({o["label"] for o in rows if o["patient"] == r["patient"]}) > 1}
@@ -147,7 +149,14 @@ def in_folds(path: Path, confidence: float, *, by_exam: bool) -> dict[str, objec
     for row in rows:
         visit = row["visit"] if by_exam or row["patient"] in mixed else "0"
         scores.setdefault((row["fold"], row["patient"], visit, row["label"]), []).append(float(row["score"]))
-    means = {key: sum(each) / len(each) for key, each in scores.items()}
+    return {key: sum(each) / len(each) for key, each in scores.items()}
+
+
+def in_folds(path: Path, confidence: float, *, by_exam: bool) -> dict[str, object]:
+    """Pairs of units that one fold tested, one by one; bounds by bisection of Newcombe's equation, widened."""
+    from scipy.stats import norm
+
+    means = means_in_folds(path, by_exam=by_exam)
     wins = [
         1.0 if means[one] > means[other] else 0.5 if means[one] == means[other] else 0.0
         for one in means for other in means if one[0] == other[0] and (one[3], other[3]) == ("1", "0")
@@ -173,6 +182,50 @@ def in_folds(path: Path, confidence: float, *, by_exam: bool) -> dict[str, objec
     widened = "pairs tested in one fold; Newcombe's method 5, widened for what folds and training sets add"
     found = {"value": value, "low": bounds[0], "high": bounds[1]}
     return found | {"method": widened if repeats else "Newcombe's method 5"} | said_of_few(sick, healthy)
+
+
+def read(at: object, along: object, values: object) -> np.ndarray:
+    """The middle of an upright part, else the line between two points."""
+    return np.mean([np.interp(np.asarray(at) + side, along, values) for side in (-1e-6, 1e-6)], axis=0)
+
+
+def bands(path: Path, confidence: float, *, by_exam: bool) -> dict[str, object]:
+    """Both curves, folds averaged by their pairs, with bounds of either share along the curve."""
+    from scipy.stats import norm
+
+    means = means_in_folds(path, by_exam=by_exam)
+    sick, healthy = (len({key[1:3] for key in means if key[3] == label}) for label in "10")
+    rates, total, curve = np.linspace(0, 1, 201), 0, np.zeros(201)
+    for fold in {key[0] for key in means}:
+        ones, zeros = ([m for k, m in means.items() if k[0] == fold and k[3] == label] for label in "10")
+        if ones and zeros:
+            cuts = sorted({*ones, *zeros}, reverse=True)
+            alarms, hits = ([0.0, *(np.mean([m >= c for m in own]) for c in cuts)] for own in (zeros, ones))
+            curve += len(ones) * len(zeros) * read(rates, alarms, hits)
+            total += len(ones) * len(zeros)
+    curve, rates = np.r_[0.0, curve / total], np.r_[0.0, rates]
+
+    def bounds(share: float, many: int, other: float, others: int) -> list[float]:
+        p, q = (share * many + 1) / (many + 2), (other * others + 1) / (others + 2)
+        slope = norm.pdf(norm.ppf(p)) / norm.pdf(norm.ppf(q))
+        own = 2.0 if len({key[0] for key in means}) > 1 else 1.0
+        n = many / (own + slope**2 * (q * (1 - q) / others) / (p * (1 - p) / many))
+        z, ends = norm.ppf(0.5 + confidence / 2), []
+        for side, count in ((-1, np.floor(round(share * many, 6))), (1, np.ceil(round(share * many, 6)))):
+            x = count / many
+            ends.append((x + z * z / 2 / n + side * z * np.sqrt(x * (1 - x) / n + (z / 2 / n) ** 2)) / (1 + z * z / n))
+        return ends
+
+    roc, precision_recall, share = [], [], sick / (sick + healthy)
+    for number in range(1, 20):
+        at = number / 20
+        hit, spared = float(read(at, rates, curve)), 1 - float(read(at, curve, rates))
+        low, high = bounds(hit, sick, 1 - at, healthy)
+        roc.append({"false_positive_rate": at, "sensitivity": hit, "low": low, "high": high})
+        ends = (spared, *bounds(spared, healthy, at, sick))
+        told = [at * share / (at * share + (1 - each) * (1 - share)) for each in ends]
+        precision_recall.append({"recall": at, **dict(zip(("precision", "low", "high"), told, strict=True))})
+    return {"roc": roc, "precision_recall": precision_recall}
 
 
 def said_of_few(sick: int, healthy: int, fewest: int = 10) -> dict[str, object]:
@@ -258,28 +311,32 @@ def recomputed(folder: Path, *, confidence: float, replicates: int, seed: int) -
     alone = sum(unit[1] > 0 for unit in units)
     thresholds = sorted(manifest["thresholds"].values())
     middle = (thresholds[(len(thresholds) - 1) // 2] + thresholds[len(thresholds) // 2]) / 2
-    return document | {
-        "auc": in_folds(folder / "predictions.csv", confidence, by_exam=by_exam),
-        "auc_pooled": {
-            "value": bootstrapped_functions()["auc"](labels, scores, decisions),
-            "low": None,
-            "high": None,
-            "method": "all pairs, by mean scores over folds",
-        },
-        "n": len(units),
-        "positives": sum(unit[2] for unit in units),
-        "patients": len({unit[0] for unit in units}),
-        "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
-        "units_by_visit": alone,
-        "unit": "exam" if alone == len(units) else "patient",
-        "threshold": middle,
-        "threshold_source": f"0.5, fixed; median of {len(thresholds)} folds "
-        f"({thresholds[0]:.3g} to {thresholds[-1]:.3g})",
-        "decision_rule": WORDS_OF_THE_RULE,
-        "protocol": manifest["protocol"],
-        "leaks": manifest["leaks"],
-        "confidence": confidence,
-    }
+    return (
+        document
+        | bands(folder / "predictions.csv", confidence, by_exam=by_exam)
+        | {
+            "auc": in_folds(folder / "predictions.csv", confidence, by_exam=by_exam),
+            "auc_pooled": {
+                "value": bootstrapped_functions()["auc"](labels, scores, decisions),
+                "low": None,
+                "high": None,
+                "method": "all pairs, by mean scores over folds",
+            },
+            "n": len(units),
+            "positives": sum(unit[2] for unit in units),
+            "patients": len({unit[0] for unit in units}),
+            "confusion": {"tn": tn, "fp": fp, "fn": fn, "tp": tp},
+            "units_by_visit": alone,
+            "unit": "exam" if alone == len(units) else "patient",
+            "threshold": middle,
+            "threshold_source": f"0.5, fixed; median of {len(thresholds)} folds "
+            f"({thresholds[0]:.3g} to {thresholds[-1]:.3g})",
+            "decision_rule": WORDS_OF_THE_RULE,
+            "protocol": manifest["protocol"],
+            "leaks": manifest["leaks"],
+            "confidence": confidence,
+        }
+    )
 
 
 WORDS_OF_THE_RULE = (
@@ -334,6 +391,36 @@ def judged_runs(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     report = evaluate.run(load_config(workspace=workspace.root, options=options, environment={}), workspace, Silent())
     assert report.made == len(RUNS)
     return workspace
+
+
+def test_the_curve_of_a_cross_validated_run_has_the_area_of_its_auc() -> None:
+    """Pooled over folds it would be lower: each fold's scores are shifted as its own calibration shifts them."""
+    units = gather_units([replace(row, score=row.score / 2 + 0.1 * int(row.fold[2])) for row in toy_rows()])
+    alarms, hits = folded_roc(units)
+    area = float(np.sum(np.diff(alarms) * (hits[1:] + hits[:-1]) / 2))
+    assert area == pytest.approx(folded_auc(units).value, abs=2e-3)
+    pooled = roc_points(units.labels, units.by_repeat[0])
+    assert np.sum(np.diff(pooled[0]) * (pooled[1][1:] + pooled[1][:-1]) / 2) < area - 0.03
+
+
+@pytest.mark.parametrize("sick", [20, 120])
+def test_the_bands_of_one_models_curves_hold_the_truth_at_each_point(sick: int) -> None:
+    """Normal scores, AUC .84: sensitivity at a false positive rate is a normal tail, and so the rest."""
+    from scipy.stats import norm
+
+    random, healthy, at = np.random.default_rng(sick), 80, np.arange(1, 20) / 20
+    sensitivity, alarms = norm.sf(norm.isf(at) - 1.4), norm.sf(norm.isf(at) + 1.4)
+    share = sick / (sick + healthy)
+    truths = {"roc": sensitivity, "precision": at * share / (at * share + alarms * (1 - share))}
+    held = {name: np.zeros(19) for name in truths}
+    for _ in range(150):
+        labels = np.r_[np.ones(sick, int), np.zeros(healthy, int)]
+        units = units_of(labels, random.normal(1.4 * labels))
+        for (name, truth), rows in zip(truths.items(), (roc_band(units), precision_recall_band(units)), strict=True):
+            held[name] += [row["low"] <= value <= row["high"] for row, value in zip(rows, truth, strict=True)]
+    for counts in held.values():
+        assert 0.93 <= counts.mean() / 150 <= 0.99
+        assert (counts / 150).min() >= 0.85  # counts of 20 are coarse
 
 
 @pytest.mark.parametrize("name", list(RUNS))
@@ -657,7 +744,7 @@ def test_curves_agree_with_scikit_learn() -> None:
     expected = sk.roc_curve(units.labels, units.scores, drop_intermediate=False)
     np.testing.assert_allclose(alarms, expected[0])
     np.testing.assert_allclose(hits, expected[1])
-    recall, precision = precision_recall_points(units.labels, units.scores)
+    recall, precision = precision_recall_points((alarms, hits), float(units.labels.mean()))
     their_precision, their_recall, _ = sk.precision_recall_curve(units.labels, units.scores)
     np.testing.assert_allclose(precision, their_precision[:-1][::-1])
     np.testing.assert_allclose(recall, their_recall[:-1][::-1])

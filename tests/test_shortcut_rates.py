@@ -79,7 +79,7 @@ def test_a_cell_is_missed_where_its_interval_excludes_the_goal(
 
     def row(rate: float | None) -> list[float]:
         assert rate is not None, "counted again where the report warns"
-        return [0.8, rate, *[0.95] * 5, 0.9, 0.9, 0.0, 0.5]
+        return [0.8, rate, *[0.95] * 5, 0.9, 0.9, 0.0, 0.95, 0.95, 0.5]
 
     monkeypatch.setattr("calibration_of_verdicts.of_cell", lambda *_, **__: row(again))
     lines = missed_cells([(*cell, 1.6, "ridge")], [row(covered)], 100)

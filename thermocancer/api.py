@@ -264,8 +264,7 @@ def evaluate(
     ]
     units = gather_units(rows)
     estimates = measure(units, confidence=confidence, bootstrap=bootstrap, seed=seed)
-    document = metrics_document(estimates, units, RunFacts(threshold, "as given", "scores as given"))
-    document["confidence"] = confidence
+    document = metrics_document(estimates, units, RunFacts(threshold, "as given", "scores as given"), confidence)
     return Evaluation(document, draw_units(units, document, None, curve_facts(units, estimates, (), confidence),
                                            Words(*classes)))  # fmt: skip
 

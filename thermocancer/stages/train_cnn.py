@@ -35,7 +35,7 @@ from thermocancer.progress import Progress, Silent
 from thermocancer.runs.deciding import decided_by, settings_of
 from thermocancer.runs.manifest import FILE as MANIFEST
 from thermocancer.runs.predictions import Prediction, predictions_text, to_units
-from thermocancer.runs.run import VALIDATION
+from thermocancer.runs.run import VALIDATION, read_run
 from thermocancer.runs.writing import write_run
 from thermocancer.workspace import Stamp, Workspace
 
@@ -159,8 +159,24 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report.made = 1
     report.figures |= {"images": len(images.images), "parameters": network.trainer(cohort).whole.count_params()}
     report.figures |= spread_of(seeds)
-    report.figures["accuracy"] = float(np.mean([row.predicted == row.label for row in scores.rows]))
+    if len({row.label for row in scores.rows}) == 2:
+        _say(report, config, workspace)
     return report
+
+
+def _say(report: StageReport, config: Config, workspace: Workspace) -> None:
+    """Figures with bounds and the verdict's words, as ``evaluate`` finds them before its audit."""
+    from thermocancer.evaluation.report.judgement import judge
+    from thermocancer.evaluation.report.page import Words
+    from thermocancer.evaluation.report.verdict import verdict_of
+
+    settings = config.evaluate.model_copy(update={"bootstrap": 100})  # which none of these figures comes from
+    judged = judge(read_run(workspace, config.cnn.name), settings, config.seed, drawn=False)
+    for name in ("accuracy", "auc", "sensitivity", "specificity"):
+        found = judged.document[name]
+        report.figures |= {name: found["value"], f"{name}_low": found["low"], f"{name}_high": found["high"]}
+    told = verdict_of(judged.document, baseline_auc=None, audit=None, phantom=False, words=Words.of(judged.run))
+    report.notes += [told["headline"], *told["sentences"]]
 
 
 def _facts(job: Job, scores: CrossValidation, seeds: Sequence[Figures]) -> dict[str, object]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from thermocancer.config.judging import EvaluateSection
 from thermocancer.evaluation.between_runs import described_run
+from thermocancer.evaluation.report.judgement import judge
 from thermocancer.evaluation.report.page import Words, with_interval
 from thermocancer.evaluation.report.verdict import verdict_of
-from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
-from thermocancer.evaluation.statistics.metrics import measure, metrics_document
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import Json
 from thermocancer.runs.run import Run
@@ -22,21 +19,15 @@ def worth_of(run: Run, settings: EvaluateSection, seed: int) -> Json:
     scores alone. ``caveat`` says in words why no answer should be believed; empty where nothing speaks against it.
     """
     words = Words.of(run)
-    units, trivial = (gather_units(rows, by_exam=run.by_exam) for rows in (run.rows, run.baseline))
-    if not units.has_both_classes:
+    if not gather_units(run.rows, by_exam=run.by_exam).has_both_classes:
         headline = "Only one class was scored out of sample: nothing is known of this run's worth."
         return {
             "run": run.name, "auc": None, "baseline": None, "difference": None, "tone": "caution",
             "headline": headline, "evaluated": False, "caveat": "nothing is known of the run's own worth",
         }  # fmt: skip
-    measured = partial(measure, confidence=settings.confidence, bootstrap=settings.bootstrap, seed=seed)
-    document = metrics_document(measured(units), units, run.facts())
-    baseline, difference = None, None
-    if trivial.has_both_classes:
-        difference = auc_difference(
-            pair_units(units, trivial), confidence=settings.confidence, bootstrap=settings.bootstrap, seed=seed
-        )
-        baseline = measured(trivial)["auc"].as_dict() | {"difference": difference}
+    judged = judge(run, settings, seed, drawn=False)
+    document, baseline = judged.document, judged.baseline_auc
+    difference = None if baseline is None else baseline["difference"]
     verdict = verdict_of(document, baseline_auc=baseline, audit=None, phantom=False, words=words)
     tone, headline, known = verdict["tone"], verdict["headline"], described_run(run.folder)
     if known["evaluated"]:

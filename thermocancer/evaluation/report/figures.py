@@ -15,7 +15,6 @@ from thermocancer.data.cohort import FloatArray, IntArray
 from thermocancer.evaluation.statistics.curves import (
     accuracy_by_threshold,
     precision_recall_points,
-    roc_points,
 )
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json, written_aside
@@ -74,13 +73,13 @@ def png_bytes(figure: Figure, dpi: int = 130) -> bytes:
 
 
 class RocLine(NamedTuple):
-    """Labels and scores (n,) of one ROC curve, and how it is drawn."""
+    """False positive rates and sensitivities of one ROC curve, and how it is drawn; ``band`` is of ``roc_band``."""
 
-    labels: IntArray
-    scores: FloatArray
+    points: tuple[FloatArray, FloatArray]
     legend: str
     colour: str
     width: float = 2
+    band: Sequence[Json] = ()
 
 
 def draw_roc(lines: Sequence[RocLine]) -> bytes:
@@ -88,26 +87,32 @@ def draw_roc(lines: Sequence[RocLine]) -> bytes:
     figure, axes = new_figure()
     axes.plot([0, 1], [0, 1], color=MUTED, linestyle=":", linewidth=1)
     for line in lines:
-        points = roc_points(line.labels, line.scores)
-        axes.plot(*points, color=line.colour, linewidth=line.width, label=line.legend)
+        axes.plot(*line.points, color=line.colour, linewidth=line.width, label=line.legend)
+        _shade(axes, line.band, "false_positive_rate")
     axes.set(xlabel="1 - specificity", ylabel="sensitivity", xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
     axes.set_aspect("equal")
     axes.legend(loc="lower right", fontsize=9)
     return png_bytes(figure)
 
 
-def draw_precision_recall(model: Units, baseline: Units | None, positive: str = LABELS[1]) -> bytes:
-    """Precision against recall; the dotted line is the share of the positive class, what guessing gives."""
+def draw_precision_recall(lines: Sequence[RocLine], share: float, band: Sequence[Json], positive: str) -> bytes:
+    """Precision against recall of the same lines, with the band of ``precision_recall_band``; the dotted line is the
+    share of the positive class, what guessing gives.
+    """
     figure, axes = new_figure()
-    axes.axhline(float(model.labels.mean()), color=MUTED, linestyle=":", linewidth=1, label=f"share of {positive}")
-    if baseline is not None:
-        recall, precision = precision_recall_points(baseline.labels, baseline.scores)
-        axes.step(recall, precision, where="pre", color=AMBER, linewidth=1.4, label="trivial baseline")
-    recall, precision = precision_recall_points(model.labels, model.scores)
-    axes.step(recall, precision, where="pre", color=MODEL, linewidth=2, label="model")
+    axes.axhline(share, color=MUTED, linestyle=":", linewidth=1, label=f"share of {positive}")
+    for line in lines:
+        points = precision_recall_points(line.points, share)
+        axes.step(*points, where="pre", color=line.colour, linewidth=line.width, label=line.legend.split(",")[0])
+    _shade(axes, band, "recall")
     axes.set(xlabel="sensitivity (recall)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
     axes.legend(loc="lower left", fontsize=9)
     return png_bytes(figure)
+
+
+def _shade(axes: Axes, rows: Sequence[Json], along: str) -> None:
+    places, low, high = ([row[name] for row in rows] for name in (along, "low", "high"))
+    axes.fill_between(places, low, high, color=MODEL, alpha=0.15, linewidth=0)
 
 
 def draw_accuracy(units: Units, threshold: float | None, decided: Mapping[str, float | None]) -> bytes:

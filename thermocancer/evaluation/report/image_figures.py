@@ -23,6 +23,7 @@ from thermocancer.evaluation.report.figures import (
     png_bytes,
     show_confusion,
 )
+from thermocancer.evaluation.statistics.curves import roc_points
 from thermocancer.files import Json
 from thermocancer.runs.predictions import read_files, read_predictions
 from thermocancer.runs.run import PREDICTIONS, VALIDATION, Run
@@ -54,7 +55,7 @@ class ScoredImages:
 
         auc = float(roc_auc_score(self.labels, self.scores))
         legend = f"{self.name}, AUC {auc:.4f}, n = {len(self.labels)}"
-        return RocLine(self.labels, self.scores, legend, colour)
+        return RocLine(roc_points(self.labels, self.scores), legend, colour)
 
     def accuracy_at(self, thresholds: FloatArray) -> FloatArray:
         """Share of right decisions at each threshold."""

@@ -14,7 +14,7 @@ from thermocancer.errors import ThermocancerError
 from thermocancer.evaluation.report import figures
 from thermocancer.evaluation.report.page import Words, number
 from thermocancer.evaluation.statistics.comparison import auc_difference, pair_units
-from thermocancer.evaluation.statistics.curves import curve_facts
+from thermocancer.evaluation.statistics.curves import curve_facts, folded_roc
 from thermocancer.evaluation.statistics.intervals import delong_components, newcombe_variance
 from thermocancer.evaluation.statistics.metrics import METRICS, measure, metrics_document
 from thermocancer.evaluation.statistics.units import Units, gather_units
@@ -50,13 +50,16 @@ class Judgement:
     pictures: dict[str, Picture] = field(default_factory=dict)
 
 
-def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
-    """Measure a run and its trivial baseline. Raises DataError when only one class was scored."""
+def judge(run: Run, settings: EvaluateSection, seed: int, *, drawn: bool = True) -> Judgement:
+    """Measure a run and its trivial baseline, without pictures unless they are to be ``drawn``.
+
+    Raises DataError when only one class was scored.
+    """
     units = gather_units(run.rows, by_exam=run.by_exam)
     confidence, bootstrap = settings.confidence, settings.bootstrap
     measured = partial(measure, confidence=confidence, bootstrap=bootstrap, seed=seed)
     estimates = measured(units, where=run.folder / "predictions.csv")
-    document = metrics_document(estimates, units, run.facts()) | {"confidence": confidence, "folds": fold_facts(run)}
+    document = metrics_document(estimates, units, run.facts(), confidence) | {"folds": fold_facts(run)}
     words = Words.of(run)
     document["decision_rule"] = document["decision_rule"].replace("called sick", f"called {words.positive}")
     for each in document.values():
@@ -65,9 +68,10 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
             each["note"] = named.replace(" healthy", f" {words.negative}")
     curves = curve_facts(units, estimates, settings.prevalences, confidence)
     trivial = gather_units(run.baseline, by_exam=run.by_exam)
-    if not trivial.has_both_classes:
-        drawn = draw_units(units, document, None, curves, words, run.history)
-        return Judgement(run, units, document, None, None, curves, drawn)
+    beside = trivial if trivial.has_both_classes else None
+    pictures = draw_units(units, document, beside, curves, words, run.history) if drawn else {}
+    if beside is None:
+        return Judgement(run, units, document, None, None, curves, pictures)
     baseline = {name: estimate.as_dict() for name, estimate in measured(trivial).items()}
     difference = auc_difference(pair_units(units, trivial), confidence=confidence, bootstrap=bootstrap, seed=seed)
     return Judgement(
@@ -77,7 +81,7 @@ def judge(run: Run, settings: EvaluateSection, seed: int) -> Judgement:
         {name: baseline[name] for name in METRICS},
         baseline["auc"] | {"difference": difference},
         curves,
-        draw_units(units, document, trivial, curves, words, run.history),
+        pictures,
     )
 
 
@@ -143,20 +147,25 @@ def draw_units(
     """The figures of scored units by file name; ``document`` is their ``metrics.json``, ``history`` lines of epochs."""
     auc = number(document["auc"]["value"])
     decided = {name: document[name]["value"] for name in ("accuracy", "sensitivity", "specificity")}
-    lines = [figures.RocLine(units.labels, units.scores, f"model, AUC {auc}", figures.MODEL)]
+    lines = [figures.RocLine(folded_roc(units), f"model, AUC {auc}", figures.MODEL, band=document["roc"])]
     if baseline is not None:
-        beside = figures.RocLine(baseline.labels, baseline.scores, "trivial baseline", figures.AMBER, 1.4)
-        lines.insert(0, beside)
+        lines.insert(0, figures.RocLine(folded_roc(baseline), "trivial baseline", figures.AMBER, 1.4))
+    band = (
+        "Inside folds, each weighing as many pairs as it tested, so that its area is the AUC. " * bool(units.repeats)
+        + f"The band holds {100 * document['confidence']:g} % at each point by itself, not of the whole curve"
+    )
     pictures = {
         "roc": Picture(
             figures.draw_roc(lines),
             f"ROC curve of the model with an area of {auc}" + (", and of the trivial baseline" if baseline else ""),
-            "ROC curve, every unit scored out of sample.",
+            f"ROC curve, every unit scored out of sample. {band}.",
         ),
         "precision-recall": Picture(
-            figures.draw_precision_recall(units, baseline, words.positive),
+            figures.draw_precision_recall(
+                lines, float(units.labels.mean()), document["precision_recall"], words.positive
+            ),
             f"Precision against recall, average precision {number(document['average_precision']['value'])}",
-            "Precision against sensitivity.",
+            f"Precision against sensitivity. {band}, with this sample's share of {words.positive}.",
         ),
         "confusion": Picture(
             figures.draw_confusion(document["confusion"], words.classes),

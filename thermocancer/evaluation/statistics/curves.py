@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.evaluation.statistics.intervals import Estimate, decision_shares, normal_quantile, wilson
+from thermocancer.evaluation.statistics.intervals import (
+    Estimate,
+    decision_shares,
+    normal_quantile,
+    share_along,
+    tested_together,
+    wilson,
+)
 from thermocancer.evaluation.statistics.resampling import ECE_BINS, score_bins
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
@@ -21,10 +29,76 @@ def roc_points(labels: IntArray, scores: FloatArray) -> tuple[FloatArray, FloatA
     return alarms / alarms[-1], hits / hits[-1]
 
 
-def precision_recall_points(labels: IntArray, scores: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Recall and precision at every distinct threshold, highest first."""
-    _, hits, alarms = _counts_from_above(labels, scores)
-    return hits[1:] / hits[-1], hits[1:] / (hits[1:] + alarms[1:])
+def precision_recall_points(roc: tuple[FloatArray, FloatArray], share: float) -> tuple[FloatArray, FloatArray]:
+    """Recall and precision at the points of a ROC curve that call someone sick, with so large a share of sick."""
+    alarms, hits = (each[roc[1] > 0] for each in roc)
+    return hits, _precision(hits, alarms, share)
+
+
+def _precision(recall: FloatArray, alarms: FloatArray, share: float) -> FloatArray:
+    """Of a recall and a false positive rate (Davis and Goadrich 2006, ICML)."""
+    return np.asarray(recall * share / (recall * share + alarms * (1 - share)))
+
+
+STEPS = tuple(step / 20 for step in range(1, 20))
+"""Shares at which the bands of curves are given."""
+
+
+def folded_roc(units: Units) -> tuple[FloatArray, FloatArray]:
+    """The ROC curve whose area is ``folded_auc``: false positive rates, and the sensitivity there inside folds.
+
+    Folds are averaged at each rate, weighing as many pairs as they tested: a rate is one of the fold's own healthy
+    units (Janes and Pepe 2009, Biometrika 96:371). Pooled over folds the curve would be that of no recipe: a sick unit
+    of a fold that scores low lies below most healthy ones of others. One model, tested once: the usual curve.
+    """
+    both = tested_together(units) or [(units.scores, np.ones(len(units), bool))]
+    if len(both) == 1:
+        return roc_points(units.labels[both[0][1]], both[0][0][both[0][1]])
+    rates = np.linspace(0, 1, 201)
+    curves = [_read(rates, *roc_points(units.labels[tested], scores[tested])) for scores, tested in both]
+    pairs = [int(units.labels[tested].sum()) * int((1 - units.labels[tested]).sum()) for _, tested in both]
+    return np.r_[0.0, rates], np.r_[0.0, np.average(curves, axis=0, weights=pairs)]
+
+
+def _read(at: npt.ArrayLike, along: FloatArray, values: FloatArray) -> FloatArray:
+    """A curve between its points; the middle of where it stands upright, for its top is too high by half a unit."""
+    sides = (np.interp(np.asarray(at) + side, along, values) for side in (-EDGE, EDGE))
+    return np.asarray(sum(sides) / 2)
+
+
+def roc_band(units: Units, confidence: float = 0.95) -> list[dict[str, float]]:
+    """Sensitivity at false positive rates of .05 to .95, on the lines between points, with pointwise bounds.
+
+    Each point's interval holds by itself (``share_along``); the whole curve leaves the band more often.
+    """
+    alarms, hits = folded_roc(units)
+    found = _read(STEPS, alarms, hits)
+    return [
+        {"false_positive_rate": step, "sensitivity": float(hit), **_bounds_along(units, hit, 1 - step, 1, confidence)}
+        for step, hit in zip(STEPS, found, strict=True)
+    ]
+
+
+def precision_recall_band(units: Units, confidence: float = 0.95) -> list[dict[str, float]]:
+    """Precision at recalls of .05 to .95, with pointwise bounds, this sample's share of sick taken as given.
+
+    At a recall precision hangs on the false positive rate alone, whose bounds are those of the ROC curve read sideways.
+    """
+    alarms, hits = folded_roc(units)
+    share, rows = float(units.labels.mean()), []
+    for step in STEPS:
+        spared = 1 - float(_read(step, hits, alarms))
+        ends = {"precision": spared} | _bounds_along(units, spared, step, 0, confidence)
+        told = _precision(np.array(step), 1 - np.array(list(ends.values())), share)
+        rows.append({"recall": step, **dict(zip(ends, told.tolist(), strict=True))})
+    return rows
+
+
+def _bounds_along(units: Units, own: float, other: float, label: int, confidence: float) -> dict[str, float]:
+    """``low`` and ``high`` of the share right, ``own``, of the units of ``label``, at the other class's."""
+    many = int((units.labels == label).sum())
+    counts = (own * many, many), (other * (len(units) - many), len(units) - many)
+    return dict(zip(ENDS, share_along(*counts, repeats=units.repeats, confidence=confidence), strict=True))
 
 
 def _counts_from_above(labels: IntArray, scores: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:

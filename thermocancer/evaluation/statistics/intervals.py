@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from math import exp, log, sqrt
+from math import ceil, exp, floor, log, sqrt
 from statistics import NormalDist
 
 import numpy as np
 
-from thermocancer.data.cohort import FloatArray, IntArray
+from thermocancer.data.cohort import BoolArray, FloatArray, IntArray
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
 
@@ -48,7 +48,7 @@ def normal_quantile(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2)
 
 
-def wilson(successes: float, trials: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, trials: float, confidence: float = 0.95) -> Estimate:
     """A proportion with Wilson's score interval (Wilson 1927, JASA 22:209).
 
     ``successes`` may be a fraction (a mean rank). With no trials the proportion is undefined: value None and
@@ -124,6 +124,14 @@ class FoldedAuc:
     method: str
 
 
+def tested_together(units: Units) -> list[tuple[FloatArray, BoolArray]]:
+    """Of each fold that tested both classes its repeat's scores (n,), and which units it tested (n,)."""
+    parts = [
+        (s, f == name) for s, f in zip(units.by_repeat, units.folds, strict=True) for name in set(f[f >= 0].tolist())
+    ]
+    return [(scores, tested) for scores, tested in parts if len(set(units.labels[tested].tolist())) == 2]
+
+
 def folded_auc(units: Units) -> FoldedAuc:
     """AUC over sick-healthy pairs that one fold tested, every repeat counting alike, ties half.
 
@@ -133,10 +141,7 @@ def folded_auc(units: Units) -> FoldedAuc:
     """
     labels = units.labels
     won, met = np.zeros((2, len(labels)))
-    parts = [
-        (s, f == name) for s, f in zip(units.by_repeat, units.folds, strict=True) for name in set(f[f >= 0].tolist())
-    ]
-    both = [(scores, tested) for scores, tested in parts if len(set(labels[tested].tolist())) == 2]
+    both = tested_together(units)
     for scores, tested in both or [(units.scores, np.ones(len(labels), bool))]:
         _, of_sick, of_healthy = delong_components(labels[tested], scores[tested])
         rows = np.flatnonzero(tested)
@@ -296,24 +301,44 @@ def decision_shares(
     if not repeats or not min(sick, healthy):
         counts["precision"] = called
         return {name: wilson(*count, confidence) for name, count in counts.items()}
-    normal, (own, other) = NormalDist(), OTHER_THRESHOLDS
+    both = counts["sensitivity"], counts["specificity"]
+    factors = dict(
+        zip(counts, (_factor(*both, *OTHER_THRESHOLDS), _factor(*both[::-1], *OTHER_THRESHOLDS)), strict=False)
+    )
     smooth = {name: (count + 1) / (of + 2) for name, (count, of) in counts.items()}
-    density = {name: normal.pdf(normal.inv_cdf(share)) for name, share in smooth.items()}
     binomial = {name: smooth[name] * (1 - smooth[name]) / counts[name][1] for name in counts}
-    variances = {
-        one: own * binomial[one] + other * (density[one] / density[two]) ** 2 * binomial[two]
-        for one, two in (("sensitivity", "specificity"), ("specificity", "sensitivity"))
-    }
-    parts = (("sensitivity", sick), ("specificity", healthy))
-    together = sum((of / (sick + healthy)) ** 2 * variances[name] for name, of in parts)
-    variances["accuracy"] = max(together, binomial["accuracy"])
+    together = sum((counts[name][1] / (sick + healthy)) ** 2 * factors[name] * binomial[name] for name in factors)
+    factors["accuracy"] = max(together / binomial["accuracy"], 1.0)
     note = few_note(sick, healthy, FEW_AT_THRESHOLD)
-    factors = {name: variances[name] / binomial[name] for name in counts}
     found = {name: _logit_interval(*counts[name], factors[name], confidence, note) for name in counts}
     precise = wilson(*called, confidence)
     return found | {
         "precision": _logit_interval(*called, max(factors.values()), confidence, note) if called[1] else precise
     }
+
+
+def _factor(one: tuple[float, int], other: tuple[float, int], own: float, carried: float) -> float:
+    """Variance of a share (count, of) at the threshold that gives the other class its share, in binomial variances.
+
+    ``own`` times its binomial one, and ``carried`` times that of the other, along a ROC curve of normal scores.
+    """
+    normal, (p, q) = NormalDist(), ((count + 1) / (of + 2) for count, of in (one, other))
+    slope = normal.pdf(normal.inv_cdf(p)) / normal.pdf(normal.inv_cdf(q))
+    return own + carried * slope**2 * q * (1 - q) / other[1] / (p * (1 - p) / one[1])
+
+
+def share_along(
+    one: tuple[float, int], other: tuple[float, int], *, repeats: int, confidence: float = 0.95
+) -> tuple[float, float]:  # fmt: skip
+    """Pointwise bounds of a class's share right, (count, of), where a curve gives the other class its share.
+
+    The variance of a point of the ROC curve (Hsieh and Turnbull 1996, Annals of Statistics 24:25): the binomial one,
+    and the other class's carried over along the curve; cross-validated with ``OTHER_THRESHOLDS``. Wilson's for as many
+    fewer units; between two counts the lower bound is that of the smaller and the upper that of the larger.
+    """
+    factor = _factor(one, other, *(OTHER_THRESHOLDS if repeats else (1.0, 1.0)))
+    low, high = (wilson(end(round(one[0], 6)) / factor, one[1] / factor, confidence) for end in (floor, ceil))
+    return float(low.low or 0.0), float(1.0 if high.high is None else high.high)
 
 
 def _logit_interval(count: int, of: int, factor: float, confidence: float, note: str) -> Estimate:

@@ -9,6 +9,7 @@ import numpy as np
 
 from thermocancer.config.judging import EvaluateSection
 from thermocancer.data.cohort import FloatArray
+from thermocancer.evaluation.statistics.curves import precision_recall_band, roc_band
 from thermocancer.evaluation.statistics.intervals import (
     BOOTSTRAP,
     REFLECTED,
@@ -126,8 +127,8 @@ def subgroup_figures(units: Units, confidence: float) -> Json:
     }
 
 
-def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFacts) -> Json:
-    """The content of ``metrics.json``."""
+def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFacts, confidence: float) -> Json:
+    """The content of ``metrics.json``, but for what is known of folds."""
     by_visit = int(np.sum(units.visits > 0))
     document: Json = {name: estimates[name].as_dict() for name in (*METRICS, "auc_bootstrap", "auc_pooled")}
     document |= {
@@ -142,5 +143,8 @@ def metrics_document(estimates: dict[str, Estimate], units: Units, facts: RunFac
         "units_by_visit": by_visit,
         "protocol": facts.protocol,
         "leaks": list(facts.leaks),
+        "confidence": confidence,
+        "roc": roc_band(units, confidence),
+        "precision_recall": precision_recall_band(units, confidence),
     }
     return document
