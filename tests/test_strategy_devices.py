@@ -57,7 +57,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         start(folder / "jax", {"backend": "jax", "kind": "cpu", "virtual_cpus": 4},
               {"kind": "data-parallel", "devices": 2, "virtual_cpus": 4}, {"kind": "data-parallel", "virtual_cpus": 4}),
         start(folder / "hosts", hosts | {"process_index": 0}),
-        start(folder / "hosts", hosts | {"process_index": 1}),
+        start(folder / "hosts", hosts | {"process_index": 1}, late_s=2.0),  # the first does not end without it
     ]  # fmt: skip
     for process in started:
         finish(process)

@@ -2,7 +2,8 @@
 
     python training_job.py FOLDER JSON
 
-JSON: ``sections`` (one training each, in turn), ``epochs``, ``count``, ``pause_s`` between batches.
+JSON: ``sections`` (one training each, in turn), ``epochs``, ``count``, ``pause_s`` between batches,
+``late_s`` before it ends.
 Writes ``FOLDER/INDEX.json`` (history, a digest of the weights) and ``FOLDER/INDEX.keras``.
 """
 
@@ -82,6 +83,7 @@ def main(folder: Path, job: dict[str, Any]) -> int:
             save_model(model, folder / f"{index}.keras")
         process = section.get("process_index", 0)
         (folder / f"{index}.{process}.json").write_text(json.dumps(found))
+    time.sleep(job.get("late_s", 0.0))
     return 0
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -13,6 +15,9 @@ from thermocancer.strategy.choice import Counted, Hosts
 from thermocancer.strategy.running import Engine, LostHostError, OneProgram, quietly
 
 CONNECT_TIMEOUT_S = 120
+PARTING_S = 30
+"""How long a host that ends waits for the others to end too."""
+
 SIGNS_OF_LOSS = ("gloo", "nccl", "unavailable", "deadline_exceeded", "heartbeat", "connection", "coordination service")
 """What the runtime's errors about a lost peer contain; it raises them as whatever it was doing."""
 
@@ -43,6 +48,7 @@ def _guarded(hosts: Hosts) -> Iterator[None]:
     except (jax.errors.JaxRuntimeError, ValueError) as error:
         if not any(word in str(error).lower() for word in SIGNS_OF_LOSS):
             raise
+        atexit.unregister(_part)  # nobody is waited for any more
         raise LostHostError(
             "this job lost one of its hosts, or the network between them",
             where=f"process {hosts.process_index + 1} of {hosts.processes}, coordinator {hosts.coordinator}",
@@ -107,6 +113,21 @@ def _join(hosts: Hosts) -> None:
             found=str(error).splitlines()[0] if str(error) else "no answer",
             hint="start the same command on every host, each with its own strategy.process_index",
         ) from error
+    atexit.register(_part, hosts)  # before JAX's own leaving, which was registered earlier
+
+
+def _part(hosts: Hosts) -> None:
+    """At the end the hosts wait for one another, and the first, which holds the service they talk to, leaves last.
+
+    The runtime aborts a host whose service goes away: the second, where the first had ended eight seconds before it.
+    """
+    from jax._src.distributed import global_state
+
+    with contextlib.suppress(RuntimeError, ValueError):  # one of them is not coming
+        if global_state.client is not None:
+            global_state.client.wait_at_barrier("the hosts part", PARTING_S * 1000)
+        if hosts.process_index == 0:
+            time.sleep(1)
 
 
 def start(section: StrategySection, kind: str, hosts: Hosts | None) -> tuple[Engine, tuple[str, ...], bool | str]:
