@@ -320,7 +320,8 @@ def test_the_contact_sheet_shows_exams_of_both_classes_view_by_view(tmp_path: Pa
     workspace = make_raw(tmp_path, views=("Frontal", "Left"))
     config = settings(workspace, filter__views=["Frontal", "Left"])
     first = run(settings(workspace, filter__views=["Frontal"]), workspace, Silent())
-    assert first.outputs == ["datasets/cohort.h5", "datasets/cohort.png", "split.json"]
+    made = ("datasets/cohort.h5", "datasets/cohort.png", "split.json")
+    assert first.outputs == [str(workspace.root / each) for each in made]
     assert run(config, workspace, Silent()).outputs == first.outputs[:2], "the split is as it was"
     path = workspace.dataset("cohort")
     assert path.with_suffix(".png").name in read_json(path.with_suffix(".json"))["outputs"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from thermocancer.cli import common
+from thermocancer.cli import common, console
 from thermocancer.errors import ConfigError, check_installed
 from thermocancer.locks import stage_lock
 
@@ -199,3 +201,85 @@ def test_what_is_not_installed_is_named_with_its_extra(otherwise: str) -> None:
     assert caught.value.found == "no_such_package is not installed"
     assert caught.value.hint == "pip install 'thermocancer[excel]'" + (f", or {otherwise}" if otherwise else "")
     check_installed("pytest", "this is there", extra="dev", where="here")
+
+
+# --- the terminal tells one story ---
+
+ROAD = """\
+seed: 5
+simulate: {patients: 8, shape: 48x64, sick_fraction: 0.5, dynamic: false}
+filter: {views: [Frontal]}
+split: {folds: 2, repeats: 1, inner_folds: 2}
+autoencoder: {variant: v2, epochs: 1, batch: 4}
+fuse: {name: small, model: svm, baseline: false}
+evaluate: {bootstrap: 50, audit: false, explain: false}
+"""
+MAKERS = ("oneDNN", "tensorflow/", "cpu_feature_guard", "absl", "cuda")
+
+
+def on_terminal(arguments: list[str], folder: Path) -> str:
+    """What a terminal of 80 columns is sent, on both streams."""
+    leader, follower = os.openpty()
+    command = [sys.executable, "-m", "thermocancer", *arguments]
+    how = os.environ | {"COLUMNS": "80", "TERM": "xterm"}
+    with subprocess.Popen(command, stdin=follower, stdout=follower, stderr=follower, cwd=folder, env=how) as process:
+        os.close(follower)
+        said = b""
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while got := os.read(leader, 65536):
+                said += got
+    os.close(leader)
+    assert process.returncode == 0, said.decode()
+    return said.decode()
+
+
+def lines_seen(said: str) -> list[str]:
+    """The lines that stay: what was overwritten is gone."""
+    kept = [line.split("\x1b[2K")[-1].split("\r")[-1] for line in said.replace("\r\n", "\n").split("\n")]
+    return [plain for line in kept if (plain := re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line).strip())]
+
+
+def test_one_road_is_one_story_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> None:
+    (tmp_path / "road.yaml").write_text(ROAD)
+    arguments = ["run", "-c", str(tmp_path / "road.yaml"), "-w", "here"]
+    said = on_terminal(arguments, tmp_path)
+    assert re.search(r"Frontal fold 1\.\d: loss 0", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\s*\n", "", said))
+    assert not [word for word in MAKERS if word in said]
+    seen = lines_seen(said)
+    verdict = next(number for number, line in enumerate(seen) if line.startswith("small: On 8 patients"))
+    assert len(seen) - verdict <= 20, "one screen from the verdict on"
+    assert re.search(r"AUC, this model +\d\.\d{3}  \d\.\d{3} to \d\.\d{3}", "\n".join(seen[verdict:]))
+    assert seen[-1] == "report: here/runs/small/report.html"
+    assert (tmp_path / "here/runs/small/report.html").is_file()
+    assert not [word for word in ("exams_sick", "bytes ", "made 1", "auc_low") if word in said]
+    assert re.search(r"\d sick exams, 40 matrices, \d+\.\d MB", " ".join(seen))
+    again = subprocess.run(
+        [sys.executable, "-m", "thermocancer", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    first, second = again.stdout.splitlines()
+    assert (again.stderr, second) == ("", seen[-1])
+    assert " ".join(seen[verdict:]).startswith(first[:60])
+    loud = subprocess.run(
+        [sys.executable, "-m", "thermocancer", "fuse", *arguments[1:], "--name", "net", "--model", "network", "--quiet",
+         "--set", "fuse.epochs=1"], cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (loud.returncode, loud.stdout, loud.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("steps", "total", "said"),
+    [
+        (30, 60, "work: 30 of 60 steps, 30.0/min, 60 s left, loss 0.5"),
+        (1, None, "work: 1 steps, 1.0/min, loss 0.5"),
+        (60, 60, ""),
+    ],
+)
+def test_a_line_in_a_log_has_rate_and_time_left(
+    steps: int, total: int | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = iter([0.0, 0.0, 60.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(clock))
+    with console.ConsoleProgress(console.make_console(), quiet=False).task("work", total, "steps") as task:
+        task.say("loss 0.5")
+        task.advance(steps)
+    assert capsys.readouterr().out.strip() == said

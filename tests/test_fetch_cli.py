@@ -35,7 +35,7 @@ def call(client: Client, *more: str, password: str = PASSWORD) -> subprocess.Com
 def test_cron_prints_plain_lines_then_nothing(client: Client) -> None:
     done = call(client)
     assert done.returncode == 0
-    assert "new 10" in done.stdout
+    assert "10 new" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
     again = call(client, "--quiet")
     assert (again.returncode, again.stdout, again.stderr) == (0, "", "")

@@ -22,7 +22,7 @@ from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.data.split import Fold, check_disjoint
 from thermocancer.errors import DataError
 from thermocancer.files import Json, fingerprint, folder_written_aside, read_json_as, remove, write_json
-from thermocancer.progress import Progress, Silent
+from thermocancer.progress import Progress, Silent, part_of
 from thermocancer.runs.predictions import Prediction
 
 MODELS = "models"
@@ -119,7 +119,7 @@ def cross_validate(
     missing = {fold.name: fold for fold in folds if fold.name not in kept}
     todo, models = list(missing.values()), folder / MODELS if keep and folder is not None else None
     work = FoldWork(classifier, cohort, seed, models, None if most_bytes is None else most_bytes // len(folds))
-    with (progress or Silent()).task(title, len(folds), "folds") as task:
+    with (progress or Silent()).task(title, len(folds), "folds") as task, part_of(task):
         task.advance(len(kept))
         for result in run_all(work, todo, compute):
             if folder is not None:
@@ -146,7 +146,7 @@ class FoldWork:
     def run(self, fold: Fold) -> FoldResult:
         """Fit on one fold's training rows, score and decide its test rows."""
         labels = np.array([exam.label for exam in self.cohort.exams], dtype=np.int64)
-        with one_thread():
+        with one_thread(), part_of(name=f"fold {fold.name}"):
             fitted = self.classifier.fit(self.cohort, fold.train, labels[fold.train], seed=self.seed, fold=fold.name)
             if isinstance(fitted, SeedsFitted):
                 apart = fitted.apart(self.cohort, fold.test)

@@ -18,4 +18,7 @@ def register() -> typer.Typer:
 
 def main() -> None:
     """The entry point of ``thermocancer``."""
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as ``strategy`` does; children inherit it before they import
     register()()

@@ -150,10 +150,19 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
     return register
 
 
-def run_stage(name: str, config: Config, call: Call, **brought: object) -> tuple[int, dict[str, object]]:
+def run_stage(
+    name: str,
+    config: Config,
+    call: Call,
+    progress: ConsoleProgress | None = None,
+    *,
+    alone: bool = True,
+    brought: Mapping[str, object] | None = None,
+) -> tuple[int, dict[str, object]]:
     """Plan or run one stage and show what came of it. Returns the exit code and the ``--json`` report.
 
-    ``brought`` is handed to the stage's ``run``: ``reproduce`` is brought a way to run other stages.
+    ``brought`` is handed to the stage's ``run``: ``reproduce`` is brought a way to run other stages. One that is not
+    ``alone`` is part of ``run``, which speaks of what has changed and, at the end, of the verdict.
     """
     workspace = Workspace(Path(config.workspace))
     console = make_console(stderr=call.json_file == "-")
@@ -162,17 +171,21 @@ def run_stage(name: str, config: Config, call: Call, **brought: object) -> tuple
         show_plan(plan, console)
         return plan.exit_code, dataclasses.asdict(plan)
     started = time.monotonic()
-    report = stages.run_stage(name, config, workspace, ConsoleProgress(console, quiet=call.quiet), **brought)
+    progress = progress or ConsoleProgress(console, quiet=call.quiet)
+    report = stages.run_stage(name, config, workspace, progress, **(brought or {}))
     seconds = time.monotonic() - started
     if not call.quiet:
-        show_report(report, console, seconds)
+        show_report(report, console, seconds, alone=alone)
     show_failures(report, make_console(stderr=True) if call.quiet else console)
     return report.exit_code, report.as_dict() | {"seconds": round(seconds, 3)}
 
 
-def report_stage(name: str, config: Config, call: Call, **brought: object) -> int:
+def report_stage(
+    name: str, config: Config, call: Call, *, progress: ConsoleProgress | None = None,
+    brought: Mapping[str, object] | None = None,
+) -> int:  # fmt: skip
     """``run_stage`` as a whole command: its report is written where ``--json`` says. Returns the exit code."""
-    code, content = run_stage(name, config, call, **brought)
+    code, content = run_stage(name, config, call, progress=progress, brought=brought)
     write_json_report(content, call)
     return code
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thermocancer.errors import ThermocancerError, visible
 from thermocancer.files import Json
 from thermocancer.outcome import Plan, StageReport
-from thermocancer.progress import Task
+from thermocancer.progress import SilentTask, Task
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,17 +43,17 @@ def make_console(*, stderr: bool = False) -> Console:
 
 class _BarTask:
     def __init__(self, bars: Progress, key: TaskID) -> None:
-        self._bars, self._key = bars, key
+        self._bars, self.key = bars, key
 
     def advance(self, steps: float = 1) -> None:
-        self._bars.advance(self._key, steps)
+        self._bars.advance(self.key, steps)
 
     def say(self, text: str) -> None:
-        self._bars.update(self._key, said=visible(text))
+        self._bars.update(self.key, said=visible(text))
 
 
 class _PlainTask:
-    """A line at the end and, for long work, one every half minute."""
+    """A line every half minute: what is shorter is told by the line that its stage ends with."""
 
     def __init__(self, console: Console, name: str, total: float | None, unit: str) -> None:
         self._console, self._name, self._total, self._unit = console, name, total, unit
@@ -61,50 +62,96 @@ class _PlainTask:
 
     def advance(self, steps: float = 1) -> None:
         self._done += steps
-        now = time.monotonic()
-        if now - self._spoken >= PLAIN_EVERY_S:
-            self._spoken = now
-            self.show()
+        self._show()
 
     def say(self, text: str) -> None:
         self._said = text
+        self._show()
 
-    def show(self) -> None:
-        seconds = time.monotonic() - self._started
-        count = f"{self._done:g}" + (f"/{self._total:g}" if self._total is not None else "")
-        rate = f", {self._done / seconds:.1f} a second" if seconds > 1 else ""
-        said = f", {self._said}" if self._said else ""
-        self._console.print(f"{self._name}: {count} {self._unit}{rate}{said}".rstrip(), markup=False)
+    def _show(self) -> None:
+        now = time.monotonic()
+        if now - self._spoken < PLAIN_EVERY_S or self._done == self._total:
+            return
+        self._spoken = now
+        seconds = now - self._started
+        count = f"{self._done:g}" + (f" of {self._total:g}" if self._total is not None else "")
+        parts = [f"{self._name}: {count} {self._unit}".rstrip(), _pace(self._done / seconds)]
+        if self._total is not None and self._done:
+            parts.append(f"{in_time((self._total - self._done) * seconds / self._done)} left")
+        self._console.print(", ".join(filter(None, [*parts, self._said])), markup=False)
+
+
+def _pace(per_second: float) -> str:
+    """How fast, in a number that a person reads: ``3.2/s``, ``14/min``; nothing before the first step."""
+    if per_second <= 0:
+        return ""
+    return f"{per_second:.1f}/s" if per_second >= 1 else f"{60 * per_second:.1f}/min"
+
+
+def in_time(seconds: float) -> str:
+    """A duration: ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 class ConsoleProgress:
-    """Progress bars with rate and time left on a terminal, plain lines elsewhere, silence with quiet."""
+    """One line with rate and time left on a terminal, a line each half minute elsewhere, silence with quiet."""
 
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console, self._quiet = console, quiet
+        self._bars: Progress | None = None
+        self._open: list[_BarTask] = []
 
     @contextmanager
     def task(self, name: str, total: float | None, unit: str = "") -> Iterator[Task]:
-        if self._quiet:
-            from thermocancer.progress import Silent
-
-            with Silent().task(name, total, unit) as task:
-                yield task
-        elif self._console.is_terminal:
-            with self._bars() as bars:
-                yield _BarTask(bars, bars.add_task(name, total=total, unit=unit, said=""))
+        if self._quiet or total == 0:
+            yield SilentTask()
+        elif not self._console.is_terminal:
+            yield _PlainTask(self._console, name, total, unit)
         else:
-            plain = _PlainTask(self._console, name, total, unit)
-            yield plain
-            plain.show()
+            bars = self._bars = self._bars or self._new_bars()
+            for around in self._open[-1:]:  # only the innermost work is shown
+                bars.update(around.key, visible=False)
+            self._open.append(_BarTask(bars, bars.add_task(name, total=total, unit=unit, said="")))
+            bars.start()
+            try:
+                yield self._open[-1]
+            finally:
+                bars.remove_task(self._open.pop().key)
+                for around in self._open[-1:]:
+                    bars.update(around.key, visible=True)
+                if not self._open:
+                    bars.stop()
+                    self._bars = None
 
-    def _bars(self) -> Progress:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    def _new_bars(self) -> Progress:
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            ProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+        from rich.progress import Task as Shown
+        from rich.table import Column
+        from rich.text import Text
+
+        class Pace(ProgressColumn):
+            def render(self, task: Shown) -> Text:
+                return Text(_pace(task.speed or 0.0))
+
+        def text(field: str, ratio: int | None = None) -> TextColumn:
+            column = Column(no_wrap=True, overflow="ellipsis", ratio=ratio)
+            return TextColumn(f"{{task.{field}}}", markup=False, table_column=column)
 
         return Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[unit]}"),
-            TimeRemainingColumn(), TextColumn("{task.fields[said]}", markup=False),
-            console=self._console, transient=True,
+            text("description"), BarColumn(8), MofNCompleteColumn(), text("fields[unit]"), Pace(),
+            TimeRemainingColumn(),
+            text("fields[said]", ratio=1), console=self._console, transient=True, expand=True,
         )  # fmt: skip
 
     def note(self, text: str) -> None:
@@ -128,22 +175,103 @@ def show_plan(plan: Plan, console: Console) -> None:
         console.print(f"  {line}", markup=False)
 
 
-def show_report(report: StageReport, console: Console, seconds: float) -> None:
-    """One line for nothing to do; otherwise a summary table and what failed."""
-    if report.nothing_to_do:
+def show_report(report: StageReport, console: Console, seconds: float, *, alone: bool = True) -> None:
+    """One line for what was done, in words; then what is to be known, and where it lies.
+
+    ``evaluate`` has verdicts for its notes. A part of ``run`` (not ``alone``) says neither what stands nor where.
+    """
+    judged = report.figures.get("runs", []) if report.stage == "evaluate" else []
+    if report.nothing_to_do and alone and not judged:
         console.print(f"{report.stage}: nothing to do, {report.current} up to date", markup=False)
-        for note in report.notes:
-            console.print(f"  {note}", markup=False)
-        return
-    rows: dict[str, object] = {"made": report.made, "up to date": report.current, "failed": len(report.failed)}
-    rows |= {name: _figure(value) for name, value in report.figures.items() if not isinstance(value, (dict, list))}
-    rows["seconds"] = f"{seconds:.1f}"
-    if console.is_terminal:
-        _show_table(report.stage, rows, console)
-    else:
-        console.print(f"{report.stage}: " + ", ".join(f"{name} {value}" for name, value in rows.items()), markup=False)
-    for line in (*report.notes, *(f"wrote {path}" for path in report.outputs)):
-        console.print(f"  {line}", markup=False)
+    elif not report.nothing_to_do:
+        what = MADE.get(report.stage, "runs")
+        counts = [f"{report.made:,} {what[:-1] if report.made == 1 else what} made in {in_time(seconds)}"]
+        counts += [f"{report.current:,} up to date"] if report.current else []
+        counts += [f"{len(report.failed):,} failed"] if report.failed else []
+        said = "; ".join(filter(None, [", ".join(counts), ", ".join(figures_in_words(report.figures))]))
+        console.print(f"{report.stage}: {said}", markup=False)
+    if alone or not report.nothing_to_do:
+        written = report.outputs if alone and not report.nothing_to_do else []
+        for line in [] if judged else [*report.notes, *(f"wrote {as_typed(path)}" for path in written)]:
+            console.print(f"  {line}", markup=False)
+    for each in judged if alone else []:
+        show_verdict(each, console, whole=report.made == len(judged) == 1)
+
+
+MADE = {
+    "simulate": "visits", "convert": "files", "filter": "files", "import": "files", "fetch": "files",
+    "build-dataset": "files", "train-ae": "autoencoders", "export": "formats", "predict": "exams", "locate": "exams",
+    "reproduce": "rows", "compare": "comparisons", "validate": "collections",
+}  # fmt: skip
+"""What a stage makes, where that is no run."""
+
+WORDS = {
+    "auc": "AUC {}", "baseline_auc": "AUC of the trivial baseline {}", "dated": "{} with a date",
+    "accuracy": "accuracy {}", "patients_without_exam": "{} patients without an exam",
+    "contrast_celsius_median": "median contrast {} °C",
+    "waiting_seconds": "waited {} s", "pausing_seconds": "paused {} s", "seconds": "",
+    "features_computed": "features of {} exams computed", "features_from_cache": "features of {} exams from the cache",
+}  # fmt: skip
+PREFIXES = {
+    "exams_": "{} {word} exams", "kept_": "{} {word} kept", "dropped_": "{} left out ({word})",
+    "layout_": "{} as {word}", "static_": "{} static {word}", "dynamic_": "{} dynamic {word}",
+}  # fmt: skip
+
+
+def figures_in_words(figures: Mapping[str, object]) -> list[str]:
+    """The figures of a report with their units and intervals; zeros, and what is for programs, are left out.
+
+    >>> figures_in_words({"exams_sick": 7, "bytes": 28281600, "auc": 0.61, "auc_low": 0.23, "auc_high": 0.88})
+    ['7 sick exams', '28.3 MB', 'AUC 0.610 (0.230 to 0.880)']
+    """
+    said = []
+    for key, value in figures.items():
+        if isinstance(value, (dict, list)) or key.endswith(("_low", "_high")) or value in (0, None):
+            continue
+        low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+        if key == "bytes" and isinstance(value, int):
+            shown, form = f"{value / 1e6:,.1f} MB", "{}"
+        else:
+            shown = (
+                f"{value:,}" if isinstance(value, int) else f"{value:.3f}" if isinstance(value, float) else str(value)
+            )
+            prefix = next((each for each in PREFIXES if key.startswith(each)), "")
+            word = key.removeprefix(prefix).replace("_", " ")
+            form = WORDS.get(key, PREFIXES.get(prefix, "{} {word}")).replace("{word}", word)
+        interval = f" ({low:.3f} to {high:.3f})" if isinstance(low, float) and isinstance(high, float) else ""
+        said.append(form.format(shown + interval))
+    return [each for each in said if each]
+
+
+def as_typed(path: str) -> str:
+    """A path below the folder the command was typed in is shown from there, any other in full."""
+    whole, here = Path(path).absolute(), Path.cwd()
+    return str(whole.relative_to(here)) if whole.is_relative_to(here) else str(whole)
+
+
+def show_verdict(run: Json, console: Console, *, whole: bool) -> None:
+    """What a run is worth: verdict, figures with intervals, where the report is; or the first and last."""
+    console.print(f"{run['name']}: {run['headline']}", markup=False, style=f"bold {TONE_COLOURS[run['tone']]}")
+    if whole:
+        rows = [(each["title"], each["auc"]) for each in run["glance"]]
+        rows = [(f"AUC, {title}", each) for title, each in rows] + [
+            (f"{name}, this model", run[name]) for name in SHARES
+        ]
+        width = max(len(title) for title, _ in rows)
+        for title, each in rows:
+            bounds = "" if each["low"] is None else f"  {each['low']:.3f} to {each['high']:.3f}"
+            value = "–" if each["value"] is None else f"{each['value']:.3f}"
+            console.print(f"  {title:{width}}  {value}{bounds}", markup=False)
+        share = f"{100 * run['confidence']:g}"
+        console.print(
+            f"  ({share} % intervals; {run['patients']} patients, {run['positives']} {run['positive']})", markup=False
+        )
+        if run["caveat"]:
+            console.print(run["caveat"], markup=False)
+    console.print(f"report: {as_typed(run['report'])}", markup=False)
+
+
+SHARES = ("sensitivity", "specificity")
 
 
 def show_failures(report: StageReport, console: Console) -> None:
@@ -153,19 +281,6 @@ def show_failures(report: StageReport, console: Console) -> None:
     rest = len(report.failed) - MOST_FAILURES_SHOWN
     if rest > 0:
         console.print(f"  and {rest} more; --json lists them all", markup=False)
-
-
-def _figure(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _show_table(title: str, rows: dict[str, object], console: Console) -> None:
-    from rich.table import Table
-
-    table = Table(title=title, show_header=False)
-    for name, value in rows.items():
-        table.add_row(visible(name), visible(str(value)))
-    console.print(table)
 
 
 TONE_COLOURS = {"good": "green", "open": "blue", "caution": "yellow", "bad": "red"}

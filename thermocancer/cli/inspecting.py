@@ -12,6 +12,7 @@ import typer
 from thermocancer.cli.common import Call, app, run_stage, with_common_options, write_json_report
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError, DataError
+from thermocancer.files import Json
 
 
 @app.command("run")
@@ -27,14 +28,31 @@ def run(call: Call) -> int:
         code, report = _plan_or_run(name, config, call)
         worst = max(worst, code)
         reports.append(report)
+    if not (call.quiet or call.dry_run):
+        _show_verdicts(reports, config, call)
     write_json_report({"stages": reports, "exit_code": worst}, call)
     return worst
 
 
-def _plan_or_run(name: str, config: Config, call: Call) -> tuple[int, dict[str, object]]:
+def _show_verdicts(reports: list[Json], config: Config, call: Call) -> None:
+    """One screen of what this road's runs are worth; two lines each where nothing was to be done."""
+    from thermocancer.cli.console import make_console, show_verdict
+
+    console = make_console(stderr=call.json_file == "-")
+    made = sum(each["made"] for each in reports)
+    judged = [run for each in reports if each["stage"] == "evaluate" for run in each["figures"]["runs"]]
+    names = {"fuse": config.fuse.name, "train-dit": config.dit.name, "train-cnn": config.cnn.name}
+    own = [run for run in judged if run["name"] in {names.get(stage) for stage in config.pipeline}] or judged
+    for each in own:
+        show_verdict(each, console, whole=made > 0)
+    if not made and not own:
+        console.print(f"run: nothing to do, {len(reports)} stages up to date", markup=False)
+
+
+def _plan_or_run(name: str, config: Config, call: Call) -> tuple[int, Json]:
     """One stage; in a dry run a stage whose input does not stand yet is told apart from a broken one."""
     try:
-        return run_stage(name, config, call)
+        return run_stage(name, config, call, alone=False)
     except DataError as error:
         if not call.dry_run or name == config.pipeline[0]:
             raise

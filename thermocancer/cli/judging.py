@@ -308,14 +308,15 @@ def reproduce(
     Example: thermocancer reproduce --rows T3-v1,T7-5 -w study
     """
     names = None if rows is None else [name.strip() for name in rows.split(",") if name.strip()]
-    return report_stage("reproduce", call.load({"evaluate.rows": names}), call, runner=_stage_runner(call))
+    progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
+    config, runner = call.load({"evaluate.rows": names}), _stage_runner(progress)
+    return report_stage("reproduce", config, call, progress=progress, brought={"runner": runner})
 
 
-def _stage_runner(call: Call) -> Callable[[str, Config, Workspace], StageReport]:
-    """Runs one stage under its lock, in whatever workspace it is given."""
+def _stage_runner(progress: ConsoleProgress) -> Callable[[str, Config, Workspace], StageReport]:
+    """Runs one stage under its lock, in whatever workspace it is given; it speaks on the line of ``progress``."""
 
     def run_one(name: str, config: Config, workspace: Workspace) -> StageReport:
-        progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
         return stages.run_stage(name, config, workspace, progress)
 
     return run_one

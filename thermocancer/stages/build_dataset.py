@@ -89,7 +89,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         else:
             _build(each, workspace, work, stamp, progress)
             report.made += 1
-            report.outputs += [f"datasets/{each}" for each in read_json(stamp.path)["outputs"]]
+            report.outputs += [str(stamp.path.parent / each) for each in read_json(stamp.path)["outputs"]]
         facts = read_json(stamp.path)
         report.failed += [*work.chosen.broken, *(Failure(one["item"], one["reason"]) for one in facts["failed"])]
         report.notes += [f"{one.item} left out: {one.reason}" for one in work.left_out]
@@ -329,7 +329,7 @@ def _update_split(config: Config, workspace: Workspace, path: Path, facts: Json,
     if split != known:
         split.write(workspace.split)
         report.made += 1
-        report.outputs.append("split.json")
+        report.outputs.append(str(workspace.split))
     else:
         report.current += 1
     if known is not None and split != known:

@@ -8,7 +8,7 @@ from pathlib import Path
 from thermocancer import __version__
 from thermocancer.config import Config
 from thermocancer.errors import DataError, ThermocancerError
-from thermocancer.files import fingerprint, hash_file, write_bytes, write_json, write_text
+from thermocancer.files import Json, fingerprint, hash_file, read_json, write_bytes, write_json, write_text
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
@@ -75,7 +75,22 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             bar.advance()
     if report.failed and report.made == 0 and report.current == 0:
         raise DataError("no run could be evaluated", found=f"{report.failed[0].item}: {report.failed[0].reason}")
+    report.figures["runs"] = [_told(task) for task in tasks if task.is_current]
     return report
+
+
+def _told(task: Task) -> Json:
+    """What a judged run is worth, in numbers: ``described_run``, and what stands on the report's first screen."""
+    from thermocancer.evaluation.between_runs import described_run
+    from thermocancer.evaluation.report.contents import at_a_glance
+
+    facts = read_json(task.folder / "report.json")
+    metrics, sentences = facts["metrics"], facts["verdict"]["sentences"]
+    return described_run(task.folder) | {
+        "glance": at_a_glance(facts), "sensitivity": metrics["sensitivity"], "specificity": metrics["specificity"],
+        "confidence": metrics["confidence"], "positive": facts["by_class"][1]["name"], "sentences": sentences,
+        "caveat": sentences[-1] if facts["phantom"] else "", "report": str(task.folder / "report.html"),
+    }  # fmt: skip
 
 
 def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageReport, progress: Progress) -> None:
@@ -119,7 +134,6 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
         write_text(folder / name, text)
     task.stamp.write(task.made_from, [*written, *(folder / name for name in (*documents, *texts))])
     report.made += 1
-    auc, verdict = judged.document["auc"], facts["verdict"]
-    report.figures[f"{task.name} AUC"] = f"{auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f})"
+    verdict = facts["verdict"]
     report.notes += [f"{task.name}: {sentence}" for sentence in (verdict["headline"], *verdict["sentences"])]
     report.outputs.append(str(folder / "report.html"))

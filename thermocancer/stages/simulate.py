@@ -96,7 +96,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
         "bytes": sum(record.bytes for files in made for record in files.records),
         "contrast_celsius_median": sorted(peaks)[len(peaks) // 2] if peaks else None,
     }
-    report.outputs = [str(path.relative_to(workspace.root)) for path in (workspace.catalog, _truth(workspace))]
+    report.outputs = [str(workspace.catalog), str(_truth(workspace))]
     return report
 
 
@@ -113,7 +113,7 @@ def _run_detectability(config: Config, workspace: Workspace, progress: Progress)
             bar.advance()
     files = write(rows, config.simulate.noise_celsius, stamp.path.parent)
     stamp.write(made_from, files, tissue=config.simulate.tissue)
-    outputs = [str(path.relative_to(workspace.root)) for path in files]
+    outputs = [str(path) for path in files]
     return StageReport(SOURCE, made=1, figures={"tumours": len(rows)}, outputs=outputs)
 
 

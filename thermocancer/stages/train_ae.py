@@ -23,7 +23,7 @@ from thermocancer.files import sweep, write_bytes, write_text
 from thermocancer.kinds import AE as STAGE
 from thermocancer.models.summary import SUFFIX, diagram, layers_of
 from thermocancer.outcome import Failure, Plan, StageReport
-from thermocancer.progress import Progress, SilentTask, Task
+from thermocancer.progress import Part, Progress, SilentTask, Task
 from thermocancer.strategy import Running
 from thermocancer.strategy.running import LostHostError
 from thermocancer.training import autoencoder as ae
@@ -203,7 +203,8 @@ def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> N
         model,
         ae.ViewExamples(work.source, job.view, job.train, section.input),
         validation=ae.ViewExamples(work.source, job.view, job.validate, section.input),
-        folder=job.folder / ae.CHECKPOINT_FOLDER, settings=settings, running=work.running, task=work.task,
+        folder=job.folder / ae.CHECKPOINT_FOLDER, settings=settings, running=work.running,
+        task=Part(work.task, job.title, counts=True),
     )  # fmt: skip
     _commit(work, model, job, result)
 

@@ -85,7 +85,8 @@ def _start(section: StrategySection) -> Running:
     backend = choose_backend(section, look())
     hosts = find_hosts(section, os.environ) if section.kind == "multi-host" else None
     os.environ["KERAS_BACKEND"] = backend.value
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # what TensorFlow says at start is for its makers
+    # for TensorFlow's makers: it counts oneDNN's "falling back" as an error; real ones are raised as well
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     if backend.value == "tensorflow":
         from thermocancer.strategy import on_tensorflow

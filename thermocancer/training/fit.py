@@ -22,7 +22,7 @@ import numpy as np
 from thermocancer import strategy
 from thermocancer.errors import Interrupted, RunError
 from thermocancer.files import sweep
-from thermocancer.progress import SilentTask, Task
+from thermocancer.progress import Task, task_around
 from thermocancer.runs.history import Row, write_history
 from thermocancer.strategy.running import Running
 from thermocancer.training.batches import ArrayExamples, Batch, Examples, batches, order_of
@@ -87,7 +87,7 @@ def fit_resumable(
     when the loss is no longer a number.
     """
     here = running or strategy.current()
-    return _Fit(model, examples, validation, folder, settings, here, task or SilentTask()).run()
+    return _Fit(model, examples, validation, folder, settings, here, task or task_around()).run()
 
 
 def forget(folder: Path) -> None:
@@ -203,7 +203,9 @@ class _Fit:
         if standing.finished or standing.epoch % settings.checkpoint_every == 0:
             self._write_checkpoint()
         self.task.advance()
-        self.task.say(", ".join(f"{name} {row[name]:.4g}" for name in ("loss", "val_loss") if name in row))
+        losses = {"loss": "loss", "val_loss": "validation"}
+        said = ", ".join(f"{word} {row[name]:.4g}" for name, word in losses.items() if name in row)
+        self.task.say(f"{said}, epoch {standing.epoch} of {settings.epochs}")
 
     def _judge(self, row: Row) -> None:
         standing, value = self.standing, row.get(self.settings.monitor)
