@@ -49,9 +49,27 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["simulate", "--no-such-option"], 2, "no-such-option"),
         (["cook"], 2, "cook"),
         (["convert"], 3, "no thermograms"),
+        (["train-ae", "--variant", "v9"], 2, "where: --variant"),
+        (["fetch", "--connections", "99"], 2, "where: --connections"),
+        (["predict", "here.txt", "--run", "x/y"], 2, "where: --run"),
+        (["compare", "one"], 2, "where: RUN RUN..."),
+        (["evaluate", "--ru", "a"], 2, "--run"),
         (["build-dataset"], 3, "no thermograms"),
     ],
-    ids=["fine", "unknown-key", "no-file", "no-option", "no-command", "no-data-convert", "no-data-build"],
+    ids=[
+        "fine",
+        "unknown-key",
+        "no-file",
+        "no-option",
+        "no-command",
+        "no-data-convert",
+        "variant",
+        "connections",
+        "name-of-run",
+        "one-run",
+        "near-option",
+        "no-data-build",
+    ],
 )
 def test_exit_codes_and_what_is_said(tmp_path: Path, arguments: list[str], code: int, part: str) -> None:
     where = ["-w", str(tmp_path)] if arguments[0] != "cook" else []
@@ -60,6 +78,18 @@ def test_exit_codes_and_what_is_said(tmp_path: Path, arguments: list[str], code:
     assert part in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     assert ESCAPE not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("stands", [False, True], ids=["new", "a folder of somebody's"])
+@pytest.mark.parametrize("command", [["convert"], ["evaluate", "--run", "a"], ["import", "nowhere"], ["train-ae"]])
+def test_a_mistyped_workspace_leaves_nothing_behind(tmp_path: Path, command: list[str], stands: bool) -> None:
+    folder = tmp_path / "typo"
+    if stands:
+        (folder / "images").mkdir(parents=True)
+        (folder / "mine.txt").write_text("mine")
+    assert call(*command, "-w", str(folder)).returncode in (2, 3)
+    assert folder.exists() == stands
+    assert not stands or sorted(each.name for each in folder.rglob("*")) == ["images", "mine.txt"]
 
 
 def test_a_second_run_does_nothing_and_says_so_in_one_line(cohort: Path) -> None:
@@ -252,7 +282,7 @@ def test_one_road_is_one_story_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> No
     assert seen[-1] == "report: here/runs/small/report.html"
     assert (tmp_path / "here/runs/small/report.html").is_file()
     assert not [word for word in ("exams_sick", "bytes ", "made 1", "auc_low") if word in said]
-    assert re.search(r"\d sick exams, 40 matrices, \d+\.\d MB", " ".join(seen))
+    assert re.search(r"\d sick exams, \d+ matrices, \d+\.\d MB", " ".join(seen))
     again = subprocess.run(
         [sys.executable, "-m", "thermocancer", *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
     )

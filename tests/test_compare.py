@@ -144,13 +144,15 @@ def test_only_a_difference_is_green_and_programs_get_numbers(
     verdict = report.figures["verdict"]
     assert verdict["tone"] == tone
     assert said in report.notes[0]
-    assert list(report.notes) == [verdict["headline"], *verdict["sentences"]]
+    assert list(report.notes[:-1]) == [verdict["headline"], *verdict["sentences"]]
     assert any("does not show that they are equal" in each for each in verdict["sentences"]) == (tone == "open")
     assert any("Not shown to be better than chance" in each for each in verdict["sentences"]) == (strengths[1] < 1)
     (pair,) = report.figures["pairs"]
     assert all(isinstance(pair["auc"][key], float) for key in ("value", "low", "high", "p", "p_holm"))
     assert isinstance(pair["mcnemar"]["p"], float)
-    assert report.figures["a - b, AUC"].startswith(f"{pair['auc']['value']:+.3f} (")
+    assert report.notes[-1].startswith(f"AUC of a less that of b: {pair['auc']['value']:+.3f} (")
+    again = compare.run(comparing(tmp_path, "a", "b"), workspace, Silent())
+    assert (again.made, again.figures, again.notes) == (0, report.figures, report.notes)
 
 
 def test_runs_are_listed_with_what_their_evaluation_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

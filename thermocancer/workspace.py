@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thermocancer.errors import ConfigError, DataError
-from thermocancer.files import HashIndex, fragments, hash_file, inside, read_json, sweep, write_json
+from thermocancer.files import HashIndex, fragments, hash_file, inside, read_json, remove, sweep, write_json
 from thermocancer.locks import stage_lock
 
 FORMAT_VERSION = 1
@@ -115,25 +115,44 @@ class Workspace:
 
     def check_version(self) -> None:
         """Raise DataError when a newer thermocancer has written this workspace."""
-        marker = self.root / "workspace.json"
-        if not marker.exists():
+        if not self.marker.exists():
             return
-        content: object = read_json(marker)
+        content: object = read_json(self.marker)
         found = content.get("format_version") if isinstance(content, dict) else None
         if not isinstance(found, int) or found > FORMAT_VERSION:
             raise DataError(
                 "this workspace was written by a newer thermocancer",
-                where=marker,
+                where=self.marker,
                 expected=f"format_version {FORMAT_VERSION} or lower",
                 found=found,
                 hint="update thermocancer, or choose another folder with --workspace",
             )
 
+    @property
+    def marker(self) -> Path:
+        return self.root / "workspace.json"
+
     def mark_version(self) -> None:
         """Write the marker that ``check_version`` reads, if it is not there."""
-        marker = self.root / "workspace.json"
-        if not marker.exists():
-            write_json(marker, {"format_version": FORMAT_VERSION})
+        if not self.marker.exists():
+            write_json(self.marker, {"format_version": FORMAT_VERSION})
+
+    @contextlib.contextmanager
+    def left_alone_if(self, *errors: type[Exception]) -> Iterator[None]:
+        """A folder that was no workspace is left as it was where a stage finds nothing in it to work with: after such
+        an error the marker, the cache and folders without a file are taken back."""
+        new, before = not self.marker.exists(), set(self.root.iterdir()) if self.root.is_dir() else None
+        try:
+            yield
+        except errors:
+            if new and self.root.is_dir():
+                own = [path for path in self.root.iterdir() if path not in (before or ())]
+                empty = [path for path in own if path.is_dir() and not any(map(Path.is_file, path.rglob("[!.]*")))]
+                for path in {*empty, *({self.cache, self.marker} & {*own})} if len(empty) + 2 >= len(own) else ():
+                    remove(path)
+                if before is None and not any(self.root.iterdir()):
+                    self.root.rmdir()
+            raise
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import functools
 import inspect
 import json
@@ -97,6 +98,9 @@ class Call:
     json_file: str | None
     quiet: bool
     verbose: bool
+    context: typer.Context | None = None
+    typed: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Of each setting that an option gave: the option."""
 
     @property
     def speaks(self) -> bool:
@@ -104,7 +108,35 @@ class Call:
         return not self.quiet and self.json_file != "-"
 
     def load(self, options: Mapping[str, object] | None = None) -> Config:
-        return load_config(self.config, self.assignments, workspace=self.workspace, options=options)
+        self.typed.update(_as_options(options or {}, self.context))
+        return load_config(
+            self.config, self.assignments, workspace=self.workspace, options=options, typed=self.typed
+        )  # fmt: skip
+
+
+def _as_options(settings: Mapping[str, object], context: typer.Context | None) -> dict[str, str]:
+    """Which option or argument each setting came from: that with the same value, and of those the likest name."""
+    if context is None:
+        return {}
+    given = [
+        each for each in context.command.params
+        if each.name and getattr(context.get_parameter_source(each.name), "name", "") == "COMMANDLINE"
+    ]  # fmt: skip
+
+    def likeness(name: str, key: str, value: object) -> tuple[bool, float]:
+        same = str(context.params[name]) in (str(value), str([value]))
+        return same, difflib.SequenceMatcher(None, name, key.rpartition(".")[2]).ratio()
+
+    found = {}
+    for key, value in settings.items():
+        if value is not None and given:
+            best = max(given, key=lambda each: likeness(str(each.name), key, value))
+            found[key] = (
+                best.opts[0]
+                if best.opts[0].startswith("-")
+                else getattr(best, "metavar", None) or str(best.name).upper()
+            )
+    return found
 
 
 def with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
@@ -117,14 +149,15 @@ def with_common_options(function: Callable[..., int | None]) -> Callable[..., No
     ]
 
     @functools.wraps(function)
-    def command(**arguments: Any) -> None:
-        call = Call(**{name: arguments.pop(name) for name in COMMON_OPTIONS})
+    def command(context: typer.Context, **arguments: Any) -> None:
+        call = Call(**{name: arguments.pop(name) for name in COMMON_OPTIONS}, context=context)
         with_exit_code(lambda: function(call, **arguments), call)
 
-    signature = inspect.Signature([*(each.replace(kind=keyword) for each in own), *common])
+    here = inspect.Parameter("context", keyword, annotation=typer.Context)
+    signature = inspect.Signature([here, *(each.replace(kind=keyword) for each in own), *common])
     setattr(command, "__signature__", signature)  # noqa: B010 - mypy knows no such attribute
     del command.__wrapped__
-    command.__annotations__ = {each.name: each.annotation for each in [*own, *common]}
+    command.__annotations__ = {each.name: each.annotation for each in [here, *own, *common]}
     return command
 
 
@@ -213,6 +246,7 @@ def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
             import traceback
 
             traceback.print_exc()
+        error.where = call.typed.get(error.where or "", error.where)  # a setting is called what it was typed as
         show_error(error, make_console(stderr=True))
         code = error.exit_code
         try:

@@ -28,10 +28,12 @@ def load_config(
     workspace: Path | None = None,
     options: Mapping[str, object] | None = None,
     environment: Mapping[str, str] | None = None,
+    typed: Mapping[str, str] | None = None,
 ) -> Config:
     """Load the config: ``--set`` > command options and ``--workspace`` > later file > earlier file > environment.
 
-    ``options`` are a command's own options as dotted keys; those that are None are left out.
+    ``options`` are a command's own options as dotted keys; those that are None are left out. ``typed`` says of each
+    what was typed.
     Raises ConfigError naming file, line, key and the nearest valid name.
     """
     settings = Settings()
@@ -44,7 +46,7 @@ def load_config(
         settings.put("workspace", str(workspace), "--workspace")
     for key, value in (options or {}).items():
         if value is not None:
-            settings.put(key, value, f"option for {key}")
+            settings.put(key, value, (typed or {}).get(key, f"option for {key}"))
     for text in assignments:
         key, value = parse_assignment(text)
         settings.put(key, value, f"--set {text}")

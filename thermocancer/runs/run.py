@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import statistics
 from dataclasses import dataclass
 from functools import cached_property
@@ -171,11 +172,12 @@ def read_run(workspace: Workspace, name: str, *, hint: str = "make one with: the
     folder = workspace.run(name)
     if not (folder / PREDICTIONS).exists():
         known = run_names(workspace)
+        near = difflib.get_close_matches(name, known, n=1)
         raise DataError(
             f"there is no run {name!r}",
             where=folder / PREDICTIONS,
             found=f"runs: {', '.join(known)}" if known else "no finished run",
-            hint=hint,
+            hint=f"did you mean {near[0]!r}?" if near else hint,
         )
     if not (folder / MANIFEST).exists():
         raise DataError(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from thermocancer.config import Config
+from thermocancer.errors import ConfigError, DataError
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
@@ -51,6 +52,7 @@ def _writers_lock(name: str, config: Config, workspace: Workspace) -> Iterator[N
     if name == "predict":  # writes a page, if anything: nobody is in its way, and the workspace may be read-only
         yield
         return
-    with workspace.lock("raw" if name in SOURCES else name):
+    raw = "raw" if name in SOURCES else name
+    with workspace.left_alone_if(ConfigError, DataError), workspace.lock(raw):  # a mistyped -w leaves nothing behind
         workspace.mark_version()
         yield

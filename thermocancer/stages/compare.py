@@ -5,7 +5,7 @@ from __future__ import annotations
 from thermocancer import __version__
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError
-from thermocancer.files import fingerprint, write_bytes, write_json, write_text
+from thermocancer.files import fingerprint, read_json, write_bytes, write_json, write_text
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
@@ -26,31 +26,29 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     Raises DataError when a run is missing or they share no patient.
     """
     from thermocancer.evaluation.between_runs import compare_runs
-    from thermocancer.evaluation.report.page import render_page
+    from thermocancer.evaluation.report.page import chance, render_page
     from thermocancer.runs.run import read_run
 
     names, stamp, made_from = _asked(config, workspace)
     folder = stamp.path.parent
     report = StageReport("compare", outputs=[str(folder / "report.html")])
     if stamp.is_current(made_from):
-        report.current = 1
-        return report
-    compared = compare_runs([read_run(workspace, name) for name in names], workspace, config)
-    title = {"title": f"Comparison of {', '.join(names)}"}
-    write_json(folder / "compare.json", compared.document)
-    write_bytes(folder / "forest.png", compared.picture.png)
-    page = render_page("compare.html", compared.document | title, {"forest": compared.picture})
-    write_text(folder / "report.html", page)
-    stamp.write(made_from, [folder / name for name in FILES])
-    report.made = 1
-    verdict = compared.document["verdict"]
-    report.notes += [verdict["headline"], *verdict["sentences"]]
-    # numbers for programs; the strings below are what people read
-    report.figures |= {"verdict": verdict, "runs": compared.document["runs"], "pairs": compared.document["pairs"]}
-    for pair in compared.document["pairs"]:
-        low, high = pair["auc"]["low"], pair["auc"]["high"]
-        bounds = "interval undefined" if low is None or high is None else f"{low:+.3f} to {high:+.3f}"
-        report.figures[f"{pair['first']} - {pair['second']}, AUC"] = f"{pair['auc']['value']:+.3f} ({bounds})"
+        report.current, document = 1, read_json(folder / "compare.json")
+    else:
+        compared = compare_runs([read_run(workspace, name) for name in names], workspace, config)
+        report.made, document = 1, compared.document
+        write_json(folder / "compare.json", document)
+        write_bytes(folder / "forest.png", compared.picture.png)
+        title = {"title": f"Comparison of {', '.join(names)}"}
+        write_text(folder / "report.html", render_page("compare.html", document | title, {"forest": compared.picture}))
+        stamp.write(made_from, [folder / name for name in FILES])
+    report.notes += [document["verdict"]["headline"], *document["verdict"]["sentences"]]
+    report.figures |= {name: document[name] for name in ("verdict", "runs", "pairs")}
+    for pair in document["pairs"]:
+        auc = pair["auc"]
+        bounds = "interval undefined" if auc["low"] is None else f"{auc['low']:+.3f} to {auc['high']:+.3f}"
+        p = "" if auc["p"] is None else f", p {chance(auc['p'])}"
+        report.notes.append(f"AUC of {pair['first']} less that of {pair['second']}: {auc['value']:+.3f} ({bounds}{p})")
     return report
 
 
