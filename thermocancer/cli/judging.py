@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -80,7 +79,7 @@ def validate(
         "evaluate.page": None if html is None else str(html), "import.labels": None if labels is None else str(labels),
         "import.label_column": label_column, **reading_settings(view, view_map, unit, id_pattern, None, visit),
     }  # fmt: skip
-    return report_stage("validate", call.load(options), call, runner=_stage_runner(call))
+    return _with_runner("validate", call.load(options), call)
 
 
 @app.command("plan-study")
@@ -308,18 +307,17 @@ def reproduce(
     Example: thermocancer reproduce --rows T3-v1,T7-5 -w study
     """
     names = None if rows is None else [name.strip() for name in rows.split(",") if name.strip()]
+    return _with_runner("reproduce", call.load({"evaluate.rows": names}), call)
+
+
+def _with_runner(stage: str, config: Config, call: Call) -> int:
+    """A stage that has others run, in whatever workspace it names; they speak on its line."""
     progress = ConsoleProgress(make_console(stderr=call.json_file == "-"), quiet=call.quiet)
-    config, runner = call.load({"evaluate.rows": names}), _stage_runner(progress)
-    return report_stage("reproduce", config, call, progress=progress, brought={"runner": runner})
-
-
-def _stage_runner(progress: ConsoleProgress) -> Callable[[str, Config, Workspace], StageReport]:
-    """Runs one stage under its lock, in whatever workspace it is given; it speaks on the line of ``progress``."""
 
     def run_one(name: str, config: Config, workspace: Workspace) -> StageReport:
         return stages.run_stage(name, config, workspace, progress)
 
-    return run_one
+    return report_stage(stage, config, call, progress=progress, brought={"runner": run_one})
 
 
 @app.command("runs")
