@@ -299,7 +299,7 @@ def test_one_road_is_one_story_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("steps", "total", "said"),
     [
-        (30, 60, "work: 30 of 60 steps, 30.0/min, 60 s left, loss 0.5"),
+        (30, 60, "work: 30 of 60 steps, 30.0/min, 1 min 00 s left, loss 0.5"),
         (1, None, "work: 1 steps, 1.0/min, loss 0.5"),
         (60, 60, ""),
     ],
