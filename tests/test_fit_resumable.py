@@ -18,6 +18,7 @@ from thermocancer.config.learning import StrategySection
 from thermocancer.errors import DataError, Interrupted, RunError
 from thermocancer.models.layers import initialise
 from thermocancer.runs.history import read_history
+from thermocancer.training import fit
 from thermocancer.training.batches import ArrayExamples, order_of, predict
 from thermocancer.training.checkpoint import Snapshot, load_model, save_model
 from thermocancer.training.fit import (
@@ -116,6 +117,32 @@ def test_stopped_at_any_step_and_resumed_gives_the_same_bits(
     assert found.kept_epoch == expected.kept_epoch
     assert bits(fresh) == bits(whole)
     assert (tmp_path / "history.jsonl").read_bytes() == (folder / "history.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("seconds", "stands"), [(0.0, (2, 5)), (1e9, None)], ids=["due each step", "never due"])
+def test_checkpoints_are_written_by_time_and_resumed_at_that_step(
+    tmp_path: Path, running: strategy.Running, uninterrupted: Any, monkeypatch: pytest.MonkeyPatch,
+    seconds: float, stands: tuple[int, int] | None,
+) -> None:  # fmt: skip
+    """The process dies in the sixth step of the third epoch, without a chance to write anything."""
+    monkeypatch.setattr(fit, "CHECKPOINT_S", seconds)
+    whole, expected, _ = uninterrupted[None]
+
+    class Dies(Stopped):
+        def take(self, rows: np.ndarray, epoch: int) -> Any:
+            self.countdown -= 1
+            if self.countdown == 0:
+                raise SystemExit("killed")
+            return self.base.take(rows, epoch)
+
+    with pytest.raises(SystemExit):
+        fit_resumable(
+            network(running, **HOW), Dies(examples(), 18, signal.SIGKILL), validation=examples(9, 5), folder=tmp_path,
+            settings=SETTINGS,
+        )  # fmt: skip
+    fresh = network(running, **HOW)
+    found = fit_resumable(fresh, examples(), validation=examples(9, 5), folder=tmp_path, settings=SETTINGS)
+    assert (found.resumed_at, found.history, bits(fresh)) == (stands, expected.history, bits(whole))
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path, running: strategy.Running) -> None:

@@ -256,6 +256,7 @@ def test_killed_and_started_again_gives_the_same_bytes(
     workspace = copy_of(prepared, tmp_path)
     settings = [f"--set={key}={value}" for key, value in TINY.items() if key != "filter.views"]
     command = [sys.executable, "-m", "thermocancer", "train-ae", "-w", str(tmp_path), "--set=filter.views=[Frontal]"]
+    command.append("--set=autoencoder.checkpoint_every=1")
     process = subprocess.Popen([*command, *settings], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 200
     while not (workspace.autoencoder("v2", "Frontal") / "checkpoint" / "checkpoint.npz").exists():

@@ -55,7 +55,8 @@ def train(section: dict[str, Any], folder: Path, job: dict[str, Any]) -> dict[st
     with running.scope():
         model = build_autoencoder("v2", SHAPE, 1, seed=5)
         compile_model(model, Compilation("mse", ema_momentum=job.get("ema")), running)
-    settings = FitSettings(epochs, 4, seed=7, identity="job", schedule=Schedule("cosine", 5e-3, epochs, 1))
+    schedule = Schedule("cosine", 5e-3, epochs, 1)
+    settings = FitSettings(epochs, 4, seed=7, identity="job", schedule=schedule, checkpoint_every=1)
     result = fit_resumable(
         model, Images(job.get("count", 6), 1, job.get("pause_s", 0.0)), validation=Images(6, 2),
         folder=folder / "checkpoint", settings=settings, running=running,

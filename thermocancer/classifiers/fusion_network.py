@@ -32,9 +32,6 @@ if TYPE_CHECKING:
 
 NETWORK_FILE, INPUTS_FILE = "network.keras", "inputs.json"
 
-CHECKPOINT_EVERY = 5
-"""Epochs: a checkpoint of the five-view network is 70 MB, an epoch takes seconds."""
-
 HELD_OUT_FOLDS = 5
 """The network is trained once a fold: one patient in five of the training part chooses epoch and threshold."""
 
@@ -289,10 +286,7 @@ class NetworkClassifier(Classifier):
         if repr(shapes) not in self._slots:
             self._slots[repr(shapes)] = Slot.build(shapes, self.fuse.learning_rate)
         folder = self.cache / "fits" / identity[:32]
-        settings = FitSettings(
-            self.fuse.epochs, self.fuse.batch, seed, identity, keep="best" if chosen else "last",
-            checkpoint_every=CHECKPOINT_EVERY,
-        )  # fmt: skip
+        settings = FitSettings(self.fuse.epochs, self.fuse.batch, seed, identity, keep="best" if chosen else "last")
         model, shown = self._slots[repr(shapes)].fresh(seed), validation if len(validation) else None
         result = fit_resumable(model, examples, folder=folder, settings=settings, validation=shown)
         forget(folder)

@@ -132,7 +132,9 @@ class AutoencoderSection(Section):
         description="protocol thesis: the training part of the data set, of every readable file of the view as in the "
         "original study (another shuffle: leaks), or all exams (leaks)",
     )
-    checkpoint_every: Annotated[PositiveInt, ASIDE] = Field(1, description="epochs between checkpoints")
+    checkpoint_every: Annotated[PositiveInt | None, ASIDE] = Field(
+        None, description="epochs between checkpoints; null: every 30 seconds; at the end always"
+    )
 
 
 class FuseSection(Section):

@@ -6,8 +6,13 @@ finished training is stamped at once, so that a killed stage goes on with the re
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,7 +21,7 @@ from thermocancer.compute import run_all, worker_count
 from thermocancer.config import Config
 from thermocancer.config.schema import autoencoder_dataset
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
-from thermocancer.data.inputs import input_channels
+from thermocancer.data.inputs import Float32Array, input_channels
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.errors import DataError, RunError
 from thermocancer.files import sweep, write_bytes, write_text
@@ -38,6 +43,7 @@ if TYPE_CHECKING:
 MOST_JUDGED = 32
 """PSNR and SSIM are means over at most so many validation images, evenly chosen."""
 
+LAYERS = "layers.svg"
 MOST_DRAWN = 6
 JUDGED_AT_ONCE = 8
 ADDED = ("seconds", "steps", "waited_seconds", "folds")
@@ -101,6 +107,9 @@ def _forget(job: Training) -> None:
     sweep(job.folder)
 
 
+Given = TypeVar("Given")
+
+
 @dataclass(frozen=True)
 class _Work:
     config: Config
@@ -109,6 +118,16 @@ class _Work:
     running: Running
     report: StageReport
     task: Task
+    held: dict[str, dict[int, Float32Array]] = field(default_factory=dict)
+
+    def examples(self, view: str, rows: IntArray) -> ae.ViewExamples:
+        """Some images of a view; where the whole view is small it is held for every fold of it."""
+        section = self.config.autoencoder.input
+        size = 4 * len(self.source.exams) * math.prod(self.source.shape) * input_channels(section)
+        if view not in self.held:
+            self.held.clear()
+        held = self.held.setdefault(view, {}) if size <= ae.MOST_HELD else None
+        return ae.ViewExamples(self.source, view, rows, section, held=held)
 
 
 def _compiled(work: _Work) -> tuple[keras.Model, Snapshot]:
@@ -127,18 +146,24 @@ def _compiled(work: _Work) -> tuple[keras.Model, Snapshot]:
 def _train_all(work: _Work, jobs: list[Training]) -> None:
     """Train every model; one that cannot be trained is listed and the others go on."""
     model, start = _compiled(work)
-    for job in jobs:
-        _try(work, model, start, job)
+    commits = []
+    with ThreadPoolExecutor(1) as beside:  # figures and files of one model are made while the next one trains
+        for job in jobs:
+            commit = _try(work, job, partial(_train, work, model, start, job))
+            if commit is not None:
+                commits.append(beside.submit(_try, work, job, commit))
+    for each in commits:
+        each.result()
 
 
-def _try(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> None:
+def _try(work: _Work, job: Training, part: Callable[[], Given]) -> Given | None:
     try:
-        _train(work, model, start, job)
-        work.report.made += 1
+        return part()
     except LostHostError:
         raise
     except (DataError, RunError) as error:
         work.report.failed.append(Failure(job.title, str(error)))
+    return None
 
 
 @dataclass(frozen=True)
@@ -147,7 +172,7 @@ class _Beside:
 
     config: Config
     workspace: Workspace
-    _ready: list[tuple[Cohort, Running, keras.Model, Snapshot]] = field(default_factory=list, repr=False, compare=False)
+    _ready: list[tuple[_Work, keras.Model, Snapshot]] = field(default_factory=list, repr=False, compare=False)
 
     def run(self, job: Training) -> tuple[Training, StageReport]:
         """Train one and write its folder; gives the part of the stage's report that tells of it."""
@@ -156,10 +181,13 @@ class _Beside:
             running = strategy.set_up(self.config.strategy, self.config.seed)
             source: Cohort = StoredCohort(self.workspace.dataset(autoencoder_dataset(self.config)))
             work = _Work(self.config, self.workspace, source, running, report, task)
-            self._ready.append((source, running, *_compiled(work)))
-        source, running, model, start = self._ready[0]
-        report.notes.append(running.why)
-        _try(_Work(self.config, self.workspace, source, running, report, task), model, start, job)
+            self._ready.append((work, *_compiled(work)))
+        work, model, start = self._ready[0]
+        report.notes.append(work.running.why)
+        work = replace(work, report=report)
+        commit = _try(work, job, partial(_train, work, model, start, job))
+        if commit is not None:
+            _try(work, job, commit)
         return job, report
 
 
@@ -183,7 +211,8 @@ def _train_beside(
             known |= own | added
 
 
-def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> None:
+def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> Callable[[], None]:
+    """Train one and save the model, which the next training changes; gives what is left to do for it to count."""
     from thermocancer.models.autoencoder import restart
 
     section = work.config.autoencoder
@@ -201,30 +230,27 @@ def _train(work: _Work, model: keras.Model, start: Snapshot, job: Training) -> N
     )  # fmt: skip
     result = fit_resumable(
         model,
-        ae.ViewExamples(work.source, job.view, job.train, section.input),
-        validation=ae.ViewExamples(work.source, job.view, job.validate, section.input),
+        work.examples(job.view, job.train), validation=work.examples(job.view, job.validate),
         folder=job.folder / ae.CHECKPOINT_FOLDER, settings=settings, running=work.running,
         task=Part(work.task, job.title, counts=True),
     )  # fmt: skip
-    _commit(work, model, job, result)
+    judged = _judge(work, model, job) if job.fold in ae.WHOLE_SPLIT else None
+    if work.running.is_writer:
+        save_model(model, job.folder / ae.MODEL)
+        write_text(job.folder / LAYERS, diagram(model.name, layers_of(model)))
+    return partial(_commit, work, job, result, judged)
 
 
-def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -> None:
-    """Write model, history and figure, then the manifest that makes them count."""
+def _commit(work: _Work, job: Training, result: FitResult, judged: _Judged | None) -> None:
+    """Write history and figures, then the manifest that makes them and the model count."""
     from thermocancer.runs.history import write_history
     from thermocancer.runs.manifest import AutoencoderManifest
 
     facts = {"val_loss": result.history[result.kept_epoch - 1]["val_loss"], "epochs": len(result.history)}
-    outputs = [job.folder / ae.MODEL, job.folder / ae.HISTORY]
-    whole = job.fold in ae.WHOLE_SPLIT
-    judged = _judge(work, model, job) if whole else None
+    outputs = [job.folder / name for name in (ae.MODEL, ae.HISTORY, Path(ae.MODEL).with_suffix(SUFFIX), LAYERS)]
     if judged is not None:
         facts |= {"psnr": float(judged.psnr.mean()), "ssim": float(judged.ssim.mean())}
     if work.running.is_writer:
-        save_model(model, outputs[0])
-        drawn = job.folder / "layers.svg"
-        write_text(drawn, diagram(model.name, layers_of(model)))
-        outputs += [outputs[0].with_suffix(SUFFIX), drawn]
         write_history(outputs[1], result.history)
         if judged is not None:
             from thermocancer.evaluation.report.figures import draw_history, draw_reconstructions
@@ -262,6 +288,7 @@ def _commit(work: _Work, model: keras.Model, job: Training, result: FitResult) -
         AutoencoderManifest.model_validate(manifest).write(job.stamp.path)
         _forget(job)
     _tell(work.report, job, result, facts)
+    work.report.made += 1
 
 
 @dataclass(frozen=True)
@@ -280,7 +307,7 @@ def _judge(work: _Work, model: keras.Model, job: Training) -> _Judged:
 
     count = min(MOST_JUDGED, len(job.validate))
     rows = job.validate[np.linspace(0, len(job.validate) - 1, count).astype(int)]
-    examples = ae.ViewExamples(work.source, job.view, rows, work.config.autoencoder.input)
+    examples = work.examples(job.view, rows)
     psnrs, ssims, truths, founds = [], [], [], []
     drawn = 0
     for _, truth, found in predict(model, examples, JUDGED_AT_ONCE, work.running):

@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -142,8 +142,15 @@ def quietly(*descriptors: int) -> Iterator[None]:
                 os.close(kept)
 
 
-def import_quietly(name: str) -> None:
-    """Import a module whose import talks."""
-    if name not in sys.modules:
+def import_quietly(name: str, without: Sequence[str] = ()) -> None:
+    """Import a module whose import talks; ``without`` others that it would bring in if they are installed."""
+    if name in sys.modules:
+        return
+    hidden: dict[str, Any] = {each: None for each in without if each not in sys.modules}
+    sys.modules.update(hidden)  # None there: as if it were not installed
+    try:
         with quietly():
             importlib.import_module(name)
+    finally:
+        for each in hidden:
+            del sys.modules[each]

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.npz"
 HISTORY = "history.jsonl"
+CHECKPOINT_S = 30.0
+"""So much work SIGKILL may cost: one after every epoch took a fifth of the time of a small training."""
 
 __all__ = ["ArrayExamples", "Examples", "FitResult", "FitSettings", "evaluate", "fit_resumable", "forget"]
 
@@ -43,7 +45,8 @@ class FitSettings:
 
     ``identity`` names the training (a fingerprint of data and settings): a checkpoint of another
     one is not taken up. ``keep`` decides between the weights of the best epoch by ``monitor`` (lower
-    is better) and the last ones; without validation it is always the last.
+    is better) and the last ones; without validation it is always the last. ``checkpoint_every`` so many
+    epochs, or (None) whenever ``CHECKPOINT_S`` have passed; at the end always.
     """
 
     epochs: int
@@ -54,7 +57,7 @@ class FitSettings:
     monitor: str = "val_loss"
     patience: int | None = None
     keep: Literal["best", "last"] = "best"
-    checkpoint_every: int = 1
+    checkpoint_every: int | None = None
 
 
 @dataclass
@@ -124,6 +127,7 @@ class _Fit:
     best: Snapshot | None = None
     waited: float = 0.0
     steps: int = 0
+    written_at: float = field(default_factory=time.monotonic)
 
     def run(self) -> FitResult:
         started = time.perf_counter()
@@ -163,6 +167,8 @@ class _Fit:
             self.waited += waited
             if stopping.asked:
                 self._stop(stopping)
+            if self.settings.checkpoint_every is None and time.monotonic() - self.written_at >= CHECKPOINT_S:
+                self._write_checkpoint(Snapshot.of(self.model))
         self._close_epoch()
         if stopping.asked and not standing.finished:
             self._stop(stopping)
@@ -193,37 +199,39 @@ class _Fit:
             row["learning_rate"] = settings.schedule.at(last, self.steps_per_epoch)
         # the last step's loss is that of the weights before it: what it did to them shows in neither
         odd = next((f"{name} {value}" for name, value in row.items() if not math.isfinite(value)), None)
-        if odd is not None or not Snapshot.of(self.model).is_finite():
+        now = Snapshot.of(self.model)
+        if odd is not None or not now.is_finite():
             raise _diverged(f"after epoch {row['epoch']}", odd or "weights that are no numbers")
         standing.history.append(row)
-        self._judge(row)
+        self._judge(row, now)
         standing.epoch, standing.step, standing.seen, standing.sums = standing.epoch + 1, 0, 0, {}
         out_of_patience = settings.patience is not None and standing.wait >= settings.patience
         standing.finished = standing.epoch >= settings.epochs or out_of_patience
-        if standing.finished or standing.epoch % settings.checkpoint_every == 0:
-            self._write_checkpoint()
+        if standing.finished or (settings.checkpoint_every and standing.epoch % settings.checkpoint_every == 0):
+            self._write_checkpoint(now)
         self.task.advance()
         losses = {"loss": "loss", "val_loss": "validation"}
         said = ", ".join(f"{word} {row[name]:.4g}" for name, word in losses.items() if name in row)
         self.task.say(f"{said}, epoch {standing.epoch} of {settings.epochs}")
 
-    def _judge(self, row: Row) -> None:
+    def _judge(self, row: Row, now: Snapshot) -> None:
         standing, value = self.standing, row.get(self.settings.monitor)
         if value is None or standing.best is None or value < standing.best:
             standing.best, standing.best_epoch, standing.wait = value, standing.epoch, 0
             if value is not None and self.settings.keep == "best":
-                self.best = Snapshot.of(self.model)
+                self.best = now
         else:
             standing.wait += 1
 
-    def _write_checkpoint(self) -> None:
+    def _write_checkpoint(self, now: Snapshot) -> None:
+        self.written_at = time.monotonic()
         if self.running.is_writer:
-            checkpoint = Checkpoint(self.settings.identity, self.standing, Snapshot.of(self.model), self.best)
+            checkpoint = Checkpoint(self.settings.identity, self.standing, now, self.best)
             checkpoint.write(self.folder / CHECKPOINT)
             write_history(self.folder / HISTORY, self.standing.history)
 
     def _stop(self, stopping: Stopping) -> None:
-        self._write_checkpoint()
+        self._write_checkpoint(Snapshot.of(self.model))
         raise Interrupted(
             f"training stopped by {stopping.name}",
             where=f"epoch {self.standing.epoch + 1}, step {self.standing.step}",

@@ -171,7 +171,7 @@ class SequenceClassifier(Classifier):
             *(content_hash(each.x) + content_hash(each.y) + str(each.weights) for each in (train, validation)),
         )  # fmt: skip
         model = slot.fresh(seed)
-        history = self._fit(model, train, validation, identity, seed, checkpoint_every=5)
+        history = self._fit(model, train, validation, identity, seed)
         weights = slot.weights_of(model)
         return SequenceModel(self.kind, features.reader, features.indices, slot, weights, history, features)
 
@@ -195,7 +195,7 @@ class SequenceClassifier(Classifier):
             [features.content_of(row) for row in train.rows.tolist()],
             [part[1].tolist() for part in parts],
         )  # fmt: skip
-        history = self._fit(model, train, validation, identity, seed, checkpoint_every=1)
+        history = self._fit(model, train, validation, identity, seed)
         weights = slot.weights_of(model.get_layer(slot.model.name))
         if not dit.finetune:
             return SequenceModel(self.kind, reader, features.indices, slot, weights, history, features)
@@ -238,14 +238,10 @@ class SequenceClassifier(Classifier):
         validation: Examples,
         identity: str,
         seed: int,
-        *,
-        checkpoint_every: int,
-    ) -> list[Row]:  # fmt: skip
+    ) -> list[Row]:
         dit = self.config.dit
         folder = self.workspace.cache / "fits" / identity[:32]
-        settings = FitSettings(
-            dit.epochs, dit.batch, seed, identity, patience=dit.patience, checkpoint_every=checkpoint_every
-        )
+        settings = FitSettings(dit.epochs, dit.batch, seed, identity, patience=dit.patience)
         held_out = validation if len(validation) else None
         result = fit_resumable(model, train, folder=folder, settings=settings, validation=held_out)
         forget(folder)
