@@ -5,16 +5,20 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import re
+import shlex
 import subprocess
 import sys
+import time
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 
 from thermocancer.cli import common, console
-from thermocancer.errors import ConfigError, check_installed
+from thermocancer.errors import ConfigError, check_installed, install_hint
 from thermocancer.locks import stage_lock
 
 ESCAPE = "\x1b"
@@ -225,11 +229,13 @@ def test_a_pipe_that_broke_elsewhere_is_told(
 
 
 @pytest.mark.parametrize("otherwise", ["", "save the sheet as CSV"])
-def test_what_is_not_installed_is_named_with_its_extra(otherwise: str) -> None:
+def test_what_is_not_installed_is_named_by_a_package_that_installs(otherwise: str) -> None:
+    """Never by an extra of ours, which no index may have."""
     with pytest.raises(ConfigError) as caught:
         check_installed("no_such_package", "sheets need it", extra="excel", where="a.xlsx", otherwise=otherwise)
     assert caught.value.found == "no_such_package is not installed"
-    assert caught.value.hint == "pip install 'thermocancer[excel]'" + (f", or {otherwise}" if otherwise else "")
+    assert str(caught.value.hint).startswith("pip install 'openpyxl>=")
+    assert str(caught.value.hint).endswith(f", or {otherwise}" if otherwise else "'")
     check_installed("pytest", "this is there", extra="dev", where="here")
 
 
@@ -313,3 +319,52 @@ def test_a_line_in_a_log_has_rate_and_time_left(
         task.say("loss 0.5")
         task.advance(steps)
     assert capsys.readouterr().out.strip() == said
+
+
+def test_every_extra_has_a_hint_with_its_packages() -> None:
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    for extra, packages in project["optional-dependencies"].items():
+        words = shlex.split(install_hint(extra))[2:]
+        names = [re.match(r"[\w.-]+", each)[0].casefold() for each in packages]
+        assert [re.match(r"[\w.-]+", each)[0].casefold() for each in words] == names, extra
+
+
+# --- what a scheduler reads -------------------------------------------------------------------------------------------
+
+
+def test_a_road_that_fails_names_the_stage_and_keeps_what_was_reported(cohort: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told.json"
+    road = ["run", "-w", str(cohort), *(f"--set=simulate.{each}" for each in ("patients=4", "shape=48x64"))]
+    road += ["--set=simulate.dynamic=false", "--set=seed=3"]
+    done = call(*road, "--set=pipeline=[simulate,fuse]", "--json", str(told))
+    assert done.returncode == 3, done.stderr
+    document = json.loads(told.read_text())
+    assert document["stage"] == "fuse"
+    assert [(each["stage"], each["made"]) for each in document["stages"]] == [("simulate", 0)]
+    assert document["error"]["what"]
+    assert document["exit_code"] == 3
+    for options, code in ([], 0), (["--exit-code"], 7), (["--exit-code", "--dry-run"], 7):
+        assert call(*road, "--set=pipeline=[simulate]", *options).returncode == code, options
+    assert call("simulate", *SMALL, "-w", str(cohort), "--exit-code").returncode == 7
+    fresh = call("simulate", *SMALL, "-w", str(tmp_path / "new"), "--exit-code", "--dry-run")
+    assert fresh.returncode == 0, "there is something to do"
+
+
+@pytest.mark.parametrize("place", ["Account", "Password"])
+def test_ctrl_c_at_the_prompt_for_the_account_is_an_interruption(tmp_path: Path, place: str) -> None:
+    """At a real terminal: 130 and one line, whichever question is asked."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ |= {"THERMOCANCER_USER": "me"} if place == "Password" else {}
+        os.execv(sys.executable, [sys.executable, "-m", "thermocancer", "fetch", "-w", str(tmp_path / "w")])
+    said = b""
+    while place.encode() not in said:
+        said += os.read(terminal, 1024)
+    time.sleep(0.2)  # getpass turns the echo off, then waits
+    os.write(terminal, b"\x03")
+    with contextlib.suppress(OSError):  # the terminal is gone when its last process is
+        while part := os.read(terminal, 1024):
+            said += part
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 130, said
+    assert b"interrupted" in said
+    assert b"unexpected" not in said

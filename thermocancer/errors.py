@@ -75,10 +75,22 @@ class ConfigError(ThermocancerError):
     exit_code = 2
 
 
+def install_hint(extra: str) -> str:
+    """The pip command for what an extra of ours brings, package by package: we may be on no index under our own name."""
+    from importlib.metadata import PackageNotFoundError, requires
+
+    marker = re.compile(rf"""extra\s*==\s*['"]{extra}['"]""")
+    try:
+        found = [text.split(";")[0].strip() for text in requires("thermocancer") or () if marker.search(text)]
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        found = []
+    return "pip install " + (" ".join(f"'{each}'" for each in found) or f"'.[{extra}]' in the checkout")
+
+
 def check_installed(package: str, what: str, *, extra: str, where: object, otherwise: str = "") -> None:
     """Raise ConfigError that ``what`` is not to be had without ``package``, which ``extra`` brings."""
     if importlib.util.find_spec(package) is None:
-        hint = f"pip install 'thermocancer[{extra}]'" + (f", or {otherwise}" if otherwise else "")
+        hint = install_hint(extra) + (f", or {otherwise}" if otherwise else "")
         raise ConfigError(what, where=where, found=f"{package} is not installed", hint=hint)
 
 

@@ -64,7 +64,7 @@ def whole(
     """Breast thermograms from download to a report a sceptical reviewer can trust."""
 
 
-ConfigFiles = Annotated[list[Path], typer.Option("--config", "-c", help="YAML file; repeat it, later files override.")]
+ConfigFiles = Annotated[list[Path], typer.Option("--config", "-c", help="YAML file, or the name of a shipped one (quickstart); repeat it, later ones override."]
 Assignments = Annotated[
     list[str], typer.Option("--set", help="Override one setting, for example autoencoder.epochs=5.")
 ]
@@ -74,6 +74,10 @@ JsonFile = Annotated[
     str | None, typer.Option("--json", help="Write a machine-readable report; '-' for standard output.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing unless something goes wrong.")]
+ExitCode = Annotated[
+    bool, typer.Option("--exit-code", help="End with 7 instead of 0 where nothing was new, for scripts.")
+]
+NOTHING_NEW = 7
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show tracebacks and details.")]
 
 COMMON_OPTIONS: dict[str, tuple[object, object]] = {
@@ -101,6 +105,8 @@ class Call:
     context: typer.Context | None = None
     typed: dict[str, str] = dataclasses.field(default_factory=dict)
     """Of each setting that an option gave: the option."""
+    told: dict[str, object] = dataclasses.field(default_factory=dict)
+    """What ``--json`` says beside the error where the command fails."""
 
     @property
     def speaks(self) -> bool:
@@ -171,10 +177,11 @@ def stage_command(name: str, *, example: str) -> Callable[[Callable[..., dict[st
 
     def register(function: Callable[..., dict[str, object]]) -> Callable[..., None]:
         @functools.wraps(function)
-        def command(call: Call, **arguments: object) -> int:
-            return report_stage(name, call.load(function(**arguments)), call)
+        def command(call: Call, *, exit_code: bool, **arguments: object) -> int:
+            return report_stage(name, call.load(function(**arguments)), call, exit_code=exit_code)
 
         own = list(inspect.signature(function, eval_str=True).parameters.values())
+        own.append(inspect.Parameter("exit_code", inspect.Parameter.KEYWORD_ONLY, annotation=ExitCode, default=False))
         setattr(command, "__signature__", inspect.Signature(own))  # noqa: B010 - mypy knows no such attribute
         wrapped = with_common_options(command)
         wrapped.__doc__ = f"{inspect.getdoc(function)}\n\nExample: {example}"
@@ -215,12 +222,18 @@ def run_stage(
 
 def report_stage(
     name: str, config: Config, call: Call, *, progress: ConsoleProgress | None = None,
-    brought: Mapping[str, object] | None = None,
+    brought: Mapping[str, object] | None = None, exit_code: bool = False,
 ) -> int:  # fmt: skip
     """``run_stage`` as a whole command: its report is written where ``--json`` says. Returns the exit code."""
+    call.told["stage"] = name
     code, content = run_stage(name, config, call, progress=progress, brought=brought)
     write_json_report(content, call)
-    return code
+    return NOTHING_NEW if exit_code and code == 0 and nothing_new(content) else code
+
+
+def nothing_new(content: Mapping[str, object]) -> bool:
+    """Had a stage nothing to do, by its report, or would it have nothing, by its plan?"""
+    return content["made"] == 0 if "made" in content else not content["todo"]
 
 
 def write_json_report(content: Mapping[str, object], call: Call) -> None:
@@ -248,35 +261,33 @@ def with_exit_code(work: Callable[[], int | None], call: Call) -> NoReturn:
             traceback.print_exc()
         error.where = call.typed.get(error.where or "", error.where)  # a setting is called what it was typed as
         show_error(error, make_console(stderr=True))
-        code = error.exit_code
-        try:
-            write_json_report({"error": error.fields(), "exit_code": error.exit_code}, call)
-        except RunError as unwritten:  # a full disk may be what it was to tell of
-            show_error(unwritten, make_console(stderr=True))
-    except KeyboardInterrupt:
-        show_error(
-            Interrupted("interrupted", hint="the same command goes on where this one stopped"),
-            make_console(stderr=True),
-        )
-        code = Interrupted.exit_code
+        code = _write_failure(error, call)
+    except (KeyboardInterrupt, typer.Abort):  # a prompt makes an Abort of Ctrl-C
+        interrupted = Interrupted("interrupted", hint="the same command goes on where this one stopped")
+        show_error(interrupted, make_console(stderr=True))
+        code = _write_failure(interrupted, call)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():  # ``| head`` has what it wanted
             raise  # click leaves without a word
         # a bug: say so in the same short form; the traceback is one flag away
         if call.verbose:
             raise
-        show_error(
-            ThermocancerError(
-                f"unexpected {type(error).__name__}",
-                found=error,
-                hint="type the command again with --verbose for the traceback",
-            ),
-            make_console(stderr=True),
-        )
-        code = ThermocancerError.exit_code
+        hint = "type the command again with --verbose for the traceback"
+        unexpected = ThermocancerError(f"unexpected {type(error).__name__}", found=error, hint=hint)
+        show_error(unexpected, make_console(stderr=True))
+        code = _write_failure(unexpected, call)
     finally:
         signal.signal(signal.SIGTERM, previous)
     raise typer.Exit(code)
+
+
+def _write_failure(error: ThermocancerError, call: Call) -> int:
+    """``--json`` of a command that failed: the error beside what was ``told`` before. Returns the exit code."""
+    try:
+        write_json_report(call.told | {"error": error.fields(), "exit_code": error.exit_code}, call)
+    except RunError as unwritten:  # a full disk may be what it was to tell of
+        show_error(unwritten, make_console(stderr=True))
+    return error.exit_code
 
 
 def _nobody_reads() -> bool:

@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from thermocancer.cli.common import Call, app, run_stage, with_common_options, write_json_report
+from thermocancer.cli.common import (
+    NOTHING_NEW,
+    Call,
+    ExitCode,
+    app,
+    nothing_new,
+    run_stage,
+    with_common_options,
+    write_json_report,
+)
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import Json
@@ -17,21 +26,24 @@ from thermocancer.files import Json
 
 @app.command("run")
 @with_common_options
-def run(call: Call) -> int:
+def run(call: Call, exit_code: ExitCode = False) -> int:
     """Run the whole road, or the part of it that is out of date.
+
+    Where a stage fails, --json names it and holds the reports of those before it.
 
     Example: thermocancer run -c configs/quickstart.yaml -w demo
     """
     config = call.load()
-    worst, reports = 0, []
+    worst, reports = 0, list[Json]()
     for name in config.pipeline:
+        call.told.update(stage=name, stages=reports)
         code, report = _plan_or_run(name, config, call)
         worst = max(worst, code)
         reports.append(report)
     if not (call.quiet or call.dry_run):
         _show_verdicts(reports, config, call)
     write_json_report({"stages": reports, "exit_code": worst}, call)
-    return worst
+    return NOTHING_NEW if exit_code and worst == 0 and all(map(nothing_new, reports)) else worst
 
 
 def _show_verdicts(reports: list[Json], config: Config, call: Call) -> None:

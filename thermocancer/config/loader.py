@@ -40,7 +40,7 @@ def load_config(
     for key, value, origin in from_environment(environment):
         settings.put(_as_spelt(key), value, origin)
     for path in files:
-        values, origins = read_yaml(path)
+        values, origins = read_yaml(_shipped(path))
         settings.merge(values, origins)
     if workspace is not None:
         settings.put("workspace", str(workspace), "--workspace")
@@ -246,6 +246,12 @@ class Settings:
                 return inside[0]
             key = key.rpartition(".")[0]
         return None
+
+
+def _shipped(path: Path) -> Path:
+    """``path``, or the config that comes with the package where a bare name (``quickstart``) is no file's."""
+    own = Path(__file__).parents[1] / "configs" / f"{path}.yaml"
+    return own if path.name == str(path) and not path.suffix and not path.exists() and own.is_file() else path
 
 
 def read_yaml(path: Path) -> tuple[dict[str, object], dict[str, str]]:

