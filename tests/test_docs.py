@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -130,3 +131,83 @@ def test_the_python_api_is_light_and_all_there() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] False"
+
+
+# --- deploy/: what cron, systemd and Docker are given -----------------------------------------------------------------
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A home folder as docs/servers.md leaves it, where the program writes down how it was called."""
+    program = tmp_path / "thermocancer" / "bin" / "thermocancer"
+    program.parent.mkdir(parents=True)
+    program.write_text('#!/bin/sh\necho "$THERMOCANCER_USER $*" >> "$HOME/calls"\nexit $(cat "$HOME/code")\n')
+    program.chmod(0o755)
+    (tmp_path / ".config").mkdir()
+    (tmp_path / ".config" / "thermocancer.env").write_text("THERMOCANCER_USER=me\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("code", "calls"), [(0, 2), (5, 2), (4, 1)])
+def test_cron_s_lines_work_with_cron_s_own_environment(home: Path, code: int, calls: int) -> None:
+    """``run`` follows a ``fetch`` that ended with 0 or 5, and no other."""
+    lines = [line for line in (ROOT / "deploy" / "crontab").read_text().splitlines() if not line.startswith("#")]
+    environment = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LOGNAME": "me"}
+    environment |= dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+    first = next(line for line in lines if line[0].isdigit()).split(None, 5)[5]
+    (home / "code").write_text(str(code))
+    done = subprocess.run(
+        [environment["SHELL"], "-c", first], env=environment, cwd="/", capture_output=True, check=False
+    )
+    assert (done.stderr, done.stdout) == (b"", b"")
+    called = (home / "calls").read_text().splitlines()
+    assert len(called) == calls
+    assert called[0] == "me fetch -w study --quiet"
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_the_units(home: Path) -> None:
+    units = [str(ROOT / "deploy" / f"thermocancer.{kind}") for kind in ("service", "timer")]
+
+    def verified() -> subprocess.CompletedProcess[str]:
+        command = ["systemd-analyze", "--user", "--man=no", "verify", *units]
+        return subprocess.run(
+            command, env={"HOME": str(home), "XDG_RUNTIME_DIR": str(home)}, capture_output=True, text=True, check=False
+        )
+
+    sound = verified()
+    assert (sound.returncode, sound.stderr) == (0, "")
+    (home / "thermocancer" / "bin" / "thermocancer").unlink()
+    assert "is not executable" in verified().stderr, "the check sees what it is to see"
+
+
+def test_the_dockerfile_copies_what_is_there_and_its_lines_are_shell() -> None:
+    lines = (ROOT / "deploy" / "Dockerfile").read_text().splitlines()
+    for line in lines:
+        word, _, rest = line.partition(" ")
+        if word == "COPY":
+            assert all((ROOT / name).exists() for name in rest.split()[:-1]), line
+        if word == "RUN":
+            subprocess.run(["sh", "-n", "-c", rest], check=True)
+    assert {line.split()[0] for line in lines} <= {"#", "FROM", "RUN", "COPY", "USER", "WORKDIR", "ENTRYPOINT", "CMD"}
+
+
+def test_what_is_cited_is_what_is_installed() -> None:
+    import yaml
+
+    import thermocancer
+
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == thermocancer.__version__
+
+
+def test_a_shipped_config_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from thermocancer.config import load_config
+    from thermocancer.errors import ConfigError
+
+    monkeypatch.chdir(tmp_path)
+    assert load_config([Path("quickstart")]).fuse.name == "svm5"
+    with pytest.raises(ConfigError):
+        load_config([Path("nosuch")])
+    (tmp_path / "quickstart").write_text("seed: 77\n")
+    assert load_config([Path("quickstart")]).seed == 77, "a file of one's own comes first"

@@ -76,7 +76,7 @@ class ConfigError(ThermocancerError):
 
 
 def install_hint(extra: str) -> str:
-    """The pip command for what an extra of ours brings, package by package: we may be on no index under our own name."""
+    """The pip command for what an extra of ours brings, package by package: no index need have ours."""
     from importlib.metadata import PackageNotFoundError, requires
 
     marker = re.compile(rf"""extra\s*==\s*['"]{extra}['"]""")

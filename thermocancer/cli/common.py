@@ -64,7 +64,10 @@ def whole(
     """Breast thermograms from download to a report a sceptical reviewer can trust."""
 
 
-ConfigFiles = Annotated[list[Path], typer.Option("--config", "-c", help="YAML file, or the name of a shipped one (quickstart); repeat it, later ones override."]
+ConfigFiles = Annotated[
+    list[Path],
+    typer.Option("--config", "-c", help="YAML file, or a shipped one (quickstart); later ones override."),
+]
 Assignments = Annotated[
     list[str], typer.Option("--set", help="Override one setting, for example autoencoder.epochs=5.")
 ]
