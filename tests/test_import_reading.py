@@ -98,6 +98,9 @@ NAMES: dict[str, Callable[[int], str]] = {
     "in Portuguese": lambda woman: f"Paciente {woman}/frente",
     "a BIDS name": lambda woman: f"sub-{woman:02d}/ses-01/sub-{woman:02d}_ses-01_frontal",
     "a constant behind it": lambda woman: f"{woman:02d}_1",
+    "before an age and a sex": lambda woman: f"{woman:03d}_{45 + woman}y_F",
+    "beside a copy's number": lambda woman: f"Subject{woman:03d} (2)",
+    "before a year": lambda woman: f"P-{woman:03d}-2019",
 }
 
 
@@ -117,6 +120,8 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "picture and folder": ([f"{p}/{n}" for p in (3, 4) for n in (1, 2, 3)], "2 numbers can be it"),
     "one number at two sites": ([f"S{s}_P{n}" for s in (1, 2) for n in (1, 2, 3)], "under several sites"),
     "one number with two letters": ([f"{letter}{n}" for letter in "AB" for n in (7, 8)], "A7 and B7 would be one"),
+    "one number before two letters": ([f"{n}{letter}" for letter in "AB" for n in (7, 8)], "7a and 7b would be one"),
+    "a messenger's counter": ([f"IMG-20190511-WA000{n}" for n in WOMEN], "counts pictures"),
     "one name in two folders": ([f"{year}/{n}" for year in (2019, 2021) for n in (1, 2, 3)], "or of two"),
 }
 
@@ -129,6 +134,19 @@ def test_two_readings_are_shown_with_the_option_that_chooses(names: list[str], w
     assert why.casefold() in str(caught.value.found).casefold()
     assert "--id-pattern '" in str(caught.value.found)
     assert not desk.workspace.catalog.exists()
+
+
+@pytest.mark.parametrize("coded", [lambda n: f"{n * 7919:08x}", lambda n: f"{n}f1e4567-e89b-12d3-a456-42661417400{n}"])
+def test_a_code_is_no_number_and_an_id_where_a_table_has_it(coded: Callable[[int], str], desk: Desk) -> None:
+    desk.by_label(coded)
+    with pytest.raises(DataError, match="not one file") as caught:
+        desk.run(view="Frontal")
+    assert "a code of letters and digits" in str(caught.value.found)
+    table = "id,diagnosis\n" + "".join(f"{coded(n)},{diagnosis(n)}\n" for n in WOMEN)
+    desk.run(view="Frontal", labels=desk.table(table))
+    assert {str(each.extra["original_id"]): each.label for each in desk.records()} == {
+        coded(n): diagnosis(n) for n in WOMEN
+    }
 
 
 def test_the_patterns_of_a_refusal_read_what_they_say(desk: Desk) -> None:
@@ -202,6 +220,10 @@ VIEWS = {
     "Portuguese": ("Frente", "Direita 45", "Lateral Direita", "Esquerda 45", "Lateral Esquerda"),
     "Spanish": ("frontal", "oblicua_derecha", "derecha", "oblicua_izquierda", "izquierda"),
     "of radiologists": ("anterior", "oblright", "lat_right", "oblleft", "lat_left"),
+    "angles with their word": ("0deg", "45deg right", "right 90 degrees", "left_45deg", "90\u00ba left"),
+    "German": ("vorne", "rechts 45", "rechts", "links 45", "links"),
+    "French": ("face", "oblique droit", "profil droit", "oblique gauche", "profil gauche"),
+    "short words as one": ("Front", "RtObl", "RtLat", "LtObl", "LtLat"),
     "as one word": ("FrontView", "RightOblique", "LateralRight", "LeftOblique", "LateralLeft"),
     "anterior oblique": (
         "anterior",
@@ -270,6 +292,13 @@ SAID = {
     "Portuguese": ("diagnóstico", "Doente", "Saudável"),
     "Portuguese, of tumours": ("patologia", "maligno", "benigno"),
     "Spanish": ("resultado", "enferma", "sana"),
+    "French": ("diagnostic", "malin", "bénin"),
+    "French answers": ("cancer", "oui", "non"),
+    "German": ("Befund", "krank", "gesund"),
+    "German, of tumours": ("Diagnose", "bösartig", "gutartig"),
+    "Italian": ("diagnosi", "malata", "sana"),
+    "Polish": ("rozpoznanie", "chora", "zdrowa"),
+    "Dutch": ("diagnose", "ziek", "gezond"),
     "floats": ("class", "1.0", "0.0"),
     "letters of pathologists": ("pathology", "M", "B"),
     "1 is healthy": ("healthy", "0", "1"),
@@ -380,12 +409,17 @@ def test_breasts_and_regions_with_labels_of_their_own_are_exams_of_one_patient(
     assert sorted([*split["train"], *split["test"]]) == list(WOMEN)  # each woman once, with both exams
 
 
-def test_birads_needs_a_limit(desk: Desk) -> None:
+@pytest.mark.parametrize(
+    ("column", "high", "low"),
+    [("diagnosis", "BI-RADS 4A", "BI-RADS 2"), ("BI-RADS category", "IV", "II"), ("acr", "ACR 5", "ACR 1"),
+     ("birads", "4b", "2")],
+)  # fmt: skip
+def test_birads_needs_a_limit(column: str, high: str, low: str, desk: Desk) -> None:
     desk.put(f"{n}.csv" for n in WOMEN)
-    labels = desk.table("id,diagnosis\n" + "".join(f"{n},{'BI-RADS 4A' if n > 4 else 'BI-RADS 2'}\n" for n in WOMEN))
+    labels = desk.table(f"id,{column}\n" + "".join(f"{n},{high if n > 4 else low}\n" for n in WOMEN))
     with pytest.raises(ConfigError, match="from which one on") as caught:
         desk.run(labels=labels, view="Frontal")
-    assert "BI-RADS 2 4, BI-RADS 4A 4" in str(caught.value.found)
+    assert f"{low} 4" in str(caught.value.found)
     report = desk.run(labels=labels, view="Frontal", birads_sick_from=4)
     assert desk.labels() == RIGHT
     assert any("sick from BI-RADS 4 on" in note for note in report.notes)
@@ -421,6 +455,7 @@ def dressed(separator: str, head: str = "", encoding: str = "utf-8", extra: str 
     return (head + "".join(separator.join(row) + "\r\n" for row in rows)).encode(encoding)
 
 
+TABLED = [("id", "age", "diagnosis"), *((str(n), "40", diagnosis(n)) for n in WOMEN)]
 DRESSES = {
     "sep line": dressed(";", "sep=;\r\n"),
     "UTF-16": dressed("\t", "\ufeff", "utf-16-le"),
@@ -431,6 +466,8 @@ DRESSES = {
     "mark": dressed(",", "\ufeff"),
     "separators within cells": dressed(";", "", "utf-8", "a, b, c"),
     "ids with a point": ("id,diagnosis\n" + "".join(f"{n}.0,{diagnosis(n)}\u00a0\n" for n in WOMEN)).encode(),
+    "blanks between columns": dressed(" "),
+    "columns in line": "".join(f"{a:<8}{b:<8}{c}\n" for a, b, c in TABLED).encode(),
     "an index of its own": (",id,diagnosis\n" + "".join(f"{n - 1},{n},{diagnosis(n)}\n" for n in WOMEN)).encode(),
     "two columns of ids": ("record,id,diagnosis\n" + "".join(f"{n + 90},{n},{diagnosis(n)}\n" for n in WOMEN)).encode(),
 }
@@ -445,6 +482,8 @@ def test_tables_are_read_in_every_dress(content: bytes, desk: Desk) -> None:
 
 WRONG = {
     "no header": ("1,healthy\n2,sick\n3,healthy\n", DataError, "no header", "1, healthy"),
+    "no ids": ("diagnosis\nsick\nhealthy\n", ConfigError, "can name the patient", "the columns diagnosis"),
+    "an old workbook": ("\xd0\xcf\x11\xe0", DataError, "old kind", "None"),
     "longer lines": ("id,note,diagnosis\n1,a, b,sick\n2,x,sick\n3,a, b,sick\n", DataError, "more cells", "2, 4"),
     "several problems": (
         "id,visit,diagnosis\n1,1,sick\n1,1,healthy\n2,x,sick\n3,1,sick\n3,1,healthy\n", DataError,
@@ -460,8 +499,29 @@ def test_what_is_wrong_with_a_table_is_said_at_once(
     desk.put(f"{n}.csv" for n in WOMEN)
     options = {"visit_column": "visit"} if "visit" in text else {}
     with pytest.raises(kind, match=what) as caught:
-        desk.run(labels=desk.table(text), view="Frontal", **options)
+        desk.run(labels=desk.table(text.encode("latin-1")), view="Frontal", **options)
     assert found in str(caught.value.found)
+
+
+@pytest.mark.parametrize(("sheets", "code"), [(1, ""), (2, "Patients, More")])
+def test_the_sheet_that_holds_a_table_is_read_and_two_are_asked_about(sheets: int, code: str, desk: Desk) -> None:
+    import openpyxl
+
+    desk.put(f"{n}.csv" for n in WOMEN)
+    book = openpyxl.Workbook()
+    book.active.append(["see the next sheet"])
+    for name in ("Patients", "More")[:sheets]:
+        sheet = book.create_sheet(name)
+        for row in TABLED:
+            sheet.append(row)
+    book.save(desk.root / "labels.xlsm")
+    if code:
+        with pytest.raises(DataError, match="several sheets") as caught:
+            desk.run(labels=str(desk.root / "labels.xlsm"), view="Frontal")
+        assert caught.value.found == code
+    else:
+        desk.run(labels=str(desk.root / "labels.xlsm"), view="Frontal")
+        assert desk.labels() == RIGHT
 
 
 def test_the_shape_chooses_between_two_readings_and_is_remembered(desk: Desk) -> None:
@@ -549,6 +609,20 @@ def test_dates_of_names_are_read_together(desk: Desk) -> None:
     assert desk.records()[0].date == "2019-05-13"
 
 
+@pytest.mark.parametrize("cell", ["4358{n}", "2019-0{n}", "201{n}", "1{n}/05/2562", "spring"])
+def test_a_column_of_dates_that_are_none_is_named(cell: str, desk: Desk) -> None:
+    desk.put(f"{n}.csv" for n in WOMEN)
+    lines = "".join(f"{n},{diagnosis(n)},{cell.format(n=n)}\n" for n in WOMEN)
+    labels = desk.table(f"id,diagnosis,date\n{lines}")
+    report = desk.run(labels=labels, view="Frontal")
+    (line,) = [note for note in report.notes if note.startswith("dates: not from `date`")]
+    assert cell.format(n=1) in line
+    assert "--date-format" in line
+    if "-0" in cell:
+        desk.run(labels=labels, view="Frontal", date_format="%Y-%m")
+        assert desk.records()[0].date == "2019-01-01"
+
+
 def test_several_columns_of_dates_are_named_and_none_is_taken(desk: Desk) -> None:
     desk.put(["1.csv", "7.csv"])
     text = "id,diagnosis,born,surgery\n1,healthy,1960-01-02,2015-01-02\n7,sick,1961-01-02,2016-01-02\n"
@@ -618,7 +692,7 @@ def test_what_is_not_taken_is_counted_and_named(desk: Desk) -> None:
     folder = desk.root / "scans"
     for name in (
         "healthy/.ipynb_checkpoints/1-checkpoint.csv", "sick/@eaDir/5.csv", "Thumbs.db", "healthy/._1.csv",
-        "__MACOSX/1.csv", "sick/~$labels.xlsx", "9.npz", "10.h5", "11.mp4", "notes.docx",
+        "__MACOSX/1.csv", "sick/~$labels.xlsx", "9.pkl", "10.h5", "11.mp4", "notes.docx",
     ):  # fmt: skip
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(b"x")
@@ -626,7 +700,7 @@ def test_what_is_not_taken_is_counted_and_named(desk: Desk) -> None:
     not_taken = report.figures["read_as"]["not_taken"]
     assert len(desk.records()) == 8
     assert len(not_taken["left by an editor, a file manager or a download"]) == 6
-    assert not_taken["format .npz is not read"] == ["9.npz"]
+    assert not_taken["format .pkl is not read"] == ["9.pkl"]
     assert {"format .h5 is not read", "format .mp4 is not read", "format .docx is not read"} <= set(not_taken)
 
 
@@ -800,6 +874,15 @@ def test_a_range_over_numbers_of_another_unit_is_refused(scale: int, zero: float
     assert "temperatures: from " in " ".join(report.notes)
 
 
+def test_counts_of_a_camera_are_no_levels_of_a_range(desk: Desk) -> None:
+    (desk.root / "scans").mkdir()
+    for woman in WOMEN:
+        cv2.imwrite(str(desk.root / "scans" / f"{woman}.tiff"), (make_centi(9, woman) // 3 + 13000).astype(np.uint16))
+    with pytest.raises(DataError) as caught:
+        desk.run(labels=desk.table(TABLE), view="Frontal", range={"low": 14, "high": 39})
+    assert "look like a camera's counts" in str(caught.value.found)
+
+
 @pytest.mark.parametrize("given", [True, False])
 def test_two_labels_of_an_exam_say_where_they_were_read(given: bool, desk: Desk) -> None:
     desk.put(["healthy/p1_frontal.csv", "sick/p1_left.csv", "sick/p2_left.csv"])
@@ -810,6 +893,51 @@ def test_two_labels_of_an_exam_say_where_they_were_read(given: bool, desk: Desk)
     hint = str(caught.value.hint)
     assert ("labels.csv" in hint) == given
     assert ("folders and files" in hint) != given
+
+
+@pytest.mark.parametrize(("unit", "looks"), [("K", "Celsius"), ("cK", "Celsius"), ("F", "Celsius"), ("cC", "Celsius")])
+def test_a_unit_that_makes_no_skin_of_the_numbers_is_refused(unit: str, looks: str, desk: Desk) -> None:
+    desk.by_label(str)
+    with pytest.raises(DataError, match="not one file") as caught:
+        desk.run(view="Frontal", unit=unit)
+    assert f"look like degrees {looks}, not" in str(caught.value.found)
+    assert "leave --unit out" in str(caught.value.hint)
+
+
+def several(kind: str, woman: int, path: Path) -> None:
+    """A file that holds a matrix, and others beside it."""
+    import scipy.io
+
+    celsius = make_centi(9, woman) / 100
+    if kind in ("mat", "npz"):
+        save = scipy.io.savemat if kind == "mat" else lambda file, arrays: np.savez(file, **arrays)
+        save(path.with_suffix(f".{kind}"), {"left": celsius + 1, "frontal": celsius, "mask": celsius > 25})
+    else:
+        other = {
+            "thumbnail": celsius[::2, ::2],
+            "mask": celsius > 25,
+            "preview": np.zeros((*celsius.shape, 3), np.uint8),
+        }
+        second = other[kind].astype(np.uint8 if kind == "preview" else np.float32)
+        cv2.imwritemulti(str(path.with_suffix(".tif")), [celsius.astype(np.float32), second])
+
+
+@pytest.mark.parametrize("kind", ["mat", "npz", "thumbnail", "mask", "preview"])
+def test_one_of_several_matrices_in_a_file_is_asked_for_and_chosen(kind: str, desk: Desk) -> None:
+    for woman in WOMEN:
+        path = desk.root / "scans" / diagnosis(woman) / str(woman)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        several(kind, woman, path)
+    with pytest.raises(DataError) as caught:
+        desk.run(view="Frontal")
+    assert "import.part=" in str(caught.value.hint)
+    part = "frontal" if kind in ("mat", "npz") else "0"
+    desk.run(view="Frontal", part=part)
+    for record in desk.records():
+        np.testing.assert_allclose(celsius_of(record, desk), make_centi(9, record.patient) / 100, atol=0.0051)
+    assert desk.run(view="Frontal", part=part).nothing_to_do
+    with pytest.raises(DataError):
+        desk.run(view="Frontal", part="7")
 
 
 def test_several_frames_are_a_dynamic_exam_and_no_static_one(desk: Desk) -> None:

@@ -139,6 +139,10 @@ class ImportSection(Section):
     shape: Shape | None = Field(
         None, description="refuse matrices of any other shape; it also chooses where a text can be read in two ways"
     )
+    part: str | None = Field(
+        None,
+        description="of files with several matrices: a variable's name (.mat, .npz), or the number of a page, from 0",
+    )
     frame_step: PositiveInt = Field(36, description="radiometric videos: keep every n-th frame")
     frames: PositiveInt = Field(20, description="radiometric videos: keep at most so many frames")
 

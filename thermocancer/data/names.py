@@ -110,9 +110,9 @@ def view_code(view: str) -> int:
 # --- Views in people's own words --------------------------------------------------------------------------------------
 
 _WORDS = {
-    "front": "front frontal frontale frente anterior ant ventral",
-    "right": "right rt direita direito dir derecha derecho der dcha droite destra rechts",
-    "left": "left lt esquerda esquerdo esq izquierda izquierdo izq izda gauche sinistra links",
+    "front": "front frontal frontale frente anterior ant ventral face vorne vorn",
+    "right": "right rt direita direito dir derecha derecho der dcha droite droit destra destro rechts",
+    "left": "left lt esquerda esquerdo esq izquierda izquierdo izq izda gauche sinistra sinistro links",
     "oblique": "oblique obl obliqua obliquo oblicua oblicuo schrag",
     "lateral": "lateral laterale lat perfil profile profil seitlich",
     "back": "back posterior dorsal costas espalda",
@@ -126,6 +126,9 @@ _CODES = {
 _OF_A_SIDE = {"right", "left", "oblique", "lateral"}
 ANGLES = frozenset({"15", "30", "45", "60", "75", "90", "120", "135", "150", "180"})
 """Numbers beside the word of a side that may be degrees; our views have 45 or 90."""
+
+_DEGREES = re.compile(r"(?<!\d)(\d{1,3})[ _-]?(?:deg(?:rees?)?|grad(?:os|us|i)?|graus?|\u00b0)(?![^\W\d_])")
+"""A number that is said to be an angle."""
 
 NO_VIEW = "none"
 """In a view map: files with this word are not taken."""
@@ -189,18 +192,19 @@ class ViewWords:
         >>> words = ViewWords(["7_Right-45", "8_Left-90"])
         >>> [words.find(name).view for name in ("7_Right-45", "obl_left", "TLL45_V2", "Lateral Direita", "IR_12")]
         ['Right45', 'Left45', 'Left45', 'Right', None]
-        >>> words.find("right60").problem
-        'an angle of 60 degrees'
+        >>> words.find("right60").problem, words.find("45 deg left").view, words.find("0deg").view
+        ('an angle of 60 degrees', 'Left45', 'Frontal')
         """
-        text = plain_text(text)
+        text = plain_text(text.replace("\u00ba", "\u00b0"))  # the ordinal sign, which Iberian keyboards have
         for pattern, view in self._mapped:
             if match := pattern.search(text):
                 problem = LEFT_OUT if view == NO_VIEW else ""
                 return ViewFound(None if problem else view, problem, (match.span(),))
-        tokens = tokens_of(text)
-        said: set[str] = set()
-        angles: dict[str, tuple[int, int]] = {}
-        spans = []
+        stated = list(_DEGREES.finditer(text))
+        said: set[str] = {"front" for match in stated if int(match[1]) == 0}
+        angles = {match[1]: match.span() for match in stated if int(match[1])}
+        tokens = tokens_of(_DEGREES.sub(lambda match: " " * len(match[0]), text))
+        spans = [match.span() for match in stated]
         for number, token in enumerate(tokens):
             before, behind = tokens[number - 1] if number else None, tokens[number + 1 : number + 2]
             meaning = _meaning(token.text)
@@ -228,7 +232,7 @@ def _meaning(word: str) -> str:
     """What a word says of a view, also where two or three are written as one (``oblleft``); empty for nothing."""
     if word in _MEANING:
         return _MEANING[word]
-    for cut in range(3, len(word) - 2):
+    for cut in range(2, len(word) - 2):
         first, second = word[:cut], word[cut:]
         if first in _MEANING and (second in _MEANING or _meaning(second)):
             return f"{_MEANING[first]} {_meaning(second)}".strip()

@@ -21,7 +21,7 @@ from thermocancer.data.folder.plan import ReadingPlan
 from thermocancer.data.folder.sites import unfold_sites
 from thermocancer.data.folder.tables import read_table
 from thermocancer.data.names import LEFT_OUT, safe_name
-from thermocancer.errors import DataError
+from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import HashIndex, write_json
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress, Silent, Task
@@ -113,6 +113,7 @@ def _nothing_imported(placed: Sequence[Placed], section: ImportSection) -> DataE
     hint = "see the options --labels, --id-pattern and --view of: thermocancer import --help"
     if unit := option_of(kind):
         hint = f"{unit}, and the numbers are converted; --unit C takes them as they are"
+        hint = "--unit C, or leave --unit out" if unit == "--unit C" else hint
     elif any(
         what in kind
         for what in ("only one number", "separators or decimal", "have no names", "holds one number", "unequal length")
@@ -121,7 +122,9 @@ def _nothing_imported(placed: Sequence[Placed], section: ImportSection) -> DataE
     elif ", line " in kind:
         hint = "mend these lines, or export the files again"
     elif "holds several frames" in kind:
-        hint = "--protocol D where they are frames of a dynamic exam; otherwise one file a frame"
+        hint = "--protocol D where they are frames of a dynamic exam; --set import.part=0 takes the first of each file"
+    elif "not hold one matrix" in kind or "holds no matrix" in kind:
+        hint = "--set import.part=NAME chooses one by its name"
     return DataError(
         "not one file of this folder could be imported", where=section.folder,
         expected="matrices with a patient, a view and a label",
@@ -141,7 +144,12 @@ def _survey(config: Config, workspace: Workspace, hashes: HashIndex, progress: P
     if tables:
         table, asked = unfold_sites(read_table(tables[0], "import.labels"), section)
         names, ids = read_names(relatives, section, id_columns(table, asked))
-        labels = Labels(table, ids, asked) if ids is not None else None
+        if ids is None:
+            raise ConfigError(
+                "no column of the labels file can name the patient", where="import.id_column",
+                expected="a column of ids and one of labels", found=f"the columns {', '.join(table.columns)}",
+            )  # fmt: skip
+        labels = Labels(table, ids, asked)
     else:
         names, _ = read_names(relatives, section, (), label_of)
         labels = None

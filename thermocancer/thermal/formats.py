@@ -7,6 +7,7 @@ refused above a stated limit before anything is decoded.
 from __future__ import annotations
 
 import io
+import zipfile
 
 import numpy as np
 import numpy.typing as npt
@@ -30,25 +31,30 @@ MOST_FILE_BYTES = 512 << 20
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _NO_TEMPERATURES = {
-    b"GIF8": "a GIF picture", b"BM": "a BMP picture", b"PK\x03\x04": "a ZIP archive (.npz, .xlsx, ...)",
+    b"GIF8": "a GIF picture", b"BM": "a BMP picture", b"PK\x03\x04": "a ZIP archive (.xlsx, ...)",
     b"RIFF": "a video or sound file", b"\x1aE\xdf\xa3": "a video", b"%PDF": "a PDF document",
     b"\x1f\x8b": "a gzip archive", b"SIMPLE  =": "a FITS image", b"\xd0\xcf\x11\xe0": "an old Office document",
 }  # fmt: skip
 
 
-def read_binary(content: bytes, where: str) -> list[Decoded] | None:
+def read_binary(content: bytes, where: str, part: str | None = None) -> list[Decoded] | None:
     """Every frame of a file that is no text; None for what may be text.
+
+    ``part`` chooses a variable of a MATLAB or .npz file by its name, and a page of a TIFF by its number from 0.
 
     Raises DataError for files that hold no temperatures (saying why), that are broken or cut off, and that
     are larger than ``MOST_PIXELS`` and ``MOST_NUMBERS`` allow.
     """
     start = content[:16]
     if start.startswith(TIFF_STARTS):
-        return [as_decoded(page, "tiff", where) for page in decode_tiff(content, where)]
+        page = int(part) if part is not None and part.isdecimal() else None
+        return [as_decoded(each, "tiff", where) for each in decode_tiff(content, where, page)]
     if start.startswith(b"\x93NUMPY"):
         return _read_npy(content, where)
     if start.startswith(b"MATLAB"):
-        return _read_mat_73(content, where) if content[512:520] == _HDF5 else _read_mat(content, where)
+        return _read_mat_73(content, where, part) if content[512:520] == _HDF5 else _read_mat(content, where, part)
+    if start.startswith(b"PK\x03\x04") and b".npy" in content[:256]:
+        return _read_npz(content, where, part)
     if start.startswith(b"\xff\xd8"):
         if is_flir(content):
             return [_convert_flir(raw_image_of_jpeg(content, where), where)]
@@ -140,6 +146,24 @@ def _read_npy(content: bytes, where: str) -> list[Decoded]:
     return _frames_of(array, "npy", where, first_counts=True)
 
 
+def _read_npz(content: bytes, where: str, part: str | None) -> list[Decoded]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            sizes = {each.filename.removesuffix(".npy"): each.file_size for each in archive.infolist()}
+            check_size(1, 1, sum(sizes.values()) // 8, where)
+            arrays = {}
+            for name in sizes:
+                with archive.open(f"{name}.npy") as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+        shapes = {name: each.shape for name, each in arrays.items() if each.dtype.kind in "iuf"}
+        array = arrays[_only_matrix(shapes, where, part)]
+    except DataError:
+        raise
+    except Exception as error:  # whatever a broken archive or header leads the reader to
+        raise broken("NumPy", where, _first_line(error)) from error
+    return _frames_of(array, "npz", where, first_counts=True)
+
+
 def _first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
@@ -173,12 +197,12 @@ def _frames_of(array: Pixels, layout: str, where: str, *, first_counts: bool) ->
     return [as_decoded(np.ascontiguousarray(each), layout, where, (note,)) for each in stacked]
 
 
-def _read_mat(content: bytes, where: str) -> list[Decoded]:
+def _read_mat(content: bytes, where: str, part: str | None) -> list[Decoded]:
     import scipy.io
 
     try:
         listed = scipy.io.whosmat(io.BytesIO(content))
-        name = _only_matrix({name: tuple(shape) for name, shape, kind in listed if kind in _MAT_NUMBERS}, where)
+        name = _only_matrix({name: tuple(shape) for name, shape, kind in listed if kind in _MAT_NUMBERS}, where, part)
         array = scipy.io.loadmat(io.BytesIO(content), variable_names=[name])[name]
     except DataError:
         raise
@@ -187,7 +211,7 @@ def _read_mat(content: bytes, where: str) -> list[Decoded]:
     return _frames_of(array, "mat", where, first_counts=False)
 
 
-def _read_mat_73(content: bytes, where: str) -> list[Decoded]:
+def _read_mat_73(content: bytes, where: str, part: str | None) -> list[Decoded]:
     """MATLAB 7.3 files are HDF5, with the axes of every array in reverse."""
     import h5py
 
@@ -198,7 +222,7 @@ def _read_mat_73(content: bytes, where: str) -> list[Decoded]:
                 key: each for key, each in file.items() if isinstance(each, h5py.Dataset) and each.dtype.kind in "iuf"
             }
             shapes = {key: tuple(reversed(each.shape)) for key, each in arrays.items()}
-            array = np.asarray(arrays[_only_matrix(shapes, where)][()]).T
+            array = np.asarray(arrays[_only_matrix(shapes, where, part)][()]).T
     except DataError:
         raise
     except Exception as error:  # h5py raises whatever a broken file leads it to
@@ -209,15 +233,17 @@ def _read_mat_73(content: bytes, where: str) -> list[Decoded]:
 _MAT_NUMBERS = ("double", "single", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 
 
-def _only_matrix(shapes: dict[str, tuple[int, ...]], where: str) -> str:
-    """The one variable with two or three axes of two or more. Raises DataError naming all when it is not one."""
+def _only_matrix(shapes: dict[str, tuple[int, ...]], where: str, part: str | None) -> str:
+    """The variable ``part``, or the one with two or three axes of two or more. Raises DataError naming all of them."""
     matrices = {key: shape for key, shape in shapes.items() if len(shape) in (2, 3) and min(shape) >= 2}
-    if len(matrices) != 1:
+    chosen = {key: shape for key, shape in matrices.items() if part in (None, key)}
+    if len(chosen) != 1:
         raise DataError(
-            "this MATLAB file does not hold one matrix", where=where, expected="one matrix of numbers",
+            "this file does not hold one matrix" if part is None else f"this file holds no matrix {part}",
+            where=where, expected="one matrix of numbers",
             found=", ".join(f"{key} ({'x'.join(map(str, shape))})" for key, shape in matrices.items()) or "none",
-            hint="save the matrix of temperatures into a file by itself",
+            hint=f"--set import.part={next(iter(matrices))} chooses one" if matrices else None,
         )  # fmt: skip
-    shape = next(iter(matrices.values()))
+    shape = next(iter(chosen.values()))
     check_size(shape[2] if len(shape) == 3 else 1, shape[0], shape[1], where)
-    return next(iter(matrices))
+    return next(iter(chosen))

@@ -66,10 +66,19 @@ class _Page:
     end: int
 
 
-def decode_tiff(content: bytes, where: str) -> list[Pixels]:
+def decode_tiff(content: bytes, where: str, chosen: int | None = None) -> list[Pixels]:
+    """Every page of 16 bits or floats, (height, width) each; of ``chosen`` that one. Raises DataError for any other."""
     import cv2
 
-    pages = tiff_pages(content, where)
+    everything = tiff_pages(content, where)
+    pages = everything if chosen is None else everything[chosen : chosen + 1]
+    kinds = {(page.height, page.width, page.samples, page.bits): None for page in pages}
+    if len(kinds) != 1:
+        raise DataError(
+            "the pages of this TIFF differ in shape or kind" if kinds else "this TIFF has no such page", where=where,
+            expected="frames of one kind", found=", ".join(f"{h}x{w} of {n} x {bits} bits" for h, w, n, bits in kinds)
+            or f"{len(everything)} pages", hint="--set import.part=0 takes the first page",
+        )  # fmt: skip
     for page in pages:
         check_size(len(pages), page.height, page.width, where)
         if page.samples != 1 or page.photometric not in (0, 1):
@@ -80,19 +89,13 @@ def decode_tiff(content: bytes, where: str) -> list[Pixels]:
             raise DataError("a TIFF whose low numbers are bright has no sure temperatures", where=where)
         if page.end > len(content):
             raise broken("TIFF", where, f"{len(content)} bytes of {page.end}")
-    shapes = {(page.height, page.width) for page in pages}
-    if len(shapes) > 1:
-        raise DataError(
-            "the pages of this TIFF differ in shape", where=where, expected="frames of one shape",
-            found=", ".join(f"{height}x{width}" for height, width in sorted(shapes)),
-        )  # fmt: skip
     try:
         whole, images = cv2.imdecodemulti(np.frombuffer(content, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error as error:
         raise broken("TIFF", where, str(error).splitlines()[0]) from error
-    if not whole or len(images) != len(pages):
-        raise broken("TIFF", where, f"{len(images)} of {len(pages)} pages")
-    return [np.asarray(image) for image in images]
+    if not whole or len(images) != len(everything):
+        raise broken("TIFF", where, f"{len(images)} of {len(everything)} pages")
+    return [np.asarray(image) for image in (images if chosen is None else images[chosen : chosen + 1])]
 
 
 def tiff_pages(content: bytes, where: str) -> list[_Page]:

@@ -95,9 +95,14 @@ def read_frames(
     unit: Unit | None = None,
     calibration: Calibration | None = None,
     shape: tuple[int, int] | None = None,
+    part: str | None = None,
 ) -> tuple[ThermalMatrix, ...]:
-    """Every frame of a file in order, all of one shape; a file with one matrix has one. Raises as ``read_matrix``."""
-    return parse_frames(_content_of(path), where=str(path), unit=unit, calibration=calibration, shape=shape)
+    """Every frame of a file in order, all of one shape; a file with one matrix has one. Raises as ``read_matrix``.
+
+    ``part`` chooses one of a file with several: a variable by its name, a page or frame by its number from 0.
+    """
+    content = _content_of(path)
+    return parse_frames(content, where=str(path), unit=unit, calibration=calibration, shape=shape, part=part)
 
 
 def parse_matrix(
@@ -143,9 +148,15 @@ def parse_frames(
     unit: Unit | None = None,
     calibration: Calibration | None = None,
     shape: tuple[int, int] | None = None,
+    part: str | None = None,
 ) -> tuple[ThermalMatrix, ...]:
-    """Every frame of a file's bytes in order. Raises DataError as ``parse_matrix`` does."""
-    return tuple(_finish(each, unit, calibration, where) for each in _all_frames(content, where, shape))
+    """Every frame of a file's bytes in order; ``part`` as in ``read_frames``. Raises DataError as ``parse_matrix``."""
+    frames = _all_frames(content, where, shape, part)
+    if part is not None and part.isdecimal() and len(frames) > 1:
+        if int(part) >= len(frames):
+            raise DataError("there is no such frame", where=where, expected=_count(frames), found=f"import.part={part}")
+        frames = [frames[int(part)]]
+    return tuple(_finish(each, unit, calibration, where) for each in frames)
 
 
 def _content_of(path: Path) -> bytes:
@@ -163,8 +174,8 @@ def _content_of(path: Path) -> bytes:
         raise DataError("this matrix cannot be read", where=path, found=error.strerror or error) from error
 
 
-def _all_frames(content: bytes, where: str, shape: tuple[int, int] | None) -> list[Decoded]:
-    frames = read_binary(content, where)
+def _all_frames(content: bytes, where: str, shape: tuple[int, int] | None, part: str | None = None) -> list[Decoded]:
+    frames = read_binary(content, where, part)
     if frames is None:
         frames = read_text(content, where, shape)
     height, width = frames[0].numbers.shape

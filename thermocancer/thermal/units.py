@@ -42,8 +42,8 @@ def to_celsius(decoded: Decoded, unit: Unit | None, calibration: Calibration | N
     Conversions of decimal numbers are exact: 304.15 K are 31 degC and not 30.99999999999997. Zeros of another unit
     are fill (0 K, 0 counts), and become NaN.
 
-    Raises DataError for numbers that look like another unit than said, and for raw counts without a
-    calibration; ValueError for a unit that does not exist.
+    Raises DataError for numbers that look like another unit than the file says, for those that are no skin's in the
+    unit that was given, and for raw counts without a calibration; ValueError for a unit that does not exist.
     """
     if unit is not None and unit not in get_args(Unit):
         raise ValueError(f"unknown unit {unit!r}; known: {', '.join(get_args(Unit))}")
@@ -53,11 +53,26 @@ def to_celsius(decoded: Decoded, unit: Unit | None, calibration: Calibration | N
     if said == "C":
         return decoded
     converted = _converted(decoded, said, calibration, where)
+    if unit is not None and said != "raw":
+        _refuse_no_skin(decoded, converted, said, where)
     if said == "cC" or (fill := decoded.numbers == 0).all() or not fill.any():
         return converted
     numbers, decimals = converted.numbers, converted.decimals
     degrees = numbers / 10.0**decimals if np.issubdtype(numbers.dtype, np.integer) else numbers
     return replace(converted, numbers=np.where(fill, np.nan, degrees), decimals=0)
+
+
+def _refuse_no_skin(decoded: Decoded, converted: Decoded, said: Unit, where: str) -> None:
+    """Raise DataError where the warmest fiftieth, dead pixels aside, is colder than a room or hotter than any skin."""
+    scale = 10.0**converted.decimals if np.issubdtype(converted.numbers.dtype, np.integer) else 1.0
+    known = np.isfinite(converted.numbers) & (decoded.numbers != 0)
+    high = float(np.percentile(converted.numbers[known], 98)) / scale if known.any() else 20.0
+    if not 10 <= high <= 150:
+        names = " or ".join(UNITS[each] for each in looks_like(decoded)) or UNITS["C"]
+        raise DataError(
+            f"these numbers look like {names}, not {UNITS[said]}", where=where, expected=f"numbers in {UNITS[said]}",
+            found=f"a warmest part of {high:.1f} degC",
+        )  # fmt: skip
 
 
 def _converted(decoded: Decoded, said: Unit, calibration: Calibration | None, where: str) -> Decoded:

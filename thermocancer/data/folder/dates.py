@@ -182,9 +182,20 @@ def date_column_of(table: Table, section: ImportSection) -> tuple[str | None, li
     """The column of exam dates, and other columns that hold dates and are not taken."""
     if section.date_column is not None:
         return section.date_column, []
-    holding = [each for each in table.columns if mostly_dates(table.values(each))]
+    given = section.date_format or ""
+
+    def holds(cells: Sequence[str]) -> bool:
+        return all(_by_pattern(each, given) for each in cells) and bool(cells) if "%" in given else mostly_dates(cells)
+
+    holding = [each for each in table.columns if holds(table.values(each))]
     named = [each for each in holding if bare(each) in DATE_COLUMNS]
     return (named[0], []) if len(named) == 1 else (None, holding)
+
+
+def no_dates(table: Table) -> list[str]:
+    """Columns with the name of a date, and the first of what they hold."""
+    named = {each: table.values(each) for each in table.columns if bare(each) in DATE_COLUMNS}
+    return [f"`{each}` ({', '.join(values[:3])})" for each, values in named.items() if values]
 
 
 # --- Files of dates ---------------------------------------------------------------------------------------------------

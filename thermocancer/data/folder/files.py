@@ -33,7 +33,7 @@ JUNK = "left by an editor, a file manager or a download"
 Kind = Literal["text", "binary", "image", "video"]
 SUFFIXES: dict[Kind, tuple[str, ...]] = {
     "text": (".txt", ".csv", ".tsv", ".asc", ".dat"),
-    "binary": (".npy", ".mat", ".fff", ".seq"),
+    "binary": (".npy", ".npz", ".mat", ".fff", ".seq"),
     "image": (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg"),
     "video": (".avi",),
 }
@@ -67,9 +67,12 @@ class SourceFile:
             return fingerprint("video", section.frame_step, section.frames)
         if self.kind == "image":
             return fingerprint("image", section.range.model_dump() if section.range else None)
+        part = () if section.part is None else (section.part,)
         if self.kind == "text" and section.shape is not None:
-            return fingerprint(self.kind, section.unit, section.shape)
-        return "" if section.unit in (None, "C") and self.kind == "text" else fingerprint(self.kind, section.unit)
+            return fingerprint(self.kind, section.unit, section.shape, *part)
+        if section.unit in (None, "C") and self.kind == "text" and not part:
+            return ""
+        return fingerprint(self.kind, section.unit, *part)
 
 
 @dataclass(frozen=True)
@@ -182,8 +185,11 @@ def _choose(
         images = [replace(each, kind="binary") for each in images]
     elif images and section.range is None:
         if not texts:
-            found_here = f"{len(images)} images in {folder}; as temperatures the first cannot be read: {why_not}"
-            if unit := option_of(why_not or ""):
+            why = "" if why_not is None else f"{why_not.what}, {why_not.found}"
+            found_here = f"{len(images)} images in {folder}; as temperatures the first cannot be read: {why}"
+            if why_not is not None and "import.part" in (why_not.hint or ""):
+                raise why_not
+            if unit := option_of(why):
                 what, expected = "these images hold temperatures in another unit", "to be told the unit"
                 raise ConfigError(what, where="import.unit", expected=expected, found=found_here, hint=unit)
             raise ConfigError(
@@ -225,21 +231,21 @@ def inspect(source: SourceFile, section: ImportSection) -> Facts:
 
 def _matrices(source: SourceFile, section: ImportSection) -> tuple[ThermalMatrix, ...]:
     """Every matrix of a file, in ``import.unit`` or what it states; several are frames of a dynamic exam."""
-    frames = read_frames(source.path, unit=section.unit, shape=section.shape)
+    frames = read_frames(source.path, unit=section.unit, shape=section.shape, part=section.part)
     if len(frames) > 1 and section.protocol != "D":
         raise DataError(
             "this file holds several frames, not one matrix", where=source.path,
-            expected="one matrix, or --protocol D for dynamic exams", found=f"{len(frames)} frames",
+            expected="one matrix, import.part, or --protocol D for dynamic exams", found=f"{len(frames)} frames",
         )  # fmt: skip
     return frames
 
 
-def _no_temperatures(source: SourceFile, section: ImportSection) -> str | None:
+def _no_temperatures(source: SourceFile, section: ImportSection) -> DataError | None:
     """Why a picture's own numbers are no temperatures; None where they are."""
     try:
-        read_frames(source.path, unit=section.unit)
+        read_frames(source.path, unit=section.unit, part=section.part)
     except DataError as error:
-        return f"{error.what}, {error.found}" if error.found else error.what
+        return error
     return None
 
 
@@ -256,7 +262,7 @@ def make(source: SourceFile, section: ImportSection, targets: Sequence[Path]) ->
     Text in another unit is converted; missing pixels are written as 0.00, which reads as missing again. Returns the
     SHA-256 and the number of bytes of each.
     """
-    as_it_is = source.kind == "text" and section.unit in (None, "C") and len(targets) == 1
+    as_it_is = source.kind == "text" and section.unit in (None, "C") and section.part is None and len(targets) == 1
     if as_it_is and (section.shape is None or _is_plain(source)):
         clone_or_link(source.path, targets[0])
         return [(hash_file(targets[0]), targets[0].stat().st_size)]
@@ -289,9 +295,11 @@ def _read_grey(path: Path, section: ImportSection) -> tuple[npt.NDArray[np.float
     grey = read_grey(path.read_bytes(), str(path))
     assert section.range is not None
     bits = 8 * grey.dtype.itemsize
-    if bits == 16 and (units := [each for each in looks_like(as_decoded(grey, "grey", str(path))) if each != "raw"]):
+    units = [each for each in looks_like(as_decoded(grey, "grey", str(path))) if each != "raw"] if bits == 16 else []
+    if units or (bits == 16 and grey.max() < 1 << 14):
+        names = " or ".join(UNITS[each] for each in units) or "a camera's counts"
         raise DataError(
-            f"these levels look like {' or '.join(UNITS[each] for each in units)}, not levels of import.range",
+            f"these levels look like {names}, not levels of import.range",
             where=path, expected="levels from 0 to 65535", found=f"{grey.min()} to {grey.max()}",
         )  # fmt: skip
     return _to_celsius(grey.astype(np.float64), bits, section.range.low, section.range.high), bits

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from thermocancer.config.sources import ImportSection
-from thermocancer.data.folder.dates import date_column_of, read_dates
+from thermocancer.data.folder.dates import date_column_of, no_dates, read_dates
 from thermocancer.data.folder.names import FileIdentity
 from thermocancer.data.folder.patients import Ids, PatientKey, normal_id, patient_key
 from thermocancer.data.folder.sites import Site, site_key, sites_of
@@ -34,7 +34,9 @@ from thermocancer.data.names import plain_text
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.workspace import LABELS
 
-_BIRADS = re.compile(r"(?:bi ?-? ?rads|acr|cat(?:egory)?)?[ :_-]*([0-6])[abc]?")
+_BIRADS = re.compile(r"(?:bi ?-? ?rads|acr|cat(?:egory)?)?[ :_-]*([0-6]|i{1,3}|iv|vi?)[abc]?")
+_ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4, "v": 5, "vi": 6}
+_NAMES_BIRADS = re.compile(r"rads|(?<![a-z])acr(?![a-z])")
 MOST_SHOWN = 10
 
 
@@ -94,10 +96,9 @@ def label_value(written: str, section: ImportSection, *, turned: bool = False, w
 
 
 def _is_birads(column: str, values: Sequence[str]) -> bool:
-    named = "rads" in plain_text(column)
-    return bool(values) and all(
-        _BIRADS.fullmatch(plain_text(each).strip()) and (named or "rads" in plain_text(each)) for each in values
-    )
+    named = _NAMES_BIRADS.search(plain_text(column))
+    texts = [plain_text(each).strip() for each in values]
+    return bool(texts) and all(_BIRADS.fullmatch(text) and (named or _NAMES_BIRADS.search(text)) for text in texts)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,9 @@ class Meaning:
                 )  # fmt: skip
             limit = section.birads_sick_from
             levels = {
-                value: int(match[1]) for value in counts if (match := _BIRADS.fullmatch(plain_text(value).strip()))
+                value: _ROMAN.get(match[1]) or int(match[1])
+                for value in counts
+                if (match := _BIRADS.fullmatch(plain_text(value).strip()))
             }
             labels = {value: None if not level else LABELS[level >= limit] for value, level in levels.items()}
             return cls(column, labels, counts, f", sick from BI-RADS {limit} on")
@@ -251,6 +254,7 @@ class Labels:
         cells = [row.cells.get(date_column or "", "") for row in table.rows]
         self.dates = read_dates(cells, section.date_format, f"column `{date_column}`")
         self.date_column = date_column
+        self.no_dates = no_dates(table) if date_column is None else []
         self.sites = sites_of(table, section)
         problems: list[DataError] = []
         for row, day in zip(table.rows, self.dates.days, strict=True):

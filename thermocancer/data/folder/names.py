@@ -173,10 +173,20 @@ def _free_names(
         left = name.plain
         for start, end in (*found.spans, *dated, *hours):
             left = left[:start] + " " * (end - start) + left[end:]
-        name.numbers = numbers_in(left, name.plain)
+        name.numbers, name.coded = numbers_in(left, name.plain), holds_code(left)
         names.append(name)
     impossible += [f"{text}" for text in dates.impossible]
     return names, dates.said if any(dates.days) else ""
+
+
+def holds_code(left: str) -> bool:
+    """Does a path hold a hexadecimal id, eight characters or more in which letters follow digits?
+
+    >>> [holds_code(text) for text in ("1f1e4567-e89b-12d3", "0000b99a", "t0138", "20190511", "fe000123", "12345678a")]
+    [True, True, False, False, False, False]
+    """
+    tokens = [each for each in re.findall(r"[^\W_]+", left) if re.fullmatch(r"[a-f\d]{8,}", each)]
+    return any(re.search(r"\d[a-f]+\d|\d[a-f]{2,}$|[a-f]\d+[a-f]", each) for each in tokens)
 
 
 def keys_in(text: str, known: Collection[PatientKey], section: ImportSection) -> set[PatientKey]:

@@ -22,6 +22,7 @@ from thermocancer.errors import ConfigError
 PatientKey = int | str
 """A patient's number, or the id as written (small letters) where it is no number."""
 
+_CODED = "a code of letters and digits, of which no number is the patient; give --labels with it, or --id-pattern"
 NO_NUMBER = "no patient number in this name; say where it stands with --id-pattern"
 STUDY_NAME = re.compile(r"image_(\d+)_(\d+)")
 _CAMERA = re.compile(r"(e[3-9]?\d|t[2-8]\d\d|t10[2-5]0|sc\d{3,4}|a\d{2,3}|ti\d\d\d?)")
@@ -44,6 +45,7 @@ class Number:
     letters: str  # written as one with the digits
     marker: str  # those letters, or the word before
     runs_before: int  # of digits, in the same part of the path
+    behind: str = ""  # letters written as one behind the digits
 
     @property
     def value(self) -> int:
@@ -61,6 +63,7 @@ class FreeName:
     problem: str
     date: str | None = None
     numbers: dict[Slot, Number] = field(default_factory=dict)
+    coded: bool = False
 
 
 class Ids:
@@ -100,7 +103,7 @@ class Ids:
         inside = {
             name.plain[first.start : last.end]
             for start, first in enumerate(tokens)
-            for last in tokens[start : start + 8]
+            for last in tokens[start : start + 40]  # a UUID has up to 32 runs
             if name.plain[first.start : last.end] in self.texts
         }
         longest = {text for text in inside if not any(text != other and text in other for other in inside)}
@@ -140,9 +143,9 @@ def numbers_in(left: str, plain: str) -> dict[Slot, Number]:
             word = before[1] if before else ""
             letters, digits = match[1], match[2]
             marker = letters or (word if word in PATIENT | VISIT | COUNTER | AGE | SITE else "")
-            behind = re.match(r"[^\W\d_]+", part[match.end() :])
+            behind = (re.match(r"[^\W\d_]*", part[match.end() :]) or [""])[0]
             kind = "plain"
-            if marker in AGE or (behind and behind[0] in AGE) or len(digits) > 9:
+            if marker in AGE or behind in AGE | {"y", "yf", "ym"} or len(digits) > 9:
                 continue
             if marker in PATIENT or (letters == "t" and len(digits) > 3 and digits[0] == "0"):
                 kind = "patient"
@@ -153,7 +156,7 @@ def numbers_in(left: str, plain: str) -> dict[Slot, Number]:
             elif level and not letters and 1990 <= int(digits) < 2100 and len(digits) == 4:
                 kind = "year"
             runs = len(re.findall(r"\d+", whole[: match.start(2)]))
-            numbers[Slot(level, kind, ranks[kind])] = Number(digits, letters, marker, runs)
+            numbers[Slot(level, kind, ranks[kind])] = Number(digits, letters, marker, runs, behind)
             ranks[kind] += 1
     return numbers
 
@@ -248,7 +251,10 @@ def _of_one_build(
                 text = found[name.relative]
                 yield name, None, text, text or "no id of the labels file stands in this name"
             return
-    slots = sorted(group[0].numbers)
+    coded = [name for name in group if name.coded]
+    yield from ((name, None, None, _CODED) for name in coded)
+    group = [name for name in group if not name.coded]
+    slots = sorted(group[0].numbers) if group else []
     if not slots:
         yield from ((name, None, None, NO_NUMBER) for name in group)
         return
@@ -273,6 +279,8 @@ def _of_one_build(
         for slot in fitting
     ]
     readings += [together] if "may be of one patient" in why else []
+    if why.endswith("would be one patient"):
+        readings.append(r"with its letters (--id-pattern '([A-Za-z]*\d+[A-Za-z]*)[^/]*$')")
     raise ConfigError(
         "which number of these names is the patient?", where="import.id_pattern",
         expected="one number that can be the patient in every name",
@@ -323,13 +331,13 @@ def _fitting(
     if not possible:
         return list(slots), "it counts pictures, visits or cameras"
     for slot in possible:
-        letters = defaultdict(set)
+        written = defaultdict(set)
         for name in group:
-            letters[name.numbers[slot].value].add(name.numbers[slot].letters)
-        twice = next((value for value, found in letters.items() if len(found) > 1), None)
+            number = name.numbers[slot]
+            written[number.value].add(f"{number.letters}{number.value}{number.behind}")
+        twice = next((found for found in written.values() if len(found) > 1), None)
         if twice is not None:
-            which = " and ".join(f"{each}{twice}" for each in sorted(letters[twice]))
-            return possible, f"{which} would be one patient"
+            return possible, f"{' and '.join(sorted(twice))} would be one patient"
     return possible, "" if len(possible) == 1 else f"{len(possible)} numbers can be it"
 
 

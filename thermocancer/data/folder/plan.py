@@ -216,4 +216,7 @@ def _written(names: NamesRead, labels: Labels | None) -> list[str]:
     elif labels is not None and labels.other_dates:
         others = ", ".join(f"`{each}`" for each in labels.other_dates)
         written.append(f"not from {others}: say which is the exam's with --set import.date_column=...")
+    elif labels is not None and labels.no_dates:
+        unread = ", ".join(labels.no_dates)
+        written.append(f"not from {unread}: no days that can be read; write YYYY-MM-DD, or say how with --date-format")
     return written

@@ -10,6 +10,7 @@ import codecs
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -59,17 +60,23 @@ def read_table(path: Path, setting: str) -> Table:
     """Read a table; ``setting`` is the config key that named it.
 
     JSON may hold a list of objects, or an object whose keys are the ids (column ``id``) and whose
-    values are objects or single values (column ``value``). Of a workbook the first sheet is read.
-    Raises ConfigError for a file that is not there, DataError for one without rows, and for lines with more
-    cells than the header names.
+    values are objects or single values (column ``value``). Of a workbook the one sheet that holds a table is read.
+    Raises ConfigError for a file that is not there, DataError for one without rows, for lines with more cells than the
+    header names, and for a workbook of several tables.
     """
     if not path.is_file():
         raise ConfigError("there is no such file", where=setting, found=path)
-    suffix = path.suffix.lower()
-    if suffix == ".json":
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start == b"\xd0\xcf\x11\xe0":
+        raise DataError(
+            "this is a workbook of an old kind (.xls)", where=path, expected=f"one of: {', '.join(TABLE_SUFFIXES)}",
+            hint="save the sheet as .xlsx or CSV",
+        )  # fmt: skip
+    if path.suffix.lower() == ".json":
         rows = _json_rows(path)
     else:
-        rows = _under_header(_xlsx_lines(path) if suffix == ".xlsx" else _csv_lines(path), path)
+        rows = _under_header(_xlsx_lines(path) if start == b"PK\x03\x04" else _csv_lines(path), path)
     filled = tuple(row for row in rows if any(row.cells.values()))
     if not filled:
         raise DataError("this table is empty", where=path, expected="a header line and one line an exam or patient")
@@ -106,7 +113,7 @@ def _under_header(lines: Lines, path: Path) -> list[Row]:
         first = next((cells for number, cells in lines if number == (named or wide)[0]), [])
         raise DataError(
             "this table has no header", where=path, expected="a line with the names of the columns above the others",
-            found=", ".join(first[:6]),
+            found=", ".join(first[:6]), hint="write a first line such as id,diagnosis",
         )  # fmt: skip
     if too_long:
         raise DataError(
@@ -159,7 +166,12 @@ def _csv_lines(path: Path) -> Lines:
         widths = Counter(len(cells) for _, cells in lines if len(cells) > 1)
         width, agreeing = widths.most_common(1)[0] if widths else (1, 0)
         readings.append(((agreeing, width), lines))
-    return max(readings, key=lambda each: each[0])[1]
+    (agreeing, _), best = max(readings, key=lambda each: each[0])
+    for blanks in (r"\s{2,}", r"\s+"):  # columns that blanks divide, as many in every line
+        apart = [(number, re.split(blanks, cells[0].strip())) for number, cells in best if any(cells)]
+        if agreeing == 0 and apart and {len(cells) for _, cells in apart} == {max(2, len(apart[0][1]))}:
+            return list(apart)
+    return best
 
 
 def _xlsx_lines(path: Path) -> Lines:
@@ -170,13 +182,23 @@ def _xlsx_lines(path: Path) -> Lines:
     import openpyxl
 
     try:
-        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        lines = [[_text(cell) for cell in line] for line in book.worksheets[0].iter_rows(values_only=True)]
-        book.close()
+        with path.open("rb") as file:  # whatever the name ends in
+            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+            sheets = {
+                each.title: [[_text(cell) for cell in line] for line in each.iter_rows(values_only=True)]
+                for each in book.worksheets
+            }
+            book.close()
     except Exception as error:  # openpyxl raises whatever the broken part of the file provokes
         hint = "save the sheet as CSV"
         raise DataError("this workbook cannot be read", where=path, found=error, hint=hint) from error
-    return list(enumerate(lines, 1))
+    tables = [title for title, lines in sheets.items() if sum(sum(map(bool, line)) > 1 for line in lines) > 1]
+    if len(tables) > 1:
+        raise DataError(
+            "several sheets of this workbook hold a table", where=path, expected="one table", found=", ".join(tables),
+            hint="save the sheet that is meant as CSV",
+        )  # fmt: skip
+    return list(enumerate(sheets[(tables or list(sheets))[0]], 1))
 
 
 def _json_rows(path: Path) -> Iterable[Row]:

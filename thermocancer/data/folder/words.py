@@ -22,7 +22,7 @@ PATIENT = _words(
     "voluntaria person mulher mujer woman"
 )
 VISIT = _words("v vis visit visita session sessao sesion timepoint followup")
-COUNTER = _words("flir ir img image imagem imagen dsc dscn pic picture photo foto frame shot snap seq rec")
+COUNTER = _words("flir ir img image imagem imagen dsc dscn pic picture photo foto frame shot snap seq rec wa")
 AGE = _words("age idade edad yo anos years")
 BREAST = _words("breast breasts mama mamas seno senos pecho sein brust side lado region site of the da de del")
 SITE = _words("s site center centre centro clinic clinica hospital h unit")
@@ -57,11 +57,11 @@ _OF_OTHERS = _words("family familiar familia history historico previous prior an
 _OF_DISEASE = _words(
     "sick cancer cancerous malignant malignancy maligno maligna tumor tumour disease diseased abnormal carcinoma "
     "positive doente enferma enfermo anormal finding findings lesion neoplasia unhealthy anomaly positivo positiva "
-    "krank malade"
+    "krank malade malin maligne bosartig malato malata ziek chora chory"
 )
 _OF_HEALTH = _words(
     "healthy normal benign benigno benigna negative control controle saudavel sano sana sadio sadia sain gesund "
-    "negativo negativa unaffected"
+    "negativo negativa unaffected benin benigne gutartig gezond zdrowa zdrowy"
 )
 _NOT = _words("no not non without free sem sin nao ohne sans")
 _WITH_CONTRAST = _words("post postcontrast contrast gad gadolinium gd ce enhanced t1c t1ce t1gd t1post with")

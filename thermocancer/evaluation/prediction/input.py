@@ -126,7 +126,7 @@ def _read(file: NewFile, section: ImportSection, wanted: Wanted) -> list[FloatAr
             targets = [Path(folder) / f"{number}.txt" for number in range(inspect(source, section).count)]
             make(source, section, targets)
             return [read_matrix(each).celsius for each in targets]
-    frames = read_frames(source.path, unit=section.unit, shape=section.shape)
+    frames = read_frames(source.path, unit=section.unit, shape=section.shape, part=section.part)
     file.layout = frames[0].layout
     file.notes += [str(note) for note in frames[0].notes]
     return [each.celsius for each in frames]
