@@ -1,7 +1,8 @@
 """Damaged and hostile files, kills and races against the program: what is wrong, untyped or left behind is counted.
 
-python benchmarks/attack.py                                    100,000 files, 200 kills, 1,000 rounds at a lock
+python benchmarks/attack.py                                    100,000 files, 500 kills, 1,000 rounds at a lock
 python benchmarks/attack.py --files 3000 --kills 0 --rounds 20
+python benchmarks/attack.py --files 0 --rounds 0 --kills 100 --stages filter "fuse (late)"
 
 Files: whole ones of every kind that a workspace holds or a user brings are changed (bits, cuts, repeats, and in JSON
 values of other types, other sizes and paths that lead outside), then read. Wrong is what is read with other values
@@ -17,20 +18,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from attack_files import SETTINGS, Counts, attack_files, small_road
+from attack_files import Counts, attack_files, small_road
+from attack_kills import SLOW, STAGES, attack_stages
 
 Taker = Callable[[Path, Path], str]
 """Takes a file in, as ``files.link_or_copy`` does."""
-
-STAGES = ("simulate", "convert", "filter", "build-dataset", "fuse", "evaluate")
 
 
 # --- locks ------------------------------------------------------------------------------------------------------------
@@ -84,106 +83,28 @@ def attack_locks(rounds: int, counts: Counts) -> None:
             taker.communicate()
 
 
-# --- kills ------------------------------------------------------------------------------------------------------------
-
-KILLED = """
-import os, pathlib, signal, sys
-left = [int(sys.argv[1])]
-def counted(rename):
-    def call(*given, **named):
-        left[0] -= 1
-        if left[0] == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return rename(*given, **named)
-    return call
-os.replace, os.rename, os.link = counted(os.replace), counted(os.rename), counted(os.link)
-pathlib.Path.rename = counted(pathlib.Path.rename)
-sys.argv = ["thermocancer", *sys.argv[2:]]
-from thermocancer.cli import main
-main()
-"""
-
-
-def typed(stage: str, root: Path, *, killed_at: int = 0) -> int:
-    """Type a stage's command in ``root``; SIGKILL at its ``killed_at``-th rename, if it has so many. Its exit code."""
-    settings = [f"--set={key}={value}" for key, value in SETTINGS.items()]
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(killed_at), stage, "-w", ".", "--quiet", *settings],
-        cwd=root, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    return done.returncode
-
-
-def attack_stages(kills: int, seed: int, counts: Counts) -> None:
-    """Kill each stage at its renames, evenly among the stages, and compare with an undisturbed road."""
-    rng = random.Random(seed)
-    with tempfile.TemporaryDirectory() as folder:
-        root, whole = Path(folder) / "killed", Path(folder) / "whole"
-        root.mkdir()
-        whole.mkdir()
-        for stage in STAGES:
-            if typed(stage, whole):
-                raise RuntimeError(f"{stage} failed undisturbed")
-            reference = dict(_outputs(whole))
-            for number in range(kills // len(STAGES)):
-                at = number + 1 if rng.random() < 0.5 else rng.randint(1, 40)
-                outcome, detail = "whole", ""
-                if typed(stage, root, killed_at=at) == 0:  # it had fewer renames, or nothing to do
-                    outcome = "ended before"
-                elif code := typed(stage, root):
-                    outcome, detail = "untyped", f"kill at rename {at}: then exit {code}"
-                if outcome != "untyped":
-                    typed(stage, root)
-                    found = dict(_outputs(root))
-                    left = sorted(found.keys() - reference.keys())
-                    differs = sorted(path for path in reference if found.get(path) != reference[path])
-                    if differs:
-                        outcome, detail = "wrong", f"kill at rename {at}: {differs[:3]}"
-                    elif left:
-                        outcome, detail = "left", f"kill at rename {at}: {left[:3]}"
-                counts.note(f"kills of {stage}", outcome, detail)
-                _forget(stage, root)
-            typed(stage, root)
-
-
-def _forget(stage: str, root: Path) -> None:
-    """Take away what a stage makes, so that it has work again."""
-    import shutil
-
-    made = {
-        "simulate": ["raw"], "convert": ["images"], "filter": ["filtered"], "build-dataset": ["datasets", "split.json"],
-        "fuse": ["runs", "cache"], "evaluate": [],
-    }  # fmt: skip
-    for name in made[stage]:
-        path = root / name
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-    if stage == "evaluate":
-        for name in ("metrics.json", "report.html", "evaluation.json"):
-            (root / "runs" / "fuse" / name).unlink(missing_ok=True)
-
-
-def _outputs(root: Path) -> Iterator[tuple[str, str]]:
-    """Every file but the cache's, by its path, with its hash; of the cache, fragments."""
-    import hashlib
-
-    for path in sorted(root.rglob("*")):
-        name = path.relative_to(root).as_posix()
-        if path.is_file() and (not name.startswith("cache/") or ".partial" in path.name):
-            yield name, hashlib.sha256(path.read_bytes()).hexdigest()
+def _shares(kills: int, stages: list[str]) -> dict[str, int]:
+    """So many kills of each stage: of those that take long a third as many."""
+    weights = {stage: 1 if stage in SLOW else 3 for stage in stages}
+    return {stage: max(1, kills * weight // sum(weights.values())) for stage, weight in weights.items()}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Attack the program with damaged files, kills and races.")
     parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=list(STAGES))
     parser.add_argument("--rounds", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     counts, started = Counts(), time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:  # first: it imports the libraries and computes nothing
+        if given.kills:
+            attack_stages(_shares(given.kills, given.stages), given.seed, counts, Path(folder))
     with tempfile.TemporaryDirectory() as folder:
-        attack_files(small_road(Path(folder)), given.files, given.seed, counts)
+        if given.files:
+            attack_files(small_road(Path(folder)), given.files, given.seed, counts)
     attack_locks(given.rounds, counts)
-    attack_stages(given.kills, given.seed, counts)
     print(counts.table())
     print(*counts.examples, sep="\n")
     print(f"{time.monotonic() - started:.0f} s")

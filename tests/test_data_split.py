@@ -178,6 +178,23 @@ def test_folds_of_dynamic_exams_test_each_of_them_once_a_repeat() -> None:
         assert {static[row].patient for row in other.test} <= {exams[row].patient for row in fold.test}
 
 
+def test_dynamic_patients_without_static_exams_join_the_fold_with_the_fewest_of_their_class() -> None:
+    exams, config = cohort(), SplitSection(folds=5, repeats=1)
+    static = [exam for exam in exams if exam.patient > 5 and exam.patient not in (26, 27, 28, 29, 30)]
+    labels = np.array([exam.label for exam in exams])
+    first = {exam.patient: row for row, exam in enumerate(exams)}
+    for fold in dynamic_folds(exams, static, make_split(exams, config, 0), config, 0):
+        tested = [labels[first[patient]] for patient in {exams[row].patient for row in fold.test}]
+        assert sorted(tested) == [0, 0, 0, 0, 1, 1]
+
+
+def test_each_side_of_a_split_has_one_of_each_class_at_least() -> None:
+    exams = [Exam(patient, 1, int(patient > 3)) for patient in range(1, 6)]
+    for fraction, tested in ((0.05, [0, 1]), (0.9, [0, 0, 1])):
+        split = make_split(exams, SplitSection(test_fraction=fraction), 0)
+        assert sorted(int(patient > 3) for patient in split.test) == tested
+
+
 def test_inner_folds_stay_inside_the_outer_training_part() -> None:
     exams = cohort()
     outer = outer_folds(exams, make_split(exams, CONFIG, 0), CONFIG, 0)[0]
@@ -220,6 +237,12 @@ def test_thesis_split_is_by_file_with_seed_1_and_names_its_leaks() -> None:
     assert thesis_leaks(exams, [fold]) == [f"split by file, not by patient: {len(shared)} patients on both sides"]
     with pytest.raises(DataError, match="a patient is on both sides"):
         check_disjoint(exams, fold)
+    few = [Exam(patient, 1, patient % 2) for patient in range(1, 5)]
+    split = Split(0, "thesis", (1, 2, 3), (4,))
+    (fold,) = outer_folds(few, split, SplitSection(protocol="thesis"), 0)
+    assert (len(fold.train), len(fold.test)) == (3, 1)
+    with pytest.raises(DataError, match="too few exams"):
+        outer_folds(few[:3], split, SplitSection(protocol="thesis"), 0)
 
 
 def test_the_unfiltered_folders_are_shuffled_in_the_order_of_the_sites_own_names() -> None:

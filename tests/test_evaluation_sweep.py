@@ -22,7 +22,7 @@ def judged(settings: dict) -> float:
 
 
 def test_the_search_climbs(tmp_path: Path) -> None:
-    found, score = run_study(tmp_path / "journal.log", "one", SPACE, 15, 0, judged)
+    found, score = run_study(tmp_path / "journal.log", "one", SPACE, 25, 0, judged)
     assert found["features.components"] == 4
     assert 0.1 < found["fuse.C"] < 10
     assert score == pytest.approx(judged(found))

@@ -250,6 +250,8 @@ def test_damage_of_any_kind_is_a_data_error(tmp_path: Path, content: bytes) -> N
     [
         ({"pid": os.getpid(), "host": True}, 7 * 86400, True),
         ({"pid": 1, "host": True, "since": 1.0}, 0, True),
+        ({"pid": 2**22 + 1, "host": True}, 0, True),
+        ({"pid": os.getpid(), "host": True, "since": time.time()}, 0, False),
         ({"pid": os.getpid(), "machine": True, "began": 1}, 0, True),
         ({"pid": os.getpid(), "machine": True, "began": started(os.getpid())}, 7 * 86400, False),
         (None, UNSIGNED_AFTER_S + 1, True),
@@ -259,6 +261,8 @@ def test_damage_of_any_kind_is_a_data_error(tmp_path: Path, content: bytes) -> N
     ids=[
         "reused number",
         "before the boot",
+        "an earlier version's, gone",
+        "an earlier version's, at work",
         "another of this number",
         "stopped",
         "unsigned",
@@ -281,6 +285,33 @@ def test_whose_lock_is_dead(tmp_path: Path, owner: dict[str, object] | None, age
     else:
         with pytest.raises(LockedError), stage_lock(path):
             pytest.fail("two writers")
+
+
+def test_the_heart_beats_while_the_lock_is_held_and_stops_when_it_is_anothers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("thermocancer.locks.HEARTBEAT_S", 0.02)
+    path = tmp_path / "fuse.lock"
+
+    def beats() -> bool:
+        os.utime(path, (1, 1))
+        deadline = time.monotonic() + 0.5
+        while time.monotonic() < deadline and path.stat().st_mtime == 1:
+            time.sleep(0.01)
+        return path.stat().st_mtime != 1
+
+    with stage_lock(path):
+        assert beats()
+        path.write_text("another's")
+        time.sleep(0.05)
+        assert not beats()
+    assert path.read_text() == "another's"
+
+
+def test_a_lock_that_is_given_back_meanwhile_is_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "other.lock").symlink_to("gone")
+    with stage_lock(tmp_path / "fuse.lock") as someone_died:
+        assert not someone_died
 
 
 def test_a_full_disk_leaves_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

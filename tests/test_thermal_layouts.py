@@ -160,6 +160,7 @@ def test_a_file_cut_in_its_last_number_is_cut_off(text: str) -> None:
 def test_a_whole_file_without_its_last_line_end_is_read() -> None:
     for text in (PLAIN, COMMAS, text_of(form="%.6e"), text_of(end="\r\n"), text_of(CELSIUS * 4 - 70)):
         assert read(text.rstrip("\r\n")).shape == CELSIUS.shape
+    assert read("2.1e1;2.2e1;2.3e1\n2.1e1;2.2e1;23.5e+00").shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +187,8 @@ def test_two_decimal_marks_are_not_mixed() -> None:
 def test_a_torn_line_is_no_header() -> None:
     assert refuse(PLAIN[:1] + "\n" + PLAIN[1:], "unequal length").where == "a.csv:1"
     assert refuse(PLAIN[:20] + "\n" + PLAIN[20:], "unequal length").where == "a.csv:2"
+    assert refuse("30;31;32\n" + "30.5;31.5;32.5;33.5\n" * 3, "unequal length")
+    assert refuse(PLAIN + f"\n{HEIGHT};{WIDTH}\n", "not alike")
 
 
 def test_damaged_texts_are_never_taken_for_others() -> None:

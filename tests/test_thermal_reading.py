@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from thermocancer.errors import DataError
+from thermocancer.thermal.decoding import decode_any_width, decode_fixed_width
 from thermocancer.thermal.quality import measure_matrix
 from thermocancer.thermal.reading import parse_matrix, read_matrix, to_centi
 from thermocancer.thermal.regions import filled
@@ -77,6 +78,70 @@ def test_layout_is_read_exactly(content: bytes, layout: str, notes: tuple[str, .
     assert set(notes) <= set(matrix.notes)
     if "line ends" not in " ".join(matrix.notes):
         assert set(matrix.notes) == set(notes)
+
+
+OF_ONE_WIDTH = (
+    "canonical", "semicolon five decimals", "comma", "tab", "comma and space", "semicolon and space", "several spaces",
+    "indented", "decimal comma, semicolon", "CR LF", "CR CR LF, semicolon", "trailing separator", "trailing space",
+    "blank last lines", "no last line end",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OF_ONE_WIDTH)
+def test_what_cameras_write_goes_the_fast_way(name: str) -> None:
+    content, layout, notes = LAYOUTS[name]
+    found = decode_fixed_width(content)
+    assert found is not None
+    assert np.array_equal(found.numbers / 10**found.decimals, CELSIUS)
+    assert (found.layout, found.notes) == (layout, notes)
+
+
+@pytest.mark.parametrize(
+    ("text", "decimals", "trailing"),
+    [
+        ("5 -0.5 12.25\n100. .5 7\n", 2, False),
+        ("1;22;333\n-4444;5;66\n", 0, False),
+        ("1.5;22.5;333.5;\n4.5;5.5;6.5;\n", 1, True),
+        ("7.5 ; 12.25\n 8.5;9.125\n", 3, False),
+        ("20.5 20.25\n" * 30_000 + "1.125 2.5\n", 3, False),  # longer than one piece, the last with more decimals
+        ("123456789012345 1\n", 0, False),
+    ],
+    ids=["signs and bare marks", "whole", "a separator behind each", "spaces around", "many pieces", "fifteen digits"],
+)
+def test_numbers_of_any_width_go_the_second_way(text: str, decimals: int, trailing: bool) -> None:
+    separator = ";" if ";" in text else " "
+    found = decode_any_width(text.encode(), separator.encode(), b".")
+    assert found is not None
+    expected = [[float(cell) for cell in line.replace(";", " ").split()] for line in text.splitlines()]
+    assert np.array_equal(found.numbers / 10**decimals, expected)
+    assert (found.decimals, bool(found.notes)) == (decimals, trailing)
+    assert found.layout == f"{'semicolon' if separator == ';' else 'space'}{decimals}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1;2;3\n1;2\n", "1;;3\n1;2;3\n", "1;2;3;\n1;2;3\n", "1;2 3\n4;;5 6\n", "1.2.3;4\n5;6\n", "1;2\n3;x\n",
+        "1;-\n3;4\n",
+        "1;.\n3;4\n", "1;+2\n3;4\n", "1,5;2\n3;4\n", "1\t2;3\n4;5;6\n", "1234567890123456;1\n", ".5;1234567890123456\n",
+        "1;2\n;3;4\n", "1-5;2\n3;4\n", "1.5;2.5\n3.5;45.\n6..5;7\n",
+    ],
+)  # fmt: skip
+def test_no_other_line_goes_the_second_way(text: str) -> None:
+    assert decode_any_width(text.encode(), b";", b".") is None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        PLAIN.replace(b".", b",", 1), PLAIN[:-4] + b"x" + PLAIN[-3:], PLAIN + b"20.5\n", PLAIN.replace(b" ", b";", 1),
+        PLAIN.replace(b" ", b"\t", 1), PLAIN[1:], PLAIN.replace(b"\n", b" \n", 1),
+        text_of(np.full((9, 9), 1000.5), " ", 12),
+    ],
+    ids=["comma", "letter", "short line", "semicolon", "tab", "torn first", "space at the end", "17 digits"],
+)  # fmt: skip
+def test_no_other_text_goes_the_fast_way(content: bytes) -> None:
+    assert decode_fixed_width(content) is None
 
 
 @pytest.mark.parametrize(
