@@ -26,6 +26,7 @@ from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, 
 from thermocancer.evaluation.report.judgement import fold_facts
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, THERMOGRAMS, Words, render_page
 from thermocancer.evaluation.report.verdict import verdict_of
+from thermocancer.evaluation.statistics.intervals import few_note
 from thermocancer.evaluation.statistics.metrics import auc_figures
 from thermocancer.evaluation.statistics.units import gather_units
 from thermocancer.files import hash_file
@@ -415,10 +416,12 @@ def judged_by(
     leaks: tuple[str, ...] = (),
     flat: int = 0,
     words: Words = THERMOGRAMS,
+    note: str = "",
 ) -> dict:
     """The verdict where model minus baseline and model minus twin are as given."""
     document = {
-        "auc": bounded(model), "accuracy": bounded((0.8, 0.7, 0.9)), "n": 60, "positives": 20, "patients": 60,
+        "auc": bounded(model) | ({"note": note} if note else {}), "accuracy": bounded((0.8, 0.7, 0.9)),
+        "n": 60, "positives": 20, "patients": 60,
         "unit": "patient", "units_by_visit": 0, "leaks": list(leaks),
         "folds": {"p": 1.0, "disagree": False, "folds": [
             {"fold": f"1.{number}", "n": 12, "auc": 0.5, "spread": 0.0003 if number <= flat else 0.5,
@@ -448,7 +451,12 @@ SURE, ABOVE, BELOW, LEVEL = (0.9, 0.82, 0.95), (0.2, 0.1, 0.3), (-0.28, -0.38, -
     [
         ({}, "good", "the model tells sick from healthy better than chance and better than its trivial baseline"),
         ({"shortcut": "not shown"}, "open", "the model tells sick from healthy better than chance"),
-        ({"gain": None}, "open", "the model tells sick from healthy better than chance: AUC"),
+        ({"gain": None}, "open", "the model tells sick from healthy better than chance: AUC 0.900 (0.820 to 0.950); no "
+         "trivial baseline was scored beside it."),
+        ({"model": (0.995, 0.95, 1.0)}, "caution", "the model reaches AUC 0.995 (0.950 to 1.000), but a result of 99 % "
+         "or more asks for a leak to be looked for first"),
+        ({"note": few_note(6, 54)}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but 6 sick and 54 "
+         "healthy: too few for an interval that can be trusted."),
         ({"model": (0.7, 0.6, 0.8), "gain": BELOW}, "bad", "the trivial baseline (global temperature statistics) "
          "does better than the model: AUC 0.980"),
         ({"gain": LEVEL}, "caution", "the trivial baseline (global temperature statistics) does as well or better"),

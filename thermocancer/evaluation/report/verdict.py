@@ -53,8 +53,8 @@ def verdict_of(
     ranked = _trivial(baseline_auc, audit)
     trivial, standing = ranked[0] if ranked else None, _against_trivial(ranked)
     others = [
-        _suspicious(document, audit), *_leaks(document, audit), _rank(audit), _twin(audit), *_folds(document),
-        _shortcuts(audit, words),
+        _suspicious(document, audit), _few(document), *_leaks(document, audit), _rank(audit), _twin(audit),
+        *_folds(document), _shortcuts(audit, words),
     ]  # fmt: skip
     found = [_chance(document["auc"]), standing, *others]
     sentences = [others[0].sentence, standing.sentence, *(() if audit is None else audit["verdict"]["sentences"])]
@@ -89,12 +89,10 @@ def _headline(document: Json, trivial: Json | None, standing: Finding, others: l
         return f"{whom} {standing.clause}, against the model's {with_interval(auc)}.{besides}"
     if others:
         return f"{whom} the model reaches {figures}, but {'; '.join(others)}."
-    beside = " and better than its trivial baseline" if trivial is not None else ""
-    return (
-        f"{whom} the model tells {words.positive} from {words.negative} better than chance{beside}: {figures}"
-        + (f" against {with_interval(trivial['auc'])}" if trivial is not None else "")
-        + "."
-    )
+    tells = f"{whom} the model tells {words.positive} from {words.negative} better than chance"
+    if trivial is None:
+        return f"{tells}: {figures}; no trivial baseline was scored beside it."
+    return f"{tells} and better than its trivial baseline: {figures} against {with_interval(trivial['auc'])}."
 
 
 def _chance(auc: Json) -> Finding:
@@ -177,7 +175,17 @@ def _suspicious(document: Json, audit: Json | None) -> Finding:
     if not found:
         return Finding("good")
     sentence = f"A result of 99 % or more ({' and '.join(found)}): look for a leak first. {_leaks_found(audit)}"
-    return Finding("caution", sentence=sentence)
+    return Finding("caution", "a result of 99 % or more asks for a leak to be looked for first", sentence)
+
+
+def _few(document: Json) -> Finding:
+    """Where simulated coverage was not kept the bounds above are no proof of anything."""
+    note = document["auc"].get("note", "")
+    return (
+        Finding("caution", note, f"The interval of the AUC cannot be trusted: {note.split(':')[0]}.")
+        if note
+        else Finding("good")
+    )
 
 
 def _leaks_found(audit: Json | None) -> str:
