@@ -26,6 +26,7 @@ from thermocancer.evaluation.report.exams import catalogued_exams, cohort_flow, 
 from thermocancer.evaluation.report.judgement import fold_facts
 from thermocancer.evaluation.report.page import ADJUNCT_NOTICE, THERMOGRAMS, Words, render_page
 from thermocancer.evaluation.report.verdict import verdict_of
+from thermocancer.evaluation.statistics.curves import accuracy_by_threshold
 from thermocancer.evaluation.statistics.intervals import few_note
 from thermocancer.evaluation.statistics.metrics import auc_figures
 from thermocancer.evaluation.statistics.units import gather_units
@@ -417,6 +418,7 @@ def judged_by(
     flat: int = 0,
     words: Words = THERMOGRAMS,
     note: str = "",
+    untold: bool = False,
 ) -> dict:
     """The verdict where model minus baseline and model minus twin are as given."""
     document = {
@@ -439,7 +441,8 @@ def judged_by(
     tones = {"shown absent": "good", "not shown": "open", "amber": "caution", "red": "bad"}
     named = [{"words": "the calendar"}] if shortcut in ("amber", "red") else []
     verdict = {"tone": tones[shortcut], "sentences": [], "shortcuts": named, "hidden": []}
-    audit = {"controls": controls, "leak_checks": [], "verdict": verdict}
+    checks = [{"name": "copies", "problem": "copies", "passed": None, "found": "nothing known"}] if untold else []
+    audit = {"controls": controls, "leak_checks": checks, "verdict": verdict}
     return verdict_of(document, baseline_auc=baseline, audit=audit, phantom=False, words=words)
 
 
@@ -453,8 +456,9 @@ SURE, ABOVE, BELOW, LEVEL = (0.9, 0.82, 0.95), (0.2, 0.1, 0.3), (-0.28, -0.38, -
         ({"shortcut": "not shown"}, "open", "the model tells sick from healthy better than chance"),
         ({"gain": None}, "open", "the model tells sick from healthy better than chance: AUC 0.900 (0.820 to 0.950); no "
          "trivial baseline was scored beside it."),
-        ({"model": (0.995, 0.95, 1.0)}, "caution", "the model reaches AUC 0.995 (0.950 to 1.000), but a result of 99 % "
-         "or more asks for a leak to be looked for first"),
+        ({"model": (0.995, 0.95, 1.0)}, "caution", "the model tells sick from healthy better than chance and better"),
+        ({"model": (0.995, 0.95, 1.0), "untold": True}, "caution", "the model reaches AUC 0.995 (0.950 to 1.000), "
+         "but a result of 99 % or more asks for a leak to be looked for first"),
         ({"note": few_note(6, 54)}, "caution", "the model reaches AUC 0.900 (0.820 to 0.950), but 6 sick and 54 "
          "healthy: too few for an interval that can be trusted."),
         ({"model": (0.7, 0.6, 0.8), "gain": BELOW}, "bad", "the trivial baseline (global temperature statistics) "
@@ -530,14 +534,16 @@ def test_the_terminal_says_all_that_the_tone_rests_on(tmp_path: Path) -> None:
 def test_the_figure_of_thresholds_marks_what_was_decided() -> None:
     units = gather_units(toy_rows(40))
     shares = {"accuracy": 0.61, "sensitivity": 0.42, "specificity": 0.83}
+    rows = accuracy_by_threshold(units)
     drawn = {
-        name: figures.draw_accuracy(units, 0.45, shares | {name: value})
+        name: figures.draw_accuracy(rows, 0.45, shares | {name: value})
         for name, value in (("accuracy", 0.61), ("accuracy", 0.2), ("specificity", 0.1))
     }
-    assert drawn["accuracy"] != figures.draw_accuracy(units, 0.45, shares) != drawn["specificity"]
+    assert drawn["accuracy"] != figures.draw_accuracy(rows, 0.45, shares) != drawn["specificity"]
 
 
 def test_each_class_by_itself_is_what_scikit_learn_prints() -> None:
+    from scipy.stats import binomtest
     from sklearn.metrics import classification_report
 
     confusion = {"tn": 51, "fp": 6, "fn": 7, "tp": 26}
@@ -547,6 +553,9 @@ def test_each_class_by_itself_is_what_scikit_learn_prints() -> None:
     for key, name in {"0": "healthy", "1": "sick", "macro avg": "mean", "weighted avg": "weighted"}.items():
         for figure, own in (("precision",) * 2, ("recall",) * 2, ("f1-score", "f1"), ("support",) * 2):
             assert ours[name][own] == pytest.approx(theirs[key][figure]), (name, own)
+            assert own == "support" or ours[name][f"{own}_low"] < ours[name][own] < ours[name][f"{own}_high"]
+    found = binomtest(51, 58).proportion_ci(0.95, method="wilson")  # of those called healthy
+    assert (ours["healthy"]["precision_low"], ours["healthy"]["precision_high"]) == pytest.approx(found[:2])
     assert by_class({"tn": 4, "fp": 0, "fn": 2, "tp": 0}, ("a", "b"))[1]["precision"] is None
 
 

@@ -26,6 +26,7 @@ from thermocancer.evaluation.report.figures import thermogram_png
 from thermocancer.evaluation.report.judgement import OWN_FIGURE, Judgement
 from thermocancer.evaluation.report.page import Words, render_page
 from thermocancer.evaluation.report.verdict import verdict_of
+from thermocancer.evaluation.statistics.intervals import decision_shares
 from thermocancer.evaluation.statistics.metrics import METRICS
 from thermocancer.evaluation.statistics.units import Units
 from thermocancer.files import Json
@@ -87,7 +88,9 @@ def gather_contents(
         "flow": flow,
         "subgroups": groups,
         "misclassified": wrong,
-        "by_class": by_class(document["confusion"], words.classes),
+        "by_class": by_class(
+            document["confusion"], words.classes, repeats=judged.units.repeats, confidence=document["confidence"]
+        ),
         "networks": networks_of(run),
         "audit": audit,
         "explanation": None if explained is None else explained.facts | {"note": explained.note},
@@ -191,20 +194,40 @@ def _thumbnail_of(item: Json, exams: Mapping[ExamKey, ExamFacts], workspace: Wor
 # --- each class by itself, and the networks ---------------------------------------------------------------------------
 
 
-def by_class(confusion: Mapping[str, int], classes: tuple[str, str]) -> list[Json]:
+def by_class(
+    confusion: Mapping[str, int], classes: tuple[str, str], *, repeats: int = 0, confidence: float = 0.95
+) -> list[Json]:  # fmt: skip
     """Precision, recall, F1 and support of each class and their means, as scikit-learn's ``classification_report``.
 
-    ``weighted`` weighs the classes by their support. None where a class was never called, or has no member.
+    ``weighted`` weighs the classes by their support. None where a class was never called, or has no member. ``KEY_low``
+    and ``KEY_high`` are those of ``decision_shares``; of F1 and means they are made of both lower or both upper ones,
+    which is on the wide side.
     """
     tn, fp, fn, tp = (confusion[name] for name in ("tn", "fp", "fn", "tp"))
+    ends, keys = ("", "_low", "_high"), ("precision", "recall", "f1")
     rows: list[Json] = []
-    for name, right, called, support in ((classes[0], tn, tn + fn, tn + fp), (classes[1], tp, tp + fp, tp + fn)):
-        shares = {"precision": (right, called), "recall": (right, support), "f1": (2 * right, called + support)}
-        rows.append({"name": name, "support": support} | {key: a / b if b else None for key, (a, b) in shares.items()})
+    for name, right, support, others in (
+        (classes[0], tn, tn + fp, (tp, tp + fn)),
+        (classes[1], tp, tp + fn, (tn, tn + fp)),
+    ):
+        found = decision_shares(right, support, *others, repeats=repeats, confidence=confidence)
+        row: Json = {"name": name, "support": support}
+        for end, which in zip(ends, ("value", "low", "high"), strict=True):
+            precision, recall = (getattr(found[key], which) for key in ("precision", "sensitivity"))
+            called = None not in (precision, recall)
+            f1 = (
+                2 * precision * recall / (precision + recall)
+                if called and precision + recall
+                else 0.0
+                if support
+                else None
+            )
+            row |= dict(zip((key + end for key in keys), (precision, recall, f1), strict=True))
+        rows.append(row)
     total = rows[0]["support"] + rows[1]["support"]
     for name, weights in (("mean", (0.5, 0.5)), ("weighted", [row["support"] / max(total, 1) for row in rows[:2]])):
         both: Json = {"name": name, "support": total}
-        for key in ("precision", "recall", "f1"):
+        for key in (key + end for key in keys for end in ends):
             values = [row[key] for row in rows[:2]]
             both[key] = None if None in values else sum(w * v for w, v in zip(weights, values, strict=True))
         rows.append(both)

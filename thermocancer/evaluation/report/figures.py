@@ -12,11 +12,7 @@ import numpy.typing as npt
 
 from thermocancer.config.base import Rendering
 from thermocancer.data.cohort import FloatArray, IntArray
-from thermocancer.evaluation.statistics.curves import (
-    accuracy_by_threshold,
-    precision_recall_points,
-)
-from thermocancer.evaluation.statistics.units import Units
+from thermocancer.evaluation.statistics.curves import precision_recall_points
 from thermocancer.files import Json, written_aside
 from thermocancer.workspace import LABELS
 
@@ -115,16 +111,17 @@ def _shade(axes: Axes, rows: Sequence[Json], along: str) -> None:
     axes.fill_between(places, low, high, color=MODEL, alpha=0.15, linewidth=0)
 
 
-def draw_accuracy(units: Units, threshold: float | None, decided: Mapping[str, float | None]) -> bytes:
+def draw_accuracy(rows: Sequence[Json], threshold: float | None, decided: Mapping[str, float | None]) -> bytes:
     """Accuracy, sensitivity and specificity against one threshold for all; dots are what was ``decided``, the table's.
 
     Each fold decides by a threshold of its own, so that the dots need not lie on the curves.
     """
-    rows = accuracy_by_threshold(units)
     steps = [row["threshold"] for row in rows]
     figure, axes = new_figure(5.2)
     for name, colour, width in (("accuracy", MODEL, 2.0), ("sensitivity", ALARM, 1.2), ("specificity", MUTED, 1.2)):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=name)
+        low, high = ([row[f"{name}_{end}"] for row in rows] for end in ("low", "high"))
+        axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
         share = decided[name]
         if threshold is not None and share is not None:
             axes.plot([threshold], [share], "o", color=colour, markersize=6, zorder=5)

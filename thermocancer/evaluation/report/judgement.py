@@ -174,7 +174,7 @@ def draw_units(
             "Confusion matrix at the operating point; rows are the truth.",
         ),
         "accuracy": Picture(
-            figures.draw_accuracy(units, document["threshold"], decided),
+            figures.draw_accuracy(curves["accuracy_by_threshold"], document["threshold"], decided),
             "Accuracy, sensitivity and specificity against the threshold from 0 to 1",
             "What one threshold for all would have given; for orientation, the threshold was not chosen here. The "
             "dots are the table's figures, where each fold decided by its own threshold; the line is their median.",

@@ -175,7 +175,9 @@ def _suspicious(document: Json, audit: Json | None) -> Finding:
     if not found:
         return Finding("good")
     sentence = f"A result of 99 % or more ({' and '.join(found)}): look for a leak first. {_leaks_found(audit)}"
-    return Finding("caution", "a result of 99 % or more asks for a leak to be looked for first", sentence)
+    searched = audit is not None and all(check["passed"] is not None for check in audit.get("leak_checks", []))
+    clause = "" if searched else "a result of 99 % or more asks for a leak to be looked for first"
+    return Finding("caution", clause, sentence)
 
 
 def _few(document: Json) -> Finding:

@@ -110,9 +110,10 @@ def _counts_from_above(labels: IntArray, scores: FloatArray) -> tuple[FloatArray
     return np.r_[np.inf, scores[order][ends]], hits, alarms
 
 
-def accuracy_by_threshold(units: Units) -> list[dict[str, float]]:
-    """Accuracy, sensitivity and specificity at thresholds 0.00 to 1.00 in steps of 0.01."""
-    return [{"threshold": percent / 100, **_shares_at(units, percent / 100)} for percent in range(101)]
+def accuracy_by_threshold(units: Units, confidence: float = 0.95) -> list[dict[str, float | None]]:
+    """Accuracy, sensitivity and specificity at thresholds 0.00 to 1.00 in steps of 0.01, with bounds (``NAME_low``)."""
+    steps = (percent / 100 for percent in range(101))
+    return [{"threshold": at, **_shares_at(units, at), **_bounds_at(units, at, confidence)} for at in steps]
 
 
 def reference_points(units: Units, confidence: float = 0.95) -> list[Json]:
@@ -223,7 +224,11 @@ def decision_curve(labels: IntArray, scores: FloatArray, confidence: float = 0.9
         model = (hits - alarms * odds) / count
         half = z * float(np.std(called * np.where(labels == 1, 1.0, -odds))) / count**0.5
         row = {"threshold": chance, "model": model, "everyone": everyone, "nobody": 0.0}
-        rows.append(row | {"model_low": model - half, "model_high": model + half})
+        spread = z * float(np.std(np.where(labels == 1, 1.0, -odds))) / count**0.5
+        rows.append(row | {
+            "model_low": model - half, "model_high": model + half, "everyone_low": everyone - spread,
+            "everyone_high": everyone + spread,
+        })  # fmt: skip
     return rows
 
 
@@ -267,7 +272,7 @@ def curve_facts(
         "calibration": calibration_line(units.labels, units.scores, confidence),
         "reliability": reliability(units.labels, units.scores, confidence),
         "decision_curve": decision_curve(units.labels, units.scores, confidence),
-        "accuracy_by_threshold": accuracy_by_threshold(units),
+        "accuracy_by_threshold": accuracy_by_threshold(units, confidence),
         "reference_points": reference_points(units, confidence),
         "predictive_values": predictive_values(sensitivity, specificity, (*prevalences, float(units.labels.mean()))),
     }
