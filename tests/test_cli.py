@@ -323,7 +323,8 @@ def test_a_line_in_a_log_has_rate_and_time_left(
 
 def test_every_extra_has_a_hint_with_its_packages() -> None:
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for extra, packages in project["optional-dependencies"].items():
+    extras = {extra: needs for extra, needs in project["optional-dependencies"].items() if extra != "dev"}
+    for extra, packages in extras.items():
         words = shlex.split(install_hint(extra))[2:]
         names = [re.match(r"[\w.-]+", each)[0].casefold() for each in packages]
         assert [re.match(r"[\w.-]+", each)[0].casefold() for each in words] == names, extra
