@@ -70,6 +70,12 @@ def test_a_run_on_films_records_the_colours_of_the_films_and_names_what_they_los
     assert train_dit.run(config, workspace, Silent()).nothing_to_do
     later = train_dit.run(tiny_config(workspace, dit__epochs=1, dit__channels=["frame"]), workspace, Silent())
     assert "the frames are colours already: dit.rendering has no effect" in later.notes
+    jet = {"dit__rendering": {"colormap": "jet"}, "dit__channels": ["frame"]}
+    for source in ("matrices", "images"):  # whatever the command says that the data set holds
+        with pytest.raises(ConfigError, match="colours already"):
+            train_dit.run(
+                tiny_config(workspace, dataset__source=source, dataset__dynamic=False, **jet), workspace, Silent()
+            )
 
 
 def test_it_finds_the_faster_rewarming(made: Workspace) -> None:

@@ -11,11 +11,13 @@ from thermocancer.classifiers.sequence.family import SequenceFamily
 from thermocancer.classifiers.sequence.network import SequenceClassifier
 from thermocancer.classifiers.sequence.readers import FrameReaders, check_frames
 from thermocancer.config import Config
+from thermocancer.config.base import Rendering
 from thermocancer.config.schema import shown_rendering
 from thermocancer.data.matching import MatchWeights, choose_rows, keep_matches_apart
 from thermocancer.data.nuisance import MISSING_SHARE
 from thermocancer.data.split import Split, dynamic_folds, restrict
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort, has_part
+from thermocancer.errors import ConfigError
 from thermocancer.evaluation.statistics.metrics import auc_figures
 from thermocancer.kinds import DIT as STAGE
 from thermocancer.kinds import backbone, only_kind_of
@@ -90,8 +92,17 @@ def _without_temperatures(job: Job) -> list[str]:
 
 
 def with_shown_rendering(config: Config, *, coloured: bool) -> Config:
-    """The settings with the colours of the pictures, where the data set holds pictures: what a run then records."""
+    """The settings with the colours of the pictures, where the data set holds pictures: what a run then records.
+
+    Raises ConfigError where others are asked for: no picture is coloured twice.
+    """
     shown = shown_rendering(config) if coloured else None
+    if coloured and config.dit.rendering not in (Rendering(), shown):
+        raise ConfigError(
+            "the frames of this data set are colours already", where="dit.rendering",
+            expected="nothing, or the colours that convert gave them, with the data set's own dataset settings",
+            found=config.dit.rendering.colormap, hint="leave dit.rendering out",
+        )  # fmt: skip
     if shown is None or config.dit.rendering == shown:
         return config
     return config.model_copy(update={"dit": config.dit.model_copy(update={"rendering": shown})})
