@@ -26,7 +26,7 @@ from thermocancer.data.class_images import read_image
 from thermocancer.data.cohort import IMAGE, ArrayCohort, Exam
 from thermocancer.data.image_cohort import ImageCohort
 from thermocancer.data.image_folder import read_image_folder
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, RunError
 from thermocancer.kinds import CNN, only_kind_of
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
@@ -115,6 +115,16 @@ def test_the_terminal_has_bounds_and_the_verdicts_first_sentence(data: Path, tmp
     for name in ("accuracy", "auc"):
         told = [report.figures[name + end] for end in ("", "_low", "_high")]
         assert told == [found["metrics"][name][end] for end in ("value", "low", "high")]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_a_network_that_diverges_leaves_no_run_and_does_so_each_time(seeds: int, data: Path, tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    config = tiny_config(workspace, data, cnn__learning_rate=3e38, cnn__epochs=1, cnn__batch=64, cnn__seeds=seeds)
+    for _ in range(2):
+        with pytest.raises(RunError, match="no longer a number"):
+            train_cnn.run(config, workspace, Silent())
+        assert not (workspace.run("cnn") / "manifest.json").exists()
 
 
 def test_nothing_changed_nothing_done(made: Workspace, data: Path) -> None:

@@ -323,6 +323,38 @@ def test_the_positive_class_is_told_by_words_not_by_the_alphabet(
     assert f"positive class: {positive}, by its name" in folder.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("train", "TEST"), ("Training", "Testing"), ("training_set", "test_set")],
+)
+def test_the_two_parts_go_by_many_names(train: str, test: str, slices: Path) -> None:
+    right = [(image.part, image.label) for image in read_image_folder(slices).images]
+    (slices / "Train").rename(slices / train)
+    (slices / "Test").rename(slices / test)
+    assert sorted((image.part, image.label) for image in read_image_folder(slices).images) == sorted(right)
+    with pytest.raises(DataError, match="parts, not classes") as caught:
+        read_image_folder(slices, parts=False)
+    assert "cnn.folds=parts" in str(caught.value.hint)
+    (slices / "Train").mkdir(exist_ok=True)
+    (slices / "training").mkdir(exist_ok=True)
+    with pytest.raises(DataError, match="two folders may be Train"):
+        read_image_folder(slices)
+
+
+def test_patients_are_found_in_folders_too_and_their_absence_is_said(slices: Path) -> None:
+    assert any("patients: not known" in note for note in read_image_folder(slices).notes)
+    for number, path in enumerate(sorted(slices.rglob("*.png"))):
+        folder = path.parent / f"patient{number % 2 + (10 if 'Test' in path.parts else 0)}"
+        folder.mkdir(exist_ok=True)
+        path.rename(folder / path.name)
+    for path in slices.rglob("*.bmp"):
+        path.unlink()
+    images = read_image_folder(slices, group=r"patient(\d+)")
+    assert images.grouped
+    assert {image.group for image in images.images} == {"0", "1", "10", "11"}
+    assert not any("patients: not known" in note for note in images.notes)
+
+
 @pytest.mark.parametrize("parts", [True, False])
 def test_file_names_say_the_class_where_no_folders_do(parts: bool, slices: Path, tmp_path: Path) -> None:
     for number, path in enumerate(sorted(slices.rglob("*.png"))):
@@ -393,7 +425,7 @@ def test_what_lies_beside_the_two_parts_is_named(slices: Path) -> None:
     shutil.copytree(slices / "Test", slices / "val")
     (slices / "Test/with_gad").rename(slices / "Test/With_Gad")
     folder = read_image_folder(slices)
-    assert folder.notes[1] == "val/ is not used (4 images): only Train and Test are"
+    assert "val/ is not used (4 images): only Train and Test are" in folder.notes
     assert folder.classes == CLASSES
 
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from evaluation_fixtures import pixels_config, toy_matrix, toy_rows, toy_source, write_dataset
+from typer.testing import CliRunner
 
+from thermocancer.cli import register
 from thermocancer.config import Config
 from thermocancer.config.sources import ImportSection
 from thermocancer.data.cohort import ArrayCohort
@@ -152,6 +159,32 @@ def test_the_plan_touches_nothing(workspace: Workspace, tmp_path: Path) -> None:
     plan = predict.plan(asking(workspace, tmp_path), workspace)
     assert plan.todo == (f"score exam {tmp_path.name} (1 files)",)
     assert not (workspace.root / "predict").exists()
+
+
+def test_a_workspace_that_cannot_be_written_to_answers_all_the_same(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "frontal.txt").write_bytes(format_matrix(new_matrix(sick=True), "space2"))
+
+    def guarded(real: Callable[..., Any], writes: Callable[..., bool]) -> Callable[..., Any]:
+        def call(path: Any, *rest: Any, **named: Any) -> Any:
+            if writes(*rest, **named) and str(path).startswith(str(workspace.root)):
+                raise OSError(errno.EROFS, "Read-only file system", str(path))
+            return real(path, *rest, **named)
+
+        return call
+
+    monkeypatch.setattr(os, "mkdir", guarded(os.mkdir, lambda *rest, **named: True))
+    monkeypatch.setattr(os, "open", guarded(os.open, lambda flags, *rest, **named: bool(flags & os.O_ACCMODE)))
+    monkeypatch.setattr(io, "open", guarded(io.open, lambda mode="r", *rest, **named: not {*mode} <= {*"rbt"}))
+    with pytest.raises(OSError, match="Read-only"):
+        (workspace.root / "anything").write_text("")
+    done = CliRunner().invoke(
+        register(),
+        ["predict", str(tmp_path / "frontal.txt"), "-w", str(workspace.root), "--run", "pixels", "--json", "-"],
+    )
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout)["figures"]["exams"][0]["status"] == "scored"
 
 
 # which file is which

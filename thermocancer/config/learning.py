@@ -273,7 +273,7 @@ class CnnSection(Section):
         description="one picture several times: left out within a part, an error where it is in Train and in Test; "
         "keep: as in the study, named as a leak",
     )
-    group: str | None = Field(None, description="regular expression on the file name: the patient")
+    group: str | None = Field(None, description="regular expression on the file name, or the path: the patient")
     label: Annotated[str | None, ASIDE] = Field(
         None, description="regular expression on the file name: the class, where no folders name it"
     )

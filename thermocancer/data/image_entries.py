@@ -127,8 +127,10 @@ def folders_of(root: Path) -> list[Path]:
     return [each for each in sorted(root.iterdir()) if each.is_dir() and not is_junk(each.name)]
 
 
-def is_part(folder: Path) -> bool:
-    return folder.name.lower() in {part.lower() for part in PARTS}
+def part_of(folder: Path) -> str:
+    """The part that a folder's name means, in whatever letters (``train``, ``Training``, ``test_set``), or nothing."""
+    means = re.fullmatch(r"(train|test)(?:ing)?[ _-]?(?:set|data|images)?", folder.name.lower())
+    return means[1].capitalize() if means else ""
 
 
 def folder_of(root: Path, part: str) -> Path:
@@ -137,12 +139,14 @@ def folder_of(root: Path, part: str) -> Path:
         raise DataError("the image folder is not there", where=root, hint="correct --data")
     if not part:
         return root
-    folder = next((each for each in folders_of(root) if each.name.lower() == part.lower()), None)
-    if folder is None:
+    folder, *others = [*(each for each in folders_of(root) if part_of(each) == part), None]
+    if folder is None or others[0] is not None:
         raise DataError(
-            f"the folder has no {part}", where=root, expected=f"{part}/CLASS/ with images in it",
+            f"the folder has no {part}" if folder is None else f"two folders may be {part}",
+            where=root, expected=f"{part}/CLASS/ with images in it",
             found=", ".join(each.name for each in sorted(root.iterdir())[:6]) or "nothing",
-            hint="class folders without parts: --set cnn.folds=leave-one-patient-out",
+            hint=f"rename the folder that is meant to {part}; or class folders without parts: "
+            "--set cnn.folds=leave-one-patient-out",
         )  # fmt: skip
     return folder
 
@@ -183,10 +187,16 @@ def check_classes(root: Path, found: dict[str, dict[str, Path]], positive: str |
         only_test = sorted(set(test) - set(train))
         if only_test:
             raise DataError(f"class {only_test[0]} stands only in Test", where=root, expected=train, found=test)
+    if not first and root.is_dir() and train and all(part_of(root / name) for name in train):
+        raise DataError(
+            "these folders are parts, not classes", where=root, expected="class folders, as cnn.folds is not parts",
+            found=", ".join(train), hint="--set cnn.folds=parts, or --data with the folder of one part",
+        )  # fmt: skip
     if len(train) != 2:
         raise DataError(
             "two classes are needed", where=root / first, expected="two class folders", found=train,
-            hint="where file names say the class: --set cnn.label='^([A-Za-z]+)', a regular expression",
+            hint="where file names say the class: --set cnn.label='^([A-Za-z]+)', a regular expression"
+            if len(train) < 2 else "keep two of them, or name files and labels in a table path,label,patient",
         )  # fmt: skip
     if others and test != train:
         raise DataError("Test lacks a class", where=root / "Test", expected=train, found=test)

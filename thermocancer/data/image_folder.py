@@ -44,10 +44,10 @@ from thermocancer.data.image_entries import (
     folder_of,
     folders_of,
     hash_of,
-    is_part,
     names_of,
     nearly_equal,
     open_volume,
+    part_of,
 )
 from thermocancer.data.names import safe_name
 from thermocancer.data.series import Drawing, Hasher, Series, is_nifti, patient_in_name
@@ -227,6 +227,8 @@ def read_image_folder(
         visit = own_visits.setdefault(image.series or image.path, len(own_visits) + 1)
         numbered.append(replace(image, patient=numbers[image.group], visit=visit))
     notes = [f"positive class: {classes[1]}" + ("" if positive else f", by its name; {classes[0]} is the other")]
+    if not grouped:
+        notes.append("patients: not known, each image counts as one of its own; cnn.group or a table says them")
     notes += _nearly_notes(nearly) + _series_notes(series, drawing) + (_unused(root) if parts and not table else [])
     return ImageFolder(
         root, classes, tuple(numbered), (*rejected, *copies), grouped,
@@ -246,7 +248,7 @@ def _read(
     images, rejected, series = list[ClassImage](), list[Failure](), dict[str, Series]()
     for entry in entries:
         relative = os.path.relpath(entry.path, root).replace(os.sep, "/")
-        match = None if pattern is None else pattern.search(entry.path.name)
+        match = None if pattern is None else pattern.search(entry.path.name) or pattern.search(relative)
         told = entry.patient or (match[pattern.groups and 1] if match and pattern else "")
         common = ClassImage(relative, entry.part, int(entry.name == positive), "", told)
         try:
@@ -269,7 +271,7 @@ def _read(
             continue
         if pattern is not None and not told:
             what, expected = "the group pattern does not fit every file name", f"a match of {pattern.pattern!r}"
-            raise ConfigError(what, where="cnn.group", expected=expected, found=entry.path.name)
+            raise ConfigError(what, where="cnn.group", expected=expected, found=relative)
     return images, series, rejected
 
 
@@ -283,7 +285,7 @@ def _series_notes(series: Mapping[str, Series], drawing: Drawing) -> list[str]:
 
 def _unused(root: Path) -> list[str]:
     """Folders beside Train and Test that hold images."""
-    counts = {each.name: sum(map(is_image, files_below(each))) for each in folders_of(root) if not is_part(each)}
+    counts = {each.name: sum(map(is_image, files_below(each))) for each in folders_of(root) if not part_of(each)}
     return [f"{name}/ is not used ({count} images): only Train and Test are" for name, count in counts.items() if count]
 
 
