@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from thermocancer.locate.chest import CELL_MM, COLUMNS, HALF_WIDTH, ROWS, find_c
 from thermocancer.locate.locator import make_locator
 from thermocancer.locate.network import DEPTH_EDGES, HALF, PARTS, Outputs, cell_of, inputs_of
 from thermocancer.locate.solving import RADII, SHAPE, Sources, solve_bodies, solve_sources, solved
-from thermocancer.locate.training_set import Phantoms, draw_exams
+from thermocancer.locate.training_set import Exams, Phantoms, draw_exams
 from thermocancer.phantom.cohort import draw_cohort
 from thermocancer.phantom.contrast import solve_footprint
 from thermocancer.phantom.exam import Picture, make_scene
 from thermocancer.progress import Silent, SilentTask
+from thermocancer.stages import simulate
 from thermocancer.thermal.writing import format_matrix
 from thermocancer.workspace import Workspace
 
@@ -54,6 +55,24 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         patch.setattr("thermocancer.locate.posterior.CALIBRATING", 60)
         make_locator(config_for(found, **TINY), found, Silent())
     return found
+
+
+def test_training_sets_are_arrays_with_their_truth_and_the_same_again(tmp_path: Path) -> None:
+    made = [Workspace(tmp_path / name) for name in ("first", "second")]
+    for each in made:
+        config = config_for(each, **TINY, locate__truth=7)
+        assert len(simulate.plan(config, each).todo) == 1
+        assert simulate.run(config, each, Silent()).made == 1
+        assert simulate.run(config, each, Silent()).nothing_to_do
+        assert not each.raw.exists()
+    (first,), (second,) = ([np.load(path) for path in each.root.glob("truth/*.npz")] for each in made)
+    assert set(first.files) == {each.name for each in fields(Exams)}
+    assert all(np.array_equal(first[name], second[name]) for name in first.files)
+    assert first["frontal"].shape == (7, ROWS, COLUMNS, 2)
+    kept = next(made[0].root.glob("truth/*.npz"))
+    kept.write_bytes(kept.read_bytes()[:1000])
+    assert simulate.run(config_for(made[0], **TINY, locate__truth=7), made[0], Silent()).made == 1
+    assert np.array_equal(np.load(kept)["depth"], second["depth"])
 
 
 # --- the grid -----------------------------------------------------------------

@@ -146,6 +146,9 @@ def audit(
     call: Call,
     scores: Annotated[Path, typer.Argument(help="A table: unit, label, score and any facts.", metavar="SCORES")],
     facts: Annotated[Path | None, typer.Option("--facts", help="A table of more facts, by the same units.")] = None,
+    features: Annotated[
+        Path | None, typer.Option("--features", help="A model's features of SCORES: .npy, a row for each row there.")
+    ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Where a page goes.")] = None,
     match: Annotated[
         list[str] | None, typer.Option("--match", help="Pairs alike in FACT:LIMIT (date:270, site); repeat it.")
@@ -176,6 +179,7 @@ def audit(
     if call.dry_run:
         make_console().print(f"audit: would judge {scores}", markup=False)
         return 0
+    from thermocancer.evaluation.audit.held_out import read_features
     from thermocancer.evaluation.audit.of_scores import audit_scores, told
     from thermocancer.evaluation.audit.score_tables import read_scores
 
@@ -184,8 +188,9 @@ def audit(
     )
     evaluate = config.evaluate
     document = audit_scores(
-        table, match=limits, confidence=evaluate.confidence, bootstrap=evaluate.bootstrap, seed=config.seed
-    )
+        table, match=limits, confidence=evaluate.confidence, bootstrap=evaluate.bootstrap, seed=config.seed,
+        features=None if features is None else read_features(features, table),
+    )  # fmt: skip
     if call.speaks:
         for line in told(document):
             make_console().print(line, markup=False, soft_wrap=True)

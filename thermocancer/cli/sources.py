@@ -155,6 +155,10 @@ def simulate(
     detectability: Annotated[
         bool | None, typer.Option("--detectability", help="Instead of a cohort: what can be seen at which depth.")
     ] = None,
+    truth: Annotated[
+        int | None,
+        typer.Option(help="Instead of a cohort: so many exams as arrays with their truth, as locate learns."),
+    ] = None,
 ) -> dict[str, object]:
     """Make a synthetic cohort by solving the bioheat equation; no network, no account."""
     return {
@@ -162,6 +166,7 @@ def simulate(
         "seed": seed,
         "simulate.shape": shape,
         "simulate.detectability": detectability,
+        "locate.truth": truth,
     }
 
 

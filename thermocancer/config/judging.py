@@ -108,6 +108,9 @@ class LocateSection(Section):
     processes: Annotated[PositiveInt | None, ASIDE] = Field(
         None, description="for making phantoms; null: every core; the result does not depend on it"
     )
+    truth: Annotated[PositiveInt | None, ASIDE] = Field(
+        None, description="``simulate``: instead of a cohort so many of the phantoms that it learns from, as arrays"
+    )
 
 
 class ReportSection(Section):

@@ -21,6 +21,7 @@ from thermocancer.files import (
     sweep,
     write_json,
     write_text,
+    written_aside,
 )
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.phantom.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
@@ -38,6 +39,10 @@ DETECTABILITY = "detectability/manifest.json"
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """Which visits would be made, or that the table of what can be seen would be."""
+    if config.locate.truth:
+        parts, stand = _truth_parts(config, workspace)
+        notes = ("bodies and sources are solved first, once a workspace",)
+        return Plan(SOURCE, tuple(path.name for path, _ in parts), stand, notes)
     if config.simulate.detectability:
         current = Stamp(workspace.root / DETECTABILITY).is_current(_made_from(config))
         return Plan(SOURCE, current=1) if current else Plan(SOURCE, ("detectability/",))
@@ -57,8 +62,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     """Make the visits that are missing, then the catalog, ``raw/truth.jsonl`` and the manifest.
 
     Raises DataError when real thermograms of this workspace carry the same patient numbers.
-    With ``simulate.detectability`` it makes that table and figure instead, and no cohort.
+    With ``simulate.detectability`` it makes that table and figure instead, with ``locate.truth`` arrays, and no cohort.
     """
+    if config.locate.truth:
+        return _run_truth(config, workspace, progress)
     if config.simulate.detectability:
         return _run_detectability(config, workspace, progress)
     visits = _visits(config)
@@ -115,6 +122,53 @@ def _run_detectability(config: Config, workspace: Workspace, progress: Progress)
     stamp.write(made_from, files, tissue=config.simulate.tissue)
     outputs = [str(path) for path in files]
     return StageReport(SOURCE, made=1, figures={"tumours": len(rows)}, outputs=outputs)
+
+
+PART = 500
+"""Exams a file of arrays."""
+
+
+def _truth_parts(config: Config, workspace: Workspace) -> tuple[list[tuple[Path, int]], int]:
+    """Files of arrays that are missing, with how many exams each holds, and how many stand."""
+    from thermocancer.locate.training_set import RECIPE as PHANTOMS
+
+    section, count = config.locate, config.locate.truth or 0
+    made_from = fingerprint(PHANTOMS, section.seed, section.tissues, section.bodies, section.sources)[:12]
+    parts = [
+        (workspace.root / "truth" / f"phantoms-{made_from}-{start:06d}.npz", min(PART, count - start))
+        for start in range(0, count, PART)
+    ]
+    todo = [(path, size) for path, size in parts if not path.is_file() or _exams_in(path) != size]
+    return todo, len(parts) - len(todo)
+
+
+def _exams_in(path: Path) -> int:
+    import numpy as np
+
+    with contextlib.suppress(Exception), path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
+        return len(content["present"])  # of a damaged one nothing, so that it is made again
+    return 0
+
+
+def _run_truth(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
+    """``truth/phantoms-KEY-START.npz``: the arrays of ``locate.training_set.Exams``, each part by its own seed."""
+    import numpy as np
+
+    from thermocancer.locate.training_set import phantoms
+
+    todo, done = _truth_parts(config, workspace)
+    report = StageReport(SOURCE, made=len(todo), current=done, figures={"exams": config.locate.truth})
+    if todo:
+        solved = phantoms(config.locate, config.locate.seed, workspace.cache, progress, taught=True)
+        with progress.task("truth", sum(size for _, size in todo), "exams") as bar:
+            for path, size in todo:
+                start = int(path.stem.rsplit("-", 1)[1])
+                exams = solved.exams(np.random.default_rng([config.locate.seed, 33, start]), size)
+                with written_aside(path) as side:
+                    np.savez(side, allow_pickle=False, **vars(exams))
+                bar.advance(size)
+    report.outputs = [str(path.relative_to(workspace.root)) for path, _ in todo]
+    return report
 
 
 def _visits(config: Config) -> list[Visit]:

@@ -6,6 +6,7 @@ folds, or folds in which nothing can be learnt, facts are scored in grouped, str
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import atanh, sqrt, tanh
@@ -13,11 +14,12 @@ from statistics import NormalDist
 
 import numpy as np
 
-from thermocancer.data.cohort import BoolArray, Exam, IntArray
+from thermocancer.data.cohort import BoolArray, Exam, FloatArray, IntArray
 from thermocancer.data.split import Fold, inner_folds
 from thermocancer.errors import ConfigError
 from thermocancer.evaluation.audit.controls import Judge
 from thermocancer.evaluation.audit.findings import NAMED_BELOW, Check, audit_verdict
+from thermocancer.evaluation.audit.held_out import held_out, is_named, sentences
 from thermocancer.evaluation.audit.matched import auc_of_pairs, exam_scores
 from thermocancer.evaluation.audit.nuisance import controls_of, tied
 from thermocancer.evaluation.audit.scope import Variable
@@ -36,6 +38,9 @@ DRAWN_FOLDS, MOST_FOLDS = 5, 50
 NEAR_SHARE = 0.1
 """Where nothing is asked to be matched, pairs differ by at most this share of what the middle 80 % of a fact span."""
 LEAST_OF_A_VALUE = 8
+COPIES = 0.9
+"""Copies share score and facts. Where fewer of the units with another's score do, scores take few values (trees, or
+rounding)."""
 NO_PERMUTATIONS = (
     "the rank of the model among models of permuted labels cannot be had from scores: it needs the model trained again"
 )
@@ -54,11 +59,13 @@ class Tables:
 
 
 def audit_scores(
-    table: Scored, *, match: Mapping[str, float] | None = None, confidence: float, bootstrap: int, seed: int
-) -> Json:
+    table: Scored, *, match: Mapping[str, float] | None = None, confidence: float, bootstrap: int, seed: int,
+    features: FloatArray | None = None,
+) -> Json:  # fmt: skip
     """The whole audit as one document; ``exit_code`` is 6 where a shortcut or a leak was found, else 0.
 
     ``match`` gives facts and how far the two of a pair may differ in them (0, or anything, for equal categories).
+    ``features`` (n, p) of its units, as ``held_out.read_features`` gives them, are asked what they hold of the facts.
     """
     units = gather_units(table.rows)
     metrics = measure(units, confidence=confidence, bootstrap=min(bootstrap, int(4e6 / len(units)) + 1), seed=seed)
@@ -78,7 +85,8 @@ def audit_scores(
         each.name for each in controls if each.p_holm is not None and each.p_holm < NAMED_BELOW and each.is_shortcut
     ]
     matched = _matched(table, tested, rows, facts, match, named, confidence)
-    checks = [_straddling(table), _duplicates(table)]
+    checks = [_straddling(table), _duplicates(table), *([] if features is None else [_same_features(table, features)])]
+    dropped, encoded = ([], []) if features is None else held_out(table, features, places, confidence, seed)
     words = Words(
         "negative", "positive", seen="what the label means", blind="without the model's scores", notice=GENERAL_NOTICE,
         alike=" and ".join(match or [name.removeprefix("column_") for name in named] or ["all facts"])
@@ -95,20 +103,22 @@ def audit_scores(
         f"{each['rho']:+.2f} ({each['low']:+.2f} to {each['high']:+.2f})."
         for each in follows if each["p_holm"] < NAMED_BELOW
     ]  # fmt: skip
+    verdict["sentences"] += sentences(dropped, encoded)
     leaks = [each["problem"] for each in checks if each["passed"] is False]
+    shortcut = verdict["shortcuts"] or verdict["hidden"] or any(map(is_named, dropped))
     verdict["headline"] = (
-        "A shortcut is there." if verdict["shortcuts"] or verdict["hidden"]
+        "A shortcut is there." if shortcut
         else "Units are not apart." if leaks else "No shortcut is named."
     )  # fmt: skip
-    stopped = bool(verdict["shortcuts"] or verdict["hidden"] or leaks)
     return {
         "verdict": verdict, "n": len(units), "positives": int(units.labels.sum()), "rows": len(table.rows),
         "positive": table.positive, "columns": table.columns, "facts": table.kinds, "left_out": list(table.left_out),
         "folds": said, "tested": len(places), "confidence": confidence,
         "metrics": {name: metrics[name].as_dict() for name in shown},
         "controls": [each.as_dict() for each in controls], "matched": matched, "follows": follows,
+        "dropped": dropped, "encoded": encoded,
         "subgroups": _subgroups(table, units, confidence), "checks": checks,
-        "not_possible": [NO_PERMUTATIONS], "exit_code": 6 if stopped else 0,
+        "not_possible": [NO_PERMUTATIONS], "exit_code": 6 if shortcut or leaks else 0,
     }  # fmt: skip
 
 
@@ -260,16 +270,32 @@ def _duplicates(table: Scored) -> Check:
     """Units of other groups with the very same score and facts; two facts or more, else chance makes them."""
     if len(table.facts) < 2:
         return Check(name="no unit twice", problem="", passed=None, found="fewer than two facts, so it cannot be told")
-    scores = exam_scores(Tables(table.exams, ()), table.rows)
-    keys = list(zip(scores.tolist(), *table.cells.values(), strict=True))
-    twins: dict[tuple[object, ...], list[int]] = {}
-    for place, key in enumerate(keys):
-        twins.setdefault(key, []).append(place)
-    several = [own for own in twins.values() if len({table.exams[place].patient for place in own}) > 1]
+    scores = exam_scores(Tables(table.exams, ()), table.rows).tolist()
+    facts = list(zip(*table.cells.values(), strict=True))
+    tied = defaultdict[float, list[int]](list)
+    for place, score in enumerate(scores):
+        tied[score].append(place)
+    shared = [own for own in tied.values() if len({table.exams[place].patient for place in own}) > 1]
+    several, ties = [own for own in shared if len({facts[place] for place in own}) == 1], sum(map(len, shared))
+    if sum(map(len, several)) < COPIES * ties:
+        found = f"{ties} units have another's score, and too many of them other facts, so that it cannot be told"
+        return Check(name="no unit twice", problem="", passed=None, found=found)
     example = ", ".join(table.names[place] for place in several[0][:3]) if several else ""
     return Check(
         name="no unit twice", problem="units have the very same score and facts under other names", passed=not several,
         found=f"{sum(map(len, several))} units, for example {example}" if several else "none",
+    )  # fmt: skip
+
+
+def _same_features(table: Scored, features: FloatArray) -> Check:
+    """Units of other groups with the very same features: one picture under two names."""
+    twins: dict[bytes, set[int]] = {}
+    for exam, row in zip(table.exams, features, strict=True):
+        twins.setdefault(row.tobytes(), set()).add(exam.patient)
+    several = [own for own in twins.values() if len(own) > 1]
+    return Check(
+        name="no features twice", problem="units of different groups have the very same features", passed=not several,
+        found=f"{sum(map(len, several))} groups" if several else "none",
     )  # fmt: skip
 
 
@@ -288,6 +314,11 @@ def told(document: Json) -> list[str]:
         ),
         *(f"  {each['pairs']} pairs with {each['matching']}: model {with_interval(each['auc'])}"
           for each in document["matched"]),
+        *(f"  features without a value of {each['fact']}, of {each['values']} judged: {each['untaught']:.3f}; with it "
+          f"{each['taught']:.3f}; loss {with_interval(each)}, p {chance(each['p_holm'])}"
+          for each in document["dropped"]),
+        *(f"  features tell {each['fact']} among {each['among']} units: AUC {each['value']:.3f}, p "
+          f"{chance(each['p_holm'])}" for each in document["encoded"]),
         *(f"  {each['fact']} {each['value']}: {each['n']} units, {each['sick']} positive"
           + (f", AUC {with_interval(each['auc'])}" if each["auc"] else "") for each in document["subgroups"]),
         *(f"check, {each['name']}: {each['found']}" for each in document["checks"]),

@@ -48,6 +48,8 @@ class Scored:
     columns: dict[str, str]
     positive: str
     has_folds: bool
+    places: tuple[int, ...]
+    """Of each exam's first row in the table."""
     are_shares: bool
     """False where scores are not from 0 to 1: their ranks then stand in ``rows``, and no Brier score is given."""
 
@@ -113,7 +115,7 @@ def read_scores(
     made, kinds, left_out = _facts(cells, wanted)
     return Scored(
         exams, tuple(units[at] for at in first), rows, tuple(made), kinds, {name: cells[name] for name in kinds},
-        tuple(left_out), roles, said, has_folds, are_shares,
+        tuple(left_out), roles, said, has_folds, tuple(first), are_shares,
     )  # fmt: skip
 
 
