@@ -1,22 +1,22 @@
-"""Damaged and hostile files, kills and races against the program: what is wrong, untyped or left behind is counted.
+"""Damaged files, hostile servers, kills, full disks and races: what is wrong, untyped or left behind is counted.
 
-python benchmarks/attack.py                                    100,000 files, 500 kills, 1,000 rounds at a lock
-python benchmarks/attack.py --files 3000 --kills 0 --rounds 20
-python benchmarks/attack.py --files 0 --rounds 0 --kills 100 --stages filter "fuse (late)"
+python benchmarks/attack.py      100,000 files, 500 kills, 100 full disks, 50 pairs, 245 servers, 1,000 rounds at a lock
+python benchmarks/attack.py --files 3000 --kills 0 --disks 0 --pairs 0 --servers 0 --rounds 20
+python benchmarks/attack.py --files 0 --servers 0 --rounds 0 --kills 100 --stages filter "fuse (late)"
 
 Files: whole ones of every kind that a workspace holds or a user brings are changed (bits, cuts, repeats, and in JSON
 values of other types, other sizes and paths that lead outside), then read. Wrong is what is read with other values
 and without a word (HDF5, which has checksums) or leads out of the workspace; untyped is every error but the
-program's own. Kills: each stage gets SIGKILL at every rename of a file, is typed again, and must end with the bytes of
-an undisturbed run and with nothing else. Rounds: four processes at one dead lock; wrong is who holds it beside another.
-Hostile servers are tests of their own (tests/test_fetch_outage.py), and so are texts (benchmarks/fuzz_reading.py).
-Ends with 1 unless every count is 0.
+program's own. Servers: attack_servers.py. Kills, full disks, pairs: each stage, typed again, must end with the bytes of
+an undisturbed run and with nothing else (attack_kills.py). Rounds: four processes at one dead lock; wrong is who holds
+it beside another. Texts have a script of their own (fuzz_reading.py). Ends with 1 unless every count is 0.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -26,7 +26,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from attack_files import Counts, attack_files, small_road
-from attack_kills import SLOW, STAGES, attack_stages
+from attack_kills import HOW, SLOW, STAGES, attack_stages
+from attack_servers import attack_servers
 
 Taker = Callable[[Path, Path], str]
 """Takes a file in, as ``files.link_or_copy`` does."""
@@ -83,27 +84,29 @@ def attack_locks(rounds: int, counts: Counts) -> None:
             taker.communicate()
 
 
-def _shares(kills: int, stages: list[str]) -> dict[str, int]:
-    """So many kills of each stage: of those that take long a third as many."""
+def _shares(number: int, stages: list[str]) -> dict[str, int]:
+    """So many attacks by stage: of those that take long a third as many."""
     weights = {stage: 1 if stage in SLOW else 3 for stage in stages}
-    return {stage: max(1, kills * weight // sum(weights.values())) for stage, weight in weights.items()}
+    return {stage: math.ceil(number * weight / sum(weights.values())) for stage, weight in weights.items()}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Attack the program with damaged files, kills and races.")
-    parser.add_argument("--files", type=int, default=100_000)
-    parser.add_argument("--kills", type=int, default=500)
+    parser = argparse.ArgumentParser(description="Attack the program with damaged files, servers, kills and races.")
+    numbers = {"files": 100_000, "kills": 500, "disks": 100, "pairs": 50, "servers": 245, "rounds": 1000, "seed": 0}
+    for name, number in numbers.items():
+        parser.add_argument(f"--{name}", type=int, default=number)
     parser.add_argument("--stages", nargs="*", default=list(STAGES), choices=list(STAGES))
-    parser.add_argument("--rounds", type=int, default=1000)
-    parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     counts, started = Counts(), time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:  # first: it imports the libraries and computes nothing
-        if given.kills:
-            attack_stages(_shares(given.kills, given.stages), given.seed, counts, Path(folder))
-    with tempfile.TemporaryDirectory() as folder:
-        if given.files:
+    shares = [_shares(number, given.stages) for number in (given.kills, given.disks, given.pairs)]
+    if given.kills + given.disks + given.pairs:  # first: it imports the libraries and computes nothing itself
+        each = {stage: {how: share[stage] for how, share in zip(HOW, shares, strict=True)} for stage in given.stages}
+        with tempfile.TemporaryDirectory() as folder:
+            attack_stages(each, given.seed, counts, Path(folder))
+    if given.files:
+        with tempfile.TemporaryDirectory() as folder:
             attack_files(small_road(Path(folder)), given.files, given.seed, counts)
+    attack_servers(given.servers, counts)
     attack_locks(given.rounds, counts)
     print(counts.table())
     print(*counts.examples, sep="\n")

@@ -53,10 +53,10 @@ class Counts:
 
     def table(self) -> str:
         kinds = dict.fromkeys(kind for kind, _ in self.outcomes)
-        rows = [f"{'kind':<28}{'inputs':>8}" + "".join(f"{each:>9}" for each in BAD)]
+        rows = [f"{'kind':<40}{'inputs':>8}" + "".join(f"{each:>9}" for each in BAD)]
         for kind in kinds:
             total = sum(number for (name, _), number in self.outcomes.items() if name == kind)
-            rows.append(f"{kind:<28}{total:>8}" + "".join(f"{self.outcomes[kind, each]:>9}" for each in BAD))
+            rows.append(f"{kind:<40}{total:>8}" + "".join(f"{self.outcomes[kind, each]:>9}" for each in BAD))
         return "\n".join(rows)
 
 

@@ -1,10 +1,11 @@
-"""SIGKILL at the renames and at random moments of every stage: is the end the same, and is anything left?
+"""Kills, full disks and second processes at every stage: is the end the same, and is anything left?
 
 Part of ``attack.py``. The libraries are imported once, in a process that computes nothing; every typed command is a
-fork of it, so that a kill costs the stage's own seconds and not those of starting TensorFlow. Each kill strikes in a
+fork of it, so that a kill costs the stage's own seconds and not those of starting TensorFlow. Each attack strikes a
 copy of the workspace as it was before the stage; the command is then typed again, and every file must be that of a run
-that was left alone. What two undisturbed runs write differently is not compared, and the table says of how many files
-that is so (latencies, the bytes of a SavedModel).
+that was left alone. A full disk is a limit to the size of files, which ends a write as a full disk does. Of two
+processes at once each must end well or say that the other holds the stage. What two undisturbed runs write differently
+(latencies, the bytes of a SavedModel) is not compared, and the table says of how many files that is so.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import hashlib
 import importlib
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -119,29 +121,48 @@ class Ended:
     said: str
 
 
-def typed(command: tuple[str, ...], root: Path, *, at: int = 0, after: float | None = None) -> Ended:
-    """Type ``command`` in ``root``; SIGKILL at its ``at``-th rename or ``after`` so many seconds, if it lasts."""
-    log, tally = root.with_suffix(".log"), root.with_suffix(".renames")
-    started = time.monotonic()
+@dataclass(frozen=True)
+class Child:
+    """A command at work in a process of its own."""
+
+    pid: int
+    log: Path
+    tally: Path
+    started: float
+
+    def end(self, after: float | None = None) -> Ended:
+        """Wait for the end, which is by SIGKILL ``after`` so many seconds if it lasts so long."""
+        code = None
+        while code is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            lasted = time.monotonic() - self.started
+            if done:
+                code = os.waitstatus_to_exitcode(status)
+            elif lasted > (900 if after is None else after):
+                os.kill(self.pid, signal.SIGKILL)
+            else:
+                time.sleep(0.004)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)  # its workers
+        return Ended(code, lasted, self.tally.stat().st_size, self.log.read_text(errors="replace"))
+
+
+def begin(command: tuple[str, ...], root: Path, *, at: int = 0, largest: int = 0, name: str = "one") -> Child:
+    """Type ``command`` in ``root``: SIGKILL at its ``at``-th rename, no file above ``largest`` bytes (0: neither)."""
+    log, tally = root.with_suffix(f".{name}.log"), root.with_suffix(f".{name}.renames")
+    tally.write_bytes(b"")
     child = os.fork()
     if child == 0:
-        _be_the_command(command, root, log, tally, at)
-    code = None
-    while code is None:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-        elif (after is not None and time.monotonic() - started > after) or time.monotonic() - started > 600:
-            os.kill(child, signal.SIGKILL)
-            after = None
-        else:
-            time.sleep(0.004)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child, signal.SIGKILL)  # its workers
-    return Ended(code, time.monotonic() - started, tally.stat().st_size, log.read_text(errors="replace"))
+        _be_the_command(command, root, log, tally, at, largest)
+    return Child(child, log, tally, time.monotonic())
 
 
-def _be_the_command(command: tuple[str, ...], root: Path, log: Path, tally: Path, at: int) -> None:
+def typed(command: tuple[str, ...], root: Path) -> Ended:
+    """Type ``command`` in ``root`` and leave it alone."""
+    return begin(command, root).end()
+
+
+def _be_the_command(command: tuple[str, ...], root: Path, log: Path, tally: Path, at: int, largest: int) -> None:
     """The child: never returns."""
     code = 70
     try:
@@ -162,6 +183,8 @@ def _be_the_command(command: tuple[str, ...], root: Path, log: Path, tally: Path
             return call
 
         os.replace, os.rename, os.link = count(os.replace), count(os.rename), count(os.link)
+        if largest:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
         os.chdir(root)
         workspace = () if "-w" in command else ("-w", ".")
         sys.argv = ["thermocancer", *command, "-c", "../road.yaml", *workspace, "--quiet"]
@@ -179,62 +202,84 @@ def _be_the_command(command: tuple[str, ...], root: Path, log: Path, tally: Path
         os._exit(code)
 
 
-# --- kills ------------------------------------------------------------------------------------------------------------
+# --- attacks ----------------------------------------------------------------------------------------------------------
+
+HOW = ("kills", "full disks", "pairs")
 
 
-def attack_stages(kills: dict[str, int], seed: int, counts: Counts, folder: Path) -> None:
-    """Kill each named stage so many times, at its renames in turn and every second time at a random moment."""
+def attack_stages(attacks: dict[str, dict[str, int]], seed: int, counts: Counts, folder: Path) -> None:
+    """Attack each named stage: so often in each of the ways of ``HOW``."""
     warm()
     (folder / "road.yaml").write_text(TINY)
     whole, before, twice = folder / "whole", folder / "before", folder / "twice"
     whole.mkdir()
     for stage, command in STAGES.items():
-        if stage in kills:
+        if stage in attacks:
             shutil.copytree(whole, before)
             shutil.copytree(whole, twice)
-        elif not any(stage in NEEDS.get(each, _earlier(each)) for each in kills):
+        elif not any(stage in NEEDS.get(each, _earlier(each)) for each in attacks):
             continue
         if (ended := typed(command, whole)).code:
             raise RuntimeError(f"{stage} failed undisturbed: {ended.said[-2000:]}")
-        if stage in kills:
-            _attack(stage, kills[stage], random.Random(f"{seed} {stage}"), counts, (before, whole, twice))
+        if stage in attacks:
+            undisturbed = typed(command, twice)
+            reference = tree(whole)
+            road = _Road(command, before, reference, set(differences(reference, tree(twice))), undisturbed)
+            for how, number in attacks[stage].items():
+                kind = f"{how} at {stage}" + (f" ({len(road.each_time)} files aside)" if road.each_time else "")
+                rng, begun = random.Random(f"{seed} {stage} {how}"), time.monotonic()
+                for count in range(number):
+                    counts.note(kind, *_attack(road, how, count, rng))
+                sys.stderr.write(
+                    f"{kind}: {number} in {time.monotonic() - begun:.0f} s, {undisturbed.renames} renames\n"
+                )
             shutil.rmtree(before)
             shutil.rmtree(twice)
+
+
+@dataclass(frozen=True)
+class _Road:
+    """A stage's command, the workspace before it, what it makes, and of that what differs from run to run."""
+
+    command: tuple[str, ...]
+    before: Path
+    reference: dict[str, str]
+    each_time: set[str]
+    undisturbed: Ended
 
 
 def _earlier(stage: str) -> tuple[str, ...]:
     return tuple(STAGES)[: tuple(STAGES).index(stage)]
 
 
-def _attack(stage: str, kills: int, rng: random.Random, counts: Counts, roads: tuple[Path, Path, Path]) -> None:
-    before, whole, twice = roads
-    command, root = STAGES[stage], whole.with_name("killed")
-    undisturbed = typed(command, twice)
-    reference = tree(whole)
-    each_time = set(differences(reference, tree(twice)))
-    kind = f"kills of {stage}" + (f", {len(each_time)} files not compared" if each_time else "")
-    for number in range(kills):
-        shutil.copytree(before, root)
-        at = number // 2 % undisturbed.renames + 1 if number % 2 == 0 and undisturbed.renames else 0
-        after = None if at else rng.uniform(0, 1.05) * undisturbed.seconds
-        struck = typed(command, root, at=at, after=after)
-        moment = f"kill at rename {at}" if at else f"kill after {after:.2f} s"
-        counts.note(kind, *_outcome(struck, typed(command, root), root, reference, each_time, moment))
-        shutil.rmtree(root)
-    sys.stderr.write(f"{kind}: {kills} kills of {undisturbed.seconds:.1f} s, {undisturbed.renames} renames\n")
-    sys.stderr.write("".join(f"{each}\n" for each in sorted(each_time)[:9]))
-
-
-def _outcome(
-    struck: Ended, again: Ended, root: Path, reference: dict[str, str], each_time: set[str], moment: str
-) -> tuple[str, str]:
-    if again.code:
+def _attack(road: _Road, how: str, count: int, rng: random.Random) -> tuple[str, str]:
+    """One attack on a copy of the workspace, and the command typed again: the outcome, and what was wrong."""
+    root = road.before.with_name("attacked")
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(road.before, root)
+    if how == "kills":
+        renames = road.undisturbed.renames
+        at = count // 2 % renames + 1 if count % 2 == 0 and renames else 0
+        after = None if at else rng.uniform(0, 1.05) * road.undisturbed.seconds
+        moment, struck = f"rename {at}, {after} s", begin(road.command, root, at=at).end(after)
+        outcome = "whole" if struck.code == -signal.SIGKILL else "ended before"
+    elif how == "full disks":
+        largest = round(2 ** rng.uniform(1, 16))
+        moment, struck = f"{largest} bytes", begin(road.command, root, largest=largest).end()
+        outcome = "untyped" if struck.code not in range(6) or "unexpected" in struck.said else "refused"
+    else:
+        two = [begin(road.command, root, name=name) for name in ("one", "two")]
+        struck, other = (each.end() for each in two)
+        moment, outcome = f"exit {other.code} beside", "whole" if {struck.code, other.code} <= {0, 75} else "untyped"
+    if outcome == "untyped":
+        return outcome, f"{moment}: exit {struck.code}: {struck.said[-300:]}"
+    if (again := typed(road.command, root)).code:
         return "untyped", f"{moment}: then exit {again.code}: {again.said[-300:]}"
     found = tree(root)
-    wrong = [name for name in reference.keys() - each_time if found.get(name) != reference[name]]
-    wrong += [name for name in each_time & reference.keys() if name not in found]
-    if wrong:
-        return "wrong", f"{moment}: {sorted(wrong)[:3]}"
-    if left := sorted(found.keys() - reference.keys() - each_time):
+    if differs := [name for name in road.reference.keys() - road.each_time if found.get(name) != road.reference[name]]:
+        return "wrong", f"{moment}: {sorted(differs)[:3]}"
+    if missing := road.reference.keys() & road.each_time - found.keys():
+        return "wrong", f"{moment}: {sorted(missing)[:3]} are missing"
+    if left := sorted(found.keys() - road.reference.keys() - road.each_time):
         return "left", f"{moment}: {left[:3]}"
-    return ("whole" if struck.code == -signal.SIGKILL else "ended before"), ""
+    return outcome, ""

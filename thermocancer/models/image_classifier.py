@@ -126,7 +126,7 @@ def without_dense_layers(model: keras.Model) -> keras.Model:
     """From image to what the dense layers are given, (n, F)."""
     import keras
 
-    return keras.Model(model.inputs, model.get_layer(HE_UNIFORM).input)
+    return keras.Model(model.input, model.get_layer(HE_UNIFORM).input)
 
 
 def _decide(x: keras.KerasTensor) -> keras.KerasTensor:
