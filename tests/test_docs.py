@@ -51,10 +51,15 @@ def test_every_default_on_the_page_of_settings_is_the_one_that_is_used() -> None
         assert read == value, key
 
 
-def readme_commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+def commands_of(page: Path) -> list[str]:
+    """The lines of a page's shell blocks that call the program."""
+    blocks = re.findall(r"```(?:sh)?\n(.*?)```", page.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in re.sub(r"\\\n\s*", "", block).splitlines()]
     return [line.strip() for line in lines if re.match(r"(THERMOCANCER_\w+=\S+ )*thermocancer ", line.strip())]
+
+
+def readme_commands() -> list[str]:
+    return commands_of(ROOT / "README.md")
 
 
 def test_the_readme_shows_every_command() -> None:
@@ -75,12 +80,37 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert [link for link in links if not (page.parent / link).exists()] == []
 
 
-def test_every_option_in_the_readme_exists() -> None:
-    pages = (ROOT / "docs" / "commands.md").read_text()
-    for line in readme_commands():
-        for word in shlex.split(line):
-            if word.startswith("-") and len(word) > 1:
-                assert f"`{word.split('=')[0]}`" in pages, f"{word} in: {line}"
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_every_command_on_a_page_is_one(page: Path) -> None:
+    """Command, options and settings, as the program itself reads them."""
+    from click import Context
+    from typer.main import get_command
+
+    from thermocancer.cli import register
+    from thermocancer.config import load_config
+
+    program = get_command(register())
+    for line in commands_of(page):
+        words = shlex.split(line.split("thermocancer ", 1)[1].split("#")[0], posix=True)
+        cut = next((place for place, word in enumerate(words) if word in ("&&", "||", "<", ">", "|")), len(words))
+        name, *rest = words[:cut]
+        command = program.commands[name]
+        if name == "config":
+            name, *rest = rest
+            command = command.commands[name]
+        if "--version" in rest or rest[:1] == ["..."]:
+            continue
+        parsed = command.make_context(name, list(rest), parent=Context(program)).params
+        settings = [each for each in parsed.get("assignments") or () if "..." not in each]
+        load_config(assignments=settings, environment={})
+
+
+def test_every_page_stands_in_the_navigation_of_the_site() -> None:
+    import yaml
+
+    settings = (ROOT / "mkdocs.yml").read_text()
+    listed = set(re.findall(r"[\w-]+\.md", str(yaml.safe_load(settings)["nav"])))
+    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
 
 
 def test_the_ci_script_finds_the_readmes_test_command() -> None:

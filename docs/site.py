@@ -1,0 +1,10 @@
+"""A hook of mkdocs: a link that leaves ``docs/`` (to the README, the notebook, ``deploy/``) is its words on the site."""
+
+from __future__ import annotations
+
+import re
+
+
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """The page's text without such links."""
+    return re.sub(r"\[([^\]]*)\]\(\.\./[^)]*\)", r"\1", markdown)
