@@ -1,4 +1,4 @@
-"""A hook of mkdocs: a link that leaves ``docs/`` (to the README, the notebook, ``deploy/``) is its words on the site."""
+"""A hook of mkdocs: a link that leaves ``docs/`` (README, notebook, ``deploy/``) is its words on the site."""
 
 from __future__ import annotations
 
