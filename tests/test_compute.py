@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from thermocancer import compute
-from thermocancer.compute import run_all, worker_count
+from thermocancer.compute import on_dask, run_all, worker_count
 from thermocancer.compute.on_dask import batch_cluster, connect
+from thermocancer.config import load_config
 from thermocancer.config.learning import ClusterSection, ComputeSection
 from thermocancer.errors import DataError, RunError
+from thermocancer.stages import doctor
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class Squares:
 def test_a_killed_workers_piece_is_done_again(engine: str, tmp_path: Path) -> None:
     section = ComputeSection(engine=engine, workers=2)
     try:
-        found = sorted(run_all(Squares(tmp_path, deadly=3), list(range(8)), section))
+        told: list[str] = []
+        found = sorted(run_all(Squares(tmp_path, deadly=3), list(range(8)), section, told.append))
+        assert [("/status" in each) for each in told] == [True] * (engine == "dask")
     finally:
         if engine == "dask":
             client = connect(section, 2)
@@ -52,6 +56,26 @@ def test_a_killed_workers_piece_is_done_again(engine: str, tmp_path: Path) -> No
     assert found == [(number, number**2) for number in range(8)]
     assert (tmp_path / "killed").exists()
     assert str(os.getpid()) not in (tmp_path / "pids").read_text().split()
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["same", "another version"])
+def test_doctor_looks_at_the_scheduler(tmp_path: Path, same: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import distributed
+
+    settings = {"n_workers": 1, "threads_per_worker": 1, "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"}
+    with distributed.LocalCluster(**settings) as cluster:
+        config = load_config(
+            assignments=[f"compute.address={cluster.scheduler_address}", "compute.engine=dask", "compute.workers=2",
+                         "strategy.threads=1"], environment={},
+        )  # fmt: skip
+        if not same:
+            monkeypatch.setattr(on_dask.platform, "python_version", lambda: "2.7")
+        (found,) = doctor._compute(config)
+        assert (found.state, cluster.scheduler_address in found.text) == (("ok", True) if same else ("bad", False))
+        assert ("/status" in found.text) if same else ("python is not the same" in found.text)
+    (gone,) = doctor._compute(config)
+    assert gone.state == "bad"
+    assert "cannot be reached" in gone.text
 
 
 def test_a_piece_that_kills_every_worker_ends_the_work(tmp_path: Path) -> None:
@@ -95,4 +119,4 @@ def test_the_job_that_slurm_is_given() -> None:
     head = [line.split(" ", 1)[1] for line in lines if line.startswith("#SBATCH")]
     assert {"-p cpu", "-t 01:30:00", "--account=breast", "--cpus-per-task=1"} <= set(head)
     assert any(each.startswith("--mem=3G") for each in head)
-    assert "--nthreads 1" in lines[-1] or "--nthreads 1" in " ".join(lines)
+    assert "--nthreads 1" in " ".join(lines)

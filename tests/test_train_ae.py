@@ -270,20 +270,52 @@ def test_killed_and_started_again_gives_the_same_bytes(
     assert tree(workspace) == tree(trained[0])
 
 
+ROAD = (
+    "filter.views=[Frontal]", "strategy.threads=1", "pipeline=[train-ae, fuse, evaluate]", "fuse.model=svm",
+    "fuse.name=svm", "evaluate.bootstrap=20", "evaluate.audit_permutations=2", "evaluate.explain=false",
+)  # fmt: skip
+
+
+def road(workspace: Workspace, *more: str) -> subprocess.Popen[str]:
+    """Autoencoders, classifier and audit of a tiny data set, in a process of its own."""
+    settings = [f"{key}={value}" for key, value in TINY.items() if key != "filter.views"]
+    command = [sys.executable, "-m", "thermocancer", "run", "-w", str(workspace.root), "--quiet"]
+    command += [f"--set={each}" for each in (*settings, *ROAD, *more)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def results(workspace: Workspace) -> dict[str, str]:
+    """All that was computed, without what quotes the settings."""
+    quoting = {"config.yaml", "runs/svm/manifest.json", "evaluation.json"}  # or hold its hash
+    found = {}
+    for path in sorted(each for part in ("models", "runs") for each in (workspace.root / part).rglob("*.*")):
+        name = str(path.relative_to(workspace.root))
+        if path.is_file() and not {path.name, name} & quoting:
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
 def test_workers_and_one_process_give_the_same_bytes(prepared: Workspace, tmp_path: Path) -> None:
-    """The number of numeric threads belongs to the recipe; who trains does not."""
-    settings = [f"--set={key}={value}" for key, value in TINY.items() if key != "filter.views"]
-    settings += ["--set=filter.views=[Frontal]", "--set=strategy.threads=1", "--quiet"]
-    alone, beside = copy_of(prepared, tmp_path / "alone"), copy_of(prepared, tmp_path / "beside")
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "thermocancer", "train-ae", "-w", str(each.root), *settings,
-             f"--set=compute.workers={workers}"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for each, workers in ((alone, 1), (beside, 2))
-    ]  # fmt: skip
-    for process in started:
-        out, err = process.communicate(timeout=200)
-        assert (process.returncode, out, err) == (0, "", "")
-    assert tree(alone) == tree(beside) != {}
+    """By one process, by two of this machine, and by a Dask cluster of two of which one is killed on the way.
+
+    The number of numeric threads belongs to the recipe; who computes does not.
+    """
+    how = {
+        "alone": (), "dask": ("compute.workers=2", "compute.engine=dask"),
+        "local": ("compute.workers=2", "pipeline=[train-ae]"),
+    }  # fmt: skip
+    spaces = {name: copy_of(prepared, tmp_path / name) for name in how}
+    processes = {name: road(spaces[name], *how[name]) for name in how}
+    first = spaces["dask"].autoencoder("v2", "Frontal") / "layers.svg"
+    while not first.exists():  # the first model is made: both workers are at work
+        assert processes["dask"].poll() is None, processes["dask"].communicate()
+        time.sleep(0.05)
+    asked = ["pgrep", "-f", "-P", str(processes["dask"].pid), "spawn_main"]
+    os.kill(int(subprocess.run(asked, capture_output=True, check=True).stdout.split()[0]), signal.SIGKILL)
+    for process in processes.values():
+        out, err = process.communicate(timeout=250)
+        assert (process.returncode, out) == (0, ""), err
+    assert tree(spaces["local"]) == tree(spaces["alone"]) != {}
+    alone, dask = results(spaces["alone"]), results(spaces["dask"])
+    assert alone == dask
+    assert {"runs/svm/predictions.csv", "runs/svm/metrics.json", "runs/svm/report.html"} <= alone.keys()

@@ -121,7 +121,7 @@ def cross_validate(
     work = FoldWork(classifier, cohort, seed, models, None if most_bytes is None else most_bytes // len(folds))
     with (progress or Silent()).task(title, len(folds), "folds") as task, part_of(task):
         task.advance(len(kept))
-        for result in run_all(work, todo, compute):
+        for result in run_all(work, todo, compute, (progress or Silent()).note):
             if folder is not None:
                 content = {"identity": identity(missing[result.fold]), **asdict(result)}
                 write_json(folder / f"{result.fold}.json", content)

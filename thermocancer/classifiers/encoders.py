@@ -20,7 +20,7 @@ from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
 from thermocancer.data.inputs import input_channels
 from thermocancer.data.split import Fold
 from thermocancer.errors import DataError, RunError
-from thermocancer.features.encoded import VERSION, ViewEncoder, all_codes, pooled_codes
+from thermocancer.features.encoded import VERSION, ViewEncoder, all_codes, let_go, pooled_codes
 from thermocancer.features.gram import Gram, Part, gram_matrices
 from thermocancer.features.residual import NuisanceFit
 from thermocancer.files import fingerprint, hash_file
@@ -53,6 +53,7 @@ class Encoders:
     batch: int
     strategy: StrategySection
     _loaded: dict[str, keras.Model] = field(default_factory=dict, repr=False, compare=False)
+    _built: dict[bytes, keras.Model] = field(default_factory=dict, repr=False, compare=False)
     _found: dict[str, ViewEncoder] = field(default_factory=dict, repr=False, compare=False)
     _identities: dict[tuple[str, str], str] = field(default_factory=dict, repr=False, compare=False)
 
@@ -66,7 +67,7 @@ class Encoders:
         )  # fmt: skip
 
     def __getstate__(self) -> dict[str, object]:
-        return self.__dict__ | {"_loaded": {}, "_found": {}, "_identities": {}}
+        return self.__dict__ | {"_loaded": {}, "_built": {}, "_found": {}, "_identities": {}}
 
     @property
     def shared(self) -> bool:
@@ -102,10 +103,12 @@ class Encoders:
             model = random_encoder(self.variant, cohort.shape, input_channels(self.input), seed)
             trained = self.input
         else:
-            model = autoencoders.load_encoder(self.workspace, self.variant, view, self._fold(fold))
+            model = autoencoders.load_encoder(self.workspace, self.variant, view, self._fold(fold), self._built)
             trained = autoencoders.trained_input(self.workspace, self.variant, view, self._fold(fold))
         shape = repr((model.input_shape, model.output_shape, model.count_params()))
-        encoder = ViewEncoder(self._loaded.setdefault(shape, model), model.get_weights(), trained, identity, self.batch)
+        runs = self._loaded.setdefault(shape, model)
+        let_go(runs)  # the one that was read may share its weights
+        encoder = ViewEncoder(runs, model.get_weights(), trained, identity, self.batch)
         if sum(each.nbytes for each in encoder.weights) <= SMALL_BYTES:
             self._found[identity] = encoder
         return encoder

@@ -15,7 +15,7 @@ import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -61,10 +61,12 @@ def one_thread() -> Iterator[None]:
 
 
 def run_all(
-    work: Work[Piece, Result], pieces: Sequence[Piece], section: ComputeSection | None = None
-) -> Iterator[Result]:
+    work: Work[Piece, Result], pieces: Sequence[Piece], section: ComputeSection | None = None,
+    tell: Callable[[str], None] | None = None,
+) -> Iterator[Result]:  # fmt: skip
     """Yield the result of every piece as it is finished; in this process and in order where one worker is enough.
 
+    ``tell`` is given a sentence on the cluster that does it, and where it can be watched.
     Raises what the work raises, and RunError when workers die again and again.
     """
     count = worker_count(section, len(pieces))
@@ -76,7 +78,7 @@ def run_all(
     if section.engine == "dask":
         from thermocancer.compute.on_dask import run_on_cluster
 
-        yield from run_on_cluster(packed, pieces, section, count)
+        yield from run_on_cluster(packed, pieces, section, count, tell)
     else:
         yield from _run_beside(packed, pieces, count)
 

@@ -6,9 +6,12 @@ the scheduler; one that has lost several workers ends the command.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+import importlib.metadata
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from thermocancer.compute import MOST_DEATHS, Piece, Result, died, run_piece
 from thermocancer.config.learning import ClusterSection, ComputeSection
@@ -17,15 +20,22 @@ from thermocancer.errors import RunError, check_installed
 if TYPE_CHECKING:
     import distributed
 
-FIND_S = 20
+FIND_S = 10
 """How long a scheduler is looked for."""
+
+SAME_VERSIONS = ("thermocancer", "distributed", "numpy", "scipy", "scikit-learn", "keras", "tensorflow", "jax")
+"""Packages that decide results, and the engine itself: a worker with another one is refused by ``doctor``."""
 
 KINDS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster"}
 
 
-def run_on_cluster(packed: bytes, pieces: Sequence[Piece], section: ComputeSection, count: int) -> Iterator[Result]:
+def run_on_cluster(
+    packed: bytes, pieces: Sequence[Piece], section: ComputeSection, count: int, tell: Callable[[str], None] | None
+) -> Iterator[Result]:
     """Yield the result of every piece as it is finished. Raises RunError when the cluster loses its workers."""
     client = connect(section, count)
+    if tell is not None:
+        tell(where_to_watch(client))
     from distributed import as_completed
     from distributed.scheduler import KilledWorker
 
@@ -67,6 +77,38 @@ def connect(section: ComputeSection, count: int) -> distributed.Client:
             "the Dask cluster cannot be reached", where=section.address or "compute.cluster", found=error,
             hint="is the scheduler running, and of the same version of distributed as here?",
         ) from error  # fmt: skip
+
+
+def where_to_watch(client: distributed.Client) -> str:
+    """The dashboard's address, in words."""
+    return f"Dask's dashboard: {client.dashboard_link}"
+
+
+def check_cluster(section: ComputeSection) -> str:
+    """What ``doctor`` says of a scheduler that runs already. Raises RunError where it cannot be used, with why."""
+    client, own = connect(section, 1), versions()
+    try:
+        asked: Any = client.run(versions)  # by the address of each worker
+        for worker, found in asked.items():
+            for name in own:
+                if found[name] != own[name]:
+                    raise RunError(
+                        f"{name} is not the same on a Dask worker", where=worker, expected=own[name], found=found[name],
+                        hint="install the same versions everywhere: results depend on them",
+                    )  # fmt: skip
+        return f"{section.address}: {len(asked)} workers, the same versions as here. {where_to_watch(client)}"
+    finally:
+        client.close()
+        connect.cache_clear()
+
+
+def versions() -> dict[str, str | None]:
+    """What decides results, as it is installed where this runs."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in SAME_VERSIONS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return dict.fromkeys(SAME_VERSIONS) | found
 
 
 def batch_cluster(section: ClusterSection, memory_gb: float) -> distributed.SpecCluster:

@@ -11,7 +11,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from thermocancer.cache import cached_array, mapped_array, scratch_array
+from thermocancer.cache import cached_array, content_hash, mapped_array, scratch_array
 from thermocancer.config.learning import InputSection
 from thermocancer.data.cohort import Cohort, IntArray, all_alike
 from thermocancer.data.inputs import Float32Array, network_input
@@ -29,6 +29,18 @@ POOLED_GRID = (4, 4)
 
 _HOLDS: WeakKeyDictionary[Any, list[Float32Array]] = WeakKeyDictionary()
 """The weights that each encoder's model was last given; nothing else changes those of such a model."""
+
+
+_ALIKE: dict[str, Float32Array] = {}
+"""Codes of the last few single exams that stood for many, by encoder and image."""
+
+MOST_ALIKE = 16
+"""Every view of a few exams: one view is varied in small portions, and the others are the same in each."""
+
+
+def let_go(model: Any) -> None:
+    """Somebody else may have changed the weights of this encoder's model."""
+    _HOLDS.pop(model, None)
 
 
 @dataclass(frozen=True)
@@ -53,7 +65,13 @@ class ViewEncoder:
         encoder was trained on images of another size.
         """
         if len(rows) > 1 and all_alike(cohort, view):
-            _, code = next(self.codes(cohort, view, rows[:1]))
+            image = network_input(cohort, view, rows[:1], self.input)
+            key = fingerprint(self.identity, content_hash(image))
+            if key not in _ALIKE:
+                _, _ALIKE[key] = next(self.codes(cohort, view, rows[:1]))
+                while len(_ALIKE) > MOST_ALIKE:
+                    del _ALIKE[next(iter(_ALIKE))]
+            code = _ALIKE[key]
             yield slice(0, len(rows)), np.broadcast_to(code, (len(rows), code.shape[1]))
             return
         size, expected = min(self.batch, len(rows)), tuple(self.model.input_shape[1:])

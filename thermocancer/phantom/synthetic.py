@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from thermocancer.compute import run_all
+from thermocancer.config.learning import ComputeSection
 from thermocancer.config.sources import SimulateSection
 from thermocancer.data.catalog import Record
 from thermocancer.files import HashIndex, inside, write_bytes, write_json
@@ -55,63 +57,39 @@ class VisitFiles:
         return VisitFiles(tuple(map(Record.of, content["records"])), dict(content["truth"]), masks)
 
 
-@dataclass(frozen=True)
-class Task:
-    """One visit to make; travels to a worker process."""
-
-    workspace: str
-    journal: str
-    settings: SimulateSection
-    seed: int
-    visit: Visit
-
-
 def matrices_a_visit(settings: SimulateSection) -> int:
     """Matrices of a visit from which nothing is missing."""
     return 5 * settings.static + (settings.frames + 2) * settings.dynamic
 
 
-def make_visits(tasks: list[Task]) -> Iterator[tuple[str, VisitFiles]]:
-    """Make visits on all cores, in whatever order they finish; the result does not depend on it."""
-    pixels = sum(math.prod(each.settings.shape) * matrices_a_visit(each.settings) for each in tasks)
-    wanted = tasks[0].settings.processes if tasks else 1
-    processes = min(wanted or os.cpu_count() or 1, len(tasks))
-    if processes <= 1 or pixels < SERIAL_PIXELS:
-        for task in tasks:
-            yield task.visit.key, make_visit(task)
-        return
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
+def make_visits(making: Making, visits: Sequence[Visit], compute: ComputeSection) -> Iterator[tuple[str, VisitFiles]]:
+    """Make visits, in whatever order they finish; the result does not depend on it, or on who makes them.
 
-    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), initializer=_enter_worker) as pool:
-        waiting = {pool.submit(make_visit, task): task.visit.key for task in tasks}
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    By the workers of ``compute``; where it asks for none, on every core or on ``simulate.processes``.
+    """
+    settings = making.settings
+    if compute.workers == 1:
+        pixels = len(visits) * math.prod(settings.shape) * matrices_a_visit(settings)
+        count = min(settings.processes or os.cpu_count() or 1, max(1, len(visits)))
+        compute = ComputeSection(workers=count if pixels >= SERIAL_PIXELS else 1)
+    yield from run_all(making, visits, compute)
 
 
-def _enter_worker() -> None:
-    """Leave Ctrl-C to the parent, and die with it should it be killed."""
-    import multiprocessing
-    import signal
-    import threading
-    from multiprocessing.connection import wait
+@dataclass(frozen=True)
+class Making:
+    """What is the same for all visits of a cohort; ``run`` makes one of them, in this process or in a worker."""
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
+    workspace: str
+    journal: str
+    settings: SimulateSection
+    seed: int
 
-        def follow() -> None:
-            wait([parent.sentinel])
-            os._exit(1)
-
-        threading.Thread(target=follow, daemon=True).start()
+    def run(self, visit: Visit) -> tuple[str, VisitFiles]:
+        """Key and files of one visit."""
+        return visit.key, make_visit(self, visit)
 
 
-def make_visit(task: Task) -> VisitFiles:
+def make_visit(making: Making, visit: Visit) -> VisitFiles:
     """Solve, render and write one visit; its journal entry comes last."""
     import hashlib
 
@@ -119,8 +97,8 @@ def make_visit(task: Task) -> VisitFiles:
     from thermocancer.phantom.exam import footprint_masks, make_scene, matrices, truth_line
     from thermocancer.thermal.writing import format_matrix
 
-    workspace, visit = Workspace(Path(task.workspace)), task.visit
-    scene = make_scene(task.settings, task.seed, visit)
+    workspace = Workspace(Path(making.workspace))
+    scene = make_scene(making.settings, making.seed, visit)
     records = []
     for matrix in matrices(scene):
         name = ThermogramName(
@@ -142,5 +120,5 @@ def make_visit(task: Task) -> VisitFiles:
         write_bytes(workspace.raw / path, png)
         masks[path] = hashlib.sha256(png).hexdigest()
     files = VisitFiles(tuple(records), {**truth_line(scene), "masks": masks}, masks)
-    write_json(Path(task.journal) / f"{visit.key}.json", files.as_json())
+    write_json(Path(making.journal) / f"{visit.key}.json", files.as_json())
     return VisitFiles.from_json(json.loads(json.dumps(files.as_json())))

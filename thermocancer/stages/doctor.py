@@ -42,7 +42,7 @@ def check_up(config: Config, workspace: Workspace) -> list[Check]:
     # a multi-host job wait for one another when they start: only look there
     for line in describe(config.strategy, probe=config.strategy.kind != "multi-host"):
         checks.append(Check("devices", "bad" if line.startswith("strategy: refused") else "ok", line))
-    return [*checks, *_workspace(config, workspace)]
+    return [*checks, *_compute(config), *_workspace(config, workspace)]
 
 
 def _installed() -> Iterator[Check]:
@@ -65,6 +65,27 @@ def _installed() -> Iterator[Check]:
     except ImportError as error:
         cure = "pip uninstall opencv-python && pip install opencv-python-headless"
         yield Check("opencv import", "bad", f"{error}; next: {cure}")
+
+
+def _compute(config: Config) -> Iterator[Check]:
+    from thermocancer.compute import worker_count
+
+    section = config.compute
+    if section.engine == "local":
+        yield Check("compute", "ok", f"local, {worker_count(section, 10**6)} processes")
+        return
+    from thermocancer.compute.on_dask import check_cluster
+
+    try:
+        if section.address is None:  # a cluster of one's own is made when a command needs it
+            text = f"dask {_version('distributed') or 'not installed'}, workers of this machine"
+            if section.cluster is not None:
+                text = f"dask {_version('distributed')}, workers by {section.cluster.kind}, not submitted now"
+            yield Check("compute", "ok" if _version("distributed") else "bad", text)
+        else:
+            yield Check("compute", "ok", check_cluster(section))
+    except ThermocancerError as error:
+        yield Check("compute", "bad", str(error))
 
 
 def _version(package: str) -> str | None:

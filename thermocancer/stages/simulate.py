@@ -24,7 +24,7 @@ from thermocancer.files import (
     written_aside,
 )
 from thermocancer.outcome import Plan, StageReport
-from thermocancer.phantom.synthetic import SOURCE, Task, VisitFiles, make_visits, matrices_a_visit
+from thermocancer.phantom.synthetic import SOURCE, Making, VisitFiles, make_visits, matrices_a_visit
 from thermocancer.progress import Progress
 from thermocancer.workspace import Stamp, Workspace
 
@@ -83,11 +83,10 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     todo = [each for each in visits if each.key not in done]
     report = StageReport(SOURCE, made=len(todo), current=len(visits) - len(todo))
     if todo or not _committed(workspace, made_from):
-        settings = config.simulate
-        tasks = [Task(str(workspace.root), str(journal), settings, config.seed, each) for each in todo]
+        making = Making(str(workspace.root), str(journal), config.simulate, config.seed)
         write_json(journal / "begun.json", {"made_from": made_from})
-        with progress.task("simulate", len(tasks), "visits") as bar:
-            for key, files in make_visits(tasks):
+        with progress.task("simulate", len(todo), "visits") as bar:
+            for key, files in make_visits(making, todo, config.compute):
                 done[key] = files
                 bar.say(key)
                 bar.advance()

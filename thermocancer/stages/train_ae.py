@@ -79,7 +79,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             return report
         with progress.task(f"autoencoders {config.autoencoder.variant}", _epochs(config, todo), "epochs") as task:
             if worker_count(config.compute, len(todo)) > 1:
-                _train_beside(config, workspace, todo, report, task)
+                _train_beside(config, workspace, todo, report, task, progress.note)
             else:
                 running = strategy.set_up(config.strategy, config.seed)
                 running.engine.barrier("train-ae: every process has seen what is to be done")
@@ -192,11 +192,12 @@ class _Beside:
 
 
 def _train_beside(
-    config: Config, workspace: Workspace, jobs: list[Training], report: StageReport, task: Task
+    config: Config, workspace: Workspace, jobs: list[Training], report: StageReport, task: Task,
+    tell: Callable[[str], None],
 ) -> None:  # fmt: skip
     """The same on the workers of ``compute``; the report tells of them in the order in which they were asked for."""
     found: dict[str, StageReport] = {}
-    for job, part in run_all(_Beside(config, workspace), jobs, config.compute):
+    for job, part in run_all(_Beside(config, workspace), jobs, config.compute, tell):
         found[job.title] = part
         task.advance(_epochs(config, [job]))
         task.say(job.title)

@@ -129,15 +129,17 @@ def folder_of(workspace: Workspace, variant: str, view: str, fold: str) -> Path:
     return folder if fold in WHOLE_SPLIT else folder / "folds" / fold
 
 
-def load_encoder(workspace: Workspace, variant: str, view: str, fold: str) -> keras.Model:
+def load_encoder(
+    workspace: Workspace, variant: str, view: str, fold: str, known: dict[bytes, keras.Model] | None = None
+) -> keras.Model:
     """The trained encoder for an outer fold: images (n, height, width, channels) to codes.
 
-    Raises DataError when it is not there.
+    ``known`` as in ``load_model``. Raises DataError when it is not there.
     """
     from thermocancer.models.autoencoder import encoder_of
     from thermocancer.training.checkpoint import load_model
 
-    return encoder_of(load_model(_found(workspace, variant, view, fold) / MODEL))
+    return encoder_of(load_model(_found(workspace, variant, view, fold) / MODEL, known))
 
 
 def trained_input(workspace: Workspace, variant: str, view: str, fold: str) -> InputSection:

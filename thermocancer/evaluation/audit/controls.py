@@ -178,7 +178,7 @@ def measure_controls(
     controls: list[Control] = []
     left_out: LeftOut = []
     with progress.task(f"audit of {run}", len(wanted), "controls") as bar:
-        for name, made in run_all(work, list(work.controls), compute):
+        for name, made in run_all(work, list(work.controls), compute, progress.note):
             found[name] = made
             bar.say(name)
             bar.advance()
