@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.config import load_config
+from thermocancer.config import Config, load_config
 from thermocancer.config.sources import SimulateSection
 from thermocancer.evaluation.statistics.intervals import wilson
 from thermocancer.evaluation.statistics.resampling import auc_of, brier_of
@@ -28,8 +28,9 @@ from thermocancer.files import fingerprint, write_bytes
 from thermocancer.locate.baseline import Inversion
 from thermocancer.locate.chest import COLUMNS, OBLIQUE, ROWS, Chest, course_weights, find_chest, shown
 from thermocancer.locate.locator import Locator, make_locator
+from thermocancer.locate.network import cell_of, inputs_of
 from thermocancer.locate.posterior import BANDS as REGION_BANDS
-from thermocancer.locate.posterior import observers_auc, point
+from thermocancer.locate.posterior import SEEN, observers_auc, point
 from thermocancer.locate.solving import RADII
 from thermocancer.locate.training_set import RECIPE, phantoms
 from thermocancer.phantom.anatomy import Body
@@ -48,6 +49,8 @@ MAIN, DYNAMIC = "three static views", "three static views and 20 frames"
 
 SICK, HEALTHY = 500, 100
 PART = 40
+SUPERPOSED = 200
+"""Bodies, and sources, of ``--superposed``."""
 WRONG_EMISSIVITY = 0.93
 BANDS = (("to 20", 0, 20), ("20 to 25", 20, 25), ("25 to 30", 25, 30), ("30 to 36", 30, 36), ("from 36", 36, 99))
 SIZES = (("to 15", 0, 15), ("15 to 20", 15, 20), ("from 20", 20, 99))
@@ -321,6 +324,26 @@ def by_size(
     return [words, "", *table_of(("tissue set: seen", title, *names), rows)]
 
 
+def superposed_lines(locator: Locator, config: Config, cache: Path, sets: Sequence[str], count: int) -> list[str]:
+    """Coverage by depth band on many more sources: superposed on bodies of other seeds, as ``training_set`` does."""
+    rows = []
+    for tissue in sets:
+        few = {"tissues": (tissue,), "calibration": SUPERPOSED, "sources": 2 * SUPERPOSED}
+        made = phantoms(config.locate.model_copy(update=few), SETS[tissue][0], cache, Silent(), taught=False)
+        for seen in SEEN:
+            exams = made.exams(np.random.default_rng(7), count, sick=1.0, unanswered=0.0, dynamic=seen == "dynamic")
+            exams.oblique[np.full(count, seen == "frontal")] = 0.0
+            band, cell = np.digitize(exams.depth, REGION_BANDS), cell_of(exams.place)
+            held = np.zeros(count)
+            for start in range(0, count, 100):
+                part = slice(start, start + 100)
+                answers = locator.posteriors({name: each[part] for name, each in inputs_of(exams).items()})
+                regions = np.array([each.region.reshape(len(REGION_BANDS) + 1, -1) for each in answers])
+                held[part] = regions[np.arange(len(answers)), band[part], cell[part]]
+            rows.append((tissue, seen, count, *(share_of(held[band == each]) for each in range(len(REGION_BANDS) + 1))))
+    return table_of(("tissue set", "seen", "sources", *(name for name, _, _ in BANDS)), rows)
+
+
 def calibration_lines(table: Table) -> list[str]:
     """Existence: what was said against what was so, each healthy exam weighted so that half have a source."""
     here = table["present"] > 0
@@ -377,9 +400,13 @@ def main() -> None:
     parser.add_argument("--exams", type=int, nargs="+", default=[SICK], help="sources a set; healthy ones are a fifth")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=list(SETS))
     parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--superposed", type=int, default=0, help="only coverage by depth, on so many such sources")
     arguments = parser.parse_args()
     config, workspace = load_config(workspace=arguments.workspace), Workspace(arguments.workspace)
     locator = make_locator(config, workspace, Silent())
+    if arguments.superposed:
+        print("\n".join(superposed_lines(locator, config, workspace.cache, arguments.sets, arguments.superposed)))
+        return
     seed = config.locate.seed
     inversion = Inversion.of(phantoms(config.locate, seed, workspace.cache, Silent(), taught=True), seed)
     tables: dict[tuple[str, str], Table] = {}
