@@ -196,8 +196,8 @@ def missed_shortcuts(counted: Sequence[Rate]) -> list[str]:
             what = "false" if each.tie == NONE else f"AUC {each.auc:g} missed"
             lines.append(
                 f"- shortcuts, {each.tie}, {each.patients} patients, {each.prevalence:.0%} sick: {what} "
-                f"{seen}, asked <= 0.05; the report names there the smallest shortcut that such a study shows in "
-                'four of five, and says "not shown" where it cannot say "shown absent"'
+                f'{seen}, asked <= 0.05; the report says there "not shown" where it cannot say "shown absent", and '
+                "below what AUC no shortcut can be counted on to be named"
             )
     return lines
 

@@ -81,8 +81,8 @@ class Shortcut(TypedDict):
 class Absence(TypedDict):
     """What silence means. ``shortcuts``: ``shown absent``, ``not shown`` or ``not looked for``.
 
-    ``detectable_auc`` is what one variable had to reach to be named in four of five such studies; ``limit`` the upper
-    bound of everything without a breast together.
+    ``detectable_auc`` is what one given score had to reach to be named in four of five such studies; one learnt in
+    folds is named less often (``benchmarks/shortcut_rates.py``). ``limit``: the upper bound of all without a breast.
     """
 
     shortcuts: str
@@ -218,13 +218,14 @@ def _nothing_by_itself(
     if absence["shortcuts"] == "shown absent":
         return (
             f"Shortcuts are shown absent, of the kinds looked for: {said}, and all of them together reach at most AUC "
-            f"{number(absence['limit'])}, below {ABSENT_BELOW:.2f}. One variable alone had to reach {size} to be named "
-            "in four of five such studies."
+            f"{number(absence['limit'])}, below {ABSENT_BELOW:.2f}. Below {size} no single variable can be counted on "
+            "to be named in such a study."
         )
     return (
-        f"No shortcut is shown, which does not show that there is none: {said}, but only one of {size} or more would "
-        f"have been named in four of five studies of this size ({alone[0].positives} {words.positive}, "
-        f"{alone[0].n - alone[0].positives} {words.negative})."
+        f"No shortcut is shown, which does not show that there is none: {said}, but below {size} none can be counted "
+        f"on to be named in a study of this size ({alone[0].positives} {words.positive}, "
+        f"{alone[0].n - alone[0].positives} {words.negative}), and a category or one that neither rises nor falls with "
+        "the label is often missed even there."
     )
 
 

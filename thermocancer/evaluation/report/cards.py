@@ -55,7 +55,7 @@ def why_no_shortcut(audit: Json | None, words: Words = THERMOGRAMS) -> str:
     absence = audit["verdict"].get("absence")
     if absence is None or absence["detectable_auc"] is None:
         return f"- could not be looked for: no nuisance variable is known of these {words.things}"
-    size = f"one of AUC {number(absence['detectable_auc'], 2)} would have been named in four of five such studies"
+    size = f"below AUC {number(absence['detectable_auc'], 2)} none can be counted on to be named in such a study"
     return f"- {absence['shortcuts']}: no variable by itself; {size}"
 
 
