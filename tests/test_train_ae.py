@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from autoencoder_fixtures import TINY, built, tiny_config
 from dataset_fixtures import make_raw
@@ -310,8 +311,8 @@ def test_workers_and_one_process_give_the_same_bytes(prepared: Workspace, tmp_pa
     while not first.exists():  # the first model is made: both workers are at work
         assert processes["dask"].poll() is None, processes["dask"].communicate()
         time.sleep(0.05)
-    asked = ["pgrep", "-f", "-P", str(processes["dask"].pid), "spawn_main"]
-    os.kill(int(subprocess.run(asked, capture_output=True, check=True).stdout.split()[0]), signal.SIGKILL)
+    workers = [each for each in psutil.Process(processes["dask"].pid).children() if "spawn_main" in str(each.cmdline())]
+    workers[0].kill()
     for process in processes.values():
         out, err = process.communicate(timeout=250)
         assert (process.returncode, out) == (0, ""), err

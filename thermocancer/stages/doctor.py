@@ -72,7 +72,8 @@ def _compute(config: Config) -> Iterator[Check]:
 
     section = config.compute
     if section.engine == "local":
-        yield Check("compute", "ok", f"local, {worker_count(section, 10**6)} processes")
+        count = worker_count(section, 10**6)
+        yield Check("compute", "ok", f"local, {count} processes" if count > 1 else "local, the command's own process")
         return
     from thermocancer.compute.on_dask import check_cluster
 
