@@ -210,11 +210,13 @@ def draw_history(history: Sequence[Json], measure: str = "loss") -> bytes | None
                 epochs.setdefault(epoch, []).append(value)
         if epochs:
             mean = [float(np.mean(epochs[epoch])) for epoch in sorted(epochs)]
-            axes.plot(sorted(epochs), mean, color=colour, linewidth=2, label=f"{name}, mean of {len(folds)}")
+            several = f", mean of {len(folds)}" if len(folds) > 1 else ""
+            axes.plot(sorted(epochs), mean, color=colour, linewidth=2, label=name + several)
             drawn = True
     if not drawn:
         return None
     axes.set(xlabel="epoch", ylabel=measure)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(loc="upper right" if measure == "loss" else "lower right", fontsize=9)
     return png_bytes(figure)
 
