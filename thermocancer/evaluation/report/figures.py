@@ -196,6 +196,8 @@ def draw_history(history: Sequence[Json], measure: str = "loss") -> bytes | None
 
     ``measure`` is the history's word for what is drawn: ``loss`` or ``accuracy``.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure(5.2)
     drawn = False
     for key, name, colour in ((measure, measure, MODEL), (f"val_{measure}", f"validation {measure}", AMBER)):
@@ -216,7 +218,7 @@ def draw_history(history: Sequence[Json], measure: str = "loss") -> bytes | None
     if not drawn:
         return None
     axes.set(xlabel="epoch", ylabel=measure)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper right" if measure == "loss" else "lower right", fontsize=9)
     return png_bytes(figure)
 
