@@ -27,6 +27,7 @@ from thermocancer.stages import build_dataset, convert, fuse, train_ae
 from thermocancer.stages import filter as filter_stage
 from thermocancer.thermal.reading import read_matrix
 from thermocancer.training import autoencoder as ae
+from thermocancer.training.checkpoint import load_model
 from thermocancer.workspace import Workspace
 
 THESIS = Path(__file__).parents[1] / "configs" / "thesis.yaml"
@@ -242,10 +243,15 @@ def test_the_same_pixels_as_imsave_and_keras(five_views: tuple[Workspace, Path, 
 def test_the_same_files_train_and_validate_each_autoencoder(five_views: tuple[Workspace, Path, Config]) -> None:
     workspace, root, _ = five_views
     for view in VIEWS:
-        train, test, _ = keras_parts(root / "unfiltered" / view)
+        train, test, pixels = keras_parts(root / "unfiltered" / view)
         manifest = ae.manifest_of(workspace, "v1", view, "test")
         assert sorted(manifest.trained_exams or ()) == sorted(train)
         assert manifest.images.validation == len(test)
+        held_back = np.stack([pixels[each] for each in test]) / np.float32(255)
+        rebuilt = np.asarray(
+            load_model(ae.folder_of(workspace, "v1", view, "test") / ae.MODEL).predict(held_back, verbose=0)
+        )
+        assert manifest.val_loss == pytest.approx(np.mean((rebuilt - held_back) ** 2), rel=1e-4)  # MSE of pixels / 255
 
 
 def test_the_same_exams_are_tested_and_the_same_decisions_made(five_views: tuple[Workspace, Path, Config]) -> None:
