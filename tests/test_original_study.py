@@ -270,9 +270,13 @@ def test_the_same_exams_are_tested_and_the_same_decisions_made(five_views: tuple
     joined = np.concatenate(features, axis=1).astype(np.float64)
     scaling = StandardScaler().fit(joined[: len(train)])
     svm = SVC(kernel="sigmoid").fit(scaling.transform(joined[: len(train)]), labels[: len(train)])
-    decided = dict(zip(test, svm.predict(scaling.transform(joined[len(train) :])).tolist(), strict=True))
+    tested = scaling.transform(joined[len(train) :])
+    decided = dict(zip(test, svm.predict(tested).tolist(), strict=True))
+    values = dict(zip(test, svm.decision_function(tested).tolist(), strict=True))
     rows = read_predictions(workspace.run("svm") / "predictions.csv")
     assert {f"{row.patient}_{row.visit}": row.predicted for row in rows} == decided
+    for row in rows:  # on the whole line too, where decisions are few and rough
+        assert row.score == pytest.approx(1 / (1 + np.exp(-values[f"{row.patient}_{row.visit}"])), abs=1e-4)
     assert len(decided) == int(0.3 * (len(train) + len(test)))
 
 
