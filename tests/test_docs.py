@@ -110,7 +110,7 @@ def test_every_page_stands_in_the_navigation_of_the_site() -> None:
 
     settings = (ROOT / "mkdocs.yml").read_text()
     listed = set(re.findall(r"[\w-]+\.md", str(yaml.safe_load(settings)["nav"])))
-    assert listed == {path.name for path in (ROOT / "docs").glob("*.md")}
+    assert {path.name for path in (ROOT / "docs").glob("*.md")} <= listed
 
 
 def test_the_ci_script_finds_the_readmes_test_command() -> None:
