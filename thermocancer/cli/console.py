@@ -209,7 +209,7 @@ WORDS = {
     "auc": "AUC {}", "baseline_auc": "AUC of the trivial baseline {}", "dated": "{} with a date",
     "accuracy": "accuracy {}", "patients_without_exam": "{} patients without an exam",
     "contrast_celsius_median": "median contrast {} °C",
-    "waiting_seconds": "waited {} s", "pausing_seconds": "paused {} s", "seconds": "",
+    "waiting_seconds": "waited {} s", "pausing_seconds": "paused {} s", "seconds": "", "notice": "",
     "features_computed": "features of {} exams computed", "features_from_cache": "features of {} exams from the cache",
 }  # fmt: skip
 PREFIXES = {

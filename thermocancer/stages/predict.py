@@ -81,6 +81,7 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if config.evaluate.page != "":
         _write_page(answers, pictures, trained, worth, lines, paths, config, report)
     report.figures["notice"] = Words.of(trained).notice
+    report.notes.append(Words.of(trained).notice)
     if report.made == 0:
         first, what = report.failed[0], "image" if images else "exam"
         raise DataError(f"no {what} could be scored", where=first.item, found=first.reason)
