@@ -236,6 +236,8 @@ def test_a_shipped_config_goes_by_its_name(tmp_path: Path, monkeypatch: pytest.M
     from thermocancer.errors import ConfigError
 
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "replica").mkdir()  # the workspace of that config's own name
+    assert load_config([Path("replica")]).fuse.name == "replica"
     assert load_config([Path("quickstart")]).fuse.name == "svm5"
     with pytest.raises(ConfigError):
         load_config([Path("nosuch")])

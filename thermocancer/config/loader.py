@@ -249,9 +249,9 @@ class Settings:
 
 
 def _shipped(path: Path) -> Path:
-    """``path``, or the config that comes with the package where a bare name (``quickstart``) is no file's."""
+    """``path``, or the config that comes with the package where a bare name (``quickstart``) is no file's; a folder may have it."""
     own = Path(__file__).parents[1] / "configs" / f"{path}.yaml"
-    return own if path.name == str(path) and not path.suffix and not path.exists() and own.is_file() else path
+    return own if path.name == str(path) and not path.suffix and not path.is_file() and own.is_file() else path
 
 
 def read_yaml(path: Path) -> tuple[dict[str, object], dict[str, str]]:
