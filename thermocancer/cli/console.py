@@ -155,8 +155,8 @@ class ConsoleProgress:
         )  # fmt: skip
 
     def note(self, text: str) -> None:
-        for line in [] if self._quiet else text.splitlines():
-            self._console.print(line, markup=False)
+        if not self._quiet:
+            self._console.print(text, markup=False)
 
 
 def show_error(error: ThermocancerError, console: Console) -> None:

@@ -85,7 +85,8 @@ def run(
         mirror.begin()
         terms = write_terms(workspace)
         if terms:
-            progress.note(terms)
+            for line in terms.splitlines():  # a note is one line, whatever it holds
+                progress.note(line)
         carrier = Carrier(site, mirror)
         try:
             day = (today or date.today()).isoformat()
