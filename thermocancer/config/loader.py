@@ -249,7 +249,7 @@ class Settings:
 
 
 def _shipped(path: Path) -> Path:
-    """``path``, or the config that comes with the package where a bare name (``quickstart``) is no file's; a folder may have it."""
+    """``path``, or the config that comes with the package where no file has the bare name (``quickstart``)."""
     own = Path(__file__).parents[1] / "configs" / f"{path}.yaml"
     return own if path.name == str(path) and not path.suffix and not path.is_file() and own.is_file() else path
 
