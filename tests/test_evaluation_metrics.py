@@ -201,9 +201,9 @@ def bands(path: Path, confidence: float, *, by_exam: bool) -> dict[str, object]:
         if ones and zeros:
             cuts = sorted({*ones, *zeros}, reverse=True)
             alarms, hits = ([0.0, *(np.mean([m >= c for m in own]) for c in cuts)] for own in (zeros, ones))
-            curve += len(ones) * len(zeros) * read(rates, alarms, hits)
+            curve += len(ones) * len(zeros) * read(np.clip(rates, 2e-6, 1 - 2e-6), alarms, hits)
             total += len(ones) * len(zeros)
-    curve, rates = np.r_[0.0, curve / total], np.r_[0.0, rates]
+    curve, rates = np.r_[0.0, curve / total, 1.0], np.r_[0.0, rates, 1.0]
 
     def bounds(share: float, many: int, other: float, others: int) -> list[float]:
         p, q = (share * many + 1) / (many + 2), (other * others + 1) / (others + 2)
@@ -398,6 +398,7 @@ def test_the_curve_of_a_cross_validated_run_has_the_area_of_its_auc() -> None:
     units = gather_units([replace(row, score=row.score / 2 + 0.1 * int(row.fold[2])) for row in toy_rows()])
     alarms, hits = folded_roc(units)
     area = float(np.sum(np.diff(alarms) * (hits[1:] + hits[:-1]) / 2))
+    assert (alarms[0], hits[0], alarms[-1], hits[-1]) == (0, 0, 1, 1)
     assert area == pytest.approx(folded_auc(units).value, abs=2e-3)
     pooled = roc_points(units.labels, units.by_repeat[0])
     assert np.sum(np.diff(pooled[0]) * (pooled[1][1:] + pooled[1][:-1]) / 2) < area - 0.03

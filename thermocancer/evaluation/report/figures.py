@@ -98,8 +98,11 @@ def draw_precision_recall(lines: Sequence[RocLine], share: float, band: Sequence
     figure, axes = new_figure()
     axes.axhline(share, color=MUTED, linestyle=":", linewidth=1, label=f"share of {positive}")
     for line in lines:
-        points = precision_recall_points(line.points, share)
-        axes.step(*points, where="pre", color=line.colour, linewidth=line.width, label=line.legend.split(",")[0])
+        recall, precision = precision_recall_points(line.points, share)
+        recall, precision = np.r_[0.0, recall], np.r_[precision[0], precision]
+        axes.step(
+            recall, precision, where="pre", color=line.colour, linewidth=line.width, label=line.legend.split(",")[0]
+        )
     _shade(axes, band, "recall")
     axes.set(xlabel="sensitivity (recall)", ylabel="precision", xlim=(-0.01, 1.01), ylim=(-0.01, 1.03))
     axes.legend(loc="lower left", fontsize=9)
@@ -120,11 +123,11 @@ def draw_accuracy(rows: Sequence[Json], threshold: float | None, decided: Mappin
     figure, axes = new_figure(5.2)
     for name, colour, width in (("accuracy", MODEL, 2.0), ("sensitivity", ALARM, 1.2), ("specificity", MUTED, 1.2)):
         axes.plot(steps, [row[name] for row in rows], color=colour, linewidth=width, label=name)
-        low, high = ([row[f"{name}_{end}"] for row in rows] for end in ("low", "high"))
-        axes.fill_between(steps, low, high, color=colour, alpha=0.12, linewidth=0)
         share = decided[name]
         if threshold is not None and share is not None:
             axes.plot([threshold], [share], "o", color=colour, markersize=6, zorder=5)
+    low, high = ([row[f"accuracy_{end}"] for row in rows] for end in ("low", "high"))
+    axes.fill_between(steps, low, high, color=MODEL, alpha=0.15, linewidth=0)
     if threshold is not None:
         axes.axvline(threshold, color=INK, linestyle="--", linewidth=1, label="operating point; dots: as decided")
     axes.set(xlabel="threshold on the score", ylabel="share", xlim=(0, 1), ylim=(-0.01, 1.03))

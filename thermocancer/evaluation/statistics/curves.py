@@ -55,9 +55,10 @@ def folded_roc(units: Units) -> tuple[FloatArray, FloatArray]:
     if len(both) == 1:
         return roc_points(units.labels[both[0][1]], both[0][0][both[0][1]])
     rates = np.linspace(0, 1, 201)
-    curves = [_read(rates, *roc_points(units.labels[tested], scores[tested])) for scores, tested in both]
+    inside = np.clip(rates, 2 * EDGE, 1 - 2 * EDGE)  # at both ends not the middle of what stands upright there
+    curves = [_read(inside, *roc_points(units.labels[tested], scores[tested])) for scores, tested in both]
     pairs = [int(units.labels[tested].sum()) * int((1 - units.labels[tested]).sum()) for _, tested in both]
-    return np.r_[0.0, rates], np.r_[0.0, np.average(curves, axis=0, weights=pairs)]
+    return np.r_[0.0, rates, 1.0], np.r_[0.0, np.average(curves, axis=0, weights=pairs), 1.0]
 
 
 def _read(at: npt.ArrayLike, along: FloatArray, values: FloatArray) -> FloatArray:
