@@ -137,23 +137,28 @@ def test_a_network_taught_permuted_labels_follows_them(judged: Workspace, data: 
     assert judge_permuted(known[0], known[1:]).flag == "failed"
 
 
-def test_patients_with_images_of_both_classes_keep_their_mix_under_permutation() -> None:
+@pytest.mark.parametrize("slices", [1, 3])
+def test_patients_with_images_of_both_classes_keep_their_mix_under_permutation(slices: int) -> None:
     images = [
-        SimpleNamespace(patient=patient, label=label)
+        SimpleNamespace(patient=patient, label=label, visit=visit)
         for patient, labels in enumerate([(0, 0), (1, 1), (0, 1, 1), (0, 1), (0, 0), (1, 1)])
-        for label in labels
+        for visit, label in enumerate(labels, start=1)
+        for _ in range(slices)
     ]
     labels, patients = (np.array([getattr(each, name) for each in images]) for name in ("label", "patient"))
     parts = [np.flatnonzero(np.isin(patients, own)) for own in ((0, 1, 2), (3,), (4, 5))]
     bench = SimpleNamespace(
         images=SimpleNamespace(images=images, labels=labels), config=SimpleNamespace(seed=1),
-        train=parts[0], validation=parts[1], test=parts[2],
+        exchanged=parts[::-1],
     )  # fmt: skip
     found = [permute_by_group(bench, number) for number in range(20)]
     for patient in (2, 3):
         assert all(each[patients == patient].sum() == labels[patients == patient].sum() for each in found)
         assert len({tuple(each[patients == patient]) for each in found}) > 1
     assert all(len(set(each[patients == patient])) == 1 for each in found for patient in (0, 1, 4, 5))
+    series = np.array([(each.patient, each.visit) for each in images])
+    own = [np.flatnonzero((series == one).all(axis=1)) for one in np.unique(series, axis=0)]
+    assert all(len(set(each[rows].tolist())) == 1 for each in found for rows in own), "a series keeps one label"
 
 
 def open_bench(workspace: Workspace, name: str):

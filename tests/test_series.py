@@ -205,7 +205,13 @@ def test_patients_with_both_labels_are_left_out_in_turn(paired: Path, tmp_path: 
     assert (metrics["n"], metrics["unit"]) == (6, "series"), "where a patient has both"
     audit = json.loads((run.folder / "audit.json").read_text())
     assert all(check["passed"] for check in audit["leak_checks"]), audit["leak_checks"]
-    assert {"file_bytes", "mean_grey"} <= {control["name"] for control in audit["controls"]}
+    assert {"file_bytes", "mean_grey", "permuted", "untrained", "brightness"} <= {c["name"] for c in audit["controls"]}
+    (pairs,) = audit["matched"]
+    assert (pairs["title"], pairs["pairs"], pairs["sick"], pairs["healthy"]) == ("pairs within a patient", 3, 3, 3)
+    of_pre = [float(series[f"Pre/sub-{n}_T1w.nii.gz"]["score"]) for n in range(3)]
+    of_post = [float(series[f"Post/sub-{n}_ce-gad_T1w.nii"]["score"]) for n in range(3)]
+    right = sum(post > pre for pre, post in zip(of_pre, of_post, strict=True))
+    assert pairs["auc"]["value"] == pytest.approx(right / 3)
     page = re.sub(
         r"<style>.*?</style>|<pre>.*?</pre>|data:image/png;base64,[^\"]*",
         "",
@@ -213,7 +219,8 @@ def test_patients_with_both_labels_are_left_out_in_turn(paired: Path, tmp_path: 
         flags=re.S,
     )
     assert "6 series of 3 patients" in page
-    assert not re.search(r"mammogra|breast|thermogra|first visit|left or right", page, re.I)
+    words = re.sub(r"<[^>]*>", " ", page)
+    assert not re.search(r"mammogra|breast|thermogra|first visit|left or right|\bexams?\b|\bsick|healthy", words, re.I)
 
 
 # --- new series -------------------------------------------------------------------------------------------------------
@@ -251,7 +258,8 @@ def test_new_series_are_scored_by_their_slices(paired: Path, tmp_path: Path) -> 
     assert report.figures["notice"] == GENERAL_NOTICE
     page = re.sub(r"data:image/png;base64,[^\"]*", "", (workspace.root / "predict/cnn/new.html").read_text())
     assert GENERAL_NOTICE in page
-    assert not re.search(r"mammogra|thermogra|breast", page, re.I)
+    assert not re.search(r"mammogra|thermogra|breast|\bexams?\b(?!-)|sick|healthy", re.sub(r"<[^>]*>", " ", page), re.I)
+    assert "5 series" in page
     table = (workspace.root / "predict/cnn/new.csv").read_text().splitlines()
     assert table[0].endswith(",bids_ce")
     assert len(table) == 6

@@ -17,6 +17,7 @@ from thermocancer.evaluation.report.page import THERMOGRAMS, Words, number, with
 from thermocancer.evaluation.statistics.comparison import holm
 from thermocancer.evaluation.statistics.intervals import smallest_detectable_auc
 from thermocancer.files import Json, hash_file
+from thermocancer.kinds import Reads
 from thermocancer.runs.run import BASELINE, PREDICTIONS
 
 NAMED_BELOW = 0.05
@@ -238,11 +239,12 @@ def _what_remains(matched: Sequence[Json], words: Words) -> str:
         )
     tightest = max(matched, key=lambda each: (each["by_date"], each["by_room"], each["matching"] != "", -each["pairs"]))
     auc = tightest["auc"]
+    alike = f"{'of' if tightest['matching'].startswith('one') else 'with'} {tightest['matching']}"
     ranks = (
-        f"among {tightest['pairs']} pairs of a {words.positive} and a {words.negative} exam with "
-        f"{tightest['matching']} the model ranks {with_interval(auc)} right"
+        f"among {tightest['pairs']} pairs of a {words.positive} and a {words.negative} {words.thing} {alike} the model "
+        f"ranks {with_interval(auc)} right"
     )
-    few = f" (few pairs: {tightest['sick']} {words.positive}, {tightest['healthy']} {words.negative} exams)"
+    few = f" (few pairs: {tightest['sick']} {words.positive}, {tightest['healthy']} {words.negative} {words.things})"
     few = few if tightest["few"] else ""
     if not tightest["by_date"]:
         return (
@@ -290,6 +292,7 @@ UNNAMED, IMAGES_GONE, TRAINING_GONE = (
 def leak_checks(scope: Scope, controls: Sequence[Control]) -> list[Check]:
     """What was looked for on both sides of the run's folds and in its files, and whether it was found."""
     run, patients, twins = scope.run, set[int](), set[tuple[str, str]]()
+    thing = "image" if run.reads is Reads.IMAGES else "exam"
     for fold in scope.folds:
         shared, same = shared_between(scope.exams, fold.train, fold.test)
         patients |= set(shared)
@@ -312,7 +315,7 @@ def leak_checks(scope: Scope, controls: Sequence[Control]) -> list[Check]:
             [" and ".join(pair) for pair in sorted(twins)],
             unknown=untold if any(exam.hashes for exam in scope.exams) else IMAGES_GONE,
         ),
-        _check("each exam scored once in each repeat", "an exam scored twice in a repeat", twice),
+        _check(f"each {thing} scored once in each repeat", f"an {thing} scored twice in a repeat", twice),
         _check(
             "labels of the predictions are those of the data set", "labels that differ from those of the data set",
             relabelled(scope),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 NOT_FOR_IMAGES = (
-    ("matched pairs", "nothing is recorded of when and where image files were made"),
+    ("pairs alike in date and room", "nothing is recorded of when and where image files were made"),
     ("leaky twin", "train-cnn keeps the parts that the folder gives; nothing is divided again"),
     ("torso only, background only, early to late", "image files hold neither degrees to find a body by nor dates"),
 )
@@ -62,7 +63,7 @@ class ImageRefitting:
     """The folder behind a run, divided as the run divided it, and what controls need besides.
 
     ``config`` is the run's own; ``train``, ``validation`` and ``test`` are rows of ``cohort``, of the first of
-    ``folds`` where patients were tested in turn.
+    ``folds`` where patients were tested in turn (``by_fold`` has each).
     """
 
     run: Run
@@ -94,7 +95,29 @@ class ImageRefitting:
     @property
     def fold(self) -> Fold:
         """Trained or validated on, and tested."""
-        return Fold("test", np.sort(np.concatenate([self.train, self.validation])), self.test)
+        name = self.folds[0].name if self.folds else "test"
+        return Fold(name, np.sort(np.concatenate([self.train, self.validation])), self.test)
+
+    @cached_property
+    def by_fold(self) -> list[ImageRefitting]:
+        """The same for each fold by itself."""
+        if len(self.folds) < 2:
+            return [self]
+        cnn, seed = self.config.cnn, self.config.seed
+        parts = [
+            (fold, *self.images.divided(fold, cnn.validation_fraction, seed, first=cnn.validation == "first"))
+            for fold in self.folds
+        ]
+        return [
+            replace(self, train=train, validation=validation, test=fold.test, folds=(fold,))
+            for fold, train, validation in parts
+        ]
+
+    @property
+    def exchanged(self) -> list[IntArray]:
+        """Within which rows groups of one class may swap their labels: those that one fold tests, or each part."""
+        tested = [fold.test for fold in self.folds]
+        return tested if len(tested) > 1 else [self.test, self.validation, self.train]
 
     def rows(self, scores: FloatArray, labels: IntArray | None = None) -> list[Prediction]:
         """Scores (len(test),) of the test images as prediction rows."""
@@ -107,7 +130,8 @@ class ImageRefitting:
         """
         own = self.config.cnn.model_dump(mode="json", exclude={"name", "data"})
         seed, made_from = self.config.seed, self.run.manifest.made_from
-        key = fingerprint(__version__, name, own, self.images.fingerprint, seed, made_from, parts)
+        where = () if self.fold.name == "test" else (self.fold.name,)
+        key = fingerprint(__version__, name, own, self.images.fingerprint, seed, made_from, parts, *where)
 
         def make() -> FloatArray:
             fitted = classifier.fit(self.cohort, rows, labels[rows], seed=seed, fold=self.fold.name)
@@ -253,12 +277,7 @@ def image_controls(
     def skipped(refitting: ImageRefitting) -> Control:
         raise Unavailable("skipped by evaluate.audit_skip")
 
-    def in_turn(refitting: ImageRefitting) -> Control:
-        raise Unavailable("of a run whose patients are tested in turn no control is trained again")
-
     wanted = [(name, skipped if name in skip else control) for name, control in IMAGE_REFITS]
-    if len(refitting.folds) > 1:
-        wanted = [(name, in_turn) for name, _ in wanted]
     controls, left_out = measure_controls(refitting.run.name, wanted, refitting, progress)
     nuisance = nuisance_controls(scope, refitting.judge)
     return nuisance + controls, [{"name": name, "reason": reason} for name, reason in NOT_FOR_IMAGES] + left_out
@@ -273,44 +292,51 @@ def permuted_labels(refitting: ImageRefitting) -> Permuted:
     network = refitting.family.network(refitting.asked.with_settings("cnn", epochs=epochs))
     found = []
     for labels in (refitting.images.labels, *(permute_by_group(refitting, number) for number in range(count))):
-        parts = (refitting.train, refitting.validation, refitting.test)
-        if any(len(set(labels[part].tolist())) < 2 for part in parts):
-            raise Unavailable("too few images to permute their labels")
-        scores = refitting.scores("permuted", network, refitting.fold.train, labels, epochs, labels.tolist())
-        found.append(refitting.rows(scores, labels))
+        rows = []
+        for one in refitting.by_fold:
+            parts = (one.train, one.validation, *([one.test] if len(refitting.folds) < 2 else []))
+            if any(len(set(labels[part].tolist())) < 2 for part in parts):
+                raise Unavailable("too few images to permute their labels")
+            rows += one.rows(one.scores("permuted", network, one.fold.train, labels, epochs, labels.tolist()), labels)
+        found.append(rows)
     how = f"each trains a network, {epochs} of {refitting.config.cnn.epochs} epochs (evaluate.audit_image_epochs)"
     return judge_permuted(found[0], found[1:], how)
 
 
 def permute_by_group(refitting: ImageRefitting, number: int) -> IntArray:
-    """Labels (n,) shuffled: groups of one class swap theirs within each part, images within a group of both."""
+    """Labels (n,) shuffled: groups of one class swap theirs within ``exchanged``, images or series within others."""
     images = refitting.images.images
     random = np.random.default_rng([refitting.config.seed, 0xA0D1, number])
     labels, groups = refitting.images.labels.copy(), np.array([image.patient for image in images])
     both = set(groups[labels == 0].tolist()) & set(groups[labels == 1].tolist())
     given: dict[int, int] = {}
-    for part in (refitting.test, refitting.validation, refitting.train):
+    for part in refitting.exchanged:
         own = {images[row].patient: images[row].label for row in reversed(part.tolist())}
         given |= shuffled({group: own[group] for group in own if group not in given and group not in both}, random)
         for group in sorted(both & set(groups[part].tolist())):
             own_rows = part[groups[part] == group]
-            labels[own_rows] = random.permutation(labels[own_rows])
+            of_visit = {images[row].visit: int(labels[row]) for row in own_rows.tolist()}
+            swapped = dict(zip(of_visit, random.permutation(list(of_visit.values())).tolist(), strict=True))
+            labels[own_rows] = [swapped[images[row].visit] for row in own_rows.tolist()]
     return np.array([given.get(group, labels[row]) for row, group in enumerate(groups.tolist())], dtype=np.int64)
 
 
 def untrained_twin(refitting: ImageRefitting) -> Control:
     """A logistic regression on what the network's convolutions give with random weights."""
     twin, note = refitting.family.twin(refitting.asked)
-    scores = refitting.scores("untrained", twin, refitting.train, refitting.images.labels)
-    return judge_untrained(refitting.judge, refitting.rows(scores), note)
+    return judge_untrained(refitting.judge, _in_turn(refitting, "untrained", twin), note)
 
 
 def brightness(refitting: ImageRefitting) -> Control:
     """What the grey levels alone tell: their mean, spread and percentiles, without any place."""
-    scores = refitting.scores(
-        "brightness", ColumnsClassifier("brightness", grey_levels), refitting.train, refitting.images.labels
-    )
-    return refitting.judge.control("brightness", "global brightness statistics", BASELINE, refitting.rows(scores))
+    rows = _in_turn(refitting, "brightness", ColumnsClassifier("brightness", grey_levels))
+    return refitting.judge.control("brightness", "global brightness statistics", BASELINE, rows)
+
+
+def _in_turn(refitting: ImageRefitting, name: str, classifier: Classifier) -> list[Prediction]:
+    """Rows of every fold by a classifier taught the fold's training images alone."""
+    labels = refitting.images.labels
+    return [row for one in refitting.by_fold for row in one.rows(one.scores(name, classifier, one.train, labels))]
 
 
 def grey_levels(cohort: Cohort) -> FloatArray:

@@ -14,7 +14,7 @@ import numpy as np
 
 from thermocancer.data.cohort import BoolArray, FloatArray, IntArray
 from thermocancer.evaluation.audit.scope import Scope, Tested
-from thermocancer.evaluation.statistics.intervals import pairs_interval
+from thermocancer.evaluation.statistics.intervals import pairs_interval, wilson
 from thermocancer.files import Json
 from thermocancer.runs.predictions import Prediction
 
@@ -103,6 +103,32 @@ def auc_of_pairs(
         "auc": estimate.as_dict(), "pairs": pairs, "sick": met_sick, "healthy": met_healthy,
         "few": pairs < FEW_PAIRS or min(met_sick, met_healthy) < FEW_EXAMS,
         "all_pairs": {"pairs": int(match.sum()), "auc": float(every[1].sum() / every[0].sum())},
+    }  # fmt: skip
+
+
+def own_pairs(scope: Scope, rows: Sequence[Prediction], whose: str, confidence: float) -> Json | None:
+    """Pairs of one patient, who has both classes (before and after contrast agent): what tells patients apart is equal.
+
+    The mean over patients of the share that the scores rank right, ties counting half; Wilson's interval for as many
+    trials as patients, which is wide enough whatever a patient's pairs have in common. None where nobody has both.
+    """
+    scores, labels = exam_scores(scope, rows), scope.labels
+    patients = np.array([exam.patient for exam in scope.exams], dtype=np.int64)
+    known, shares, own = np.isfinite(scores), list[float](), list[tuple[int, int]]()
+    for patient in np.unique(patients[known]):
+        low, high = (scores[known & (patients == patient) & (labels == label)] for label in (0, 1))
+        if low.size and high.size:
+            above = high[:, None] - low
+            shares.append(float(np.mean((above > 0) + 0.5 * (above == 0))))
+            own.append((low.size, high.size))
+    if not own:
+        return None
+    estimate, pairs = wilson(sum(shares), len(shares), confidence), sum(one * other for one, other in own)
+    return {
+        "title": f"pairs within a {whose}", "matching": f"one {whose}", "by_date": True, "by_room": True,
+        "stratum": None, "auc": estimate.as_dict(), "pairs": pairs, "sick": sum(each[1] for each in own),
+        "healthy": sum(each[0] for each in own), "few": len(shares) < FEW_EXAMS,
+        "all_pairs": {"pairs": pairs, "auc": estimate.value},
     }  # fmt: skip
 
 

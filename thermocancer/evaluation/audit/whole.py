@@ -24,7 +24,7 @@ from thermocancer.evaluation.audit.controls import (
 )
 from thermocancer.evaluation.audit.findings import audit_verdict, leak_checks, relabelled
 from thermocancer.evaluation.audit.images import image_controls, image_scope, open_images
-from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc
+from thermocancer.evaluation.audit.matched import Matching, largest_stratum, matched_auc, own_pairs
 from thermocancer.evaluation.audit.nuisance import association, not_audited, nuisance_controls
 from thermocancer.evaluation.audit.refits import REFITS
 from thermocancer.evaluation.audit.scope import Refitting, Scope, make_scope
@@ -59,11 +59,13 @@ def audit_run(
             run, settings, facts, config.cohort.facts, judge, progress, config.compute
         )
     largest = largest_stratum(scope)
+    words = Words.of(run)
     matched = _matched(scope, judge, settings, largest)
+    if run.reads is Reads.IMAGES and scope.patients_known:
+        own = own_pairs(scope, judge.rows, words.whose, judge.confidence)
+        matched += [own] if own is not None else []
     checks = leak_checks(scope, controls)
-    verdict = audit_verdict(
-        controls, matched, checks, judged.document["auc"], partial(association, scope), Words.of(run)
-    )
+    verdict = audit_verdict(controls, matched, checks, judged.document["auc"], partial(association, scope), words)
     permuted = next((control for control in controls if isinstance(control, Permuted)), None)
     return {
         "p_permuted": None if permuted is None else permuted.p_permuted,

@@ -66,7 +66,7 @@ ALL = "STARD-AI, TRIPOD+AI, CLAIM"
 
 SHORT_SOURCES = {"fetch": "the DMR-IR web site", "import": "an imported folder", "simulate": "a simulation (phantom)"}
 LEFT_TO_PEOPLE = (
-    "Eligibility criteria and setting in which exams were made",
+    "Eligibility criteria, and where the data were collected",
     "Reference standard: how {negative} and {positive} were established",
     "Time between imaging and the reference standard",
     "Demographic characteristics (age, symptoms, and what else bears on the picture)",
@@ -130,7 +130,7 @@ def checklist(
         ("Clinical usefulness", "decision curve and predictive values by prevalence", "TRIPOD+AI"),
         ("Analysis of shortcuts and confounding",
          None if audit is None else f"{len(audit['controls'])} controls, see the audit", ALL),
-        ("Failure analysis", "gallery of misclassified exams", "CLAIM"),
+        ("Failure analysis", f"gallery of misclassified {words.things}", "CLAIM"),
         ("Performance in subgroups", f"by {', '.join(groupings)}" if groupings else None, ALL),
         ("Limitations", "the verdict, and the notice on top", ALL),
         *((item.format(negative=words.negative, positive=words.positive), None, ALL) for item in LEFT_TO_PEOPLE),

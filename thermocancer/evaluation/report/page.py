@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from thermocancer.errors import visible
 from thermocancer.files import Json
 from thermocancer.kinds import Reads
+from thermocancer.runs.run import SERIES, Run
 from thermocancer.workspace import LABELS
 
 if TYPE_CHECKING:
     from thermocancer.evaluation.report.judgement import Picture
-    from thermocancer.runs.run import Run
 
 ADJUNCT_NOTICE = (
     "Research use only. Thermography is not a substitute for mammography and must not be used on its own to "
@@ -50,6 +50,11 @@ class Words:
     def classes(self) -> tuple[str, str]:
         return self.negative, self.positive
 
+    @property
+    def thing(self) -> str:
+        """One of the things that were scored."""
+        return self.things if self.things == "series" else self.things.removesuffix("s")
+
     @classmethod
     def of(cls, run: Run) -> Words:
         """Those of a run, by its manifest."""
@@ -57,9 +62,8 @@ class Words:
         if run.reads is not Reads.IMAGES:
             return cls(*names)
         notice = ADJUNCT_NOTICE if names == LABELS else GENERAL_NOTICE
-        return cls(
-            *names, "images", "group", "what makes the classes", "without looking at what the images show", notice
-        )
+        things = ("series", "patient") if SERIES in run.manifest.outputs else ("images", "group")
+        return cls(*names, *things, "what makes the classes", f"without looking at what the {things[0]} show", notice)
 
 
 THERMOGRAMS = Words(*LABELS)
