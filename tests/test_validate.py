@@ -143,6 +143,7 @@ def test_a_folder_is_judged_as_the_workspace_that_import_makes_of_it(
     assert any("read as import" in each for each in validate.plan(config, home).todo)
     report = validate.run(config, home, Silent(), one)
     assert any("workspace that is removed" in each for each in report.notes)
+    assert "exam date" not in {each["title"] for each in report.figures["validation"]["apart"]}  # unknown there
     assert sorted(folder.iterdir()) == before
     other = Workspace(tmp_path / "made")
     asked = pixels_config(other, **{"import.folder": str(folder), "import.labels": str(folder / "labels.csv"),

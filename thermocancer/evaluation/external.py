@@ -250,7 +250,8 @@ def told_apart(own: Cohort, other: Cohort, seed: int, confidence: float) -> list
     Out-of-fold AUC of "is of the other collection", grouped by patient; p by rank sums, Holm's correction.
     """
     measured = (own.nuisance(), other.nuisance())
-    names = sorted(set(measured[0]) & set(measured[1]) - {"patient", "visit"})
+    names = sorted(set(measured[0]) & set(measured[1]) - {"patient", "visit"})  # what both collections know
+    names = [name for name in names if all(np.isfinite(each[name]).any() for each in measured)]
     columns = {name: np.concatenate([each[name] for each in measured]).astype(np.float64) for name in names}
     columns = {n: c for n, c in columns.items() if np.isfinite(c).sum() > 1 and np.nanstd(c) > 0}
     last = max(exam.patient for exam in own.exams)
