@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from thermocancer.progress import Silent
 from thermocancer.stages import build_dataset, export, fuse, train_ae, train_dit
 from thermocancer.workspace import Workspace
 
-HAS_ONNX = all(importlib.util.find_spec(name) for name in export.NEEDS["onnx"])
+HAS_TF2ONNX = importlib.util.find_spec("tf2onnx") is not None
 OPTIONS: dict[str, Any] = {
     "autoencoder__epochs": 1, "autoencoder__variant": "v3", "dataset__dynamic": True, "filter__frames": 6,
     "split__protocol": "holdout", "fuse__epochs": 1, "fuse__model": "network", "fuse__name": "network",
@@ -35,6 +37,17 @@ def settings(workspace: Workspace, **more: Any) -> Config:
     return tiny_config(workspace, **(OPTIONS | more))
 
 
+KINDS: dict[str, dict[str, Any]] = {
+    "svm": {"fuse__model": "svm"},
+    "linear": {"fuse__model": "svm", "fuse__kernel": "linear", "fuse__clip": 3.0, "features__relative": True},
+    "thermal": {"fuse__model": "thermal"},
+    "pixels": {"fuse__model": "pixels", "features__pixels": [6, 10], "features__components": 4},
+    "asymmetry-index": {"fuse__model": "asymmetry-index"},
+    "residual": {"fuse__model": "thermal", "features__residualise": True},
+}
+"""Classifiers that are no network."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A fusion network, a sequence network and a classifier that is no network."""
@@ -43,7 +56,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     build_dataset.run(config, workspace, Silent())
     train_ae.run(config, workspace, Silent())
     fuse.run(config, workspace, Silent())
-    fuse.run(settings(workspace, fuse__model="thermal", fuse__name="thermal"), workspace, Silent())
+    for name, more in KINDS.items():
+        fuse.run(settings(workspace, fuse__name=name, **more), workspace, Silent())
     train_dit.run(config, workspace, Silent())
     return workspace
 
@@ -55,9 +69,9 @@ def exported(workspace: Workspace, run: str, **more: Any) -> StageReport:
 @pytest.mark.parametrize("run", ["network", "sequence"])
 def test_parity_latency_and_size(trained: Workspace, run: str) -> None:
     report = exported(trained, run)
-    formats = {"saved_model", "litert"} | ({"onnx"} if HAS_ONNX else set())
+    formats = {"saved_model", "litert"} | ({"onnx"} if run == "network" or HAS_TF2ONNX else set())
     assert report.failed == []
-    assert report.made == len(formats)
+    assert report.made == len(formats) + 1, "and the zip"
     for name in formats:
         figures = report.figures[name]
         assert figures["parity"] <= 1e-4
@@ -68,7 +82,7 @@ def test_parity_latency_and_size(trained: Workspace, run: str) -> None:
     facts = json.loads((trained.run(run) / "export" / "export.json").read_text())
     assert facts["calibration"].keys() == {"slope", "intercept"}
     again = exported(trained, run)
-    assert (again.made, again.current) == (0, len(formats))
+    assert (again.made, again.current) == (0, len(formats) + 1)
 
 
 def test_the_file_gives_the_score_of_the_run(trained: Workspace) -> None:
@@ -116,11 +130,110 @@ def test_two_clean_exports_hold_the_same(trained: Workspace, tmp_path: Path) -> 
     assert other["formats"]["saved_model"]["content"] != said[0]["formats"]["saved_model"]["content"]
 
 
-def test_what_is_no_network_is_refused(trained: Workspace) -> None:
-    with pytest.raises(ConfigError, match="statistics is not a network") as caught:
-        exported(trained, "thermal")
-    assert caught.value.exit_code == 2
-    assert not (trained.run("thermal") / "export").exists()
+@pytest.mark.parametrize("run", [each for each in KINDS if each != "residual"])
+def test_a_classifier_that_is_no_network_is_one_onnx_graph(trained: Workspace, run: str) -> None:
+    """From degrees, or named columns, to the run's score, by a runtime that knows nothing of the run."""
+    import onnxruntime
+
+    report = exported(trained, run)
+    assert (report.failed, report.made) == ([], 2), report.notes
+    folder = trained.run(run) / "export"
+    facts = json.loads((folder / "export.json").read_text())
+    session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
+    assert {each.name for each in session.get_inputs()} == set(facts["inputs"])
+    rows = np.arange(8, 12)  # not the exams that export itself looked at
+    from thermocancer.classifiers.making import load_fitted
+    from thermocancer.config.preparation import FeaturesSection
+    from thermocancer.data.cohort import degrees
+    from thermocancer.features.prepared import prepare
+
+    fitted = load_fitted(trained.run(run) / "model", trained)
+    with StoredCohort(trained.dataset("cohort")) as cohort:
+        expected = fitted.scores(cohort, rows)
+        prepared = prepare(cohort, FeaturesSection(**facts["preparation"]))
+        if "features" in facts["inputs"]:
+            table = fitted.model.features if hasattr(fitted, "model") else fitted.features
+            fed = {"features": table.of(prepared, rows).astype(np.float32)}
+            assert len(facts["input"]) == facts["inputs"]["features"][0]
+        else:
+            fed = {view: degrees(prepared, view, rows).astype(np.float32) for view in facts["inputs"]}
+    (found,) = session.run(None, fed)
+    assert np.ptp(expected) > 0
+    spread = max(float(np.ptp(expected)), 1e-3)
+    np.testing.assert_allclose(found[:, 0], expected, atol=1e-3 * spread)
+
+
+def test_what_no_graph_holds_goes_as_a_zip(trained: Workspace) -> None:
+    report = exported(trained, "residual")
+    assert report.made == 1
+    assert "regresses out" in report.notes[0]
+    for name, wanted, said in (("residual", "onnx", "no single graph"), ("thermal", "litert", "cannot be written as")):
+        with pytest.raises(ConfigError, match=said) as caught:
+            exported(trained, name, evaluate__formats=[wanted])
+        assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("run", ["residual", "svm", "sequence"])
+def test_predict_takes_the_zip_anywhere(trained: Workspace, tmp_path: Path, run: str) -> None:
+    """In a folder without a workspace: the answers of the run at home, and who was in training."""
+    exported(trained, run, evaluate__formats=["zip"])
+    shutil.copy(trained.run(run) / "export" / "run.zip", tmp_path / "elsewhere.zip")
+    exam = trained.raw / ("Dynamic" if run == "sequence" else "Static")
+    said = []
+    for name, where in ((run, ["-w", str(trained.root)]), (str(tmp_path / "elsewhere.zip"), [])):
+        command = ["predict", name, str(exam), *where, "--json", "-", "--no-explain"]
+        done = subprocess.run(
+            [sys.executable, "-m", "thermocancer", *command], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode in (0, 5), done.stderr
+        said.append(json.loads(done.stdout)["figures"])
+    home, away = said
+    assert [each.get("score") for each in home["exams"]] == [each.get("score") for each in away["exams"]]
+    assert home["run"]["auc"] == away["run"]["auc"]
+    assert {each["in_training"]["status"] for each in away["exams"] if "in_training" in each} == {"exam"}
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["elsewhere.zip"]
+
+
+@pytest.mark.parametrize("content", [b"no zip", "outside"], ids=["damaged", "a path that leads out"])
+def test_a_zip_that_is_no_run_is_refused(tmp_path: Path, content: bytes | str) -> None:
+    from thermocancer.errors import DataError
+    from thermocancer.runs.package import unpacked
+
+    path = tmp_path / "in" / "a.zip"
+    path.parent.mkdir()
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("../outside.txt", "x")
+    with pytest.raises(DataError), unpacked(path):
+        pass
+    assert sorted(each.name for each in tmp_path.rglob("*")) == ["a.zip", "in"]
+
+
+def test_ten_lines_of_the_docs_use_the_file_with_nothing_of_ours(trained: Workspace, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "formats.md").read_text()
+    lines = page.split("<!-- ten lines -->\n```python\n")[1].split("```")[0]
+    assert len(lines.splitlines()) <= 10
+    exported(trained, "svm")
+    shutil.copytree(trained.run("svm") / "export", tmp_path / "export")
+    views = json.loads((tmp_path / "export" / "export.json").read_text())["inputs"]
+    records = [json.loads(line) for line in trained.catalog.read_text().splitlines()]
+    for each in records:
+        if (each["patient"], each["protocol"]) == (3, "S") and each["view"] in views:
+            shutil.copy(trained.raw / each["path"], tmp_path / f"{each['view']}.txt")
+    block = "import sys; sys.modules['thermocancer'] = sys.modules['tensorflow'] = None\n"
+    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", block + lines], cwd=tmp_path, capture_output=True, text=True, env=clean, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    from thermocancer.classifiers.making import load_fitted
+
+    with StoredCohort(trained.dataset("cohort")) as cohort:
+        row = np.array([each.patient for each in cohort.exams]).searchsorted(3)
+        expected = load_fitted(trained.run("svm") / "model", trained).scores(cohort, np.array([row]))[0]
+    assert float(done.stdout.split()[0]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_no_run_named(trained: Workspace) -> None:
@@ -128,10 +241,12 @@ def test_no_run_named(trained: Workspace) -> None:
         export.plan(settings(trained), trained)
 
 
-@pytest.mark.skipif(HAS_ONNX, reason="the ONNX converter is installed")
-def test_a_format_without_its_converter_is_refused_with_the_cure(trained: Workspace) -> None:
+def test_a_format_without_its_converter_is_refused_with_the_cure(
+    trained: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(export.NEEDS, "tf2onnx", ("no_such_converter",))
     with pytest.raises(ConfigError, match=r"thermocancer\[export\]"):
-        exported(trained, "network", evaluate__formats=["onnx"])
+        exported(trained, "sequence", evaluate__formats=["onnx"])
 
 
 def test_a_file_that_disagrees_is_not_let_through(trained: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +258,8 @@ def test_a_file_that_disagrees_is_not_let_through(trained: Workspace, monkeypatc
     assert sorted(path for path in folder.rglob("*")) == before
 
 
-def test_plan_touches_nothing(trained: Workspace, tmp_path: Path) -> None:
-    plan = export.plan(settings(trained, evaluate__run="thermal"), trained)
-    assert any("saved_model" in line for line in plan.todo)
-    assert not (trained.run("thermal") / "export").exists()
+def test_plan_touches_nothing(trained: Workspace) -> None:
+    before = sorted(trained.run("pixels").rglob("*"))
+    plan = export.plan(settings(trained, evaluate__run="pixels", evaluate__formats=["onnx"]), trained)
+    assert any("model.onnx" in line for line in plan.todo)
+    assert sorted(trained.run("pixels").rglob("*")) == before

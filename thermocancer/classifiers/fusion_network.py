@@ -13,7 +13,18 @@ import numpy.typing as npt
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, held_back
 from thermocancer.classifiers.encoders import CodesFamily, Encoders, ensure_running, load_saved_encoder, save_encoder
-from thermocancer.classifiers.protocol import Asked, Classifier, Exportable, Fitted, Row, Settings, logit
+from thermocancer.classifiers.onnx_graph import Graph
+from thermocancer.classifiers.protocol import (
+    MOST_SAMPLES,
+    Asked,
+    Classifier,
+    Exportable,
+    Fitted,
+    Row,
+    Settings,
+    exported_facts,
+    logit,
+)
 from thermocancer.config.learning import FuseSection, InputSection
 from thermocancer.config.preparation import CohortSection, FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
@@ -27,6 +38,7 @@ from thermocancer.files import fingerprint, read_json, write_json
 
 if TYPE_CHECKING:
     import keras
+    import onnx
 
     from thermocancer.training.checkpoint import Snapshot
 
@@ -34,9 +46,6 @@ NETWORK_FILE, INPUTS_FILE = "network.keras", "inputs.json"
 
 HELD_OUT_FOLDS = 5
 """The network is trained once a fold: one patient in five of the training part chooses epoch and threshold."""
-
-MOST_SAMPLES = 8
-"""Exams that an exported network is compared on."""
 
 Shape = tuple[int, int, int]
 Weights = list[npt.NDArray[np.generic]]
@@ -300,6 +309,8 @@ class NetworkClassifier(Classifier):
 class FusionNetworkFamily(CodesFamily):
     """The fusion network of the original study."""
 
+    exports = ("saved_model", "onnx", "litert")
+
     def make(self, asked: Asked) -> Classifier:
         held_out = 0 if asked.config.split.protocol == "thesis" else HELD_OUT_FOLDS
         network = NetworkClassifier(
@@ -334,12 +345,15 @@ class FusionNetworkFamily(CodesFamily):
             rows = np.flatnonzero(complete)[:MOST_SAMPLES].astype(np.int64)
             samples = {view: network_input(prepared, view, rows, each.input) for view, each in loaded.encoders.items()}
         facts = exported_facts(settings, asked.config.dataset.name)
-        return Exportable(model, samples, facts | {"input": fed, "preparation": settings["preparation"]})
 
+        def graph() -> onnx.ModelProto:
+            made = Graph()
+            seen = {view: made.input(view, each.shape[1:]) for view, each in samples.items()}
+            codes = {
+                view: made.network(encoder.model, {encoder.model.inputs[0].name: seen[view]})
+                for view, encoder in loaded.encoders.items()
+            }
+            return made.finish(made.network(loaded.model, codes), "fusion_network")
 
-def exported_facts(settings: Settings, dataset: str) -> Settings:
-    """What turns an exported network's probability into the run's score and decision."""
-    return {
-        "classes": ["healthy", "sick"], "calibration": settings["calibration"], "threshold": settings["threshold"],
-        "dataset": dataset,
-    }  # fmt: skip
+        about = facts | {"input": fed, "preparation": settings["preparation"]}
+        return Exportable(model, samples, about, graph)

@@ -89,8 +89,6 @@ class HeatSource(Classifier, Fitted):
 class PhysicsFamily(Family):
     """The kind that knows the bioheat equation and no patient."""
 
-    why_not_exported = "its answer is a calibrated posterior, which locate writes"
-
     def make(self, asked: Asked) -> HeatSource:
         return HeatSource(self.kind.name, asked.views, asked.config.features, (asked.config, asked.workspace))
 

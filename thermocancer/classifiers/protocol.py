@@ -28,6 +28,9 @@ from thermocancer.workspace import Workspace
 if TYPE_CHECKING:
     import keras
 
+    from thermocancer.classifiers.onnx_graph import Build
+    from thermocancer.data.store.reading import StoredCohort
+
 CLASSIFIER_FILE = "classifier.json"
 """In the folder of a fitted classifier: what ``Family.load`` needs besides arrays and networks."""
 
@@ -141,15 +144,18 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Exportable:
-    """One Keras model whose inputs are named, and real inputs (n, ...) for each of them.
+    """What a run can be written as, and real inputs (n, ...) by the names of what goes in.
 
-    The model's output (n, 1) is the network's own probability; ``facts`` holds what turns it into the
-    run's score and decision: score = logistic(slope * logit(probability) + intercept).
+    The Keras ``model``'s output (n, 1) is the network's own probability; ``facts`` holds what turns it into the
+    run's score and decision: score = logistic(slope * logit(probability) + intercept). Without a model the ONNX
+    ``graph`` gives the score itself, which is to be ``expected`` (n,) of the samples.
     """
 
-    model: keras.Model
+    model: keras.Model | None
     samples: dict[str, npt.NDArray[np.float32]]
     facts: Settings
+    graph: Build | None = None
+    expected: FloatArray | None = None
 
 
 @dataclass(frozen=True)
@@ -268,12 +274,53 @@ class Family(ABC):
         """The same by the frozen parts that a run keeps; what it learnt to decide is left aside."""
         raise ConfigError("this run has no features to combine", where="fuse.combine", found=f"kind {self.kind.name}")
 
-    def exportable(self, folder: Path, settings: Settings, asked: Asked) -> Exportable:
-        """The classifier as one network. Raises ConfigError, with the reason, where it is none."""
-        raise ConfigError(
-            f"this run cannot be exported: {self.why_not_exported}", where=folder / CLASSIFIER_FILE,
-            expected="a run of fuse with fuse.model: network, of train-dit or of train-cnn",
-            found=f"kind {settings.get('kind')}", hint="predict scores new exams with any run",
-        )  # fmt: skip
+    exports: tuple[str, ...] = ()
+    """Formats that one file of it can be written in: of ``onnx`` (written here), ``tf2onnx``, ``saved_model`` and
+    ``litert``. A zip for ``predict`` holds any run."""
 
-    why_not_exported = "it is not a network"
+    def exportable(self, folder: Path, settings: Settings, asked: Asked) -> Exportable:
+        """The classifier as one graph. Raises ConfigError, with the reason, where it is none."""
+        raise no_graph(folder, f"kind {settings.get('kind')}")
+
+
+def no_graph(folder: Path, why: str) -> ConfigError:
+    """The refusal to write a run as one graph of numbers."""
+    hint = "thermocancer export RUN --formats zip: predict takes it anywhere"
+    return ConfigError("this run is no single graph", where=folder / CLASSIFIER_FILE, found=why, hint=hint)
+
+
+REGRESSED = "it regresses out what is measured beside the pictures"
+
+
+def exported_facts(settings: Settings, dataset: str) -> Settings:
+    """What turns an exported network's probability into the run's score and decision."""
+    return {
+        "classes": ["healthy", "sick"], "calibration": settings["calibration"], "threshold": settings["threshold"],
+        "preparation": settings["preparation"], "dataset": dataset,
+    }  # fmt: skip
+
+
+MOST_SAMPLES = 8
+"""Exams on which an exported file is compared with its run."""
+
+
+def celsius_samples(
+    asked: Asked, settings: Settings, views: tuple[str, ...]
+) -> tuple[dict[str, npt.NDArray[np.float32]], IntArray, StoredCohort]:
+    """Degrees (n, H, W) of each view of some exams, prepared as the run prepares them, the exams and their cohort.
+
+    Raises ConfigError where the data set holds colours.
+    """
+    from thermocancer.config.preparation import FeaturesSection
+    from thermocancer.data.cohort import degrees
+    from thermocancer.data.store.reading import StoredCohort
+    from thermocancer.features.prepared import prepare
+
+    cohort = StoredCohort(asked.workspace.dataset(asked.config.dataset.name))
+    if cohort.kind != "celsius":
+        cohort.close()
+        raise no_graph(asked.workspace.root, "it reads colours, no degrees")
+    prepared = prepare(cohort, FeaturesSection(**settings["preparation"]))
+    complete = np.logical_and.reduce([cohort.present(view) for view in views])
+    rows = np.flatnonzero(complete)[:MOST_SAMPLES].astype(np.int64)
+    return {view: degrees(prepared, view, rows).astype(np.float32) for view in views}, rows, cohort

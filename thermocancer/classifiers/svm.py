@@ -10,16 +10,28 @@ is random over hundreds of thousands of features and averages out of the inner p
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
+from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, Calibration
 from thermocancer.classifiers.encoders import CodesFamily, Encoders, Grams, load_saved_encoder, save_encoder
-from thermocancer.classifiers.protocol import Asked, Classifier, Fitted, Settings
+from thermocancer.classifiers.onnx_graph import Graph
+from thermocancer.classifiers.protocol import (
+    REGRESSED,
+    Asked,
+    Classifier,
+    Exportable,
+    Fitted,
+    Settings,
+    celsius_samples,
+    exported_facts,
+    no_graph,
+)
 from thermocancer.classifiers.tabular import read_arrays, write_arrays
 from thermocancer.config.learning import InputSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
@@ -30,6 +42,9 @@ from thermocancer.features.encoded import ViewEncoder, all_codes
 from thermocancer.features.gram import COLUMNS, Gram, KernelName, Part, Standardisation, kernel_values, standardised
 from thermocancer.features.residual import NuisanceScale
 from thermocancer.files import fingerprint, read_json, reading, write_json, written_aside
+
+if TYPE_CHECKING:
+    import onnx
 
 WIDE_BYTES = 256 << 20
 """Above it (16 bits, all views) vectors are kept in 8 bits."""
@@ -291,9 +306,7 @@ class SvmModel(Fitted):
 class SvmFamily(CodesFamily):
     """The support vector machine of the original study."""
 
-    why_not_exported = (
-        "a support-vector machine compares an exam with the codes of its training exams; it is not one network"
-    )
+    exports = ("onnx",)
 
     def make(self, asked: Asked) -> Classifier:
         fuse, residualise = asked.config.fuse, asked.config.features.residualise
@@ -310,3 +323,36 @@ class SvmFamily(CodesFamily):
 
     def encoders_inside(self, model: Fitted) -> dict[str, ViewEncoder] | None:
         return {each.view: each.encoder for each in model.views} if isinstance(model, SupportVectors) else None
+
+    def exportable(self, folder: Path, settings: Settings, asked: Asked) -> Exportable:
+        """From degrees (n, H, W) of each view to the run's score: encoders, kernel machine and calibration."""
+        fitted = self.load(folder, settings)
+        model = fitted.model if isinstance(fitted, CalibratedFitted) else fitted
+        if not isinstance(fitted, CalibratedFitted) or not isinstance(model, SupportVectors) or model.nuisance:
+            raise no_graph(folder, REGRESSED)
+        samples, rows, cohort = celsius_samples(asked, settings, tuple(each.view for each in model.views))
+        with cohort:
+            expected = fitted.scores(cohort, rows)
+        facts = exported_facts(settings, asked.config.dataset.name) | {"input": "degrees Celsius"}
+        return Exportable(None, samples, facts, lambda: _graph(model, fitted.calibration, samples), expected)
+
+
+def _graph(model: SupportVectors, calibration: Calibration, samples: Mapping[str, Float32Array]) -> onnx.ModelProto:
+    graph = Graph()
+    products, squares = [], []
+    for each in model.views:
+        celsius = graph.input(each.view, samples[each.view].shape[1:])
+        each.encoder.take_hold()
+        images = graph.seen(celsius, each.encoder.input)
+        (name,) = (given.name for given in each.encoder.model.inputs)
+        codes = graph.op("Flatten", graph.network(each.encoder.model, {name: images}))
+        mean, scale = each.standard
+        standard = graph.standardised(codes, mean, scale, each.clip)
+        # whole numbers as they are kept: an eighth or a quarter of the file that single precision would make
+        vectors = graph.cast(graph.constant(each.whole.T, each.whole.dtype), np.float32)
+        products.append(graph.op("Mul", graph.op("MatMul", standard, vectors), graph.constant(each.step)))
+        squares.append(graph.op("ReduceSumSquare", standard, axes=[1], keepdims=1))
+    kernel = graph.kernel(
+        model.kernel, model.gamma, graph.op("Sum", *products), graph.op("Sum", *squares), model.squares
+    )
+    return graph.finish(graph.score(kernel, model.dual, model.intercept, calibration), "support_vector_machine")

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
-from thermocancer.classifiers.protocol import CLASSIFIER_FILE, Asked, Classifier, Family, Fitted, Reader, Settings
+from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, Calibration
+from thermocancer.classifiers.onnx_graph import Graph
+from thermocancer.classifiers.protocol import (
+    CLASSIFIER_FILE,
+    REGRESSED,
+    Asked,
+    Classifier,
+    Exportable,
+    Family,
+    Fitted,
+    Reader,
+    Settings,
+    celsius_samples,
+    exported_facts,
+    no_graph,
+)
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray
+from thermocancer.data.inputs import Float32Array
 from thermocancer.data.matching import ExamWeights
 from thermocancer.errors import DataError
 from thermocancer.features.prepared import OncePerCohort, prepare
 from thermocancer.features.residual import Erasure, NuisanceFit, NuisanceScale
-from thermocancer.features.tables import Table, measured_table
+from thermocancer.features.tables import Table, feature_names, measured_table
+from thermocancer.features.thermal import area_weights
 from thermocancer.files import reading, write_json, written_aside
+
+if TYPE_CHECKING:
+    import onnx
 
 ARRAYS_FILE = "arrays.npz"
 
@@ -285,6 +306,37 @@ class AsymmetryIndex(Classifier, Fitted):
         write_json(folder / CLASSIFIER_FILE, self.describe())
 
 
+def _graph(
+    model: TabularModel | AsymmetryIndex, calibration: Calibration, samples: Mapping[str, Float32Array]
+) -> onnx.ModelProto:  # fmt: skip
+    graph = Graph()
+    tables = []
+    for name, each in samples.items():
+        table = graph.input(name, each.shape[1:])
+        if each.ndim == 3:  # a view: means of its blocks
+            down, across = (area_weights(*ends) for ends in zip(each.shape[1:], model.features.pixels, strict=True))
+            blocks = graph.op("MatMul", graph.constant(down), table)
+            table = graph.op("Flatten", graph.op("MatMul", blocks, graph.constant(across.T)))
+        tables.append(table)
+    table = graph.op("Concat", *tables, axis=1)
+    if isinstance(model, AsymmetryIndex):
+        table, weights = graph.op("ReduceMean", table, axes=[1], keepdims=1), np.array([1 / SUSPICIOUS_CELSIUS])
+        return graph.finish(graph.score(table, weights, -1.0, calibration), "asymmetry_index")
+    if (erased := model.erasure) is not None:
+        along = graph.op("MatMul", graph.standardised(table, erased.mean, erased.scale), graph.constant(erased.axes.T))
+        along = graph.op("MatMul", along, graph.constant(erased.axes * erased.scale))
+        table = graph.op("Sub", table, along)
+    decision = model.decision
+    table = graph.standardised(table, decision.mean, decision.scale)
+    if isinstance(decision, LinearDecision):
+        return graph.finish(graph.score(table, decision.weights, float(decision.intercept), calibration), "ridge")
+    table = graph.op("MatMul", table, graph.constant(decision.axes.T))
+    products = graph.op("MatMul", table, graph.constant(decision.vectors.T))
+    squares, own = graph.op("ReduceSumSquare", table, axes=[1], keepdims=1), (decision.vectors**2).sum(axis=1)
+    kernel = graph.kernel("rbf", float(decision.gamma), products, squares, own)
+    return graph.finish(graph.score(kernel, decision.dual, float(decision.intercept), calibration), "kernel_machine")
+
+
 # --- families ------------------------------------------------------------------
 
 
@@ -292,13 +344,35 @@ class TableFamily(Family):
     """Classifiers on one table; subclasses say which, and what is fitted on it."""
 
     table: Table
-    why_not_exported = "a classifier on temperature statistics is not a network"
+    exports = ("onnx",)
 
     def features(self, asked: Asked, cache: Path | None = None) -> FeatureTable:
         return FeatureTable(self.table, asked.views, asked.config.features.pixels, cache or asked.workspace.cache)
 
     def load(self, folder: Path, settings: Settings) -> Fitted:
         return CalibratedFitted.around(TabularModel.load(folder, settings), settings)
+
+    def exportable(self, folder: Path, settings: Settings, asked: Asked) -> Exportable:
+        """From degrees (pixels) or the named columns of the table to the run's score."""
+        fitted = self.load(folder, settings)
+        model = fitted.model if isinstance(fitted, CalibratedFitted) else fitted
+        if isinstance(model, TabularModel) and model.residual is not None:
+            raise no_graph(folder, REGRESSED)
+        assert isinstance(model, (TabularModel, AsymmetryIndex))
+        samples, rows, cohort = celsius_samples(asked, settings, model.features.views)
+        with cohort:
+            expected = fitted.scores(cohort, rows)
+            facts = exported_facts(
+                {"calibration": {"slope": 1.0, "intercept": 0.0}} | settings, asked.config.dataset.name
+            )
+            if model.features.kind is Table.PIXELS:
+                facts |= {"input": "degrees Celsius"}
+            else:
+                prepared = prepare(cohort, FeaturesSection(**settings["preparation"]))
+                samples = {"features": model.features.of(prepared, rows).astype(np.float32)}
+                facts |= {"input": list(feature_names(model.features.kind, model.features.views))}
+        calibration = fitted.calibration if isinstance(fitted, CalibratedFitted) else Calibration()
+        return Exportable(None, samples, facts, lambda: _graph(model, calibration, samples), expected)
 
     def reader(self, asked: Asked, cohort: Cohort, fold: str) -> Reader:
         return self.features(asked)
@@ -347,7 +421,6 @@ class AsymmetryIndexFamily(TableFamily):
     """The plain asymmetry index."""
 
     table: Table = Table.INDEX
-    why_not_exported = "an asymmetry index is a number computed from two views, not a network"
 
     def make(self, asked: Asked) -> Classifier:
         return AsymmetryIndex(self.features(asked), asked.config.features)

@@ -226,7 +226,7 @@ def figures_in_words(figures: Mapping[str, object]) -> list[str]:
     """
     said = []
     for key, value in figures.items():
-        if isinstance(value, (dict, list)) or key.endswith(("_low", "_high")) or value in (0, None):
+        if isinstance(value, (dict, list, str)) or key.endswith(("_low", "_high")) or value in (0, None):
             continue
         low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
         if key == "bytes" and isinstance(value, int):

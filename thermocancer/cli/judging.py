@@ -230,7 +230,8 @@ def predict(
         ),
     ],
     run: Annotated[
-        str | None, typer.Option("--run", help="Name of the run that answers; without it the first INPUT is the name.")
+        str | None,
+        typer.Option("--run", help="Name, or zip, of the run that answers; without it the first INPUT is it."),
     ] = None,
     html: Annotated[Path | None, typer.Option("--html", help="Where the page goes.")] = None,
     explain: Annotated[
@@ -263,7 +264,8 @@ def predict(
             read.write_bytes(sys.stdin.buffer.read())
             paths = [str(read) if each == "-" else each for each in paths]
         options: dict[str, object] = {
-            "evaluate.exam": list(paths), "evaluate.run": name, "evaluate.page": page, "evaluate.explain": explain,
+            "evaluate.exam": list(paths), "evaluate.page": page, "evaluate.explain": explain,
+            "evaluate.package" if name.endswith(".zip") else "evaluate.run": name,
             "evaluate.explain_views": explain_views,
             **reading_settings(view, view_map, unit, id_pattern, protocol, visit),
         }  # fmt: skip

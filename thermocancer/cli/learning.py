@@ -80,8 +80,12 @@ def export(
     name: Annotated[str | None, typer.Argument(help="Name of the run.", metavar="RUN", show_default=False)] = None,
     run: Annotated[str | None, typer.Option("--run", help="The same, as an option.")] = None,
     formats: Annotated[
-        str | None, typer.Option(help="saved_model, onnx, litert, with commas; by default all that can be written.")
+        str | None,
+        typer.Option(help="saved_model, onnx, litert, zip, with commas; by default all that can be written."),
     ] = None,
 ) -> dict[str, Any]:
-    """Write a run's network as SavedModel, ONNX and LiteRT, each compared with the original on real inputs."""
+    """Take a run elsewhere: as ONNX, SavedModel and LiteRT, each compared with the run, and as a zip for predict.
+
+    The zip takes every kind of run, and predict takes it in any folder.
+    """
     return {"evaluate.run": name or run, "evaluate.formats": formats.split(",") if formats else None}

@@ -23,11 +23,14 @@ class EvaluateSection(Section):
     run: Name | None = Field(None, description="name of the run; null: every run of the workspace")
     compare: tuple[Name, ...] = Field((), description="names of the runs that ``compare`` compares")
     exam: tuple[PathText, ...] = Field((), description="files and folders that ``predict`` scores")
+    package: Annotated[PathText | None, ASIDE] = Field(
+        None, description="zip of ``export`` that answers instead of ``run``, wherever it lies"
+    )
     page: PathText | None = Field(
         None, description="HTML page of ``predict``; null: predict/RUN/NAME.html, empty: none"
     )
-    formats: tuple[Literal["saved_model", "onnx", "litert"], ...] = Field(
-        (), description="what ``export`` writes; none: every format whose converter is installed"
+    formats: tuple[Literal["saved_model", "onnx", "litert", "zip"], ...] = Field(
+        (), description="what ``export`` writes; none: every format that the kind has and whose converter is installed"
     )
     rows: tuple[str, ...] = Field((), description="published rows that ``reproduce`` makes again; none: all")
     confidence: Annotated[float, Field(gt=0, lt=1)] = Field(0.95, description="of every interval")

@@ -1,10 +1,11 @@
-"""``export``: a run's network as SavedModel, ONNX and LiteRT, compared with Keras on real inputs."""
+"""``export``: a run as ONNX, SavedModel and LiteRT, compared with itself, and as a zip for ``predict``."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import statistics
 import time
 import warnings
@@ -20,7 +21,7 @@ from thermocancer import strategy
 from thermocancer.config import Config
 from thermocancer.config.learning import StrategySection
 from thermocancer.errors import ConfigError, DataError, RunError, install_hint
-from thermocancer.files import Json, fingerprint, folder_written_aside, hash_file, write_json
+from thermocancer.files import Json, fingerprint, folder_written_aside, hash_file, write_json, written_aside
 from thermocancer.kinds import Reads
 from thermocancer.outcome import Failure, Plan, StageReport
 from thermocancer.progress import Progress
@@ -36,8 +37,8 @@ TOLERANCE = 1e-4
 """Largest difference of a probability from Keras' own that is let through."""
 
 TIMED_CALLS = 10
-NAMES = {"saved_model": "saved_model", "onnx": "model.onnx", "litert": "model.tflite"}
-NEEDS = {"saved_model": (), "onnx": ("tf2onnx", "onnx", "onnxruntime"), "litert": ()}
+NAMES = {"saved_model": "saved_model", "onnx": "model.onnx", "litert": "model.tflite", "zip": "run.zip"}
+NEEDS = {"tf2onnx": ("tf2onnx", "onnx", "onnxruntime"), "onnx": ("onnx", "onnxruntime")}
 
 Output = npt.NDArray[np.float32]
 Inputs = dict[str, npt.NDArray[np.float32]]
@@ -74,32 +75,33 @@ def plan(config: Config, workspace: Workspace) -> Plan:
 def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport:
     """Write and compare every format. Formats that fail are listed; the rest is done.
 
-    Raises ConfigError for a run that is no network or a format whose converter is not installed,
-    RunError when no format could be written.
+    Raises ConfigError for a format that the kind does not have or whose converter is not installed, RunError when no
+    format could be written.
     """
     job = _job(config, workspace)
     report = StageReport(STAGE, notes=list(job.left_out), outputs=[str(job.target)])
     if job.stamp.is_current(job.made_from):
         report.current = len(job.formats)
         return report
-    # the converters take TensorFlow's graphs; a model trained under JAX loads here all the same
-    running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), config.seed)
-    from thermocancer.classifiers.making import asked_for, family_of
-
-    folder = job.run.model_folder
-    _, family, settings = family_of(folder)
-    subject = family.exportable(folder, settings, asked_for(job.own, workspace))
-    if any(len(sample) == 0 for sample in subject.samples.values()):
-        raise DataError("no exam to compare the exported model on", where=workspace.dataset(job.own.dataset.name))
+    facts: Json = {"run": job.run.name}
+    written: dict[str, Json] = {}
+    graphs = [each for each in job.formats if each != "zip"]
     with progress.task(f"export {job.run.name}", len(job.formats), "formats") as task:
-        engine, model = running.engine, subject.model
-        reference, keras_ms = _timed(lambda inputs: engine.predict(model, _bare(inputs)), subject.samples)
-        report.figures["keras"] = {"latency_ms": keras_ms}
-        written: dict[str, Json] = {}
-        for each in job.formats:
+        subject, reference, wanted = None, None, job.formats
+        try:
+            subject, reference = _subject(job, config, workspace, report) if graphs else (None, None)
+        except (ConfigError, DataError) as error:  # what was not asked for by name may be left out
+            if config.evaluate.formats:
+                raise
+            wanted = ("zip",)
+            report.notes.append(f"{', '.join(graphs)} left out: {error}")
+        for each in wanted:
             task.say(each)
             try:
-                written[each] = _write(job, each, subject, reference)
+                if each == "zip":
+                    written[each] = _packed(job)
+                elif subject is not None and reference is not None:
+                    written[each] = _write(job, each, subject, reference)
                 report.made += 1
             except RunError as error:
                 report.failed.append(Failure(each, str(error)))
@@ -107,22 +109,25 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     report.figures |= written
     report.notes += [
         f"{name}: differs by {found['parity']:.1e} at most on {found['exams']} exams, "
-        f"{found['latency_ms']:.2f} ms an exam (Keras {keras_ms:.2f} ms), {found['bytes'] / 1e6:.2f} MB"
-        for name, found in written.items()
-    ]
+        f"{found['latency_ms']:.2f} ms an exam, {found['bytes'] / 1e6:.2f} MB"
+        for name, found in written.items() if name != "zip"
+    ]  # fmt: skip
     if not written:
         raise RunError("no format could be written", found="; ".join(each.reason for each in report.failed))
     # the manifest: what goes in, what comes out, how close each format is; latencies are not kept in it
-    facts = {
-        "run": job.run.name,
-        "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
-        "output": "probability of the second class; score = logistic(slope * logit(probability) + intercept)",
+    if subject is not None:
+        probability = "probability of the second class; score = logistic(slope * logit(probability) + intercept)"
+        facts |= {
+            "inputs": {name: list(each.shape[1:]) for name, each in subject.samples.items()},
+            "output": "score of the second class, calibrated" if subject.model is None else probability,
+            **subject.facts,
+        }  # fmt: skip
+    facts |= {
         "formats": {
-            each: {"file": NAMES[each], "parity": found["parity"], "content": found["content"]}
+            each: {"file": NAMES[each]} | {key: found[key] for key in ("parity", "content") if key in found}
             for each, found in written.items()
         },
         "other_bytes_each_time": ["saved_model"] if "saved_model" in written else [],
-        **subject.facts,
     }
     if report.failed:
         write_json(job.stamp.path, {"made_from": "", "outputs": {}, **facts})
@@ -131,29 +136,72 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     return report
 
 
+def _subject(job: Job, config: Config, workspace: Workspace, report: StageReport) -> tuple[Exportable, Output]:
+    """What is written, and what the run itself says of the samples, (n, 1)."""
+    from thermocancer.classifiers.making import asked_for, family_of
+
+    # the converters take TensorFlow's graphs; a model trained under JAX loads here all the same
+    running = strategy.set_up(StrategySection(backend="tensorflow", kind="cpu"), config.seed)
+    folder = job.run.model_folder
+    _, family, settings = family_of(folder)
+    subject = family.exportable(folder, settings, asked_for(job.own, workspace, job.run.manifest.views or None))
+    if any(len(sample) == 0 for sample in subject.samples.values()):
+        raise DataError("no exam to compare the exported model on", where=workspace.dataset(job.own.dataset.name))
+    if subject.model is None:
+        assert subject.expected is not None
+        return subject, subject.expected.astype(np.float32)[:, None]
+    engine, model = running.engine, subject.model
+    reference, keras_ms = _timed(lambda inputs: engine.predict(model, _bare(inputs)), subject.samples)
+    report.figures["keras"] = {"latency_ms": keras_ms}
+    return subject, reference
+
+
+def _packed(job: Job) -> Json:
+    """The zip: the run, and of each run in it what is known of the exams it was trained on."""
+    from thermocancer.evaluation.prediction.novelty import TRAINING, training_of
+    from thermocancer.runs.package import pack
+
+    beside = {}
+    for name in (job.run.name, *job.run.manifest.combine):
+        each = read_run(job.run.workspace, name)
+        if each.reads not in (Reads.RUNS, Reads.IMAGES) and (known := training_of(each, each.required_config())):
+            beside[f"runs/{name}/{TRAINING}"] = json.dumps(known.as_json(), sort_keys=True)
+    with written_aside(job.target / NAMES["zip"]) as side:
+        pack(job.run, side, beside)
+    return {"bytes": (job.target / NAMES["zip"]).stat().st_size, "content": hash_file(job.target / NAMES["zip"])}
+
+
 def _job(config: Config, workspace: Workspace) -> Job:
+    from thermocancer.classifiers.making import family_of
+    from thermocancer.classifiers.protocol import MEMBERS
+
     name = config.evaluate.run
     if name is None:
         raise ConfigError("which run is to be exported?", where="evaluate.run", hint="thermocancer export NAME")
     found = read_run(workspace, name)
-    if found.reads is Reads.RUNS:
-        raise ConfigError(
-            "a late run cannot be exported: it combines other runs and has no network of its own",
-            where=found.folder, expected="a run of fuse with fuse.model: network, of train-dit or of train-cnn",
-            found=f"a combination of {', '.join(found.manifest.combine)}", hint="export the networks among those",
-        )  # fmt: skip
-    missing = {each: [lib for lib in NEEDS[each] if importlib.util.find_spec(lib) is None] for each in NAMES}
+    kind, family, settings = family_of(found.model_folder)
+    several = MEMBERS in settings and found.reads is not Reads.IMAGES
+    needs = {} if several else {each.removeprefix("tf2"): NEEDS.get(each, ()) for each in family.exports}
+    needs["zip"] = ()
+    missing = {
+        each: [lib for lib in libraries if importlib.util.find_spec(lib) is None] for each, libraries in needs.items()
+    }
     for each in config.evaluate.formats:
+        if each not in needs:
+            raise ConfigError(
+                f"a run of this kind cannot be written as {each}", where="evaluate.formats", found=kind.words,
+                expected=", ".join(needs), hint=f"thermocancer export {name} --formats zip",
+            )  # fmt: skip
         if missing[each]:
             raise ConfigError(
                 f"the format {each} needs libraries that are not installed",
                 where="evaluate.formats", expected=", ".join(missing[each]), hint=install_hint("export"),
             )  # fmt: skip
-    formats: tuple[str, ...] = config.evaluate.formats or tuple(each for each in NAMES if not missing[each])
+    formats: tuple[str, ...] = config.evaluate.formats or tuple(each for each in needs if not missing[each])
     model = sorted(path for path in found.model_folder.rglob("*") if path.is_file())
     known = ("tensorflow", "keras", "tf2onnx", "onnx")
     versions = {lib: importlib.metadata.version(lib) for lib in known if importlib.util.find_spec(lib) is not None}
-    made_from = fingerprint(STAGE, formats, [[path.name, hash_file(path)] for path in model], versions)
+    made_from = fingerprint(STAGE, 2, formats, [[path.name, hash_file(path)] for path in model], versions)
     own = found.required_config()
     if config.cnn.data is not None:
         own = own.model_copy(update={"cnn": own.cnn.model_copy(update={"data": config.cnn.data})})
@@ -175,7 +223,10 @@ def _write(job: Job, form: str, subject: Exportable, reference: Output) -> Json:
             warnings.filterwarnings("ignore", category=UserWarning, module="tensorflow")
             warnings.filterwarnings("ignore", category=DeprecationWarning, module="keras")
             name = "tf_saved_model" if form == "saved_model" else form
-            subject.model.export(str(side), format=name, verbose=False)
+            if form == "onnx" and subject.graph is not None:
+                side.write_bytes(subject.graph().SerializeToString())
+            elif subject.model is not None:
+                subject.model.export(str(side), format=name, verbose=False)
         with _explained(form, "run"):
             found, latency_ms = _timed(_opened(form, side), subject.samples)
         difference = float(np.abs(found - reference).max())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,9 +24,13 @@ if TYPE_CHECKING:
 
 def plan(config: Config, workspace: Workspace) -> Plan:
     """How the files are read, and which exams would be scored. Reads the files and touches nothing."""
+    with _asked(config, workspace) as (run, paths):
+        return _plan(run, paths, config)
+
+
+def _plan(run: Run, paths: list[Path], config: Config) -> Plan:
     from thermocancer.evaluation.prediction.scoring import load_run
 
-    run, paths = _asked(config, workspace)
     if run.reads is Reads.IMAGES:
         from thermocancer.data.series import is_nifti
         from thermocancer.evaluation.prediction.of_images import image_files
@@ -47,12 +53,16 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     The run's own worth and how the files were read come first. What cannot be scored is listed with the reason.
     Raises DataError when nothing can.
     """
+    with _asked(config, workspace) as (trained, paths):
+        return _score(trained, paths, config, progress)
+
+
+def _score(trained: Run, paths: list[Path], config: Config, progress: Progress) -> StageReport:
     from thermocancer.evaluation.prediction.of_images import image_answers
     from thermocancer.evaluation.prediction.page import overview
     from thermocancer.evaluation.prediction.worth import worth_of
     from thermocancer.evaluation.report.page import Words
 
-    trained, paths = _asked(config, workspace)
     worth = worth_of(trained, config.evaluate, config.seed)
     report, images = StageReport("predict"), trained.reads is Reads.IMAGES
     lines: list[str] = []
@@ -99,16 +109,23 @@ def _said(answer: Json, doubtful: bool) -> str:
     return said + ("; do not rely on it (see above)" if doubtful else "")
 
 
-def _asked(config: Config, workspace: Workspace) -> tuple[Run, list[Path]]:
-    """The run that is to answer, and where the exams lie."""
+@contextlib.contextmanager
+def _asked(config: Config, workspace: Workspace) -> Iterator[tuple[Run, list[Path]]]:
+    """The run that is to answer, of the workspace or of a zip, and where the exams lie."""
+    from thermocancer.runs.package import unpacked
     from thermocancer.runs.run import read_run
 
-    if not config.evaluate.run:
+    section = config.evaluate
+    if not section.run and not section.package:
         raise ConfigError("which run should answer?", where="--run", hint="predict PATH --run NAME")
-    trained = read_run(workspace, config.evaluate.run)
-    if not config.evaluate.exam:
-        raise ConfigError("which exam should be scored?", where="PATH", hint="predict PATH --run NAME")
-    return trained, [Path(each) for each in config.evaluate.exam]
+    with contextlib.ExitStack() as stack:
+        if section.package:
+            trained = stack.enter_context(unpacked(Path(section.package)))
+        else:
+            trained = read_run(workspace, section.run or "")
+        if not section.exam:
+            raise ConfigError("which exam should be scored?", where="PATH", hint="predict PATH --run NAME")
+        yield trained, [Path(each) for each in section.exam]
 
 
 def _section(loaded: LoadedRun, config: Config) -> ImportSection:
@@ -176,7 +193,8 @@ def _write_page(
         page = Path(config.evaluate.page)
         write_for_user(page, content)
     else:
-        page = trained.workspace.root / "predict" / trained.name / f"{paths[0].resolve().stem}.html"
+        root = Path() if config.evaluate.package else trained.workspace.root
+        page = root / "predict" / trained.name / f"{paths[0].resolve().stem}.html"
         write_text(page, content)
         write_text(page.with_suffix(".csv"), overview_csv(overview(answers)))
         report.outputs.append(str(page.with_suffix(".csv")))

@@ -8,11 +8,19 @@ from pathlib import Path
 import numpy as np
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
-from thermocancer.classifiers.fusion_network import MOST_SAMPLES
 from thermocancer.classifiers.image.examples import to_unit
 from thermocancer.classifiers.image.network import MODEL_FILE, READING, ImageClassifier, ImageModel, weights_content
 from thermocancer.classifiers.logistic import ColumnsClassifier
-from thermocancer.classifiers.protocol import Asked, Classifier, Exportable, Family, Fitted, Settings, Unavailable
+from thermocancer.classifiers.protocol import (
+    MOST_SAMPLES,
+    Asked,
+    Classifier,
+    Exportable,
+    Family,
+    Fitted,
+    Settings,
+    Unavailable,
+)
 from thermocancer.classifiers.seeds import Seeds, SeedsFitted
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.class_images import read_image
@@ -29,6 +37,8 @@ BY_IMAGE = "validation images chosen by image, not by patient: cnn.group is not 
 
 class ImageFamily(Family):
     """A network on single images, trained from several seeds."""
+
+    exports = ("saved_model", "tf2onnx", "litert")
 
     def title(self, asked: Asked) -> str:
         cnn = asked.config.cnn

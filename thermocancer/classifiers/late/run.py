@@ -162,8 +162,6 @@ def baseline_rows(runs: Sequence[Run]) -> list[Prediction]:
 class LateFamily(Family):
     """Combines finished runs; how it is made stands in ``late.run``, as it needs the runs themselves."""
 
-    why_not_exported = "it combines other runs and has no network of its own"
-
     def make(self, asked: Asked) -> Classifier:
         """Raises Unavailable: settings alone do not say which finished runs are combined."""
         raise Unavailable("a combination is made of finished runs, by fuse --combine")

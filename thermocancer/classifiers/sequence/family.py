@@ -13,8 +13,8 @@ import numpy.typing as npt
 from thermocancer import strategy
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted
 from thermocancer.classifiers.encoders import Encoders
-from thermocancer.classifiers.fusion_network import MOST_SAMPLES, exported_facts
 from thermocancer.classifiers.protocol import (
+    MOST_SAMPLES,
     Asked,
     Classifier,
     Exportable,
@@ -23,6 +23,7 @@ from thermocancer.classifiers.protocol import (
     Reader,
     Settings,
     Unavailable,
+    exported_facts,
 )
 from thermocancer.classifiers.sequence.input import VERSION, input_to_json
 from thermocancer.classifiers.sequence.network import SequenceClassifier, SequenceModel, load_sequence_model
@@ -71,6 +72,8 @@ def summarise(frames: npt.NDArray[np.floating]) -> FloatArray:
 
 class SequenceFamily(Family):
     """A backbone that reads frames, and a recurrent head on top."""
+
+    exports = ("saved_model", "tf2onnx", "litert")
 
     def title(self, asked: Asked) -> str:
         dit = asked.config.dit

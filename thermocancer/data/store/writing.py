@@ -213,9 +213,11 @@ class DatasetWriter:
             if self._compression != "none":
                 level = GZIP_LEVEL if self._compression == "gzip" else None
                 filters = {"compression": self._compression, "compression_opts": level, "shuffle": True}
-            self._file.create_dataset(
+            made = self._file.create_dataset(
                 path, shape=shape, maxshape=shape, dtype=frame.dtype, chunks=chunks, track_times=False, **filters
             )
+            if np.dtype(frame.dtype) == np.uint16:
+                made.attrs.update({"units": "degC", "scale": 0.01, "offset": 0.0})
         if self._compression == "lzf":  # only HDF5 itself knows this one
             self._file[path][place] = np.frombuffer(frame.chunk, frame.dtype).reshape(frame.shape)
         else:

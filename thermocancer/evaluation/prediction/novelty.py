@@ -15,7 +15,7 @@ from thermocancer.data.cohort import Kind, degrees
 from thermocancer.data.novelty import Reference, make_reference
 from thermocancer.data.store.reading import DYNAMIC, STATIC, StoredCohort
 from thermocancer.data.store.writing import hash_array
-from thermocancer.files import fingerprint
+from thermocancer.files import Json, fingerprint, read_json_as
 from thermocancer.kinds import Reads
 from thermocancer.runs.run import Run
 
@@ -65,6 +65,23 @@ class Training:
     patients: frozenset[int]
     note: str = ""
 
+    def as_json(self) -> Json:
+        """For a run that leaves its workspace: hashes and numbers, no likeness of anybody."""
+        return {
+            "reference": None if self.reference is None else self.reference.as_json(), "shape": list(self.shape),
+            "resized": self.resized, "kind": self.kind, "view": self.view, "contents": dict(self.contents),
+            "patients": sorted(self.patients),
+        }  # fmt: skip
+
+    @classmethod
+    def from_json(cls, kept: Json) -> Training:
+        rows, columns = kept["shape"]
+        return cls(
+            None if kept["reference"] is None else Reference.from_json(kept["reference"]), (rows, columns),
+            kept["resized"], kept["kind"], kept["view"], kept["contents"], (), np.zeros((0, *BLOCKS), np.float32),
+            frozenset(kept["patients"]), "the data set is not here: copies written otherwise are not looked for",
+        )  # fmt: skip
+
     def meet(self, patient: int, hashes: Iterable[str], first: npt.NDArray[np.generic]) -> Met:
         """Was this exam, or its patient, among the training exams? Content is compared, never a name.
 
@@ -92,7 +109,12 @@ def training_of(run: Run, config: Config) -> Training | None:
     """
     path = run.workspace.dataset(config.dataset.name)
     if not path.exists():
-        return None
+        kept = run.folder / TRAINING
+        return (
+            read_json_as(kept, Training.from_json, "what a run was trained on cannot be read")
+            if kept.exists()
+            else None
+        )
     with StoredCohort(path, DYNAMIC if run.reads is Reads.FRAMES else STATIC) as cohort:
         view = cohort.views[0] if run.reads is Reads.FRAMES else run.manifest.views[0]
         present = np.flatnonzero(cohort.present(view))
@@ -133,6 +155,9 @@ def training_of(run: Run, config: Config) -> Training | None:
 
 
 CHANGED = "the data set has changed since the run was trained: who was in training is read from what it holds now"
+TRAINING = "training.json"
+"""Of a run that has left its workspace (``export --formats zip``): what is known of the exams it was trained on."""
+
 MEASURES = 2
 """Raise it when other numbers are measured, so that the cache is made anew."""
 
