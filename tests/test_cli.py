@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import pty
@@ -16,8 +17,9 @@ from pathlib import Path
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from thermocancer.cli import common, console
+from thermocancer.cli import common, console, register
 from thermocancer.errors import ConfigError, check_installed, install_hint
 from thermocancer.locks import stage_lock
 
@@ -300,6 +302,47 @@ def test_one_road_is_one_story_on_a_terminal_and_in_a_pipe(tmp_path: Path) -> No
          "--set", "fuse.epochs=1"], cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert (loud.returncode, loud.stdout, loud.stderr) == (0, "", "")
+
+
+def test_a_dry_run_says_what_the_road_would_take(tmp_path: Path) -> None:
+    """Against the processor time of the same stages here, loosely: machines and their load differ."""
+    (tmp_path / "road.yaml").write_text(ROAD)
+    where = ["-c", str(tmp_path / "road.yaml"), "-w", str(tmp_path / "w")]
+    planned = call("run", *where, "--dry-run", "--json", str(tmp_path / "plan.json"))
+    assert planned.returncode == 0, planned.stderr
+    assert not (tmp_path / "w").exists()
+    assert re.search(r"run: about .+ in all, at most \d\.\d GB of memory$", planned.stdout.strip())
+    plans = {each["stage"]: each["figures"] for each in json.loads((tmp_path / "plan.json").read_text())["stages"]}
+    assert all(each["seconds"] > 0 and each["memory_bytes"] > 5e7 for each in plans.values())
+    command = [sys.executable, "-m", "thermocancer", "simulate", *where, "--quiet"]
+    with subprocess.Popen(command) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert 1 / 6 < 1.5 * plans["simulate"]["seconds"] / (used.ru_utime + used.ru_stime) < 6
+    assert 1 / 3 < plans["simulate"]["memory_bytes"] / (1024 * used.ru_maxrss) < 3
+    more = json.loads(call("run", *where, "--dry-run", "--json", "-", "--set", "autoencoder.epochs=41").stdout)[
+        "stages"
+    ]
+    seconds = {each["stage"]: each["figures"]["seconds"] for each in more}
+    assert seconds["train-ae"] > 1.1 * plans["train-ae"]["seconds"]
+    assert seconds["fuse"] == plans["fuse"]["seconds"]
+
+
+@pytest.mark.parametrize("asked", ["sweep.trials=3", "compute.engine=dask"])
+@pytest.mark.parametrize("how", [["run", "--dry-run"], ["run"], ["fuse", "--dry-run"]], ids=" ".join)
+def test_what_is_not_installed_is_refused_before_any_work(
+    how: list[str], asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in ("optuna", "distributed") else here(name)
+    )
+    (tmp_path / "road.yaml").write_text(ROAD)
+    where = ["-c", str(tmp_path / "road.yaml"), "-w", str(tmp_path / "w"), "--set", asked]
+    done = CliRunner().invoke(register(), [*how, *where])
+    assert (done.exit_code, (tmp_path / "w").exists()) == (2, False)
+    assert "pip install 'thermocancer[" in done.output
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,13 @@ def with_settings(config: Config, settings: Mapping[str, object]) -> Config:
         ) from error
 
 
+def check_search() -> None:
+    """Raise ConfigError where a search cannot be made."""
+    check_installed(
+        "optuna", "a search needs Optuna", extra="sweep", where="sweep.trials", otherwise="set sweep.trials to 0"
+    )
+
+
 def run_study(
     journal: Path, name: str, space: Space, trials: int, seed: int, judge: Callable[[dict[str, Choice]], float]
 ) -> tuple[dict[str, Choice], float]:
@@ -209,9 +216,7 @@ def run_study(
     The proposal depends on the seed and on what has been judged so far, not on how often the search was
     interrupted: a killed search ends as an uninterrupted one does (on one machine).
     """
-    check_installed(
-        "optuna", "a search needs Optuna", extra="sweep", where="sweep.trials", otherwise="set sweep.trials to 0"
-    )
+    check_search()
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock

@@ -22,9 +22,18 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from thermocancer import __version__, stages
-from thermocancer.cli.console import ConsoleProgress, make_console, show_error, show_failures, show_plan, show_report
+from thermocancer.cli.console import (
+    ConsoleProgress,
+    in_time,
+    make_console,
+    show_error,
+    show_failures,
+    show_plan,
+    show_report,
+)
 from thermocancer.config import Config, load_config
 from thermocancer.errors import Interrupted, RunError, ThermocancerError
+from thermocancer.outcome import Plan
 from thermocancer.workspace import Workspace
 
 app = typer.Typer(
@@ -210,7 +219,7 @@ def run_stage(
     workspace = Workspace(Path(config.workspace))
     console = make_console(stderr=call.json_file == "-")
     if call.dry_run:
-        plan = stages.plan_stage(name, config, workspace)
+        plan = with_estimate(stages.plan_stage(name, config, workspace), config, workspace)
         show_plan(plan, console)
         return plan.exit_code, dataclasses.asdict(plan)
     started = time.monotonic()
@@ -221,6 +230,18 @@ def run_stage(
         show_report(report, console, seconds, alone=alone)
     show_failures(report, make_console(stderr=True) if call.quiet else console)
     return report.exit_code, report.as_dict() | {"seconds": round(seconds, 3)}
+
+
+def with_estimate(plan: Plan, config: Config, workspace: Workspace) -> Plan:
+    """The plan with what it would take, as a note and as figures; as it is where nothing is to be done or known."""
+    from thermocancer.cli.estimates import estimate
+
+    found = estimate(plan.stage, config, workspace) if plan.todo else None
+    if found is None:
+        return plan
+    said = f"about {in_time(found.seconds)} and {found.memory_bytes / 1e9:.1f} GB, as measured on two cores of an EPYC"
+    figures = {"seconds": round(found.seconds, 1), "memory_bytes": round(found.memory_bytes)}
+    return dataclasses.replace(plan, notes=(said, *plan.notes), figures=plan.figures | figures)
 
 
 def report_stage(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from thermocancer import stages
 from thermocancer.cli.common import (
     NOTHING_NEW,
     Call,
@@ -17,11 +19,15 @@ from thermocancer.cli.common import (
     nothing_new,
     run_stage,
     with_common_options,
+    with_estimate,
     write_json_report,
 )
+from thermocancer.cli.console import in_time, make_console, show_verdict
 from thermocancer.config import Config
 from thermocancer.errors import ConfigError, DataError
 from thermocancer.files import Json
+from thermocancer.outcome import Plan
+from thermocancer.workspace import Workspace
 
 
 @app.command("run")
@@ -34,22 +40,36 @@ def run(call: Call, exit_code: ExitCode = False) -> int:
     Example: thermocancer run -c configs/quickstart.yaml -w demo
     """
     config = call.load()
+    for name in config.pipeline:
+        stages.check_needs(name, config)  # before hours of work, not after them
     worst, reports = 0, list[Json]()
     for name in config.pipeline:
         call.told.update(stage=name, stages=reports)
         code, report = _plan_or_run(name, config, call)
         worst = max(worst, code)
         reports.append(report)
-    if not (call.quiet or call.dry_run):
+    if call.dry_run and not call.quiet:
+        _show_total(reports, call)
+    elif not call.quiet:
         _show_verdicts(reports, config, call)
     write_json_report({"stages": reports, "exit_code": worst}, call)
     return NOTHING_NEW if exit_code and worst == 0 and all(map(nothing_new, reports)) else worst
 
 
+def _show_total(plans: list[Json], call: Call) -> None:
+    """What the whole road would take, and which stages are not reckoned with."""
+    todo = [each for each in plans if each["todo"]]
+    known = [each["figures"] for each in todo if "seconds" in each["figures"]]
+    if known:
+        unknown = [each["stage"] for each in todo if "seconds" not in each["figures"]]
+        said = f"run: about {in_time(sum(each['seconds'] for each in known))} in all, at most "
+        said += f"{max(each['memory_bytes'] for each in known) / 1e9:.1f} GB of memory"
+        said += f", without {', '.join(unknown)}" if unknown else ""
+        make_console(stderr=call.json_file == "-").print(said, markup=False)
+
+
 def _show_verdicts(reports: list[Json], config: Config, call: Call) -> None:
     """One screen of what this road's runs are worth; two lines each where nothing was to be done."""
-    from thermocancer.cli.console import make_console, show_verdict
-
     console = make_console(stderr=call.json_file == "-")
     made = sum(each["made"] for each in reports)
     judged = [run for each in reports if each["stage"] == "evaluate" for run in each["figures"]["runs"]]
@@ -68,11 +88,13 @@ def _plan_or_run(name: str, config: Config, call: Call) -> tuple[int, Json]:
     except DataError as error:
         if not call.dry_run or name == config.pipeline[0]:
             raise
+        waits, workspace = "waits for the stages before it", Workspace(Path(config.workspace))
+        plan = with_estimate(Plan(name, (waits,), notes=(error.what,)), config, workspace)
         if not call.quiet:
-            from thermocancer.cli.console import make_console
-
-            make_console(stderr=call.json_file == "-").print(f"{name}: waits for the stages before it", markup=False)
-        return 0, {"stage": name, "todo": ["waits for the stages before it"], "current": 0, "notes": [error.what]}
+            make_console(stderr=call.json_file == "-").print(
+                f"{name}: {'; '.join((waits, *plan.notes[:-1]))}", markup=False
+            )
+        return 0, dataclasses.asdict(plan)
 
 
 # --- what would run, and what is here to run it ---------------------------------
@@ -183,9 +205,7 @@ def doctor(
 
     Example: thermocancer doctor -w demo
     """
-    from thermocancer.cli.console import make_console
     from thermocancer.stages.doctor import check_up, clean_cache
-    from thermocancer.workspace import Workspace
 
     config = call.load()
     workspace = Workspace(Path(config.workspace))

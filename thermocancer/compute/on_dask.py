@@ -50,13 +50,22 @@ def run_on_cluster(
         client.cancel(futures)
 
 
-@functools.cache
-def connect(section: ComputeSection, count: int) -> distributed.Client:
-    """The client of a section, made once a process. Raises ConfigError without Dask, RunError without a scheduler."""
+def check_dask(section: ComputeSection) -> None:
+    """Raise ConfigError where a section asks for what is not installed."""
     check_installed(
         "distributed", "compute.engine: dask needs Dask", extra="cluster", where="compute.engine",
         otherwise="set compute.engine to local",
     )  # fmt: skip
+    if section.cluster is not None:
+        check_installed(
+            "dask_jobqueue", "compute.cluster needs dask-jobqueue", extra="cluster", where="compute.cluster"
+        )  # fmt: skip
+
+
+@functools.cache
+def connect(section: ComputeSection, count: int) -> distributed.Client:
+    """The client of a section, made once a process. Raises ConfigError without Dask, RunError without a scheduler."""
+    check_dask(section)
     import dask
     import distributed
 
@@ -113,7 +122,6 @@ def versions() -> dict[str, str | None]:
 
 def batch_cluster(section: ClusterSection, memory_gb: float) -> distributed.SpecCluster:
     """Workers as jobs of a batch system, one thread each; nothing is submitted before it is scaled."""
-    check_installed("dask_jobqueue", "compute.cluster needs dask-jobqueue", extra="cluster", where="compute.cluster")
     import dask_jobqueue
 
     made: distributed.SpecCluster = getattr(dask_jobqueue, KINDS[section.kind])(

@@ -24,10 +24,30 @@ def stage_module(name: str) -> ModuleType:
 
 
 def plan_stage(name: str, config: Config, workspace: Workspace) -> Plan:
-    """What the stage would do. Touches nothing. Raises DataError where a newer version wrote the workspace."""
+    """What the stage would do. Touches nothing. Raises DataError where a newer version wrote the workspace, and what
+    ``run`` would raise for want of a package or a device."""
     workspace.check_version()
+    check_needs(name, config, devices=True)
     plan: Plan = stage_module(name).plan(config, workspace)
     return plan
+
+
+def check_needs(name: str, config: Config, *, devices: bool = False) -> None:
+    """Raise ConfigError where the stage would miss a package, or ``devices`` that the strategy asks for by name."""
+    if name == "fuse" and config.sweep.trials:
+        from thermocancer.classifiers.making import check_search
+
+        check_search()
+    if name not in ("train-ae", "fuse", "train-dit", "train-cnn"):
+        return
+    if config.compute.engine == "dask":
+        from thermocancer.compute.on_dask import check_dask
+
+        check_dask(config.compute)
+    if devices and config.strategy.kind not in ("auto", "cpu", "multi-host"):
+        from thermocancer import strategy
+
+        strategy.set_up(config.strategy, config.seed)
 
 
 def run_stage(name: str, config: Config, workspace: Workspace, progress: Progress, **brought: object) -> StageReport:
