@@ -57,7 +57,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     train_ae.run(config, workspace, Silent())
     fuse.run(config, workspace, Silent())
     for name, more in KINDS.items():
-        fuse.run(settings(workspace, fuse__name=name, **more), workspace, Silent())
+        fuse.run(settings(workspace, fuse__name=name, fuse__baseline=False, **more), workspace, Silent())
     train_dit.run(config, workspace, Silent())
     return workspace
 
