@@ -155,6 +155,45 @@ def test_only_a_difference_is_green_and_programs_get_numbers(
     assert (again.made, again.figures, again.notes) == (0, report.figures, report.notes)
 
 
+@pytest.mark.parametrize("kind", ["tensorboard", "mlflow"])
+def test_a_judged_run_is_tracked(tmp_path: Path, kind: str) -> None:
+    """Read back by TensorFlow's own reader of event files, and by MLflow's own client."""
+    workspace = Workspace(tmp_path / "study")
+    write_run(workspace, "a", toy_rows(strength=2.0), epochs=2)
+    options = {"evaluate.bootstrap": 50, "evaluate.audit": False, "evaluate.explain": False, "tracking.kind": kind}
+    config = load_config(options=options, workspace=workspace.root, environment={})
+    (note,) = [each for each in evaluate.run(config, workspace, Silent()).notes if each.startswith("tracked: ")]
+    assert str(workspace.root) in note
+    metrics = json.loads((workspace.run("a") / "metrics.json").read_text())
+    place = workspace.root / "tracking" / kind
+    if kind == "tensorboard":
+        from tensorflow.python.summary.summary_iterator import summary_iterator
+
+        def read(folder: Path) -> dict[tuple[str, int], float]:
+            (path,) = folder.glob("events.out.tfevents.*")
+            found = [(each.step, value) for each in summary_iterator(str(path)) for value in each.summary.value]
+            return {(value.tag, step): value.simple_value for step, value in found}
+
+        final, curve = read(place / "a"), read(place / "a" / "fold-1.1")
+        found = {name: final[f"final/{name}", 0] for name in ("auc", "auc_low", "auc_high")}
+        assert curve["loss", 2] == pytest.approx(0.5)
+        assert ("parameters", 0) in final
+        report = place / "a" / "report.html"
+    else:
+        from mlflow import MlflowClient
+
+        client = MlflowClient(tracking_uri=place.as_uri())
+        (experiment,) = client.search_experiments(filter_string="name = 'study'")
+        (run,) = client.search_runs([experiment.experiment_id])
+        found = {name: run.data.metrics[f"final.{name}"] for name in ("auc", "auc_low", "auc_high")}
+        assert [each.value for each in client.get_metric_history(run.info.run_id, "loss.fold-1.1")] == [1.0, 0.5]
+        assert run.data.params["kind"] == "svm"
+        (report,) = place.rglob("report.html")
+    names = {"auc": "value", "auc_low": "low", "auc_high": "high"}
+    assert found == pytest.approx({name: metrics["auc"][key] for name, key in names.items()}, abs=1e-6)
+    assert report.read_bytes() == (workspace.run("a") / "report.html").read_bytes()
+
+
 def test_runs_are_listed_with_what_their_evaluation_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = Workspace(tmp_path)
     for name, strength in (("weak", 0.3), ("strong", 3.0), ("new", 1.0)):

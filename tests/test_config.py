@@ -152,7 +152,7 @@ def test_the_names_scripts_rely_on_are_there() -> None:
     names = {field.alias or name for name, field in Config.model_fields.items()}
     expected = (
         "workspace seed compute strategy pipeline fetch import simulate convert filter dataset split autoencoder fuse "
-        "dit cnn cohort features evaluate locate report sweep"
+        "dit cnn cohort features evaluate locate report sweep tracking"
     )
     assert " ".join(sorted(names)) == " ".join(sorted(expected.split()))
 

@@ -132,6 +132,17 @@ class Range(Section):
     integer: bool = Field(False, description="whole numbers only")
 
 
+class TrackingSection(Section):
+    """Where ``evaluate`` logs a judged run: settings, curves by fold, figures with intervals, the report."""
+
+    kind: Annotated[Literal["none", "tensorboard", "mlflow"], ASIDE] = Field(
+        "none", description="tensorboard: event files; mlflow: needs pip install 'thermocancer[tracking]'"
+    )
+    uri: Annotated[PathText | None, ASIDE] = Field(
+        None, description="folder, or an MLflow server's address; null: tracking/ in the workspace"
+    )
+
+
 class SweepSection(Section):
     """Hyper-parameter search inside inner folds (``fuse``)."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from thermocancer.config.base import PathText, Rendering, Section
-from thermocancer.config.judging import EvaluateSection, LocateSection, ReportSection, SweepSection
+from thermocancer.config.judging import EvaluateSection, LocateSection, ReportSection, SweepSection, TrackingSection
 from thermocancer.config.learning import (
     AutoencoderSection,
     CnnSection,
@@ -63,6 +63,7 @@ class Config(Section):
     locate: LocateSection = LocateSection()
     report: ReportSection = ReportSection()
     sweep: SweepSection = SweepSection()
+    tracking: TrackingSection = TrackingSection()
 
     @model_validator(mode="after")
     def _pairs_that_cannot_go_together(self) -> Config:

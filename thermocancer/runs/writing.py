@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from thermocancer.config import Config, dump_yaml
+from thermocancer.config.judging import TrackingSection
 from thermocancer.config.learning import ComputeSection
 from thermocancer.files import folder_written_aside, sweep, write_text
 from thermocancer.kinds import Kind
@@ -42,7 +43,9 @@ def write_run(
     sweep(folder)
     outputs = [folder / name for name in (CONFIG, HISTORY, PREDICTIONS)]
     # who computed it decides nothing of it
-    write_text(outputs[0], dump_yaml(config.model_copy(update={"compute": ComputeSection()})))
+    write_text(
+        outputs[0], dump_yaml(config.model_copy(update={"compute": ComputeSection(), "tracking": TrackingSection()}))
+    )
     # sorted: a fold that was kept and read again has its keys in another order
     write_history(outputs[1], (dict(sorted(row.items())) for row in history))
     write_predictions(outputs[2], rows, files)

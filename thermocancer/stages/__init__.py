@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from types import ModuleType
 
 from thermocancer.config import Config
-from thermocancer.errors import ConfigError, DataError
+from thermocancer.errors import ConfigError, DataError, check_installed
+from thermocancer.kinds import AE, CNN, DIT, FUSE
 from thermocancer.outcome import Plan, StageReport
 from thermocancer.progress import Progress
 from thermocancer.workspace import Workspace
@@ -34,11 +35,13 @@ def plan_stage(name: str, config: Config, workspace: Workspace) -> Plan:
 
 def check_needs(name: str, config: Config, *, devices: bool = False) -> None:
     """Raise ConfigError where the stage would miss a package, or ``devices`` that the strategy asks for by name."""
-    if name == "fuse" and config.sweep.trials:
+    if name == "evaluate" and config.tracking.kind == "mlflow":
+        check_installed("mlflow", "tracking.kind: mlflow needs MLflow", extra="tracking", where="tracking.kind")
+    if name == FUSE and config.sweep.trials:
         from thermocancer.classifiers.making import check_search
 
         check_search()
-    if name not in ("train-ae", "fuse", "train-dit", "train-cnn"):
+    if name not in (AE, FUSE, DIT, CNN):
         return
     if config.compute.engine == "dask":
         from thermocancer.compute.on_dask import check_dask

@@ -45,6 +45,8 @@ def find_tasks(config: Config, workspace: Workspace) -> list[Task]:
         )
     around = [hash_file(path) for path in (workspace.catalog, workspace.filtered / "filter.csv") if path.exists()]
     settings = config.evaluate.model_copy(update={"run": None}).model_dump(mode="json")
+    if config.tracking.kind != "none":
+        settings |= {"tracking": config.tracking.model_dump(mode="json")}
     shared = (around, settings, config.report.model_dump(mode="json"), config.seed, config.cohort.facts)
     contents = {name: content_of(workspace.run(name)) for name in names}
     return [Task(name, workspace.run(name), fingerprint(__version__, contents[name], *shared)) for name in names]
@@ -101,6 +103,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     from thermocancer.evaluation.report.exams import catalogued_exams
     from thermocancer.evaluation.report.judgement import judge, own_figures
     from thermocancer.evaluation.report.page import Words
+    from thermocancer.evaluation.tracking import track
     from thermocancer.runs.run import read_run
 
     judged = judge(read_run(workspace, task.name), config.evaluate, config.seed)
@@ -132,6 +135,7 @@ def _judge_one(task: Task, config: Config, workspace: Workspace, report: StageRe
     }
     for name, text in texts.items():
         write_text(folder / name, text)
+    report.notes += [f"tracked: {place}"] if (place := track(judged.run, workspace, config)) else []
     task.stamp.write(task.made_from, [*written, *(folder / name for name in (*documents, *texts))])
     report.made += 1
     verdict = facts["verdict"]
