@@ -23,6 +23,7 @@ from thermocancer.evaluation.replication.published import ROWS, PublishedRow, ch
 from thermocancer.evaluation.replication.remaking import steps_of
 from thermocancer.progress import Silent
 from thermocancer.runs.predictions import read_predictions
+from thermocancer.runs.run import read_run
 from thermocancer.stages import build_dataset, convert, fuse, train_ae
 from thermocancer.stages import filter as filter_stage
 from thermocancer.thermal.reading import read_matrix
@@ -274,6 +275,7 @@ def test_the_same_exams_are_tested_and_the_same_decisions_made(five_views: tuple
     decided = dict(zip(test, svm.predict(tested).tolist(), strict=True))
     values = dict(zip(test, svm.decision_function(tested).tolist(), strict=True))
     rows = read_predictions(workspace.run("svm") / "predictions.csv")
+    assert read_run(workspace, "svm").manifest.threshold == 0.5
     assert {f"{row.patient}_{row.visit}": row.predicted for row in rows} == decided
     for row in rows:  # on the whole line too, where decisions are few and rough
         assert row.score == pytest.approx(1 / (1 + np.exp(-values[f"{row.patient}_{row.visit}"])), abs=1e-4)
