@@ -97,9 +97,8 @@ def verdict_between(runs: Sequence[Json], pairs: Sequence[Json], confidence: flo
     if not better:
         bounds = [abs(pair["auc"][side]) for pair in pairs for side in ("low", "high") if pair["auc"][side] is not None]
         if bounds:
-            sentences.append(
-                f"This does not show that they are equal: differences up to {number(max(bounds))} AUC are possible."
-            )
+            most = number(min(max(bounds), 1.0))
+            sentences.append(f"This does not show that they are equal: differences up to {most} AUC are possible.")
     if lost:
         named = ", ".join(f"{run['name']} (AUC {with_interval(run['metrics']['auc'])})" for run in lost)
         sentences.append(f"Not shown to be better than chance: {named}.")
