@@ -123,7 +123,7 @@ def test_the_layout_is_read(followed: Path) -> None:
 
 
 def test_the_stage_is_a_command(followed: Path) -> None:
-    assert "files 15" in type_in(followed, "count")
+    assert "15 files" in type_in(followed, "count")
 
 
 def test_the_metric_is_reported_with_its_interval(followed: Path) -> None:

@@ -184,7 +184,7 @@ def show_report(report: StageReport, console: Console, seconds: float, *, alone:
     if report.nothing_to_do and alone and not judged:
         console.print(f"{report.stage}: nothing to do, {report.current} up to date", markup=False)
     elif not report.nothing_to_do:
-        what = MADE.get(report.stage, "runs")
+        what = MADE.get(report.stage, "items")
         counts = [f"{report.made:,} {what[:-1] if report.made == 1 else what} made in {in_time(seconds)}"]
         counts += [f"{report.current:,} up to date"] if report.current else []
         counts += [f"{len(report.failed):,} failed"] if report.failed else []
@@ -202,8 +202,9 @@ MADE = {
     "simulate": "visits", "convert": "files", "filter": "files", "import": "files", "fetch": "files",
     "build-dataset": "files", "train-ae": "autoencoders", "export": "formats", "predict": "exams", "locate": "exams",
     "reproduce": "rows", "compare": "comparisons", "validate": "collections",
+    **dict.fromkeys(("fuse", "train-dit", "train-cnn", "evaluate"), "runs"),
 }  # fmt: skip
-"""What a stage makes, where that is no run."""
+"""What a stage makes."""
 
 WORDS = {
     "auc": "AUC {}", "baseline_auc": "AUC of the trivial baseline {}", "dated": "{} with a date",
