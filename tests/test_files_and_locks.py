@@ -349,10 +349,11 @@ def test_what_a_killed_writer_left_is_swept_and_what_a_living_one_writes_is_not(
     assert left == ["mine.partial.txt"]
 
 
-def test_damaged_files_of_every_kind_and_races_at_a_dead_lock(tmp_path: Path) -> None:
+def test_damaged_files_of_every_kind_races_at_a_dead_lock_and_hostile_servers(tmp_path: Path) -> None:
     """The benchmark that counts a hundred thousand, reduced."""
     counts = attack.Counts()
     attack.attack_files(attack.small_road(tmp_path), 600, 1, counts)
     attack.attack_locks(12, counts)
+    attack.attack_servers(16, counts)
     assert counts.bad == 0, counts.examples
-    assert len({kind for kind, _ in counts.outcomes}) > 12
+    assert len({kind for kind, _ in counts.outcomes}) > 15

@@ -94,8 +94,14 @@ def shaped(
         gray = pixels if pixels.ndim == 2 else cv2.cvtColor(np.ascontiguousarray(pixels), cv2.COLOR_RGB2GRAY)
         pixels = np.asarray(gray, np.uint8)[..., np.newaxis]
     if size is not None and pixels.shape[:2] != size:
+        if interpolation == "nearest":  # OpenCV's own takes others before version 5
+            from PIL import Image
+
+            found = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).resize(
+                (size[1], size[0]), Image.Resampling.NEAREST
+            )
+            return np.array(found, np.uint8).reshape(*size, -1)
         method = cv2.INTER_AREA if size[0] < pixels.shape[0] else cv2.INTER_LINEAR
-        method = cv2.INTER_NEAREST_EXACT if interpolation == "nearest" else method
         pixels = np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=method), np.uint8).reshape(*size, -1)
     return np.ascontiguousarray(pixels)
 
