@@ -75,6 +75,23 @@ def test_links_share_content_and_replace(tmp_path: Path) -> None:
     assert (tmp_path / "b").read_text() == "one"
 
 
+def test_a_link_that_cannot_be_renamed_costs_its_source_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, replace = tmp_path / "source", os.replace
+    source.write_text("the only one")
+    strikes = iter([OSError(errno.ENOSPC, "No space left on device")])
+
+    def full_once(*given: Path) -> None:
+        for strike in strikes:
+            raise strike
+        replace(*given)
+
+    monkeypatch.setattr(os, "replace", full_once)
+    assert link_or_copy(source, tmp_path / "target") == "copy"
+    assert source.read_text() == (tmp_path / "target").read_text() == "the only one"
+
+
 def test_the_hash_index_notices_changes_and_survives_a_broken_cache(tmp_path: Path) -> None:
     data, cache = tmp_path / "data", tmp_path / "cache.json"
     write_text(data, "one")

@@ -285,6 +285,7 @@ def link_or_copy(source: Path, target: Path) -> str:
         os.link(source, side)
         os.replace(side, target)
     except (OSError, RuntimeError):  # of a loop of links, before Python 3.13
+        side.unlink(missing_ok=True)  # a link that could not be renamed is the source itself: a copy would empty it
         _copy(source, target)
         return "copy"
     finally:  # renaming a file onto its own other name does nothing, and leaves both

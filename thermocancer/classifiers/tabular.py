@@ -53,7 +53,7 @@ SUSPICIOUS_CELSIUS = 0.5
 def write_arrays(folder: Path, arrays: dict[str, FloatArray]) -> None:
     """Write named arrays into ``folder``; equal arrays, equal bytes."""
     with written_aside(folder / ARRAYS_FILE) as side:
-        np.savez(side, **arrays)
+        np.savez(side, allow_pickle=False, **arrays)
 
 
 def read_arrays(folder: Path) -> dict[str, FloatArray]:

@@ -106,7 +106,7 @@ class Checkpoint:
         arrays = _named("last", self.last) | (_named("best", self.best) if self.best else {})
         text = json.dumps({"identity": self.identity, "standing": asdict(self.standing)})
         with written_aside(path) as side:
-            np.savez(side, standing=np.frombuffer(text.encode(), np.uint8), **arrays)
+            np.savez(side, allow_pickle=False, standing=np.frombuffer(text.encode(), np.uint8), **arrays)
 
     @classmethod
     def read(cls, path: Path, identity: str) -> Checkpoint | None:
