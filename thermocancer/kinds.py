@@ -32,6 +32,11 @@ class Reads(Enum):
     IMAGES = "single images of class folders"
     RUNS = "what finished runs make of the exam"
 
+    @property
+    def item(self) -> str:
+        """What is scored, in one word."""
+        return "image" if self is Reads.IMAGES else "exam"
+
 
 @dataclass(frozen=True)
 class Kind:

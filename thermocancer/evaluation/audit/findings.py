@@ -17,7 +17,6 @@ from thermocancer.evaluation.report.page import THERMOGRAMS, Words, number, with
 from thermocancer.evaluation.statistics.comparison import holm
 from thermocancer.evaluation.statistics.intervals import smallest_detectable_auc
 from thermocancer.files import Json, hash_file
-from thermocancer.kinds import Reads
 from thermocancer.runs.run import BASELINE, PREDICTIONS
 
 NAMED_BELOW = 0.05
@@ -292,7 +291,7 @@ UNNAMED, IMAGES_GONE, TRAINING_GONE = (
 def leak_checks(scope: Scope, controls: Sequence[Control]) -> list[Check]:
     """What was looked for on both sides of the run's folds and in its files, and whether it was found."""
     run, patients, twins = scope.run, set[int](), set[tuple[str, str]]()
-    thing = "image" if run.reads is Reads.IMAGES else "exam"
+    thing = run.reads.item
     for fold in scope.folds:
         shared, same = shared_between(scope.exams, fold.train, fold.test)
         patients |= set(shared)
