@@ -249,7 +249,8 @@ def _answer_alone(exam: NewExam, loaded: LoadedRun) -> Answer:
         return said.scored(loaded, score, {"low": None, "high": None, "method": method}, doubt)
     scores = [float(fitted.scores(cohort, ONE)[0]) for fitted in loaded.folds]
     low, high = np.percentile(scores, [2.5, 97.5])
-    interval = {"low": float(low), "high": float(high), "method": f"percentiles over {len(scores)} models of folds"}
+    method = f"percentiles over {len(scores)} models of folds, and the score of the kept one"
+    interval = {"low": min(float(low), score), "high": max(float(high), score), "method": method}
     return said.scored(loaded, score, interval, doubt)
 
 
