@@ -301,8 +301,8 @@ def test_both_ways_are_evaluated_and_say_which_controls_they_lack(copied: Worksp
         assert "sit, dit" in reasons["untrained twin"]
         assert "room_celsius" in controls
         assert all(check["passed"] in (True, None) for check in audit["leak_checks"])
-    with pytest.raises(ConfigError, match="a late run cannot be exported"):
-        export.plan(settings(copied, evaluate__run="features"), copied)
+    export.run(settings(copied, evaluate__run="features"), copied, Silent())
+    assert {each.name for each in (copied.run("features") / "export").iterdir()} == {"export.json", "run.zip"}
 
 
 def test_what_cannot_be_combined_by_features_is_refused(copied: Workspace, road: Workspace) -> None:
