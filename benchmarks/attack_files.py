@@ -145,8 +145,8 @@ def small_road(root: Path) -> Workspace:
 
 def targets(workspace: Workspace) -> list[Target]:
     """Every kind of file that is attacked."""
+    from thermocancer.classifiers.decisions import read_arrays
     from thermocancer.classifiers.making import load_fitted
-    from thermocancer.classifiers.tabular import read_arrays
     from thermocancer.training.checkpoint import Checkpoint, load_model
 
     run = workspace.run("fuse")

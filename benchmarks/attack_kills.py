@@ -27,17 +27,6 @@ from pathlib import Path
 
 from attack_files import Counts
 
-SMALL_ROAD = """\
-seed: 5
-simulate: {patients: 12, shape: 48x64, sick_fraction: 0.5, second_visits: 0.2, frames: 20}
-filter: {views: [Frontal, Right, Left]}
-dataset: {dynamic: true}
-convert: {videos: true}
-split: {folds: 2, repeats: 1, inner_folds: 2}
-autoencoder: {variant: v2, epochs: 2, batch: 4}
-fuse: {name: svm3, model: svm}
-evaluate: {bootstrap: 200, audit: false}
-"""
 TINY = """\
 seed: 5
 simulate: {patients: 6, shape: 48x64, sick_fraction: 0.5, missing_views: 0, frames: 20}

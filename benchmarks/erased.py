@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from thermocancer.classifiers.tabular import TabularClassifier, fit_logistic, fit_pca_svm
+from thermocancer.classifiers.decisions import fit_logistic, fit_pca_svm
+from thermocancer.classifiers.tabular import TabularClassifier
 from thermocancer.data.store.reading import StoredCohort
 from thermocancer.evaluation.audit.controls import Judge, rows_of
 from thermocancer.evaluation.audit.matched import Matching, matched_auc

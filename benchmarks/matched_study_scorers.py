@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from matched_study_features import SIGNED_NAMES
 
-from thermocancer.classifiers.tabular import fit_logistic
+from thermocancer.classifiers.decisions import fit_logistic
 from thermocancer.data.cohort import ArrayCohort, Exam, FloatArray, IntArray
 from thermocancer.evaluation.audit.matched import Matching
 from thermocancer.features.residual import NuisanceFit

@@ -83,13 +83,14 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_command_on_a_page_is_one(page: Path) -> None:
     """Command, options and settings, as the program itself reads them."""
-    from click import Context
+    from click import ClickException, Context
     from typer.main import get_command
 
     from thermocancer.cli import register
     from thermocancer.config import load_config
+    from thermocancer.errors import ConfigError
 
-    program = get_command(register())
+    program, unread = get_command(register()), list[str]()
     for line in commands_of(page):
         words = shlex.split(line.split("thermocancer ", 1)[1].split("#")[0], posix=True)
         cut = next((place for place, word in enumerate(words) if word in ("&&", "||", "<", ">", "|")), len(words))
@@ -100,9 +101,13 @@ def test_every_command_on_a_page_is_one(page: Path) -> None:
             command = command.commands[name]
         if "--version" in rest or rest[:1] == ["..."]:
             continue
-        parsed = command.make_context(name, list(rest), parent=Context(program)).params
-        settings = [each for each in parsed.get("assignments") or () if "..." not in each]
-        load_config(assignments=settings, environment={})
+        try:
+            parsed = command.make_context(name, list(rest), parent=Context(program)).params
+            settings = [each for each in parsed.get("assignments") or () if "..." not in each]
+            load_config(assignments=settings, environment={})
+        except (ClickException, ConfigError) as error:
+            unread.append(f"{line}: {error}")
+    assert unread == []
 
 
 def test_every_page_stands_in_the_navigation_of_the_site() -> None:

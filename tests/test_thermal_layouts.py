@@ -378,7 +378,8 @@ def test_a_cell_for_a_pixel_without_a_temperature_is_missing_and_noted(cell: str
 
 @pytest.mark.parametrize("cell", ["-", "**", "na", "#REF!", "> 160", "--5"])
 def test_a_cell_that_may_be_a_torn_number_is_refused(cell: str) -> None:
-    refuse(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", cell, 1), "not a number|unequal|no temperature|words")
+    with pytest.raises(DataError, match=r"not a number|unequal|no temperature|words"):
+        read(PLAIN.replace(f"{CELSIUS[5, 5]:.2f}", cell, 1))
 
 
 def test_a_line_drawn_under_a_title_is_no_row_and_a_row_of_dashes_is_refused() -> None:

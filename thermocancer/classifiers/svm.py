@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thermocancer.classifiers.calibrated import Calibrated, CalibratedFitted, Calibration
+from thermocancer.classifiers.decisions import read_arrays, write_arrays
 from thermocancer.classifiers.encoders import CodesFamily, Encoders, Grams, load_saved_encoder, save_encoder
 from thermocancer.classifiers.onnx_graph import Graph
 from thermocancer.classifiers.protocol import (
@@ -32,7 +33,6 @@ from thermocancer.classifiers.protocol import (
     exported_facts,
     no_graph,
 )
-from thermocancer.classifiers.tabular import read_arrays, write_arrays
 from thermocancer.config.learning import InputSection
 from thermocancer.data.cohort import Cohort, FloatArray, IntArray, check_present
 from thermocancer.data.inputs import Float32Array

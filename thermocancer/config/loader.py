@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from thermocancer.config.base import NOT_REPEATED
-from thermocancer.config.schema import Config, StageName
+from thermocancer.config.schema import Config
 from thermocancer.errors import ConfigError
 from thermocancer.workspace import NAME_PATTERN, NAME_RULE
 
@@ -117,14 +117,14 @@ def _valid_names(sections: Sequence[str]) -> list[str]:
     model: type[BaseModel] = Config
     for section in sections:
         for name, info in model.model_fields.items():
-            inner = _section_type(info.annotation)
+            inner = section_type(info.annotation)
             if section in (name, info.alias) and inner is not None:
                 model = inner
                 break
     return sorted(info.alias or name for name, info in model.model_fields.items())
 
 
-def _section_type(annotation: object) -> type[BaseModel] | None:
+def section_type(annotation: object) -> type[BaseModel] | None:
     for candidate in (annotation, *getattr(annotation, "__args__", ())):
         if isinstance(candidate, type) and issubclass(candidate, BaseModel):
             return candidate
@@ -133,67 +133,7 @@ def _section_type(annotation: object) -> type[BaseModel] | None:
 
 def _is_section(name: str) -> bool:
     found = (info for key, info in Config.model_fields.items() if name in (key, info.alias))
-    return any(_section_type(info.annotation) is not None for info in found)
-
-
-def dump_yaml(config: Config) -> str:
-    """The resolved config as YAML, every default spelt out."""
-    values = config.model_dump(mode="json", by_alias=True)
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-
-
-def differences(config: Config, other: Config) -> dict[str, tuple[object, object]]:
-    """The settings whose values differ: dotted key to the value here and the value there."""
-    here, there = (dict(_flat(each.model_dump(mode="json", by_alias=True))) for each in (config, other))
-    keys = [*here, *(key for key in there if key not in here)]
-    return {key: (here.get(key), there.get(key)) for key in keys if here.get(key) != there.get(key)}
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, object]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
-
-
-ROADS: dict[str, tuple[tuple[StageName, ...], tuple[str, ...]]] = {
-    "phantom": (("simulate", "convert", "filter", "build-dataset", "train-ae", "fuse", "evaluate"), ("simulate",)),
-    "folder": (("import", "filter", "build-dataset", "train-ae", "fuse", "evaluate"), ("import", "cohort")),
-    "site": (("fetch", "filter", "build-dataset", "train-ae", "fuse", "evaluate"), ("fetch", "cohort")),
-    "classes": (("train-cnn", "evaluate"), ()),
-}
-"""Roads that ``config init`` begins a file for: the stages, and the sections that it opens beside the stages' own."""
-
-_SECTIONS_OF = {
-    "convert": ("convert",), "filter": ("filter",), "build-dataset": ("dataset", "split"), "train-ae": ("autoencoder",),
-    "fuse": ("fuse", "features"), "train-cnn": ("cnn",), "evaluate": ("evaluate",),
-}  # fmt: skip
-
-
-def starting_file(road: str) -> str:
-    """A YAML config for one road: the pipeline, and every setting of its stages with its meaning, commented out.
-
-    It loads as it is, to the defaults. Raises ConfigError for another road.
-    """
-    if road not in ROADS:
-        raise ConfigError(f"there is no road {road!r}", where="--road", expected=f"one of: {', '.join(ROADS)}")
-    stages, opened = ROADS[road]
-    lines = [
-        "# Every line that is commented out is a default; take the # away to change it. All settings: docs/config.md",
-        "workspace: workspace", "seed: 0", f"pipeline: [{', '.join(stages)}]",
-    ]  # fmt: skip
-    defaults = Config().model_dump(mode="json", by_alias=True)
-    for section in dict.fromkeys([*opened, *(name for stage in stages for name in _SECTIONS_OF.get(stage, ()))]):
-        field_info = next(info for name, info in Config.model_fields.items() if section in (name, info.alias))
-        model = _section_type(field_info.annotation)
-        assert model is not None, section
-        lines += ["", f"# {(model.__doc__ or section).splitlines()[0]}", f"{section}:"]
-        for name, info in model.model_fields.items():
-            value = yaml.safe_dump(defaults[section][info.alias or name], default_flow_style=True, width=10**6)
-            text = f"#   {info.alias or name}: {value.splitlines()[0]}"
-            lines.append(f"{text:<40}  # {info.description}" if info.description else text)
-    return "\n".join([*lines, ""])
+    return any(section_type(info.annotation) is not None for info in found)
 
 
 # --- raw settings and where each came from: YAML files, ``--set`` and the environment ---

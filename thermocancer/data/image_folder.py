@@ -340,9 +340,8 @@ def _nearly_notes(pairs: Pairs) -> list[str]:
         (True, "one in Train, one in Test: both stay where they lie, and the report names it as a leak"),
     ):
         own = [pair for pair in pairs if (pair[0].part != pair[1].part) == across]
-        named = ", ".join(f"{safe_name(one.path)} and {safe_name(other.path)}" for one, other in own[:3])
-        more = ", ..." * (len(own) > 3)
-        found += [f"{len(own)} pairs of pictures are nearly the same ({named}{more}): {said}"] * bool(own)
+        named = [f"{safe_name(a.path)} and {safe_name(b.path)}" for a, b in own[:3]] + ["..."] * (len(own) > 3)
+        found += [f"{len(own)} pairs of pictures are nearly the same ({', '.join(named)}): {said}"] * bool(own)
     return found
 
 

@@ -9,7 +9,7 @@ import json
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,7 +83,6 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     if job.stamp.is_current(job.made_from):
         report.current = len(job.formats)
         return report
-    facts: Json = {"run": job.run.name}
     written: dict[str, Json] = {}
     graphs = [each for each in job.formats if each != "zip"]
     with progress.task(f"export {job.run.name}", len(job.formats), "formats") as task:
@@ -114,7 +113,17 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
     ]  # fmt: skip
     if not written:
         raise RunError("no format could be written", found="; ".join(each.reason for each in report.failed))
-    # the manifest: what goes in, what comes out, how close each format is; latencies are not kept in it
+    facts = _manifest(job, subject, written)
+    if report.failed:
+        write_json(job.stamp.path, {"made_from": "", "outputs": {}, **facts})
+    else:
+        job.stamp.write(job.made_from, [path for each in written for path in _files(job.target / NAMES[each])], **facts)
+    return report
+
+
+def _manifest(job: Job, subject: Exportable | None, written: Mapping[str, Json]) -> Json:
+    """What goes in, what comes out, how close each format is; latencies are not kept in it."""
+    facts: Json = {"run": job.run.name}
     if subject is not None:
         probability = "probability of the second class; score = logistic(slope * logit(probability) + intercept)"
         facts |= {
@@ -122,18 +131,13 @@ def run(config: Config, workspace: Workspace, progress: Progress) -> StageReport
             "output": "score of the second class, calibrated" if subject.model is None else probability,
             **subject.facts,
         }  # fmt: skip
-    facts |= {
+    return facts | {
         "formats": {
             each: {"file": NAMES[each]} | {key: found[key] for key in ("parity", "content") if key in found}
             for each, found in written.items()
         },
         "other_bytes_each_time": ["saved_model"] if "saved_model" in written else [],
     }
-    if report.failed:
-        write_json(job.stamp.path, {"made_from": "", "outputs": {}, **facts})
-    else:
-        job.stamp.write(job.made_from, [path for each in written for path in _files(job.target / NAMES[each])], **facts)
-    return report
 
 
 def _subject(job: Job, config: Config, workspace: Workspace, report: StageReport) -> tuple[Exportable, Output]:

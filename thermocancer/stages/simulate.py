@@ -18,6 +18,7 @@ from thermocancer.files import (
     read_json,
     read_json_as,
     read_json_lines,
+    reading,
     sweep,
     write_json,
     write_text,
@@ -144,8 +145,13 @@ def _truth_parts(config: Config, workspace: Workspace) -> tuple[list[tuple[Path,
 def _exams_in(path: Path) -> int:
     import numpy as np
 
-    with contextlib.suppress(Exception), path.open("rb") as handle, np.load(handle, allow_pickle=False) as content:
-        return len(content["present"])  # of a damaged one nothing, so that it is made again
+    with (
+        contextlib.suppress(DataError),  # of a damaged one nothing, so that it is made again
+        reading(path, "a part of a training set cannot be read"),
+        path.open("rb") as handle,
+        np.load(handle, allow_pickle=False) as content,
+    ):
+        return len(content["present"])
     return 0
 
 

@@ -15,15 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from thermocancer.classifiers.decisions import LinearDecision, arrays_of, fit_logistic, read_arrays, write_arrays
 from thermocancer.classifiers.protocol import Classifier, Fitted, Settings
-from thermocancer.classifiers.tabular import (
-    LinearDecision,
-    Residual,
-    arrays_of,
-    fit_logistic,
-    read_arrays,
-    write_arrays,
-)
+from thermocancer.classifiers.tabular import Residual
 from thermocancer.data.cohort import BoolArray, Cohort, Exam, FloatArray, Frames, IntArray, Kind
 from thermocancer.errors import DataError
 from thermocancer.features.residual import NuisanceFit, NuisanceScale

@@ -17,9 +17,9 @@ import numpy as np
 
 from thermocancer.classifiers.calibrated import CalibratedFitted, choose_threshold
 from thermocancer.classifiers.crossval import CrossValidation, FoldResult
+from thermocancer.classifiers.decisions import LinearDecision, arrays_of, fit_logistic, read_arrays, write_arrays
 from thermocancer.classifiers.late.features import tables_of
 from thermocancer.classifiers.protocol import Fitted, Settings, logistic, logit
-from thermocancer.classifiers.tabular import LinearDecision, arrays_of, fit_logistic, read_arrays, write_arrays
 from thermocancer.config.preparation import FeaturesSection
 from thermocancer.data.cohort import BoolArray, Cohort, FloatArray, IntArray
 from thermocancer.errors import DataError

@@ -98,11 +98,7 @@ class ReadingPlan:
                 *names.impossible_dates, *(labels.dates.impossible if labels is not None else ()), *dates.impossible,
             ),
             unit=_unit(section, usable),
-            several_of_a_view=tuple(
-                f"{exam} {view}"
-                for (exam, view), count in Counter((r.exam, r.view) for r in usable if r.protocol == "S").items()
-                if count > 1
-            ),
+            several_of_a_view=_several_of_a_view(usable),
             celsius=(min(each.low for each in read), max(each.high for each in read)) if read else None,
             layouts={view: dict(sorted(found.items())) for view, found in sorted(layouts.items())},
             not_taken={why: list(each) for why, each in left_out.items()},
@@ -112,13 +108,7 @@ class ReadingPlan:
                 for each in placed
                 if (facts := each.content.facts) is not None and facts.missing
             },
-            stretched=sum(
-                each.content.facts is not None
-                and each.content.facts.layout.startswith("grey")
-                and section.range is not None
-                and (each.content.facts.low, each.content.facts.high) == (section.range.low, section.range.high)
-                for each in placed
-            ),
+            stretched=_stretched(placed, section),
         )  # fmt: skip
 
     def lines(self) -> list[str]:
@@ -173,6 +163,19 @@ class ReadingPlan:
 
 def _label_of_paths(exams: Mapping[str, int]) -> str:
     return f"label from the names of folders and files: sick {exams['sick']} exams, healthy {exams['healthy']}"
+
+
+def _several_of_a_view(usable: Sequence[Record]) -> tuple[str, ...]:
+    """Exams and views of which there is more than one file."""
+    counts = Counter((each.exam, each.view) for each in usable if each.protocol == "S")
+    return tuple(f"{exam} {view}" for (exam, view), count in counts.items() if count > 1)
+
+
+def _stretched(placed: Sequence[Placed], section: ImportSection) -> int:
+    """How many grey pictures reach both ends of the range that was given for all."""
+    ends = section.range and (section.range.low, section.range.high)
+    known = [each.content.facts for each in placed]
+    return sum(each is not None and each.layout.startswith("grey") and (each.low, each.high) == ends for each in known)
 
 
 def _unit(section: ImportSection, records: Sequence[Record]) -> str:

@@ -106,10 +106,8 @@ def audit_scores(
     verdict["sentences"] += sentences(dropped, encoded)
     leaks = [each["problem"] for each in checks if each["passed"] is False]
     shortcut = verdict["shortcuts"] or verdict["hidden"] or any(map(is_named, dropped))
-    verdict["headline"] = (
-        "A shortcut is there." if shortcut
-        else "Units are not apart." if leaks else "No shortcut is named."
-    )  # fmt: skip
+    unsaid = "Units are not apart." if leaks else "No shortcut is named."
+    verdict["headline"] = "A shortcut is there." if shortcut else unsaid
     return {
         "verdict": verdict, "n": len(units), "positives": int(units.labels.sum()), "rows": len(table.rows),
         "positive": table.positive, "columns": table.columns, "facts": table.kinds, "left_out": list(table.left_out),
